@@ -57,6 +57,7 @@ struct DataConfig {
   std::string kind;       // "abacus", "jsonl"
   std::uint64_t seed = 1;
   std::filesystem::path path;                             // jsonl: the file
+  std::int64_t tokens_max = 2048;                         // jsonl: the longest sample
   std::vector<std::pair<std::string, double>> mixture;    // abacus: kind of problem, weight; empty: its default
 };
 
