@@ -121,7 +121,7 @@ struct Diagnostic {
 
 struct ParseOptions {
   std::string source = "spec.yaml";  // for messages
-  std::string base_directory;        // absolute: what a relative `workdir` or model directory is relative to; empty refuses relative ones
+  std::string base_directory = {};   // absolute: what a relative `workdir` or model directory is relative to; empty refuses relative ones
 };
 
 // All documents of a YAML text, in order; an empty text is an error. Names must differ within the text.

@@ -1,0 +1,374 @@
+// How: each mapping is read through a MappingReader, which knows the keys that were asked for. What is left over
+// at the end is unknown, and gets the nearest known key as a hint. Nothing stops at the first error.
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <map>
+
+#include "base/text.h"
+#include "workload/quantity.h"
+#include "workload/spec.h"
+#include "workload/yaml_reader.h"
+
+namespace capstan::workload {
+namespace {
+
+using Type = Yaml::Type;
+
+struct Context {
+  const ParseOptions& options;
+  std::vector<Diagnostic> diagnostics;
+
+  void add(int line, int column, std::string message, std::string hint = {}) {
+    if (diagnostics.size() >= kDiagnosticsMax) return;
+    diagnostics.push_back({options.source, line, column, std::move(message), std::move(hint)});
+  }
+  void add(const Yaml& at, std::string message) { add(at.line, at.column, std::move(message)); }
+};
+
+std::string did_you_mean(std::string_view word, std::span<const std::string_view> known, std::string& hint) {
+  const auto found = nearest(word, known);
+  if (!found) return fmt::format("known are {}", fmt::join(known, ", "));
+  hint = *found;
+  return fmt::format("did you mean '{}'?", *found);
+}
+
+// One mapping: hands out members by key, then reports what nobody asked for.
+class MappingReader {
+ public:
+  MappingReader(Context& context, const Yaml& node, std::string_view what) : context_(context), node_(node) {
+    if (node.type != Type::kMapping) {
+      context_.add(node, fmt::format("{} must be a mapping of keys to values, not {}", what, node.type_name()));
+      return;
+    }
+    for (std::size_t i = 0; i < node.members.size(); ++i) {
+      const auto& key = node.members[i].first;
+      for (std::size_t j = 0; j < i; ++j) {
+        if (node.members[j].first.text != key.text) continue;
+        context_.add(key.line, key.column,
+                     fmt::format("key '{}' is given twice; the first is on line {}", key.text, node.members[j].first.line));
+        break;
+      }
+    }
+  }
+
+  // The member, or nullptr if it is absent or empty.
+  const Yaml* take(std::string_view key) {
+    known_.push_back(key);
+    for (const auto& [name, value] : node_.members) {
+      if (name.text == key && value.type != Type::kNull) return &value;
+    }
+    return nullptr;
+  }
+
+  void finish() {
+    for (const auto& [key, value] : node_.members) {
+      if (std::ranges::find(known_, key.text) != known_.end()) continue;
+      std::string hint;
+      const std::string advice = did_you_mean(key.text, known_, hint);
+      context_.add(key.line, key.column, fmt::format("unknown key '{}'; {}", key.text, advice), hint);
+    }
+  }
+
+  const Yaml& node() const { return node_; }
+
+ private:
+  Context& context_;
+  const Yaml& node_;
+  std::vector<std::string_view> known_;
+};
+
+bool is_scalar(Context& context, const Yaml& value, std::string_view key) {
+  if (value.type == Type::kScalar) return true;
+  context.add(value, fmt::format("'{}' must be a single value, not {}", key, value.type_name()));
+  return false;
+}
+
+void read_text(Context& context, MappingReader& mapping, std::string_view key, std::string& out) {
+  const Yaml* value = mapping.take(key);
+  if (value != nullptr && is_scalar(context, *value, key)) out = value->scalar;
+}
+
+struct Range {
+  std::int64_t low;
+  std::int64_t high;
+};
+
+void read_integer(Context& context, MappingReader& mapping, std::string_view key, Range range, std::int64_t& out) {
+  const Yaml* value = mapping.take(key);
+  if (value == nullptr || !is_scalar(context, *value, key)) return;
+  const auto number = parse_int(value->scalar);
+  if (!number) {
+    context.add(*value, fmt::format("'{}' must be a whole number, not '{}'", key, value->scalar));
+  } else if (*number < range.low || *number > range.high) {
+    context.add(*value, fmt::format("'{}' is {}, but must be between {} and {}", key, *number, range.low, range.high));
+  } else {
+    out = *number;
+  }
+}
+
+using QuantityParser = Result<std::int64_t> (*)(std::string_view);
+
+void read_quantity(Context& context, MappingReader& mapping, std::string_view key, QuantityParser parse, std::int64_t& out) {
+  const Yaml* value = mapping.take(key);
+  if (value == nullptr || !is_scalar(context, *value, key)) return;
+  if (auto quantity = parse(value->scalar)) {
+    out = *quantity;
+  } else {
+    context.add(*value, fmt::format("'{}': {}", key, quantity.error().message));
+  }
+}
+
+bool is_name(std::string_view text) {
+  const auto letter_or_digit = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
+  if (text.empty() || text.size() > kNameLengthMax || !letter_or_digit(text.front()) || !letter_or_digit(text.back())) return false;
+  return std::ranges::all_of(text, [&](char c) { return letter_or_digit(c) || c == '-'; });
+}
+
+void read_name(Context& context, MappingReader& mapping, std::string_view key, bool required, std::string& out) {
+  const Yaml* value = mapping.take(key);
+  if (value == nullptr) {
+    if (required) context.add(mapping.node(), fmt::format("'{0}' is missing; give it one, for example '{0}: my-first'", key));
+    return;
+  }
+  if (!is_scalar(context, *value, key)) return;
+  out = value->scalar;
+  if (is_name(out)) return;
+  context.add(*value, fmt::format("{} '{}' must be 1 to {} of a-z, 0-9 and '-', with a letter or digit at both ends", key, out,
+                                  kNameLengthMax));
+}
+
+void read_pairs(Context& context, MappingReader& mapping, std::string_view key, Spec::Pairs& out) {
+  const Yaml* value = mapping.take(key);
+  if (value == nullptr) return;
+  MappingReader pairs(context, *value, fmt::format("'{}'", key));
+  for (const auto& [name, item] : value->members) {
+    if (item.type != Type::kScalar && item.type != Type::kNull) {
+      context.add(item, fmt::format("'{}.{}' must be a single value, not {}", key, name.text, item.type_name()));
+    }
+    if (name.text.empty() || name.text.find_first_of(std::string_view("=\0", 2)) != std::string::npos) {
+      context.add(name.line, name.column, fmt::format("'{}' has a name that is empty or holds '='", key));
+    }
+    out.emplace_back(name.text, item.scalar);
+  }
+  std::ranges::sort(out);
+}
+
+void read_command(Context& context, MappingReader& mapping, std::vector<std::string>& out) {
+  const Yaml* value = mapping.take("command");
+  if (value == nullptr) return;
+  if (value->type == Type::kScalar) {
+    out = {"/bin/sh", "-c", value->scalar};
+  } else if (value->type == Type::kSequence) {
+    for (const Yaml& word : value->items) {
+      if (word.type != Type::kScalar) {
+        context.add(word, fmt::format("each word of 'command' must be a single value, not {}", word.type_name()));
+      }
+      out.push_back(word.scalar);
+    }
+  }
+  const bool empty = out.empty() || (value->type == Type::kScalar && trim(value->scalar).empty());
+  if (value->type == Type::kMapping || empty) {
+    context.add(*value, "'command' must be a line for the shell, or a list such as [python3, train.py]");
+  }
+}
+
+// A path that may be relative to the file that names it.
+void read_path(Context& context, MappingReader& mapping, std::string_view key, std::string& out) {
+  const Yaml* value = mapping.take(key);
+  if (value == nullptr || !is_scalar(context, *value, key)) return;
+  out = value->scalar;
+  if (out.starts_with('/') || out.starts_with("${CAPSTAN_")) return;
+  if (context.options.base_directory.empty()) {
+    context.add(*value, fmt::format("'{}' must be an absolute path here, not '{}'", key, out));
+    return;
+  }
+  while (out.starts_with("./")) out.erase(0, 2);
+  if (out == "." || out.empty()) {
+    out = context.options.base_directory;
+  } else {
+    out = context.options.base_directory + "/" + out;
+  }
+}
+
+void read_resources(Context& context, MappingReader& mapping, Resources& out) {
+  const Yaml* value = mapping.take("resources");
+  if (value == nullptr) return;
+  MappingReader resources(context, *value, "'resources'");
+  read_quantity(context, resources, "cpus", parse_milli_cpus, out.milli_cpus);
+  read_quantity(context, resources, "memory", parse_bytes, out.memory_bytes);
+  read_integer(context, resources, "gpus", {0, 1024}, out.gpus);
+  resources.finish();
+}
+
+void read_restarts(Context& context, MappingReader& mapping, bool with_budget, RestartPolicy& out) {
+  const Yaml* value = mapping.take("restarts");
+  if (value == nullptr) return;
+  MappingReader restarts(context, *value, "'restarts'");
+  if (with_budget) read_integer(context, restarts, "budget", {0, 1'000'000}, out.budget);
+  read_quantity(context, restarts, "backoff", parse_duration_ms, out.backoff_ms);
+  read_quantity(context, restarts, "backoff_max", parse_duration_ms, out.backoff_max_ms);
+  if (out.backoff_ms > out.backoff_max_ms) {
+    context.add(*value, fmt::format("'backoff' ({}) is longer than 'backoff_max' ({})", format_duration_ms(out.backoff_ms),
+                                    format_duration_ms(out.backoff_max_ms)));
+  }
+  restarts.finish();
+}
+
+void read_health(Context& context, MappingReader& mapping, std::optional<HealthCheck>& out) {
+  const Yaml* value = mapping.take("health");
+  if (value == nullptr) return;
+  HealthCheck& health = out.emplace();
+  MappingReader fields(context, *value, "'health'");
+  read_text(context, fields, "path", health.path);
+  if (!health.path.starts_with('/')) context.add(*value, fmt::format("'health.path' must start with '/', not '{}'", health.path));
+  read_quantity(context, fields, "interval", parse_duration_ms, health.interval_ms);
+  read_quantity(context, fields, "timeout", parse_duration_ms, health.timeout_ms);
+  read_quantity(context, fields, "start_timeout", parse_duration_ms, health.start_timeout_ms);
+  if (health.interval_ms < 100) context.add(*value, "'health.interval' must be at least 100ms");
+  fields.finish();
+}
+
+void read_engine(Context& context, MappingReader& mapping, std::optional<EngineSpec>& out) {
+  const Yaml* value = mapping.take("engine");
+  if (value == nullptr) return;
+  EngineSpec& engine = out.emplace();
+  MappingReader fields(context, *value, "'engine'");
+  const Yaml* model = fields.take("model");
+  if (model == nullptr) {
+    context.add(*value, "'engine.model' is missing; give a model's directory, or 'abacus', which ships with Capstan");
+  } else if (is_scalar(context, *model, "engine.model")) {
+    engine.model = model->scalar;
+    const bool path = engine.model.find('/') != std::string::npos;
+    if (path) read_path(context, fields, "model", engine.model);
+    if (!path && engine.model != "abacus") {
+      context.add(*model, fmt::format("no model '{0}' ships with Capstan; known is 'abacus', a directory is written './{0}'", engine.model));
+    }
+  }
+  read_integer(context, fields, "context", {0, 1 << 20}, engine.context);
+  fields.finish();
+}
+
+void read_job(Context& context, MappingReader& mapping, Spec& spec) {
+  read_integer(context, mapping, "ranks", {1, kRanksMax}, spec.ranks);
+  read_restarts(context, mapping, true, spec.restarts);
+  read_quantity(context, mapping, "time_limit", parse_duration_ms, spec.time_limit_ms);
+  if (const Yaml* value = mapping.take("checkpoint")) {
+    MappingReader checkpoint(context, *value, "'checkpoint'");
+    read_quantity(context, checkpoint, "interval", parse_duration_ms, spec.checkpoint.interval_ms);
+    checkpoint.finish();
+  }
+}
+
+void read_service(Context& context, MappingReader& mapping, Spec& spec) {
+  read_integer(context, mapping, "replicas", {0, 100'000}, spec.replicas);
+  read_restarts(context, mapping, false, spec.restarts);
+  read_engine(context, mapping, spec.engine);
+  read_text(context, mapping, "model_name", spec.model_name);
+  read_integer(context, mapping, "port", {0, 65535}, spec.port);
+  read_health(context, mapping, spec.health);
+  if (spec.engine) {
+    if (spec.model_name.empty()) spec.model_name = spec.name;
+    if (!spec.health) spec.health.emplace();
+  }
+  const Yaml* port = mapping.take("port");
+  if (spec.port != 0 && spec.replicas > 1 && port != nullptr) {
+    context.add(*port, fmt::format("{} replicas on one host cannot share port {}; leave 'port' out and Capstan chooses one each",
+                                            spec.replicas, spec.port));
+  }
+}
+
+void read_tasks(Context& context, MappingReader& mapping, Spec& spec) {
+  read_integer(context, mapping, "count", {1, kTasksMax}, spec.count);
+  read_integer(context, mapping, "parallelism", {0, kTasksMax}, spec.parallelism);
+  read_integer(context, mapping, "retries", {0, 1000}, spec.retries);
+  read_quantity(context, mapping, "timeout", parse_duration_ms, spec.timeout_ms);
+}
+
+std::optional<Kind> read_kind(Context& context, MappingReader& mapping) {
+  constexpr std::array<std::string_view, 3> kKinds{"job", "service", "tasks"};
+  const Yaml* value = mapping.take("kind");
+  if (value == nullptr) {
+    if (mapping.node().type == Type::kMapping) {
+      context.add(mapping.node(), "'kind' is missing; write 'kind: job', 'kind: service' or 'kind: tasks' first");
+    }
+    return std::nullopt;
+  }
+  if (!is_scalar(context, *value, "kind")) return std::nullopt;
+  for (std::size_t i = 0; i < kKinds.size(); ++i) {
+    if (value->scalar == kKinds[i]) return static_cast<Kind>(i);
+  }
+  std::string hint;
+  const std::string advice = did_you_mean(value->scalar, kKinds, hint);
+  context.add(value->line, value->column, fmt::format("unknown kind '{}'; {}", value->scalar, advice), hint);
+  return std::nullopt;
+}
+
+void check_command(Context& context, MappingReader& mapping, const Spec& spec) {
+  if (spec.kind == Kind::kService && spec.engine && !spec.command.empty()) {
+    context.add(mapping.node(), "a service has either 'command' or 'engine', not both");
+  } else if (spec.kind == Kind::kService && !spec.engine && spec.command.empty()) {
+    context.add(mapping.node(), "a service needs a 'command' to run, or an 'engine' with a 'model' for the built-in one");
+  } else if (spec.kind != Kind::kService && mapping.take("command") == nullptr) {
+    context.add(mapping.node(), "'command' is missing; write for example 'command: python3 train.py'");
+  }
+}
+
+std::optional<Spec> read_document(Context& context, const Yaml& document) {
+  const std::size_t errors_before = context.diagnostics.size();
+  MappingReader mapping(context, document, "a document");
+  const auto kind = read_kind(context, mapping);
+  if (!kind) return std::nullopt;
+  Spec spec;
+  spec.kind = *kind;
+  read_name(context, mapping, "name", true, spec.name);
+  read_name(context, mapping, "tenant", false, spec.tenant);
+  read_integer(context, mapping, "priority", {kPriorityMin, kPriorityMax}, spec.priority);
+  read_pairs(context, mapping, "labels", spec.labels);
+  read_text(context, mapping, "user", spec.user);
+  read_command(context, mapping, spec.command);
+  read_pairs(context, mapping, "env", spec.env);
+  read_path(context, mapping, "workdir", spec.workdir);
+  read_resources(context, mapping, spec.resources);
+  read_quantity(context, mapping, "grace", parse_duration_ms, spec.grace_ms);
+  switch (spec.kind) {
+    case Kind::kJob: read_job(context, mapping, spec); break;
+    case Kind::kService: read_service(context, mapping, spec); break;
+    case Kind::kTasks: read_tasks(context, mapping, spec); break;
+  }
+  mapping.finish();
+  check_command(context, mapping, spec);
+  if (context.diagnostics.size() > errors_before) return std::nullopt;
+  return spec;
+}
+
+}  // namespace
+
+std::string Diagnostic::text() const { return fmt::format("{}:{}:{}: {}", file, line, column, message); }
+
+std::expected<std::vector<Spec>, std::vector<Diagnostic>> parse_specs(std::string_view yaml, const ParseOptions& options) {
+  Context context{options, {}};
+  const auto documents = read_yaml(yaml, options.source);
+  if (!documents) return std::unexpected(std::vector<Diagnostic>{documents.error()});
+  if (documents->empty()) context.add(1, 1, "the file holds no workload; start with 'kind: job'");
+  if (documents->size() > kDocumentsMax) {
+    context.add(documents->at(kDocumentsMax), fmt::format("more than {} documents in one file", kDocumentsMax));
+    return std::unexpected(std::move(context.diagnostics));
+  }
+  std::vector<Spec> specs;
+  std::map<std::string, int> line_of_name;
+  for (const Yaml& document : *documents) {
+    auto spec = read_document(context, document);
+    if (!spec) continue;
+    const auto [found, fresh] = line_of_name.emplace(spec->name, document.line);
+    if (!fresh) {
+      context.add(document, fmt::format("name '{}' is already used by the document on line {}", spec->name, found->second));
+    }
+    specs.push_back(std::move(*spec));
+  }
+  if (context.diagnostics.empty()) return specs;
+  std::ranges::stable_sort(context.diagnostics, {}, [](const Diagnostic& d) { return std::pair(d.line, d.column); });
+  return std::unexpected(std::move(context.diagnostics));
+}
+
+}  // namespace capstan::workload
