@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "base/build_id.h"
 #include "base/file.h"
 #include "base/prng.h"
 #include "base/result.h"
@@ -55,6 +56,11 @@ TEST(FileTest, AtomicWriteReplacesAndLeavesNothingElse) {
   EXPECT_EQ(read_file(directory / "b").error().code, Code::kNotFound);
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory), {}), 1);
   std::filesystem::remove_all(directory);
+}
+
+TEST(BuildIdTest, NamesTheRunningProgram) {
+  EXPECT_EQ(build_id().size(), 12u);
+  EXPECT_NE(build_id(), "unknown");
 }
 
 TEST(Sha256Test, KnownVector) {

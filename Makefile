@@ -1,0 +1,26 @@
+# For developers. Each target is one command; the launcher ./capstan installs packages and builds.
+BUILD ?= build
+
+.PHONY: build test test-slow lint ci eval-abacus clean
+
+build:            ## compile everything
+	@cmake -S . -B $(BUILD) -G Ninja >/dev/null && ninja -C $(BUILD)
+
+test:             ## all tests but the slow ones
+	@CAPSTAN_BUILD_DIR=$(abspath $(BUILD)) ./capstan test
+
+test-slow: build  ## the slow ones too: 200 rounds of the crash test
+	@cd $(BUILD) && ctest --output-on-failure
+
+lint: build       ## arrows between folders, bans in the core, sizes, headers that compile alone
+	@ninja -C $(BUILD) check_headers
+	@tools/lint.sh
+
+ci:               ## what CI runs
+	@.ci/run
+
+eval-abacus: build ## exact-match accuracy of the default model on 5,000 or more unseen problems, per kind
+	@$(BUILD)/bin/capstan-eval-abacus --model models/abacus --problems $(or $(PROBLEMS),6000)
+
+clean:
+	@rm -rf $(BUILD)
