@@ -1,0 +1,11 @@
+// Where one user's Capstan keeps its data when nobody says otherwise.
+#pragma once
+
+#include <filesystem>
+
+namespace capstan {
+
+// Root: /var/lib/capstan. Else $XDG_STATE_HOME/capstan or ~/.local/state/capstan.
+std::filesystem::path default_data_directory();
+
+}  // namespace capstan

@@ -1,0 +1,82 @@
+#include "cli/completion.h"
+
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+namespace capstan::cli {
+namespace {
+
+struct Entry {
+  std::string command;  // "" for the program itself
+  std::string description;
+  std::vector<std::string> options;
+};
+
+std::vector<std::string> options_of(const CLI::App& app) {
+  std::vector<std::string> out;
+  for (const CLI::Option* option : app.get_options([](const CLI::Option* o) { return o->nonpositional(); })) {
+    for (const std::string& name : option->get_lnames()) out.push_back("--" + name);
+  }
+  return out;
+}
+
+std::vector<Entry> entries_of(const CLI::App& app) {
+  std::vector<Entry> out{{"", "", options_of(app)}};
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App* a) { return !a->get_group().empty(); })) {
+    out.push_back({command->get_name(), command->get_description(), options_of(*command)});
+  }
+  return out;
+}
+
+std::string bash(const std::vector<Entry>& entries) {
+  std::string commands;
+  std::string cases;
+  for (const Entry& entry : entries) {
+    if (entry.command.empty()) continue;
+    commands += entry.command + " ";
+    cases += fmt::format("    {}) words=\"{}\" ;;\n", entry.command, fmt::join(entry.options, " "));
+  }
+  return fmt::format(R"(# bash completion for capstan: source <(capstan completion bash)
+_capstan() {{
+  local current=${{COMP_WORDS[COMP_CWORD]}} words
+  case ${{COMP_WORDS[1]}} in
+{}    *) words="{}{}" ;;
+  esac
+  if [[ $COMP_CWORD -eq 1 ]]; then words="{}{}"; fi
+  if [[ $COMP_CWORD -ge 2 && $current != -* ]]; then
+    case ${{COMP_WORDS[1]}} in
+      describe|logs|cancel|explain|get) words=$(capstan get --names 2>/dev/null) ;;
+    esac
+  fi
+  COMPREPLY=($(compgen -W "$words" -- "$current"))
+  if [[ ${{#COMPREPLY[@]}} -eq 0 ]]; then COMPREPLY=($(compgen -f -- "$current")); fi
+}}
+complete -F _capstan capstan
+)",
+                     cases, commands, fmt::join(entries.front().options, " "), commands, fmt::join(entries.front().options, " "));
+}
+
+std::string fish(const std::vector<Entry>& entries) {
+  std::string out = "# fish completion for capstan: capstan completion fish | source\n";
+  for (const Entry& entry : entries) {
+    if (entry.command.empty()) continue;
+    out += fmt::format("complete -c capstan -n __fish_use_subcommand -a {} -d '{}'\n", entry.command, entry.description);
+    for (const std::string& option : entry.options) {
+      out += fmt::format("complete -c capstan -n '__fish_seen_subcommand_from {}' -l {}\n", entry.command, option.substr(2));
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<std::string> completion_script(const CLI::App& app, std::string_view shell) {
+  const auto entries = entries_of(app);
+  if (shell == "bash") return bash(entries);
+  if (shell == "zsh") return "autoload -U +X bashcompinit && bashcompinit\n" + bash(entries);
+  if (shell == "fish") return fish(entries);
+  return fail(Code::kInvalid, "no completion for shell '{}'; known are bash, zsh and fish", shell);
+}
+
+}  // namespace capstan::cli
