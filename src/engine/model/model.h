@@ -1,0 +1,85 @@
+// Model: a gpt-oss checkpoint, mapped from disk, and its forward pass.
+//
+//   CAPSTAN_TRY(auto model, Model::load("/models/gpt-oss-20b", {.threads = 0}));
+//   KvCache kv(model->config());
+//   CAPSTAN_TRY(Logits logits, model->forward(prompt, kv));            // prefill; logits of the last token
+//   CAPSTAN_TRY(logits, model->forward(std::array{next}, kv));         // decode one
+//
+// Several sequences in one step, prefill chunks and decode tokens mixed; experts are grouped over the batch:
+//   SequenceStep steps[] = {{.tokens = chunk, .kv = &a, .logits = LogitsOf::kNone}, {.tokens = one, .kv = &b}};
+//   CAPSTAN_CHECK(model->step(steps, logits));
+//
+// Arithmetic is f32 over exactly dequantised weights (MXFP4 and BF16). A token's logits have the same bits in
+// every batch, chunking and number of threads: each output is summed in one order, whoever computes it.
+// Source: openai/gpt-oss gpt_oss/torch/model.py; transformers modeling_gpt_oss.py.
+// Threads: one caller at a time (it holds working memory and a thread pool).
+// Memory: weights stay in the file's mapping; working memory grows to that of kChunkTokensMax tokens a step.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "engine/model/kv_cache.h"
+#include "engine/tensor/model_config.h"
+
+namespace capstan::engine {
+
+enum class LogitsOf { kNone, kLast, kAll };
+
+// Tokens that continue one sequence. A KvCache stands at most once in a step.
+struct SequenceStep {
+  std::span<const TokenId> tokens;
+  KvCache* kv = nullptr;
+  LogitsOf logits = LogitsOf::kLast;
+};
+
+// f32, row-major [rows, vocab]; rows in the order of the steps and of their tokens.
+struct Logits {
+  int vocab = 0;
+  std::vector<float> values;
+
+  int rows() const { return vocab == 0 ? 0 : static_cast<int>(values.size() / vocab); }
+  std::span<const float> row(int index) const {
+    return std::span(values).subspan(static_cast<std::size_t>(index) * vocab, vocab);
+  }
+};
+
+struct ModelOptions {
+  int threads = 0;  // 0: all hardware threads that this process may use
+};
+
+class Model {
+ public:
+  // Failure: kNotFound (no config.json, no weights), kInvalid or kCorrupt (names file, tensor or field, and
+  // what would be right), kExhausted (does not fit into this machine's memory: says how much it needs).
+  static Result<std::unique_ptr<Model>> load(const std::filesystem::path& directory, ModelOptions options = {});
+  ~Model();
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  const ModelConfig& config() const;
+  // Bytes of all weights, as in the file.
+  std::uint64_t weight_bytes() const;
+  // "mxfp4" or "bf16" (or "f16", "f32"): how the experts are stored.
+  std::string expert_storage() const;
+  int threads() const;
+
+  // Appends every step's tokens to its cache and writes the wanted logits into `logits` (replacing it).
+  // Failure: kInvalid for a token outside the vocabulary, or positions beyond positions_max; nothing changes then.
+  Result<void> step(std::span<const SequenceStep> steps, Logits& logits);
+
+  // One sequence. `tokens` may be of any length up to positions_max.
+  Result<Logits> forward(std::span<const TokenId> tokens, KvCache& kv, LogitsOf logits = LogitsOf::kLast);
+
+ private:
+  struct State;
+  explicit Model(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace capstan::engine
