@@ -228,7 +228,7 @@ void Supervisor::report_state(const RankId& id, const Rank& rank) {
 std::vector<RankView> Supervisor::ranks() const {
   const std::lock_guard lock(mutex_);
   std::vector<RankView> views;
-  for (const auto& [id, rank] : ranks_) views.push_back({id, rank.state, rank.spec.port, rank.spec.health});
+  for (const auto& [id, rank] : ranks_) views.push_back({id, rank.state, rank.spec.port, rank.spec.kind == "service", rank.spec.health});
   return views;
 }
 

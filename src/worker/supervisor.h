@@ -33,6 +33,7 @@ struct RankView {
   RankId id;
   RankState state = RankState::kStarting;
   std::int64_t port = 0;
+  bool service = false;
   std::optional<HealthSpec> health;
 };
 
