@@ -8,19 +8,20 @@
 //   StepResult step = model.forward_backward(params, batch, targets_of_the_gang, grads);
 //
 // Parameters and gradients are flat f32 vectors; ParameterLayout says which tensor stands where, under the names of
-// the Hugging Face checkpoint. Architecture (source: openai/gpt-oss, gpt_oss/torch/model.py): RMSNorm; q, k, v, o with
-// biases; half-split RoPE with YaRN; grouped-query attention with a learned sink per head, sliding window in even
-// layers; router, top-k, softmax over the k; experts with interleaved gate_up rows and clamped SwiGLU (alpha 1.702);
-// final norm; untied lm_head; mean cross-entropy.
+// the Hugging Face checkpoint. Architecture (source: openai/gpt-oss, gpt_oss/torch/model.py): RMSNorm; q, k, v, o
+// with biases; half-split RoPE with YaRN; grouped-query attention with a learned sink per head, sliding window in
+// even layers; router, top-k, softmax over the k; experts with interleaved gate_up rows and clamped SwiGLU (alpha
+// 1.702); final norm; untied lm_head; cross-entropy at the positions that have a target.
 //
 // Auxiliary load-balance loss, per batch of T tokens and E experts with k chosen each:
 //   aux = mean over layers of E * sum_e f_e P_e,   f_e = (times that e was chosen) / (T k),
 //   P_e = mean over tokens of the softmax over all E router logits.
 // Perfect balance gives 1 (Hugging Face's load_balancing_loss_func, per layer, divided by k). f_e is held constant.
 //
-// Threads: one owner per Model; a Model computes on the calling thread only. Determinism: equal bits for equal input, on
-// the same binary and kind of CPU. Memory: about (layers * (11 hidden + 8 k intermediate) + vocab) * 4 bytes a token,
-// kept between steps. Failure: none that data can cause; a violated precondition aborts.
+// Threads: one owner per Model, which computes on the calling thread only (it holds OpenMP to one thread there).
+// Determinism: equal bits for equal input, on the same binary and kind of CPU. Memory: kept between steps; a token
+// takes about layers * (6 H + 2 C + k (H + 2 I)) elements of 2 or 4 bytes, H hidden, C width of q, k, v together.
+// Failure: none that data can cause; a violated precondition aborts.
 #pragma once
 
 #include <cstdint>
@@ -57,7 +58,8 @@ struct ModelConfig {
 
 struct ParameterInfo {
   std::string name;                  // "model.layers.0.self_attn.q_proj.weight"
-  std::vector<std::int64_t> shape;   // row-major; experts: gate_up_proj [E, 2I, H] (rows interleaved), down_proj [E, H, I]
+  // Row-major. Experts: gate_up_proj [E, 2I, H] (even rows gate, odd rows up), down_proj [E, H, I].
+  std::vector<std::int64_t> shape;
   std::size_t offset = 0;            // first float in the flat vector
   std::size_t count = 0;
   bool decay = false;                // weight decay applies: matrices, not norms, biases or sinks
@@ -77,7 +79,7 @@ class ParameterLayout {
   std::size_t size_ = 0;
 };
 
-// Norms 1, biases and sinks 0, matrices near-normal with deviation 0.02, o_proj and down_proj 0.02 / sqrt(2 layers).
+// Norms 1, biases and sinks 0, matrices near-normal with deviation 0.02 (o_proj, down_proj: 0.02 / sqrt(2 layers)).
 // A pure function of (layout, seed), the same bits on every machine.
 void initialise(const ParameterLayout& layout, std::uint64_t seed, std::span<float> params);
 
@@ -90,7 +92,8 @@ struct Batch {
   std::span<const std::int32_t> tokens;           // [T], in [0, vocab)
   std::span<const std::int32_t> targets;          // [T], -1 = no loss at this position
   std::span<const std::int32_t> document_starts;  // rising, the first is 0; the last document ends at T
-  double aux_weight = 1.0;  // scales the auxiliary loss: this rank's tokens / the gang's tokens, so that ranks sum up
+  // Scales the auxiliary loss: this rank's tokens / the gang's tokens, so that gradients of ranks add up.
+  double aux_weight = 1.0;
 };
 
 struct StepResult {
@@ -117,7 +120,8 @@ class Model {
   // The losses alone, for evaluation.
   StepResult forward(std::span<const float> params, const Batch& batch);
   // One document; logits are [tokens, vocab].
-  void forward_logits(std::span<const float> params, std::span<const std::int32_t> tokens, std::span<float> logits);
+  void forward_logits(std::span<const float> params, std::span<const std::int32_t> tokens,
+                      std::span<float> logits);
 
  private:
   class Impl;

@@ -1,0 +1,164 @@
+// Attention of each document by blocks of queries, forward and backward.
+//
+// A block of up to 64 queries of one head meets all keys that any of them sees, in one matrix product; documents are
+// short or the window is, so a block's scores stay in the second-level cache. The backward pass forms the scores again
+// from the kept log-denominators (Dao et al. 2022, FlashAttention): with D = dO . O per row, dS = P (dP - D).
+// A block's rows and keys are rounded up and may reach into the next document: such keys are masked, such rows are
+// zero in P and dS, and what is written to them is written again when their own document's turn comes.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <type_traits>
+
+#include "trainer/model/passes.h"
+
+namespace capstan::trainer {
+namespace {
+
+constexpr int kQueries = 64;
+
+template <class T>
+constexpr Element kElement = std::is_same_v<T, Bf16> ? Element::kBf16 : Element::kF32;
+
+ScoreBlock block_of(int query, int count, int window, float scale) {
+  ScoreBlock block{};
+  block.rows = std::min(kQueries, count - query);
+  block.first_query = query;
+  block.first_key = std::max(0, query - window + 1) / kRowMultiple * kRowMultiple;
+  block.columns = round_rows(query + block.rows - block.first_key);
+  block.stride = block.columns;
+  block.window = window;
+  block.scale = scale;
+  return block;
+}
+
+template <class T>
+void zero_rows(T* rows, const ScoreBlock& block) {
+  std::memset(static_cast<void*>(rows + static_cast<std::size_t>(block.rows) * block.stride), 0,
+              static_cast<std::size_t>(round_rows(block.rows) - block.rows) * block.stride * sizeof(T));
+}
+
+}  // namespace
+
+template <class T>
+void Passes<T>::forward_attention(Layer& layer) {
+  linear(tokens_, qkv_width_, hidden_, layer.normed1.data(), weights_ + layer.at.qkv, params_ + layer.at.qkv_bias,
+         layer.qkv.data());
+  k_.rope(layer.qkv.data(), position_.data(), rope_.cosine.data(), rope_.sine.data(), tokens_,
+          config_.heads + config_.kv_heads, config_.head_dim, qkv_width_, 1.0f);
+  for (std::size_t d = 0; d + 1 < starts_.size(); ++d) {
+    for (int h = 0; h < config_.heads; ++h) attend(layer, starts_[d], starts_[d + 1] - starts_[d], h);
+  }
+  linear(tokens_, hidden_, query_width_, layer.attended.data(), weights_ + layer.at.o, params_ + layer.at.o_bias,
+         t_hidden_.data());
+  k_.add_norm(layer.x.data(), t_hidden_.data(), params_ + layer.at.norm2, static_cast<float>(config_.rms_eps), tokens_,
+              hidden_, layer.middle.data(), layer.normed2.data(), layer.inverse2.data());
+}
+
+template <class T>
+void Passes<T>::attend(Layer& layer, int first, int count, int head) {
+  const int d = config_.head_dim, kv_head = head / (config_.heads / config_.kv_heads);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(d));
+  for (int query = 0; query < count; query += kQueries) {
+    const ScoreBlock block = block_of(query, count, layer.window, scale);
+    const int rows = round_rows(block.rows);
+    scores_.reserve(kQueries, block.columns), probabilities_.reserve(kQueries, block.columns);
+    const T* q = layer.qkv.row(first + query, qkv_width_) + head * d;
+    const T* k = layer.qkv.row(first + block.first_key, qkv_width_) + query_width_ + kv_head * d;
+    gemm_.run({.m = rows, .n = block.columns, .k = d, .b_transposed = true, .lda = qkv_width_, .ldb = qkv_width_,
+               .ldc = block.stride, .in = kElement<T>, .out = Element::kF32},
+              q, k, nullptr, scores_.data());
+    k_.softmax(block, scores_.data(), params_[layer.at.sinks + head], probabilities_.data(),
+               layer.lse.row(first + query, config_.heads) + head, config_.heads);
+    zero_rows(probabilities_.data(), block);
+    gemm_.run({.m = rows, .n = d, .k = block.columns, .lda = block.stride, .ldb = qkv_width_, .ldc = query_width_,
+               .in = kElement<T>, .out = kElement<T>},
+              probabilities_.data(), k + key_width_, nullptr,
+              layer.attended.row(first + query, query_width_) + head * d);
+  }
+}
+
+// t_hidden_ holds the gradient of the residual stream in T when this is called; dx_ the same in f32.
+template <class T>
+void Passes<T>::backward_attention(Layer& layer, float* grads) {
+  zero_tail(t_hidden_.data(), tokens_, hidden_);
+  weight_gradient(tokens_, hidden_, query_width_, t_hidden_.data(), layer.attended.data(), grads + layer.at.o);
+  dattended_.reserve(tokens_ + 2 * kRowMultiple, query_width_);
+  input_gradient(tokens_, hidden_, query_width_, t_hidden_.data(), weights_ + layer.at.o, dattended_.data());
+  k_.head_dot(dattended_.data(), layer.attended.data(), tokens_, config_.heads, config_.head_dim, dot_.data());
+  for (int h = 0; h < config_.heads; ++h) {
+    const float sink = params_[layer.at.sinks + h];
+    double sum = 0.0;
+    for (int t = 0; t < tokens_; ++t) {
+      sum -= std::exp(sink - layer.lse.row(t, config_.heads)[h]) * dot_.row(t, config_.heads)[h];
+    }
+    grads[layer.at.sinks + h] += static_cast<float>(sum);
+  }
+  for (std::size_t d = 0; d + 1 < starts_.size(); ++d) {
+    for (int h = 0; h < config_.kv_heads; ++h) backward_document(layer, starts_[d], starts_[d + 1] - starts_[d], h);
+  }
+  k_.rope(t_wide_.data(), position_.data(), rope_.cosine.data(), rope_.sine.data(), tokens_,
+          config_.heads + config_.kv_heads, config_.head_dim, qkv_width_, -1.0f);
+  zero_tail(t_wide_.data(), tokens_, qkv_width_);
+  k_.column_sum(t_wide_.data(), tokens_, qkv_width_, grads + layer.at.qkv_bias);
+  weight_gradient(tokens_, qkv_width_, hidden_, t_wide_.data(), layer.normed1.data(), grads + layer.at.qkv);
+  input_gradient(tokens_, qkv_width_, hidden_, t_wide_.data(), weights_ + layer.at.qkv, t_hidden_.data());
+  k_.norm_backward(t_hidden_.data(), nullptr, nullptr, 0, layer.x.data(), nullptr, layer.inverse1.data(),
+                   params_ + layer.at.norm1, tokens_, hidden_, dx_.data(), grads + layer.at.norm1, nullptr, nullptr);
+}
+
+template <class T>
+void Passes<T>::backward_document(Layer& layer, int first, int count, int kv_head) {
+  const int d = config_.head_dim, group = config_.heads / config_.kv_heads;
+  const std::size_t floats = static_cast<std::size_t>(round_rows(count)) * d;
+  dkey_.reserve(floats), dvalue_.reserve(floats);
+  std::memset(dkey_.data(), 0, floats * sizeof(float));
+  std::memset(dvalue_.data(), 0, floats * sizeof(float));
+  for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+    for (int query = 0; query < count; query += kQueries) backward_queries(layer, first, count, head, query);
+  }
+  for (int t = 0; t < count; ++t) {
+    T* row = t_wide_.row(first + t, qkv_width_) + query_width_ + kv_head * d;
+    k_.cast(dkey_.row(t, d), row, d);
+    k_.cast(dvalue_.row(t, d), row + key_width_, d);
+  }
+}
+
+template <class T>
+void Passes<T>::backward_queries(Layer& layer, int first, int count, int head, int query) {
+  const int d = config_.head_dim, kv_head = head / (config_.heads / config_.kv_heads);
+  const ScoreBlock block = block_of(query, count, layer.window, 1.0f / std::sqrt(static_cast<float>(d)));
+  const int rows = round_rows(block.rows), stride = block.stride;
+  for (Buffer<float>* buffer : {&scores_, &dscores_}) buffer->reserve(kQueries, stride);
+  for (Buffer<T>* buffer : {&probabilities_, &dscores_cast_}) buffer->reserve(kQueries, stride);
+  const std::size_t token = static_cast<std::size_t>(first + query);
+  const T* q = layer.qkv.row(token, qkv_width_) + head * d;
+  const T* k = layer.qkv.row(first + block.first_key, qkv_width_) + query_width_ + kv_head * d;
+  const T* v = k + key_width_;
+  const T* dout = dattended_.row(token, query_width_) + head * d;
+  GemmShape shape{.m = rows, .n = stride, .k = d, .b_transposed = true, .lda = qkv_width_, .ldb = qkv_width_,
+                  .ldc = stride, .in = kElement<T>, .out = Element::kF32};
+  gemm_.run(shape, q, k, nullptr, scores_.data());
+  shape.lda = query_width_;
+  gemm_.run(shape, dout, v, nullptr, dscores_.data());
+  k_.softmax_backward(block, scores_.data(), dscores_.data(), layer.lse.row(token, config_.heads) + head,
+                      dot_.row(token, config_.heads) + head, config_.heads, probabilities_.data(),
+                      dscores_cast_.data());
+  zero_rows(probabilities_.data(), block);
+  zero_rows(dscores_cast_.data(), block);
+  gemm_.run({.m = rows, .n = d, .k = stride, .lda = stride, .ldb = qkv_width_, .ldc = qkv_width_, .in = kElement<T>,
+             .out = kElement<T>},
+            dscores_cast_.data(), k, nullptr, t_wide_.row(token, qkv_width_) + head * d);
+  GemmShape transposed{.m = stride, .n = d, .k = rows, .a_transposed = true, .lda = stride, .ldb = qkv_width_,
+                       .ldc = d, .in = kElement<T>, .out = Element::kF32, .accumulate = true};
+  gemm_.run(transposed, dscores_cast_.data(), q, nullptr, dkey_.row(block.first_key, d));
+  transposed.ldb = query_width_;
+  gemm_.run(transposed, probabilities_.data(), dout, nullptr, dvalue_.row(block.first_key, d));
+}
+
+template void Passes<float>::forward_attention(Layer&);
+template void Passes<float>::backward_attention(Layer&, float*);
+template void Passes<Bf16>::forward_attention(Layer&);
+template void Passes<Bf16>::backward_attention(Layer&, float*);
+
+}  // namespace capstan::trainer

@@ -1,0 +1,76 @@
+// The three matrix products of a linear layer, in pieces of few distinct row counts, and the buffers.
+#include <algorithm>
+#include <cstring>
+#include <type_traits>
+
+#include "trainer/model/passes.h"
+
+namespace capstan::trainer {
+namespace {
+
+template <class T>
+constexpr Element kElement = std::is_same_v<T, Bf16> ? Element::kBf16 : Element::kF32;
+
+}  // namespace
+
+template <class U>
+void Buffer<U>::reserve(std::size_t count) {
+  if (count <= count_) return;
+  count += count / 8 + 64;
+  data_.reset(static_cast<U*>(::operator new[](count * sizeof(U), std::align_val_t{64})));
+  std::memset(static_cast<void*>(data_.get()), 0, count * sizeof(U));
+  count_ = count;
+}
+
+template <class T>
+template <class Out>
+void Passes<T>::linear(int rows, int n, int k, const T* x, const T* w, const float* bias, Out* y) {
+  for (int done = 0, left = round_rows(rows); left > 0;) {
+    const int m = row_piece(left);
+    gemm_.run({.m = m, .n = n, .k = k, .b_transposed = true, .lda = k, .ldb = k, .ldc = n, .in = kElement<T>,
+               .out = kElement<Out>, .bias = bias != nullptr},
+              x + static_cast<std::size_t>(done) * k, w, bias, y + static_cast<std::size_t>(done) * n);
+    done += m, left -= m;
+  }
+}
+
+template <class T>
+void Passes<T>::input_gradient(int rows, int n, int k, const T* dy, const T* w, T* dx) {
+  for (int done = 0, left = round_rows(rows); left > 0;) {
+    const int m = row_piece(left);
+    gemm_.run({.m = m, .n = k, .k = n, .lda = n, .ldb = k, .ldc = k, .in = kElement<T>, .out = kElement<T>},
+              dy + static_cast<std::size_t>(done) * n, w, nullptr, dx + static_cast<std::size_t>(done) * k);
+    done += m, left -= m;
+  }
+}
+
+template <class T>
+void Passes<T>::weight_gradient(int rows, int n, int k, const T* dy, const T* x, float* dw) {
+  for (int done = 0, left = round_rows(rows); left > 0;) {
+    const int m = row_piece(left);
+    gemm_.run({.m = n, .n = k, .k = m, .a_transposed = true, .lda = n, .ldb = k, .ldc = k, .in = kElement<T>,
+               .out = Element::kF32, .accumulate = true},
+              dy + static_cast<std::size_t>(done) * n, x + static_cast<std::size_t>(done) * k, nullptr, dw);
+    done += m, left -= m;
+  }
+}
+
+template <class T>
+void Passes<T>::zero_tail(T* rows, int count, int width) {
+  std::memset(static_cast<void*>(rows + static_cast<std::size_t>(count) * width), 0,
+              static_cast<std::size_t>(round_rows(count) - count) * width * sizeof(T));
+}
+
+template class Buffer<float>;
+template class Buffer<Bf16>;
+template void Passes<float>::linear(int, int, int, const float*, const float*, const float*, float*);
+template void Passes<Bf16>::linear(int, int, int, const Bf16*, const Bf16*, const float*, Bf16*);
+template void Passes<Bf16>::linear(int, int, int, const Bf16*, const Bf16*, const float*, float*);
+template void Passes<float>::input_gradient(int, int, int, const float*, const float*, float*);
+template void Passes<Bf16>::input_gradient(int, int, int, const Bf16*, const Bf16*, Bf16*);
+template void Passes<float>::weight_gradient(int, int, int, const float*, const float*, float*);
+template void Passes<Bf16>::weight_gradient(int, int, int, const Bf16*, const Bf16*, float*);
+template void Passes<float>::zero_tail(float*, int, int);
+template void Passes<Bf16>::zero_tail(Bf16*, int, int);
+
+}  // namespace capstan::trainer
