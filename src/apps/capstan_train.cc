@@ -1,17 +1,16 @@
 // capstan-train: trains a gpt-oss-architecture model, as one rank of a gang or alone.
 //
 // How it works: the configuration and the torchrun environment say what to do; the kinds of data sources are
-// registered here; everything else is in src/trainer. SIGTERM and SIGINT set a flag that the loop reads after each
-// step. Exit codes: 0 trained to the end, 75 stopped by a signal after a checkpoint (EX_TEMPFAIL: run it again), 2 the
-// command line or the configuration is wrong, 1 anything else, a lost peer included.
+// registered here; everything else is in src/trainer. SIGTERM and SIGINT set a flag that the loop reads after
+// each step. Exit codes: 0 trained to the end, 75 stopped by a signal after a checkpoint (EX_TEMPFAIL: run it
+// again), 2 the command line or the configuration is wrong, 1 anything else, a lost peer included.
+#include <CLI/CLI.hpp>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <vector>
-
-#include <CLI/CLI.hpp>
 
 #include "base/log.h"
 #include "trainer/checkpoint.h"
@@ -65,6 +64,7 @@ int train(const Arguments& arguments) {
   log_configure("train", LogLevel::kInfo);
   const Result<std::unique_ptr<DataSource>> source = make_source(config->data);
   if (!source) return complain(source.error());
+  std::signal(SIGPIPE, SIG_IGN);  // whoever reads our output may go away
   std::signal(SIGTERM, request_stop);
   std::signal(SIGINT, request_stop);
   const Result<std::unique_ptr<Gang>> gang = join_gang(*environment);
@@ -73,7 +73,8 @@ int train(const Arguments& arguments) {
   const Result<RunEnd> end = run_training(*config, **source, **gang, {.out = out, .stop = &stop_requested});
   if (!end) return complain(end.error());
   if (*end == RunEnd::kStopped) {
-    if (environment->rank == 0) std::puts("stopped by a signal after a checkpoint; the same command continues");
+    if (environment->rank == 0)
+      std::puts("stopped by a signal after a checkpoint; the same command continues");
     return kExitStopped;
   }
   if (environment->rank == 0) std::puts("training is complete");
@@ -104,13 +105,16 @@ int export_checkpoint(const Arguments& arguments) {
 
 int run(int argc, char** argv) {
   Arguments arguments;
-  CLI::App app("Trains a gpt-oss-architecture model: one rank of a gang (torchrun environment), or alone.\n"
-               "Example: capstan-train --config examples/abacus/train.yaml --out /tmp/run --set steps=200");
+  CLI::App app(
+      "Trains a gpt-oss-architecture model: one rank of a gang (torchrun environment), or alone.\n"
+      "Example: capstan-train --config examples/abacus/train.yaml --out /tmp/run --set steps=200");
   app.require_subcommand(0, 1);
   auto* config = app.add_option("-c,--config", arguments.config, "the run's YAML file");
   app.add_option("-o,--out", arguments.out, "folder of the run [CAPSTAN_JOB_DIR, else ./out]");
-  app.add_option("--set", arguments.overrides, "key=value over the file's, e.g. optimizer.learning_rate=1e-3");
-  auto* exporting = app.add_subcommand("export", "writes a checkpoint as a Hugging-Face-style model directory");
+  app.add_option("--set", arguments.overrides,
+                 "key=value over the file's, e.g. optimizer.learning_rate=1e-3");
+  auto* exporting =
+      app.add_subcommand("export", "writes a checkpoint as a Hugging-Face-style model directory");
   exporting->add_option("--checkpoint", arguments.checkpoint, "the step-N folder")->required();
   exporting->add_option("--out", arguments.out, "directory to write; replaced if it exists")->required();
   exporting->add_option("--dtype", arguments.dtype, "of the experts [as configured]")

@@ -1,6 +1,7 @@
 // How it works: the bias corrections are folded into two scalars per update, so the inner loop is four
-// multiply-adds, a square root and a division per parameter, which the compiler turns into SIMD. The file is built
-// with -ffp-contract=off: no fused multiply-add may creep in for one instruction set and not for another.
+// multiply-adds, a square root and a division per parameter, which the compiler turns into SIMD. The file is
+// built with -ffp-contract=off: no fused multiply-add may creep in for one instruction set and not for
+// another.
 #include "trainer/adamw.h"
 
 #include <cmath>
@@ -12,17 +13,17 @@ namespace {
 
 struct Scalars {
   float beta1, beta2;
-  float rest1, rest2;        // 1 - beta
-  float step_size;           // rate / (1 - b1^t)
-  float second_scale;        // 1 / (1 - b2^t)
+  float rest1, rest2;  // 1 - beta
+  float step_size;     // rate / (1 - b1^t)
+  float second_scale;  // 1 / (1 - b2^t)
   float epsilon;
-  float keep;                // 1 - rate * decay, or 1 where nothing decays
+  float keep;  // 1 - rate * decay, or 1 where nothing decays
   float gradient_scale;
 };
 
-__attribute__((target_clones("avx512f", "avx2", "default")))
-void update_range(const Scalars s, std::size_t begin, std::size_t end, const float* __restrict gradients,
-                  float* __restrict parameters, float* __restrict first, float* __restrict second) {
+__attribute__((target_clones("avx512f", "avx2", "default"))) void update_range(
+    const Scalars s, std::size_t begin, std::size_t end, const float* __restrict gradients,
+    float* __restrict parameters, float* __restrict first, float* __restrict second) {
   for (std::size_t i = begin; i < end; ++i) {
     const float g = gradients[i] * s.gradient_scale;
     const float m = s.beta1 * first[i] + s.rest1 * g;

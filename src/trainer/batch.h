@@ -1,4 +1,5 @@
-// Samples to the model's Batch: documents back to back, each position's target the next token where that counts.
+// Samples to the model's Batch: documents back to back, each position's target the next token where that
+// counts.
 //
 // A document of n tokens gives n - 1 positions: its last token predicts nothing.
 // Threads: a value.  Cost: one copy.

@@ -1,6 +1,7 @@
-// How it works: a shard is a 40-byte header and three float arrays (parameters, first, second moment) for one slice
-// [begin, end) of the flat vector. Every rank hashes what it writes and the hashes are gathered to rank 0, whose
-// manifest seals them; the manifest carries a hash of itself. Nothing is trusted at load: neither sizes nor slices.
+// How it works: a shard is a 40-byte header and three float arrays (parameters, first, second moment) for one
+// slice [begin, end) of the flat vector. Every rank hashes what it writes and the hashes are gathered to rank
+// 0, whose manifest seals them; the manifest carries a hash of itself. Nothing is trusted at load: neither
+// sizes nor slices.
 #include "trainer/checkpoint.h"
 
 #include <fcntl.h>
@@ -43,7 +44,9 @@ struct ShardRecord {  // what each rank tells rank 0 about its share
 static_assert(sizeof(ShardRecord) == 33);
 
 ParameterRange slice_of(std::uint64_t count, int rank, int ranks) {
-  const auto part = [&](int r) { return static_cast<std::size_t>(count * static_cast<std::uint64_t>(r) / ranks); };
+  const auto part = [&](int r) {
+    return static_cast<std::size_t>(count * static_cast<std::uint64_t>(r) / ranks);
+  };
   return {part(rank), part(rank + 1)};
 }
 
@@ -95,7 +98,8 @@ Result<Digest> write_shard(const std::filesystem::path& path, const TrainState& 
   header.end = slice.end;
   CAPSTAN_CHECK(writer.append(&header, sizeof header));
   const std::size_t bytes = (slice.end - slice.begin) * sizeof(float);
-  for (const std::vector<float>* part : {&state.parameters, &state.optimizer.first, &state.optimizer.second}) {
+  for (const std::vector<float>* part :
+       {&state.parameters, &state.optimizer.first, &state.optimizer.second}) {
     CAPSTAN_CHECK(writer.append(part->data() + slice.begin, bytes));
   }
   return writer.finish();

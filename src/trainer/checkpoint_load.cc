@@ -1,6 +1,6 @@
-// How it works: the manifest is parsed and checked against its own hash, then every shard against the manifest:
-// length, header, hash. The slices must tile the vector exactly. Every rank reads all shards, since each holds the
-// whole state; the ranks then compare which step they chose and settle on the oldest.
+// How it works: the manifest is parsed and checked against its own hash, then every shard against the
+// manifest: length, header, hash. The slices must tile the vector exactly. Every rank reads all shards, since
+// each holds the whole state; the ranks then compare which step they chose and settle on the oldest.
 #include <algorithm>
 #include <cstring>
 
@@ -100,7 +100,7 @@ Result<void> read_shard(const std::filesystem::path& checkpoint, const ShardEntr
   return {};
 }
 
-constexpr double kNothing = -1;      // the folder holds no checkpoint
+constexpr double kNothing = -1;  // the folder holds no checkpoint
 constexpr double kAllDamaged = -2;
 
 // This rank's choice: the newest that verifies.
@@ -110,7 +110,8 @@ std::optional<LoadedCheckpoint> newest_valid(const std::filesystem::path& folder
     const std::filesystem::path path = folder / checkpoint_name(*step);
     Result<LoadedCheckpoint> loaded = load_checkpoint(path);
     if (loaded) return std::move(*loaded);
-    log_warn("checkpoint is damaged and passed over", "path={} why={}", path.string(), loaded.error().message);
+    log_warn("checkpoint is damaged and passed over", "path={} why={}", path.string(),
+             loaded.error().message);
   }
   return std::nullopt;
 }
@@ -131,7 +132,8 @@ Result<LoadedCheckpoint> load_checkpoint(const std::filesystem::path& checkpoint
   return loaded;
 }
 
-Result<std::optional<LoadedCheckpoint>> load_newest_checkpoint(const std::filesystem::path& folder, Gang& gang) {
+Result<std::optional<LoadedCheckpoint>> load_newest_checkpoint(const std::filesystem::path& folder,
+                                                               Gang& gang) {
   const std::vector<std::uint64_t> steps = list_checkpoints(folder);
   std::optional<LoadedCheckpoint> mine = newest_valid(folder, steps);
   const double choice = mine ? static_cast<double>(mine->state.step) : steps.empty() ? kNothing : kAllDamaged;
@@ -144,7 +146,8 @@ Result<std::optional<LoadedCheckpoint>> load_newest_checkpoint(const std::filesy
                 folder.string());
   }
   if (lowest == kNothing) {
-    return fail(Code::kInvalid, "some ranks see checkpoints in {} and some see none; all ranks need one shared folder",
+    return fail(Code::kInvalid,
+                "some ranks see checkpoints in {} and some see none; all ranks need one shared folder",
                 folder.string());
   }
   if (mine && choice == lowest) return mine;

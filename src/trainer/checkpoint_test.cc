@@ -1,15 +1,16 @@
-// Goal: a checkpoint comes back bit by bit, on any number of ranks; a damaged or unfinished one is never used.
-// Method: write, damage one thing at a time, load. Ranks are threads of this process.
+// Goal: a checkpoint comes back bit by bit, on any number of ranks; a damaged or unfinished one is never
+// used. Method: write, damage one thing at a time, load. Ranks are threads of this process.
+#include "trainer/checkpoint.h"
+
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
 #include <thread>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/prng.h"
-#include "trainer/checkpoint.h"
 #include "trainer/rendezvous.h"
 
 namespace capstan::trainer {
@@ -27,7 +28,8 @@ TrainState state_at(std::uint64_t step, std::size_t count = 1003) {
   state.optimizer.updates = step - 2;
   Prng prng(step);
   for (std::vector<float>* part : {&state.parameters, &state.optimizer.first, &state.optimizer.second}) {
-    for (std::size_t i = 0; i < count; ++i) part->push_back(static_cast<float>(prng.between(-9999, 9999)) / 7);
+    for (std::size_t i = 0; i < count; ++i)
+      part->push_back(static_cast<float>(prng.between(-9999, 9999)) / 7);
   }
   return state;
 }
@@ -49,8 +51,13 @@ void run_ranks(int ranks, const std::function<void(Gang&)>& body) {
   std::vector<std::thread> threads;
   for (int rank = 0; rank < ranks; ++rank) {
     threads.emplace_back([=, &body] {
-      auto gang = join_gang({.rank = rank, .size = ranks, .local_rank = rank, .master_address = "127.0.0.1",
-                             .master_port = port, .run = "test", .timeout_ms = 10'000});
+      auto gang = join_gang({.rank = rank,
+                             .size = ranks,
+                             .local_rank = rank,
+                             .master_address = "127.0.0.1",
+                             .master_port = port,
+                             .run = "test",
+                             .timeout_ms = 10'000});
       ASSERT_TRUE(gang) << gang.error().message;
       body(**gang);
     });
@@ -69,7 +76,9 @@ class CheckpointTest : public ::testing::Test {
   void TearDown() override { fs::remove_all(folder_); }
 
   void save(std::uint64_t step) { ASSERT_TRUE(save_checkpoint(folder_, state_at(step), config_, *alone_)); }
-  fs::path file(std::uint64_t step, std::string_view name) const { return folder_ / checkpoint_name(step) / name; }
+  fs::path file(std::uint64_t step, std::string_view name) const {
+    return folder_ / checkpoint_name(step) / name;
+  }
   std::uint64_t newest_step() {
     auto loaded = load_newest_checkpoint(folder_, *alone_);
     return loaded && *loaded ? (*loaded)->state.step : 0;

@@ -1,12 +1,12 @@
-// How it works: yaml-cpp's nodes are copied into plain structs with their marks, then yaml-cpp is done. yaml-cpp
-// keeps both of two equal keys when iterating, which is how duplicates are seen.
+// How it works: yaml-cpp's nodes are copied into plain structs with their marks, then yaml-cpp is done.
+// yaml-cpp keeps both of two equal keys when iterating, which is how duplicates are seen.
 #include "trainer/config_tree.h"
+
+#include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-
-#include <yaml-cpp/yaml.h>
 
 #include "base/text.h"
 
@@ -62,10 +62,14 @@ void relocate(ConfigNode& node, const std::string& where) {
 
 std::string_view describe(const ConfigNode& node) {
   switch (node.type) {
-    case ConfigNode::Type::kNull: return "nothing";
-    case ConfigNode::Type::kScalar: return node.scalar;
-    case ConfigNode::Type::kList: return "a list";
-    case ConfigNode::Type::kMapping: return "a mapping";
+    case ConfigNode::Type::kNull:
+      return "nothing";
+    case ConfigNode::Type::kScalar:
+      return node.scalar;
+    case ConfigNode::Type::kList:
+      return "a list";
+    case ConfigNode::Type::kMapping:
+      return "a mapping";
   }
   return "";
 }
@@ -107,7 +111,8 @@ Result<void> override_value(ConfigNode& root, std::string_view assignment) {
   ConfigNode* at = &root;
   for (const std::string_view part : split(assignment.substr(0, equals), '.')) {
     if (at->type == ConfigNode::Type::kNull) at->type = ConfigNode::Type::kMapping;
-    if (at->type != ConfigNode::Type::kMapping) return fail(Code::kInvalid, "{}: '{}' has no keys", where, part);
+    if (at->type != ConfigNode::Type::kMapping)
+      return fail(Code::kInvalid, "{}: '{}' has no keys", where, part);
     const auto found = std::find_if(at->members.begin(), at->members.end(),
                                     [&](const ConfigNode::Member& member) { return member.key == part; });
     if (found != at->members.end()) {

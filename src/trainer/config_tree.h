@@ -8,9 +8,9 @@
 //   reader.section("model", [&](ConfigReader& model) { model.integer("layers", config.layers, 1, 1000); });
 //   reader.finish();                       // whatever was not asked for is unknown
 //
-// Every problem is one line, "train.yaml:3:5: model.layers must be …". Duplicate keys are problems. The reader
-// collects all of them, so that a person fixes a file in one go. A key that is absent leaves its target as it is.
-// Bounds: kConfigBytesMax, kConfigDepthMax.  Exceptions of yaml-cpp stop in config_tree.cc.
+// Every problem is one line, "train.yaml:3:5: model.layers must be …". Duplicate keys are problems. The
+// reader collects all of them, so that a person fixes a file in one go. A key that is absent leaves its
+// target as it is. Bounds: kConfigBytesMax, kConfigDepthMax.  Exceptions of yaml-cpp stop in config_tree.cc.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +32,7 @@ inline constexpr int kConfigDepthMax = 8;
 struct ConfigNode {
   enum class Type { kNull, kScalar, kList, kMapping };
   Type type = Type::kNull;
-  std::string where;   // "train.yaml:3:5", or "--set steps=x" for an override
+  std::string where;  // "train.yaml:3:5", or "--set steps=x" for an override
   std::string scalar;
   std::vector<ConfigNode> items;
   struct Member;
@@ -40,7 +40,7 @@ struct ConfigNode {
 };
 struct ConfigNode::Member {
   std::string key;
-  std::string where;   // of the key
+  std::string where;  // of the key
   ConfigNode value;
 };
 

@@ -1,15 +1,16 @@
 // DataSource: an endless stream of training samples, each a pure function of its index.
 //
-// The trainer's whole position in the data is one number, the index of the next sample. Because sample i depends
-// on nothing but (the source's options, i), a resumed run sees exactly what an undisturbed run would have seen,
-// whatever the number of ranks, and no rank ever reads another's samples.
+// The trainer's whole position in the data is one number, the index of the next sample. Because sample i
+// depends on nothing but (the source's options, i), a resumed run sees exactly what an undisturbed run would
+// have seen, whatever the number of ranks, and no rank ever reads another's samples.
 //
 //   class Counting : public DataSource {
-//     Sample sample(std::uint64_t index) const override { return {.tokens = {1, 2, 3}, .is_target = {0, 1, 1}}; }
+//     Sample sample(std::uint64_t index) const override { return {.tokens = {1, 2, 3}, .is_target = {0, 1,
+//     1}}; }
 //   };
 //
-// Threads: const members may be called from several threads at once.  Cost: a sample should cost microseconds;
-// every rank draws every sample of a step to know its length, and keeps its own share.
+// Threads: const members may be called from several threads at once.  Cost: a sample should cost
+// microseconds; every rank draws every sample of a step to know its length, and keeps its own share.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +25,8 @@
 
 namespace capstan::trainer {
 
-// One document. tokens.size() == is_target.size() >= 2. Token i is predicted from tokens 0..i-1, and counts in
-// loss and accuracy where is_target[i] is 1; is_target[0] is ignored (nothing comes before it).
+// One document. tokens.size() == is_target.size() >= 2. Token i is predicted from tokens 0..i-1, and counts
+// in loss and accuracy where is_target[i] is 1; is_target[0] is ignored (nothing comes before it).
 struct Sample {
   std::vector<std::int32_t> tokens;
   std::vector<std::uint8_t> is_target;
@@ -35,7 +36,8 @@ class DataSource {
  public:
   virtual ~DataSource() = default;
 
-  // A pure function of the source's options and `index`; never empty, never longer than the source's own bound.
+  // A pure function of the source's options and `index`; never empty, never longer than the source's own
+  // bound.
   virtual Sample sample(std::uint64_t index) const = 0;
 
   // Samples that the stream above never gives, for evaluation; nullptr if the source holds none back.
@@ -54,11 +56,12 @@ class DataSource {
 
 // The `data:` section of a configuration, as every kind of source sees it.
 struct DataConfig {
-  std::string kind;       // "abacus", "jsonl"
+  std::string kind;  // "abacus", "jsonl"
   std::uint64_t seed = 1;
-  std::filesystem::path path;                             // jsonl: the file
-  std::int64_t tokens_max = 2048;                         // jsonl: the longest sample
-  std::vector<std::pair<std::string, double>> mixture;    // abacus: kind of problem, weight; empty: its default
+  std::filesystem::path path;      // jsonl: the file
+  std::int64_t tokens_max = 2048;  // jsonl: the longest sample
+  std::int64_t held_out = 0;       // jsonl: so many samples at the end are for evaluation
+  std::vector<std::pair<std::string, double>> mixture;  // abacus: kind of problem, weight; empty: its default
 };
 
 // What makes a source of one kind. The mains register the kinds they know.

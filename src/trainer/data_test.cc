@@ -1,12 +1,13 @@
-// Goal: which samples a step sees, and who gets them, is a pure function; the jsonl reader accepts what its header
-// says and names the line of what it refuses. Method: properties over generated streams, files in a temporary folder.
+// Goal: which samples a step sees, and who gets them, is a pure function; the jsonl reader accepts what its
+// header says and names the line of what it refuses. Method: properties over generated streams, files in a
+// temporary folder.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <numeric>
 #include <set>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/prng.h"
@@ -142,6 +143,24 @@ TEST_F(JsonlTest, ReadsTokensTargetsAndTextAndCutsLongText) {
     }
   }
   EXPECT_EQ(lengths, (std::multiset<std::size_t>{3, 3, 8}));
+}
+
+TEST_F(JsonlTest, HeldOutSamplesAreTheFilesLastAndNeverInTheStream) {
+  EXPECT_TRUE(
+      write_file_atomic(folder_ / "five.jsonl",
+                        "{\"text\":\"aa\"}\n{\"text\":\"bb\"}\n{\"text\":\"cc\"}\n{\"text\":\"dd\"}\n"));
+  DataConfig config;
+  config.path = folder_ / "five.jsonl";
+  config.held_out = 2;
+  const auto source = JsonlSource::open(config).value();
+  std::set<std::int32_t> trained;
+  for (std::uint64_t i = 0; i < 20; ++i) trained.insert(source->sample(i).tokens[0]);
+  EXPECT_EQ(trained, (std::set<std::int32_t>{'a', 'b'}));
+  EXPECT_EQ(source->held_out()->sample(0).tokens[0], 'c');
+  EXPECT_EQ(source->held_out()->sample(1).tokens[0], 'd');
+  config.held_out = 4;
+  EXPECT_TRUE(JsonlSource::open(config).error().message.ends_with(
+      "data.held_out = 4 leaves none of the 4 samples to train on"));
 }
 
 TEST_F(JsonlTest, NamesTheLineOfWhatItRefuses) {

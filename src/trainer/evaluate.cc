@@ -1,5 +1,5 @@
-// How it works: one document a pass, so that each sample's own count of right tokens is known; rank r takes the
-// samples r, r + ranks, …; the sums are added in rank order.
+// How it works: one document a pass, so that each sample's own count of right tokens is known; rank r takes
+// the samples r, r + ranks, …; the sums are added in rank order.
 #include "trainer/evaluate.h"
 
 #include "trainer/batch.h"
@@ -9,7 +9,8 @@ namespace capstan::trainer {
 Result<Evaluation> evaluate_model(Model& model, std::span<const float> parameters, const DataSource& source,
                                   std::uint64_t samples, Gang& gang) {
   double mine[4] = {};  // loss, right tokens, counting tokens, exact samples
-  for (auto i = static_cast<std::uint64_t>(gang.rank()); i < samples; i += static_cast<std::uint64_t>(gang.size())) {
+  for (auto i = static_cast<std::uint64_t>(gang.rank()); i < samples;
+       i += static_cast<std::uint64_t>(gang.size())) {
     const Sample sample = source.sample(i);
     const PackedBatch batch(std::span(&sample, 1));
     const StepResult result = model.forward(parameters, batch.view(1.0));

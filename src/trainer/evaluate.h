@@ -1,8 +1,8 @@
 // Evaluates a model on samples that it is not trained on.
 //
-// "exact" is the share of samples whose every counting token is the model's most likely one, given the true tokens
-// before it. That is the same as saying that greedy decoding from the sample's prompt reproduces them all.
-// The ranks share the samples; every rank gets the same totals. Threads: the caller's.
+// "exact" is the share of samples whose every counting token is the model's most likely one, given the true
+// tokens before it. That is the same as saying that greedy decoding from the sample's prompt reproduces them
+// all. The ranks share the samples; every rank gets the same totals. Threads: the caller's.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@
 namespace capstan::trainer {
 
 struct Evaluation {
-  double loss = 0;            // mean over counting tokens, nats
+  double loss = 0;  // mean over counting tokens, nats
   double token_accuracy = 0;
   double exact = 0;
   std::uint64_t samples = 0;

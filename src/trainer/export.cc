@@ -1,9 +1,10 @@
-// How it works: each tensor of the layout becomes one entry (or two, blocks and scales) whose bytes are made when
-// its turn to be written comes, so memory stays at one tensor.
+// How it works: each tensor of the layout becomes one entry (or two, blocks and scales) whose bytes are made
+// when its turn to be written comes, so memory stays at one tensor.
 #include "trainer/export.h"
 
-#include <cerrno>
 #include <unistd.h>
+
+#include <cerrno>
 
 #include "base/file.h"
 #include "trainer/mxfp4.h"
@@ -63,15 +64,18 @@ void append_expert_entries(std::vector<SafetensorsEntry>& entries, const Paramet
   const auto rows = static_cast<std::uint64_t>(info.shape[1]);
   const auto columns = static_cast<std::uint64_t>(info.shape[2]);
   if (type == ExportType::kBf16) {
-    entries.push_back({info.name, TensorType::kBf16, {experts, columns, rows},
-                       [=] { return bf16_transposed(values, rows, columns); }});
+    entries.push_back({info.name, TensorType::kBf16, {experts, columns, rows}, [=] {
+                         return bf16_transposed(values, rows, columns);
+                       }});
     return;
   }
   const std::uint64_t blocks = columns / kMxfp4BlockValues;
-  entries.push_back({info.name + "_blocks", TensorType::kU8, {experts, rows, blocks, kMxfp4BlockBytes},
-                     [=] { return mxfp4_part(values, false); }});
-  entries.push_back(
-      {info.name + "_scales", TensorType::kU8, {experts, rows, blocks}, [=] { return mxfp4_part(values, true); }});
+  entries.push_back({info.name + "_blocks", TensorType::kU8, {experts, rows, blocks, kMxfp4BlockBytes}, [=] {
+                       return mxfp4_part(values, false);
+                     }});
+  entries.push_back({info.name + "_scales", TensorType::kU8, {experts, rows, blocks}, [=] {
+                       return mxfp4_part(values, true);
+                     }});
 }
 
 std::vector<SafetensorsEntry> entries_of(const ParameterLayout& layout, std::span<const float> parameters,

@@ -1,12 +1,7 @@
-// How it works: the rendezvous store gives gloo the peers' addresses, gloo connects every pair over TCP, and the
-// store is closed again. A peer that dies closes its sockets, which gloo reports at once; one that hangs runs into
-// the timeout. Gloo throws; here its exceptions become errors.
+// How it works: the rendezvous store gives gloo the peers' addresses, gloo connects every pair over TCP, and
+// the store is closed again. A peer that dies closes its sockets, which gloo reports at once; one that hangs
+// runs into the timeout. Gloo throws; here its exceptions become errors.
 #include "trainer/gang.h"
-
-#include <cstdlib>
-#include <cstring>
-#include <exception>
-#include <limits>
 
 #include <gloo/allgather.h>
 #include <gloo/allreduce.h>
@@ -15,6 +10,12 @@
 #include <gloo/rendezvous/store.h>
 #include <gloo/transport/tcp/attr.h>
 #include <gloo/transport/tcp/device.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <limits>
 
 #include "base/text.h"
 #include "trainer/rendezvous.h"
@@ -114,7 +115,8 @@ class GlooGang : public Gang {
 
 Result<std::int64_t> integer_variable(const char* name, std::int64_t low, std::int64_t high) {
   const char* text = std::getenv(name);
-  if (text == nullptr) return fail(Code::kInvalid, "{} is not set, though the gang has more than one rank", name);
+  if (text == nullptr)
+    return fail(Code::kInvalid, "{} is not set, though the gang has more than one rank", name);
   const std::optional<std::int64_t> value = parse_int(text);
   if (!value || *value < low || *value > high) {
     return fail(Code::kInvalid, "{}='{}' must be an integer from {} to {}", name, text, low, high);
@@ -138,8 +140,8 @@ Result<std::unique_ptr<Gang>> connect_gang(const GangConfig& config, RendezvousC
     context->connectFullMesh(store, device);
     return std::unique_ptr<Gang>(std::make_unique<GlooGang>(std::move(context)));
   } catch (const std::exception& exception) {
-    return fail(Code::kUnavailable, "rank {} could not connect to its gang of {}: {}", config.rank, config.size,
-                without_location(exception.what()));
+    return fail(Code::kUnavailable, "rank {} could not connect to its gang of {}: {}", config.rank,
+                config.size, without_location(exception.what()));
   }
 }
 
@@ -185,6 +187,8 @@ Result<GangConfig> gang_from_environment() {
 
 Result<std::unique_ptr<Gang>> join_gang(const GangConfig& config) {
   if (config.size == 1) return std::unique_ptr<Gang>(std::make_unique<SoloGang>());
+  std::signal(SIGPIPE,
+              SIG_IGN);  // gloo writes to sockets whose peer may be gone; it reports that as an error
   RendezvousAddress address{config.master_address, config.master_port, config.run};
   std::unique_ptr<RendezvousServer> server;
   if (config.rank == 0) {
@@ -194,7 +198,8 @@ Result<std::unique_ptr<Gang>> join_gang(const GangConfig& config) {
   CAPSTAN_TRY(RendezvousClient client, RendezvousClient::connect(address, config.timeout_ms));
   CAPSTAN_TRY(const std::string host, client.local_address());
   CAPSTAN_TRY(std::unique_ptr<Gang> gang, connect_gang(config, client, host));
-  // Rank 0 may close the store only when everybody has read from it: the barrier runs over gloo's own connections.
+  // Rank 0 may close the store only when everybody has read from it: the barrier runs over gloo's own
+  // connections.
   CAPSTAN_CHECK(gang->barrier());
   return gang;
 }

@@ -4,11 +4,11 @@
 //   CAPSTAN_TRY(std::unique_ptr<Gang> gang, join_gang(config));
 //   CAPSTAN_CHECK(gang->sum(gradients));            // every rank now holds the same bits
 //
-// Every rank calls the same operations in the same order. Results are deterministic: a ring adds in rank order,
-// and all ranks receive the same bytes. A gang of one needs no network and every operation is free.
-// Failure: kUnavailable when a peer is gone or silent for longer than `timeout_ms`; the gang is then unusable and
-// the process should exit, so that its launcher starts all ranks again.
-// Threads: one owner.  Cost: sum moves 2 (n-1)/n of the bytes through each rank; gather is one round trip.
+// Every rank calls the same operations in the same order. Results are deterministic: a ring adds in rank
+// order, and all ranks receive the same bytes. A gang of one needs no network and every operation is free.
+// Failure: kUnavailable when a peer is gone or silent for longer than `timeout_ms`; the gang is then unusable
+// and the process should exit, so that its launcher starts all ranks again. Threads: one owner.  Cost: sum
+// moves 2 (n-1)/n of the bytes through each rank; gather is one round trip.
 #pragma once
 
 #include <cstdint>
@@ -55,7 +55,9 @@ class Gang {
   Result<void> barrier();
 };
 
-// Meets the other ranks and connects to each. Blocks until all are there, at most `timeout_ms`.
+// Meets the other ranks and connects to each. Blocks until all are there, at most `timeout_ms`. A gang of
+// more than one ignores SIGPIPE from here on, in the whole process: a dead peer must be an error, not a
+// death.
 Result<std::unique_ptr<Gang>> join_gang(const GangConfig& config);
 
 }  // namespace capstan::trainer

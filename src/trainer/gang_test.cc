@@ -1,7 +1,8 @@
 // Goal: ranks find each other by MASTER_ADDR and MASTER_PORT alone, agree to the bit, and notice a dead peer.
 // Method: ranks are threads of this process, except where one is killed: there it is a forked child.
-#include <gtest/gtest.h>
+#include "trainer/gang.h"
 
+#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,7 +12,6 @@
 #include <cstring>
 #include <thread>
 
-#include "trainer/gang.h"
 #include "trainer/rendezvous.h"
 
 namespace capstan::trainer {
@@ -24,8 +24,13 @@ std::uint16_t free_port() {
 }
 
 GangConfig config_of(int rank, int size, std::uint16_t port) {
-  return {.rank = rank, .size = size, .local_rank = rank, .master_address = "127.0.0.1", .master_port = port,
-          .run = "test", .timeout_ms = 10'000};
+  return {.rank = rank,
+          .size = size,
+          .local_rank = rank,
+          .master_address = "127.0.0.1",
+          .master_port = port,
+          .run = "test",
+          .timeout_ms = 10'000};
 }
 
 TEST(RendezvousTest, AGetWaitsForTheSetOfAnotherClient) {
@@ -66,7 +71,8 @@ TEST(GangTest, ThreeRanksSumToTheSameBitsAndGatherInRankOrder) {
       return;
     }
     auto& values = sums[static_cast<std::size_t>(rank)];
-    for (std::size_t i = 0; i < values.size(); ++i) values[i] = 0.1f * static_cast<float>(rank + 1) + 1e-4f * static_cast<float>(i);
+    for (std::size_t i = 0; i < values.size(); ++i)
+      values[i] = 0.1f * static_cast<float>(rank + 1) + 1e-4f * static_cast<float>(i);
     EXPECT_TRUE((*gang)->sum(values));
     const double mine[2] = {rank * 1.0, rank + 0.5};
     gathered[static_cast<std::size_t>(rank)] = (*gang)->gather(mine).value();
@@ -105,15 +111,18 @@ TEST(GangTest, APeerThatIsKilledIsNoticedWithinSeconds) {
   ::waitpid(child, nullptr, 0);
   ASSERT_FALSE(sum);
   EXPECT_EQ(sum.error().code, Code::kUnavailable);
-  EXPECT_TRUE(sum.error().message.starts_with("rank 0 lost a peer while summing gradients")) << sum.error().message;
+  EXPECT_TRUE(sum.error().message.starts_with("rank 0 lost a peer while summing gradients"))
+      << sum.error().message;
   EXPECT_LT(waited, std::chrono::seconds(5));  // the socket told us; the timeout is 10 s
 }
 
 TEST(GangTest, TheEnvironmentIsReadAndItsMistakesAreNamed) {
-  for (const char* name : {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}) ::unsetenv(name);
+  for (const char* name : {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"})
+    ::unsetenv(name);
   EXPECT_EQ(gang_from_environment()->size, 1);
   ::setenv("WORLD_SIZE", "2", 1);
-  EXPECT_EQ(gang_from_environment().error().message, "RANK is not set, though the gang has more than one rank");
+  EXPECT_EQ(gang_from_environment().error().message,
+            "RANK is not set, though the gang has more than one rank");
   ::setenv("RANK", "2", 1);
   EXPECT_EQ(gang_from_environment().error().message, "RANK='2' must be an integer from 0 to 1");
   ::setenv("RANK", "1", 1);

@@ -1,6 +1,6 @@
 // How it works: the file is parsed once into samples. An epoch's order is a Feistel network over the smallest
-// power of four that holds the count, walked until the image falls inside ("cycle walking"), so any index of the
-// endless stream is found in constant time and without a shuffled table.
+// power of four that holds the count, walked until the image falls inside ("cycle walking"), so any index of
+// the endless stream is found in constant time and without a shuffled table.
 #include "trainer/jsonl_source.h"
 
 #include <algorithm>
@@ -30,8 +30,8 @@ Result<Sample> sample_of_tokens(const Json& object, const DataConfig& config, co
   }
   for (const Json& token : tokens.items()) {
     if (!token.is_int() || token.as_int() < 0 || token.as_int() >= kTokenIdMax) {
-      return fail(Code::kInvalid, "{}: a token must be an integer from 0 to {}, not {}", where, kTokenIdMax - 1,
-                  token.dump());
+      return fail(Code::kInvalid, "{}: a token must be an integer from 0 to {}, not {}", where,
+                  kTokenIdMax - 1, token.dump());
     }
     sample.tokens.push_back(static_cast<std::int32_t>(token.as_int()));
   }
@@ -40,7 +40,8 @@ Result<Sample> sample_of_tokens(const Json& object, const DataConfig& config, co
     sample.is_target.assign(sample.tokens.size(), 1);
   } else {
     if (!targets->is_array() || targets->size() != tokens.size()) {
-      return fail(Code::kInvalid, "{}: \"targets\" must be a list as long as \"tokens\" ({})", where, tokens.size());
+      return fail(Code::kInvalid, "{}: \"targets\" must be a list as long as \"tokens\" ({})", where,
+                  tokens.size());
     }
     for (const Json& target : targets->items()) {
       const bool one = target.is_int() && target.as_int() == 1;
@@ -81,8 +82,8 @@ Result<void> append_line(std::string_view line, const DataConfig& config, const 
   }
   for (const auto& [key, value] : parsed->members()) {
     if (key != "tokens" && key != "targets" && key != "text") {
-      return fail(Code::kInvalid, "{}: unknown key '{}'; a line has \"tokens\" and \"targets\", or \"text\"", where,
-                  key);
+      return fail(Code::kInvalid, "{}: unknown key '{}'; a line has \"tokens\" and \"targets\", or \"text\"",
+                  where, key);
     }
   }
   const bool has_tokens = parsed->contains("tokens");
@@ -116,7 +117,8 @@ std::uint64_t permuted(std::uint64_t position, std::uint64_t count, std::uint64_
 }
 
 Result<std::unique_ptr<DataSource>> JsonlSource::open(const DataConfig& config) {
-  if (config.path.empty()) return fail(Code::kInvalid, "data.path: a jsonl source needs the path of its file");
+  if (config.path.empty())
+    return fail(Code::kInvalid, "data.path: a jsonl source needs the path of its file");
   CAPSTAN_TRY(const std::string text, read_file(config.path, kJsonlBytesMax));
   std::unique_ptr<JsonlSource> source(new JsonlSource);
   source->seed_ = config.seed;
@@ -126,16 +128,34 @@ Result<std::unique_ptr<DataSource>> JsonlSource::open(const DataConfig& config) 
     if (trim(line).empty()) continue;
     CAPSTAN_CHECK(append_line(line, config, at_line(config, number), source->samples_));
   }
-  if (source->samples_.empty()) return fail(Code::kInvalid, "{}: the file holds no samples", config.path.string());
+  if (source->samples_.empty())
+    return fail(Code::kInvalid, "{}: the file holds no samples", config.path.string());
   for (const Sample& sample : source->samples_) {
     const std::int32_t largest = *std::max_element(sample.tokens.begin(), sample.tokens.end());
     source->vocabulary_size_ = std::max(source->vocabulary_size_, largest + 1);
   }
+  if (config.held_out >= static_cast<std::int64_t>(source->samples_.size())) {
+    return fail(Code::kInvalid, "{}: data.held_out = {} leaves none of the {} samples to train on",
+                config.path.string(), config.held_out, source->samples_.size());
+  }
+  const auto first = source->samples_.end() - config.held_out;
+  source->held_out_.assign(std::make_move_iterator(first), std::make_move_iterator(source->samples_.end()));
+  source->samples_.erase(first, source->samples_.end());
   return std::unique_ptr<DataSource>(std::move(source));
+}
+
+std::unique_ptr<DataSource> JsonlSource::held_out() const {
+  if (held_out_.empty()) return nullptr;
+  std::unique_ptr<JsonlSource> source(new JsonlSource);
+  source->samples_ = held_out_;
+  source->vocabulary_size_ = vocabulary_size_;
+  source->in_file_order_ = true;
+  return source;
 }
 
 Sample JsonlSource::sample(std::uint64_t index) const {
   const std::uint64_t count = samples_.size();
+  if (in_file_order_) return samples_[index % count];
   return samples_[permuted(index % count, count, Prng::at(seed_, index / count))];
 }
 

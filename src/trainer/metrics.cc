@@ -1,5 +1,5 @@
-// How it works: the files are opened for appending; a line is one write, so a killed process leaves at most one
-// torn line at the end, which the next open drops together with the lines past the checkpoint.
+// How it works: the files are opened for appending; a line is one write, so a killed process leaves at most
+// one torn line at the end, which the next open drops together with the lines past the checkpoint.
 #include "trainer/metrics.h"
 
 #include <fcntl.h>
@@ -44,7 +44,8 @@ Result<void> append(int fd, const Json& line) {
   std::string text = line.dump();
   text.push_back('\n');
   const ssize_t wrote = ::write(fd, text.data(), text.size());
-  if (wrote != static_cast<ssize_t>(text.size())) return fail_errno("cannot write metrics", wrote < 0 ? errno : ENOSPC);
+  if (wrote != static_cast<ssize_t>(text.size()))
+    return fail_errno("cannot write metrics", wrote < 0 ? errno : ENOSPC);
   return {};
 }
 

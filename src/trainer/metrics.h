@@ -1,6 +1,7 @@
 // Metrics: the curve of a run as JSON lines, exact enough to compare two runs bit by bit.
 //
-//   OUT/metrics.jsonl   one line a step: {"step":12,"loss":1.25,"accuracy":0.5,"lr":…,"grad_norm":…,"tokens":…}
+//   OUT/metrics.jsonl   one line a step:
+//   {"step":12,"loss":1.25,"accuracy":0.5,"lr":…,"grad_norm":…,"tokens":…}
 //                       and {"step":12,"eval_loss":…,…} after an evaluation. Only what the run determines: no
 //                       times. Numbers read back equal, so equal runs give equal files (cmp).
 //   OUT/timing.jsonl    what the clock says: {"step","seconds","tokens_per_second","attempt_started_unix"}

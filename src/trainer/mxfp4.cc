@@ -1,5 +1,5 @@
-// How it works: scaling by a power of two is exact in float (ldexp), so the only rounding is the one to e2m1, done by
-// comparing with the midpoints between neighbours.
+// How it works: scaling by a power of two is exact in float (ldexp), so the only rounding is the one to e2m1,
+// done by comparing with the midpoints between neighbours.
 #include "trainer/mxfp4.h"
 
 #include <algorithm>

@@ -3,10 +3,10 @@
 //   value = e2m1(nibble) * 2^(scale - 127)        e2m1: 0 .5 1 1.5 2 3 4 6, then the negatives with bit 3 set
 //   byte i of a block holds value 2i in its low nibble and 2i + 1 in its high one
 //
-// Quantising picks the scale with the least squared error; nearest value, ties to the even code. The three scales it
-// tries are enough: with e = floor(log2(largest)) - 2, a scale above e + 1 has only points that e + 1 has too, and
-// one below e - 1 loses more on the largest value than 31 others can win (mxfp4_test compares all 255).
-// Pure; threads: any.  Cost: about two microseconds a block.
+// Quantising picks the scale with the least squared error; nearest value, ties to the even code. The three
+// scales it tries are enough: with e = floor(log2(largest)) - 2, a scale above e + 1 has only points that e +
+// 1 has too, and one below e - 1 loses more on the largest value than 31 others can win (mxfp4_test compares
+// all 255). Pure; threads: any.  Cost: about two microseconds a block.
 #pragma once
 
 #include <array>

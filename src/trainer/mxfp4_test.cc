@@ -1,18 +1,19 @@
 // Goal: the quantiser picks the best block there is, and the writer's file is a valid safetensors file.
 // Method: twins that try every code and every scale; the file is parsed again byte by byte.
+#include "trainer/mxfp4.h"
+
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <limits>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/json.h"
 #include "base/prng.h"
-#include "trainer/mxfp4.h"
 #include "trainer/safetensors_writer.h"
 
 namespace capstan::trainer {
@@ -22,7 +23,8 @@ using Values = std::array<float, kMxfp4BlockValues>;
 
 double squared_error(const Values& a, const Values& b) {
   double sum = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) sum += (static_cast<double>(a[i]) - b[i]) * (static_cast<double>(a[i]) - b[i]);
+  for (std::size_t i = 0; i < a.size(); ++i)
+    sum += (static_cast<double>(a[i]) - b[i]) * (static_cast<double>(a[i]) - b[i]);
   return sum;
 }
 
@@ -74,9 +76,9 @@ TEST(Mxfp4Test, RepresentableValuesComeBackExactlyWithTheLowNibbleFirst) {
   }
   const Mxfp4Block block = quantize_mxfp4(values);
   EXPECT_EQ(block.scale, 124);
-  EXPECT_EQ(block.nibbles[0], 0x10);   // values 0 and 1: code 0 low, code 1 high
+  EXPECT_EQ(block.nibbles[0], 0x10);  // values 0 and 1: code 0 low, code 1 high
   EXPECT_EQ(block.nibbles[3], 0x76);
-  EXPECT_EQ(block.nibbles[8], 0x90);   // -0 is stored as 0
+  EXPECT_EQ(block.nibbles[8], 0x90);  // -0 is stored as 0
   EXPECT_EQ(dequantize_mxfp4(block), values);
 }
 
@@ -107,9 +109,15 @@ TEST(Mxfp4Test, ZeroAndTinyBlocksAreZeroOrFinite) {
 TEST(SafetensorsTest, TheFileHoldsHeaderAndDataAsTheFormatSays) {
   const std::filesystem::path path =
       std::filesystem::temp_directory_path() / ("capstan-" + std::to_string(::getpid()) + ".safetensors");
-  const std::vector<SafetensorsEntry> entries = {
-      {"a", TensorType::kU8, {3}, [] { return std::vector<std::uint8_t>{1, 2, 3}; }},
-      {"b.c", TensorType::kBf16, {2, 1}, [] { return std::vector<std::uint8_t>{4, 5, 6, 7}; }}};
+  const std::vector<SafetensorsEntry> entries = {{"a",
+                                                  TensorType::kU8,
+                                                  {3},
+                                                  [] {
+                                                    return std::vector<std::uint8_t>{1, 2, 3};
+                                                  }},
+                                                 {"b.c", TensorType::kBf16, {2, 1}, [] {
+                                                    return std::vector<std::uint8_t>{4, 5, 6, 7};
+                                                  }}};
   ASSERT_TRUE(write_safetensors(path, entries));
   const std::string bytes = read_file(path).value();
   std::uint64_t length = 0;

@@ -1,4 +1,5 @@
-// Goal: the optimiser and the schedule do what their formulas say. Method: scalar twins in double, edge cases.
+// Goal: the optimiser and the schedule do what their formulas say. Method: scalar twins in double, edge
+// cases.
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -1,6 +1,6 @@
-// How it works: every rank draws the same samples and computes the same assignment, then keeps its own share. That
-// costs a little repeated work and no communication, and gives every rank the gang's count of targets, by which the
-// loss is normalised.
+// How it works: every rank draws the same samples and computes the same assignment, then keeps its own share.
+// That costs a little repeated work and no communication, and gives every rank the gang's count of targets,
+// by which the loss is normalised.
 #include "trainer/packing.h"
 
 #include <algorithm>

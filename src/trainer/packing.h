@@ -1,8 +1,9 @@
 // Packs the endless stream of samples into steps, and a step into the shares of its ranks.
 //
-// Both are pure functions. A step takes samples in order while they fit into the budget of tokens (always at least
-// one), so which samples a step sees does not depend on the number of ranks. Whole samples then go to ranks, the
-// longest first to the rank with the fewest tokens; ties go to the lower sample and the lower rank.
+// Both are pure functions. A step takes samples in order while they fit into the budget of tokens (always at
+// least one), so which samples a step sees does not depend on the number of ranks. Whole samples then go to
+// ranks, the longest first to the rank with the fewest tokens; ties go to the lower sample and the lower
+// rank.
 //
 //   StepPlan plan = plan_step(source, next_sample, {.tokens_max = 8192, .ranks = 2, .rank = 0});
 //
@@ -23,10 +24,10 @@ struct StepShape {
 };
 
 struct StepPlan {
-  std::vector<Sample> samples;      // this rank's, by rising index; may be empty
-  std::uint64_t next_sample = 0;    // the first sample of the next step
-  std::uint64_t tokens = 0;         // of the whole gang
-  std::uint64_t targets = 0;        // positions that count in the loss, of the whole gang
+  std::vector<Sample> samples;    // this rank's, by rising index; may be empty
+  std::uint64_t next_sample = 0;  // the first sample of the next step
+  std::uint64_t tokens = 0;       // of the whole gang
+  std::uint64_t targets = 0;      // positions that count in the loss, of the whole gang
 };
 
 StepPlan plan_step(const DataSource& source, std::uint64_t first_sample, const StepShape& shape);

@@ -1,10 +1,10 @@
-// How it works: an exponential average over about 20 steps smooths speed and the time that is left. Every line is
-// flushed, so that a log that is followed shows it at once.
+// How it works: an exponential average over about 20 steps smooths speed and the time that is left. Every
+// line is flushed, so that a log that is followed shows it at once.
 #include "trainer/progress.h"
 
-#include <cstdio>
-
 #include <fmt/format.h>
+
+#include <cstdio>
 
 namespace capstan::trainer {
 namespace {
@@ -30,8 +30,9 @@ std::string duration_text(double seconds) {
 }
 
 void Progress::start(const RunFacts& facts) {
-  print_line(fmt::format("{} parameters, {}, {} rank{}, {} steps", count_text(static_cast<double>(facts.parameters)),
-                         facts.bf16 ? "bf16 products" : "f32", facts.ranks, facts.ranks == 1 ? "" : "s", steps_));
+  print_line(
+      fmt::format("{} parameters, {}, {} rank{}, {} steps", count_text(static_cast<double>(facts.parameters)),
+                  facts.bf16 ? "bf16 products" : "f32", facts.ranks, facts.ranks == 1 ? "" : "s", steps_));
   if (facts.resumed) print_line(fmt::format("resumed from the checkpoint of step {}", facts.step));
 }
 
@@ -42,15 +43,15 @@ void Progress::step(const StepLine& line, bool print) {
   seconds_per_step_ = first ? line.seconds : (1 - kNewest) * seconds_per_step_ + kNewest * line.seconds;
   tokens_per_second_ = first ? speed : (1 - kNewest) * tokens_per_second_ + kNewest * speed;
   if (!print) return;
-  print_line(fmt::format("step {:>6}/{}  loss {:.4f}  accuracy {:5.1f}%  lr {:.1e}  norm {:.2f}  {} tokens/s  {} left",
-                         line.step, steps_, line.loss, 100 * line.accuracy, line.rate, line.norm,
-                         count_text(tokens_per_second_),
-                         duration_text(seconds_per_step_ * static_cast<double>(steps_ - line.step))));
+  print_line(fmt::format(
+      "step {:>6}/{}  loss {:.4f}  accuracy {:5.1f}%  lr {:.1e}  norm {:.2f}  {} tokens/s  {} left",
+      line.step, steps_, line.loss, 100 * line.accuracy, line.rate, line.norm, count_text(tokens_per_second_),
+      duration_text(seconds_per_step_ * static_cast<double>(steps_ - line.step))));
 }
 
 void Progress::evaluation(std::uint64_t step, double loss, double accuracy, double exact) {
-  print_line(fmt::format("step {:>6}/{}  held out: loss {:.4f}  accuracy {:5.1f}%  exact {:5.1f}%", step, steps_, loss,
-                         100 * accuracy, 100 * exact));
+  print_line(fmt::format("step {:>6}/{}  held out: loss {:.4f}  accuracy {:5.1f}%  exact {:5.1f}%", step,
+                         steps_, loss, 100 * accuracy, 100 * exact));
 }
 
 void Progress::note(const std::string& text) { print_line(text); }

@@ -1,6 +1,7 @@
-// How it works: one thread accepts, one thread per client serves its requests in order; the map is under a mutex and
-// a condition variable wakes the gets that wait. At the end the sockets are shut down, which unblocks every thread.
-// The number of clients is the number of ranks, so a thread each is cheap for the second that this lives.
+// How it works: one thread accepts, one thread per client serves its requests in order; the map is under a
+// mutex and a condition variable wakes the gets that wait. At the end the sockets are shut down, which
+// unblocks every thread. The number of clients is the number of ranks, so a thread each is cheap for the
+// second that this lives.
 #include "trainer/rendezvous.h"
 
 #include <arpa/inet.h>
@@ -76,7 +77,8 @@ Result<AddressList> resolve(const RendezvousAddress& address, bool passive) {
   addrinfo* list = nullptr;
   const int status = ::getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(), &hints, &list);
   if (status != 0) {
-    return fail(Code::kUnavailable, "cannot resolve MASTER_ADDR '{}': {}", address.host, ::gai_strerror(status));
+    return fail(Code::kUnavailable, "cannot resolve MASTER_ADDR '{}': {}", address.host,
+                ::gai_strerror(status));
   }
   return AddressList(list, &::freeaddrinfo);
 }
@@ -151,7 +153,8 @@ bool RendezvousServer::State::answer(int socket) {
   }
   std::string key(key_bytes, '\0');
   std::string value(value_bytes, '\0');
-  if (!receive_all(socket, key.data(), key_bytes) || !receive_all(socket, value.data(), value_bytes)) return false;
+  if (!receive_all(socket, key.data(), key_bytes) || !receive_all(socket, value.data(), value_bytes))
+    return false;
   if (operation == 'G') return answer_get(socket, key);
   if (operation != 'S') return false;
   {
@@ -190,8 +193,8 @@ Result<std::unique_ptr<RendezvousServer>> RendezvousServer::start(const Rendezvo
   if (::bind(state->listener, list->ai_addr, list->ai_addrlen) != 0 || ::listen(state->listener, 1024) != 0) {
     const int error = errno;
     ::close(state->listener);
-    return fail(Code::kUnavailable, "rank 0 cannot listen on MASTER_ADDR:MASTER_PORT = {}:{}: {}", address.host,
-                address.port, std::strerror(error));
+    return fail(Code::kUnavailable, "rank 0 cannot listen on MASTER_ADDR:MASTER_PORT = {}:{}: {}",
+                address.host, address.port, std::strerror(error));
   }
   sockaddr_storage bound{};
   socklen_t length = sizeof bound;
@@ -245,8 +248,8 @@ Result<RendezvousClient> RendezvousClient::connect(const RendezvousAddress& addr
       error = errno;
     }
     if (std::chrono::steady_clock::now() >= deadline) {
-      return fail(Code::kTimeout, "rank 0 was not reachable at {}:{} within {} ms: {}", address.host, address.port,
-                  timeout_ms, std::strerror(error));
+      return fail(Code::kTimeout, "rank 0 was not reachable at {}:{} within {} ms: {}", address.host,
+                  address.port, timeout_ms, std::strerror(error));
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }

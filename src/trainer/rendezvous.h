@@ -1,15 +1,17 @@
 // Rendezvous: a tiny key-value store over TCP by which the ranks of a gang exchange their addresses.
 //
-// Rank 0 hosts it at MASTER_ADDR:MASTER_PORT while the gang forms; every rank, rank 0 too, is a client. A value is
-// set once; a get waits until the key is there. The server lives for seconds and holds only socket addresses.
+// Rank 0 hosts it at MASTER_ADDR:MASTER_PORT while the gang forms; every rank, rank 0 too, is a client. A
+// value is set once; a get waits until the key is there. The server lives for seconds and holds only socket
+// addresses.
 //
-// The wire, all integers little-endian u32:  request  op ('S' set, 'G' get), key length, value length, key, value
+// The wire, all integers little-endian u32:  request  op ('S' set, 'G' get), key length, value length, key,
+// value
 //                                            answer   value length, value (empty for a set)
-// A client opens with the 8 bytes "CAPRDV01" and the run's name (length, bytes); another name is refused by closing
-// the connection, so a rank of an older attempt cannot join this one.
-// Bounds: kKeyBytesMax, kValueBytesMax, connections (named below). It has no secrets and no authentication: as with
-// torchrun, the network between ranks is trusted; it binds MASTER_ADDR only.
-// Failure: kUnavailable (cannot bind, connect; peer gone), kTimeout.
+// A client opens with the 8 bytes "CAPRDV01" and the run's name (length, bytes); another name is refused by
+// closing the connection, so a rank of an older attempt cannot join this one. Bounds: kKeyBytesMax,
+// kValueBytesMax, connections (named below). It has no secrets and no authentication: as with torchrun, the
+// network between ranks is trusted; it binds MASTER_ADDR only. Failure: kUnavailable (cannot bind, connect;
+// peer gone), kTimeout.
 #pragma once
 
 #include <cstdint>

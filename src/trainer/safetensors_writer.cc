@@ -1,12 +1,13 @@
-// How it works: sizes follow from the shapes, so the header is written before any tensor is made, and the tensors
-// are then made and written one after the other.
+// How it works: sizes follow from the shapes, so the header is written before any tensor is made, and the
+// tensors are then made and written one after the other.
 #include "trainer/safetensors_writer.h"
+
+#include <unistd.h>
 
 #include <bit>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <unistd.h>
 
 #include "base/assert.h"
 #include "base/json.h"
@@ -16,9 +17,12 @@ namespace {
 
 std::string_view type_name(TensorType type) {
   switch (type) {
-    case TensorType::kBf16: return "BF16";
-    case TensorType::kF32: return "F32";
-    case TensorType::kU8: return "U8";
+    case TensorType::kBf16:
+      return "BF16";
+    case TensorType::kF32:
+      return "F32";
+    case TensorType::kU8:
+      return "U8";
   }
   CAPSTAN_ASSERT(false);
 }
@@ -47,7 +51,8 @@ std::string header_of(const std::vector<SafetensorsEntry>& entries) {
   return text;
 }
 
-Result<void> write_all(std::FILE* file, const std::vector<SafetensorsEntry>& entries, const std::string& what) {
+Result<void> write_all(std::FILE* file, const std::vector<SafetensorsEntry>& entries,
+                       const std::string& what) {
   static_assert(std::endian::native == std::endian::little);
   const std::string header = header_of(entries);
   const std::uint64_t length = header.size();
@@ -71,7 +76,8 @@ std::uint16_t bf16_of(float value) {
   return static_cast<std::uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
 }
 
-Result<void> write_safetensors(const std::filesystem::path& path, const std::vector<SafetensorsEntry>& entries) {
+Result<void> write_safetensors(const std::filesystem::path& path,
+                               const std::vector<SafetensorsEntry>& entries) {
   const std::filesystem::path unfinished = path.string() + ".tmp";
   const std::string what = fmt::format("cannot write {}", path.string());
   std::FILE* file = std::fopen(unfinished.c_str(), "wbe");

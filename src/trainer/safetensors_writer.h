@@ -1,7 +1,7 @@
 // Writes one .safetensors file: named tensors that any reader of Hugging Face checkpoints can map.
 //
-//   std::vector<SafetensorsEntry> entries{{"model.norm.weight", TensorType::kBf16, {256}, [&] { return bytes; }}};
-//   CAPSTAN_CHECK(write_safetensors(path, entries));
+//   std::vector<SafetensorsEntry> entries{{"model.norm.weight", TensorType::kBf16, {256}, [&] { return bytes;
+//   }}}; CAPSTAN_CHECK(write_safetensors(path, entries));
 //
 // Layout: u64 length of the header, the header (JSON, padded with spaces to 8 bytes), then the data in order.
 // The file appears whole or not at all (temporary name, fsync, rename).
@@ -29,7 +29,8 @@ struct SafetensorsEntry {
   std::function<std::vector<std::uint8_t>()> bytes;
 };
 
-Result<void> write_safetensors(const std::filesystem::path& path, const std::vector<SafetensorsEntry>& entries);
+Result<void> write_safetensors(const std::filesystem::path& path,
+                               const std::vector<SafetensorsEntry>& entries);
 
 // The upper half of a float, rounded to nearest, ties to even; NaN stays NaN.
 std::uint16_t bf16_of(float value);

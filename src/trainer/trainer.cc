@@ -1,7 +1,7 @@
-// How it works: every rank holds all parameters and both moments. It computes the gradients of its own documents,
-// already divided by the gang's count of targets; their sum over the gang is the gradient of the mean loss. A second,
-// small exchange carries the counters and the wish to stop. From there on every rank computes the same update from
-// the same bits, so nothing needs to be sent back.
+// How it works: every rank holds all parameters and both moments. It computes the gradients of its own
+// documents, already divided by the gang's count of targets; their sum over the gang is the gradient of the
+// mean loss. A second, small exchange carries the counters and the wish to stop. From there on every rank
+// computes the same update from the same bits, so nothing needs to be sent back.
 #include "trainer/trainer.h"
 
 #include <chrono>
@@ -96,8 +96,8 @@ class Run {
 
 Result<void> Run::prepare() {
   if (source_.vocabulary_size() > config_.model.vocab) {
-    return fail(Code::kInvalid, "model.vocab = {} is smaller than the data's vocabulary of {}", config_.model.vocab,
-                source_.vocabulary_size());
+    return fail(Code::kInvalid, "model.vocab = {} is smaller than the data's vocabulary of {}",
+                config_.model.vocab, source_.vocabulary_size());
   }
   for (const ParameterInfo& info : layout_.all()) {
     if (info.decay) decayed_.push_back({info.offset, info.offset + info.count});
@@ -119,8 +119,11 @@ Result<void> Run::prepare() {
     CAPSTAN_CHECK(write_file_atomic(options_.out / "config.yaml", to_yaml(config_)));
     CAPSTAN_TRY(metrics_, Metrics::open(options_.out, state_.step));
     prune_checkpoints(options_.out / "checkpoints", config_.checkpoint_keep);
-    progress_.start({.parameters = layout_.size(), .ranks = gang_.size(), .step = state_.step,
-                     .bf16 = model_.precision() == Precision::kBf16, .resumed = state_.step > 0});
+    progress_.start({.parameters = layout_.size(),
+                     .ranks = gang_.size(),
+                     .step = state_.step,
+                     .bf16 = model_.precision() == Precision::kBf16,
+                     .resumed = state_.step > 0});
   }
   return gang_.barrier();
 }
@@ -128,14 +131,14 @@ Result<void> Run::prepare() {
 Result<void> Run::resume_from(LoadedCheckpoint loaded) {
   for (const std::string& key : differing_keys(loaded.manifest.config, canonical_)) {
     if (key.starts_with("model.")) {
-      return fail(Code::kInvalid, "{} differs from the checkpoint in {}; use another --out, or the old value", key,
-                  (options_.out / "checkpoints").string());
+      return fail(Code::kInvalid, "{} differs from the checkpoint in {}; use another --out, or the old value",
+                  key, (options_.out / "checkpoints").string());
     }
     if (leads()) log_warn("the configuration changed since the checkpoint", "key={}", key);
   }
   if (loaded.state.parameters.size() != layout_.size()) {
-    return fail(Code::kCorrupt, "the checkpoint has {} parameters, the model {}", loaded.state.parameters.size(),
-                layout_.size());
+    return fail(Code::kCorrupt, "the checkpoint has {} parameters, the model {}",
+                loaded.state.parameters.size(), layout_.size());
   }
   state_ = std::move(loaded.state);
   return {};
@@ -143,12 +146,13 @@ Result<void> Run::resume_from(LoadedCheckpoint loaded) {
 
 Result<bool> Run::step() {
   const Clock::time_point start = Clock::now();
-  const StepPlan plan = plan_step(source_, state_.next_sample,
-                                  {.tokens_max = config_.batch_tokens, .ranks = gang_.size(), .rank = gang_.rank()});
+  const StepPlan plan =
+      plan_step(source_, state_.next_sample,
+                {.tokens_max = config_.batch_tokens, .ranks = gang_.size(), .rank = gang_.rank()});
   for (const Sample& sample : plan.samples) {
     if (sample.tokens.size() > static_cast<std::size_t>(config_.model.context_max)) {
-      return fail(Code::kInvalid, "a sample of {} tokens is longer than model.context_max = {}", sample.tokens.size(),
-                  config_.model.context_max);
+      return fail(Code::kInvalid, "a sample of {} tokens is longer than model.context_max = {}",
+                  sample.tokens.size(), config_.model.context_max);
     }
   }
   CAPSTAN_TRY(const Counters total, compute(plan));
@@ -174,8 +178,8 @@ Result<Counters> Run::compute(const StepPlan& plan) {
       model_.forward_backward(state_.parameters, batch.view(aux_weight), normaliser, gradients_);
   CAPSTAN_CHECK(gang_.sum(gradients_));
   const bool stop = options_.stop != nullptr && options_.stop->load(std::memory_order_relaxed);
-  const double counters[4] = {result.loss_sum, static_cast<double>(result.correct), aux_weight * result.aux_loss,
-                              stop ? 1.0 : 0.0};
+  const double counters[4] = {result.loss_sum, static_cast<double>(result.correct),
+                              aux_weight * result.aux_loss, stop ? 1.0 : 0.0};
   CAPSTAN_TRY(const std::vector<double> all, gang_.gather(counters));
   Counters total;
   for (std::size_t rank = 0; rank < all.size(); rank += 4) {
@@ -227,8 +231,10 @@ void Run::record(const StepPlan& plan, const Counters& total, double norm, doubl
                                              {"targets", plan.targets},
                                              {"tokens", state_.tokens},
                                              {"skipped", state_.skipped}})));
-  warn_unless(metrics_->record_timing(Json::object(
-      {{"step", state_.step}, {"seconds", seconds}, {"tokens_per_second", static_cast<double>(plan.tokens) / seconds}})));
+  warn_unless(metrics_->record_timing(
+      Json::object({{"step", state_.step},
+                    {"seconds", seconds},
+                    {"tokens_per_second", static_cast<double>(plan.tokens) / seconds}})));
   progress_.step(line, state_.step % config_.log_every_steps == 0 || state_.step == config_.steps);
 }
 
@@ -254,7 +260,8 @@ Result<void> Run::checkpoint() {
   warn_unless(saved);
   if (saved && leads()) {
     prune_checkpoints(folder, config_.checkpoint_keep);
-    progress_.note(fmt::format("checkpoint {} written in {:.2f} s", checkpoint_name(state_.step), seconds_since(start)));
+    progress_.note(
+        fmt::format("checkpoint {} written in {:.2f} s", checkpoint_name(state_.step), seconds_since(start)));
   }
   if (config_.export_at_checkpoints) return export_now(options_.out / "model");
   return {};
@@ -263,7 +270,8 @@ Result<void> Run::checkpoint() {
 Result<void> Run::export_now(const std::filesystem::path& directory) {
   if (!leads()) return {};
   const Result<void> exported = export_model(directory, config_, state_.parameters, &source_);
-  if (exported) progress_.note(fmt::format("model of step {} exported to {}", state_.step, directory.string()));
+  if (exported)
+    progress_.note(fmt::format("model of step {} exported to {}", state_.step, directory.string()));
   if (state_.step == config_.steps) return exported;  // the run's result: its absence is a failure
   warn_unless(exported);
   return {};

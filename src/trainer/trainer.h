@@ -1,17 +1,17 @@
-// The training loop of one rank: draw the step's samples, forward and backward, sum over the gang, clip, update,
-// record, and from time to time evaluate, checkpoint and export.
+// The training loop of one rank: draw the step's samples, forward and backward, sum over the gang, clip,
+// update, record, and from time to time evaluate, checkpoint and export.
 //
 //   CAPSTAN_TRY(RunEnd end, run_training(config, source, *gang, {.out = "out", .stop = &stop_flag}));
 //
-// OUT/ holds config.yaml (the complete configuration), metrics.jsonl and timing.jsonl, checkpoints/, and at the end
-// model/ (the export). If OUT/checkpoints holds a checkpoint, the run continues from it; with the same number of ranks
-// its curve is bit-identical to one that was never interrupted.
+// OUT/ holds config.yaml (the complete configuration), metrics.jsonl and timing.jsonl, checkpoints/, and at
+// the end model/ (the export). If OUT/checkpoints holds a checkpoint, the run continues from it; with the
+// same number of ranks its curve is bit-identical to one that was never interrupted.
 //
-// A step whose gradients are not finite changes nothing but the counters; kSkippedInARowMax of them in a row end the
-// run. Failure: kUnavailable when the gang is broken (start all ranks again), kInvalid for a configuration that does
-// not fit the checkpoint or the data, kCorrupt, kIo. A checkpoint or metrics line that cannot be written (disk full) is
-// a warning: training goes on.
-// Threads: the caller's.  Cost: 16 bytes a parameter, plus the model's activations.
+// A step whose gradients are not finite changes nothing but the counters; kSkippedInARowMax of them in a row
+// end the run. Failure: kUnavailable when the gang is broken (start all ranks again), kInvalid for a
+// configuration that does not fit the checkpoint or the data, kCorrupt, kIo. A checkpoint or metrics line
+// that cannot be written (disk full) is a warning: training goes on. Threads: the caller's.  Cost: 16 bytes a
+// parameter, plus the model's activations.
 #pragma once
 
 #include <atomic>
