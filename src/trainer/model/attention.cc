@@ -1,10 +1,11 @@
 // Attention of each document by blocks of queries, forward and backward.
 //
-// A block of up to 64 queries of one head meets all keys that any of them sees, in one matrix product; documents are
-// short or the window is, so a block's scores stay in the second-level cache. The backward pass forms the scores again
-// from the kept log-denominators (Dao et al. 2022, FlashAttention): with D = dO . O per row, dS = P (dP - D).
-// A block's rows and keys are rounded up and may reach into the next document: such keys are masked, such rows are
-// zero in P and dS, and what is written to them is written again when their own document's turn comes.
+// A block of up to 64 queries of one head meets all keys that any of them sees, in one matrix product;
+// documents are short or the window is, so a block's scores stay in the second-level cache. The backward pass
+// forms the scores again from the kept log-denominators (Dao et al. 2022, FlashAttention): with D = dO . O
+// per row, dS = P (dP - D). A block's rows and keys are rounded up and may reach into the next document: such
+// keys are masked, such rows are zero in P and dS, and what is written to them is written again when their
+// own document's turn comes.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -42,69 +43,92 @@ void zero_rows(T* rows, const ScoreBlock& block) {
 
 template <class T>
 void Passes<T>::forward_attention(Layer& layer) {
-  linear(tokens_, qkv_width_, hidden_, layer.normed1.data(), weights_ + layer.at.qkv, params_ + layer.at.qkv_bias,
-         layer.qkv.data());
-  k_.rope(layer.qkv.data(), position_.data(), rope_.cosine.data(), rope_.sine.data(), tokens_,
-          config_.heads + config_.kv_heads, config_.head_dim, qkv_width_, 1.0f);
-  for (std::size_t d = 0; d + 1 < starts_.size(); ++d) {
-    for (int h = 0; h < config_.heads; ++h) attend(layer, starts_[d], starts_[d + 1] - starts_[d], h);
+  const int heads = config_.heads, kv_heads = config_.kv_heads, d = config_.head_dim;
+  linear(tokens_, qkv_width_, hidden_, layer.normed1.data(), weights_ + layer.at.qkv,
+         params_ + layer.at.qkv_bias, t_wide_.data());
+  k_.rope(t_wide_.data(), by_row(qkv_width_), position_.data(), rope_.cosine.data(), rope_.sine.data(),
+          tokens_, heads + kv_heads, heads + 2 * kv_heads, d, 1.0f, layer.qkv.data(), by_head());
+  for (int h = 0; h < heads; ++h) {
+    for (std::size_t i = 0; i + 1 < starts_.size(); ++i)
+      attend(layer, starts_[i], starts_[i + 1] - starts_[i], h);
   }
-  linear(tokens_, hidden_, query_width_, layer.attended.data(), weights_ + layer.at.o, params_ + layer.at.o_bias,
-         t_hidden_.data());
-  k_.add_norm(layer.x.data(), t_hidden_.data(), params_ + layer.at.norm2, static_cast<float>(config_.rms_eps), tokens_,
-              hidden_, layer.middle.data(), layer.normed2.data(), layer.inverse2.data());
+  k_.rope(heads_.data(), by_head(), nullptr, nullptr, nullptr, tokens_, 0, heads, d, 1.0f,
+          layer.attended.data(), by_row(query_width_));
+  linear(tokens_, hidden_, query_width_, layer.attended.data(), weights_ + layer.at.o,
+         params_ + layer.at.o_bias, t_hidden_.data());
+  k_.add_norm(layer.x.data(), t_hidden_.data(), params_ + layer.at.norm2, static_cast<float>(config_.rms_eps),
+              tokens_, hidden_, layer.middle.data(), layer.normed2.data(), layer.inverse2.data());
 }
 
 template <class T>
 void Passes<T>::attend(Layer& layer, int first, int count, int head) {
-  const int d = config_.head_dim, kv_head = head / (config_.heads / config_.kv_heads);
+  const int d = config_.head_dim, kv_head = config_.heads + head / (config_.heads / config_.kv_heads);
   const float scale = 1.0f / std::sqrt(static_cast<float>(d));
   for (int query = 0; query < count; query += kQueries) {
     const ScoreBlock block = block_of(query, count, layer.window, scale);
-    const int rows = round_rows(block.rows);
+    const int rows = round_rows(block.rows), first_key = first + block.first_key;
     scores_.reserve(kQueries, block.columns), probabilities_.reserve(kQueries, block.columns);
-    const T* q = layer.qkv.row(first + query, qkv_width_) + head * d;
-    const T* k = layer.qkv.row(first + block.first_key, qkv_width_) + query_width_ + kv_head * d;
-    gemm_.run({.m = rows, .n = block.columns, .k = d, .b_transposed = true, .lda = qkv_width_, .ldb = qkv_width_,
-               .ldc = block.stride, .in = kElement<T>, .out = Element::kF32},
-              q, k, nullptr, scores_.data());
+    gemm_.run({.m = rows,
+               .n = block.columns,
+               .k = d,
+               .b_transposed = true,
+               .lda = d,
+               .ldb = d,
+               .ldc = block.stride,
+               .in = kElement<T>,
+               .out = Element::kF32},
+              head_row(layer.qkv, head, first + query), head_row(layer.qkv, kv_head, first_key), nullptr,
+              scores_.data());
     k_.softmax(block, scores_.data(), params_[layer.at.sinks + head], probabilities_.data(),
                layer.lse.row(first + query, config_.heads) + head, config_.heads);
     zero_rows(probabilities_.data(), block);
-    gemm_.run({.m = rows, .n = d, .k = block.columns, .lda = block.stride, .ldb = qkv_width_, .ldc = query_width_,
-               .in = kElement<T>, .out = kElement<T>},
-              probabilities_.data(), k + key_width_, nullptr,
-              layer.attended.row(first + query, query_width_) + head * d);
+    gemm_.run({.m = rows,
+               .n = d,
+               .k = block.columns,
+               .lda = block.stride,
+               .ldb = d,
+               .ldc = d,
+               .in = kElement<T>,
+               .out = kElement<T>},
+              probabilities_.data(), head_row(layer.qkv, kv_head + config_.kv_heads, first_key), nullptr,
+              head_row(heads_, head, first + query));
   }
 }
 
 // t_hidden_ holds the gradient of the residual stream in T when this is called; dx_ the same in f32.
 template <class T>
 void Passes<T>::backward_attention(Layer& layer, float* grads) {
+  const int heads = config_.heads, kv_heads = config_.kv_heads, d = config_.head_dim;
   zero_tail(t_hidden_.data(), tokens_, hidden_);
-  weight_gradient(tokens_, hidden_, query_width_, t_hidden_.data(), layer.attended.data(), grads + layer.at.o);
-  dattended_.reserve(tokens_ + 2 * kRowMultiple, query_width_);
+  weight_gradient(tokens_, hidden_, query_width_, t_hidden_.data(), layer.attended.data(),
+                  grads + layer.at.o);
+  dattended_.reserve(padded_, query_width_), dheads_.reserve(padded_, query_width_);
+  dqkv_.reserve(padded_, qkv_width_);
   input_gradient(tokens_, hidden_, query_width_, t_hidden_.data(), weights_ + layer.at.o, dattended_.data());
-  k_.head_dot(dattended_.data(), layer.attended.data(), tokens_, config_.heads, config_.head_dim, dot_.data());
-  for (int h = 0; h < config_.heads; ++h) {
+  k_.head_dot(dattended_.data(), layer.attended.data(), tokens_, heads, d, dot_.data());
+  k_.rope(dattended_.data(), by_row(query_width_), nullptr, nullptr, nullptr, tokens_, 0, heads, d, 1.0f,
+          dheads_.data(), by_head());
+  for (int h = 0; h < heads; ++h) {
     const float sink = params_[layer.at.sinks + h];
     double sum = 0.0;
-    for (int t = 0; t < tokens_; ++t) {
-      sum -= std::exp(sink - layer.lse.row(t, config_.heads)[h]) * dot_.row(t, config_.heads)[h];
-    }
+    for (int t = 0; t < tokens_; ++t)
+      sum -= std::exp(sink - layer.lse.row(t, heads)[h]) * dot_.row(t, heads)[h];
     grads[layer.at.sinks + h] += static_cast<float>(sum);
   }
-  for (std::size_t d = 0; d + 1 < starts_.size(); ++d) {
-    for (int h = 0; h < config_.kv_heads; ++h) backward_document(layer, starts_[d], starts_[d + 1] - starts_[d], h);
+  for (int h = 0; h < kv_heads; ++h) {
+    for (std::size_t i = 0; i + 1 < starts_.size(); ++i) {
+      backward_document(layer, starts_[i], starts_[i + 1] - starts_[i], h);
+    }
   }
-  k_.rope(t_wide_.data(), position_.data(), rope_.cosine.data(), rope_.sine.data(), tokens_,
-          config_.heads + config_.kv_heads, config_.head_dim, qkv_width_, -1.0f);
+  k_.rope(dqkv_.data(), by_head(), position_.data(), rope_.cosine.data(), rope_.sine.data(), tokens_,
+          heads + kv_heads, heads + 2 * kv_heads, d, -1.0f, t_wide_.data(), by_row(qkv_width_));
   zero_tail(t_wide_.data(), tokens_, qkv_width_);
   k_.column_sum(t_wide_.data(), tokens_, qkv_width_, grads + layer.at.qkv_bias);
   weight_gradient(tokens_, qkv_width_, hidden_, t_wide_.data(), layer.normed1.data(), grads + layer.at.qkv);
   input_gradient(tokens_, qkv_width_, hidden_, t_wide_.data(), weights_ + layer.at.qkv, t_hidden_.data());
   k_.norm_backward(t_hidden_.data(), nullptr, nullptr, 0, layer.x.data(), nullptr, layer.inverse1.data(),
-                   params_ + layer.at.norm1, tokens_, hidden_, dx_.data(), grads + layer.at.norm1, nullptr, nullptr);
+                   params_ + layer.at.norm1, tokens_, hidden_, dx_.data(), grads + layer.at.norm1, nullptr,
+                   nullptr);
 }
 
 template <class T>
@@ -117,42 +141,59 @@ void Passes<T>::backward_document(Layer& layer, int first, int count, int kv_hea
   for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
     for (int query = 0; query < count; query += kQueries) backward_queries(layer, first, count, head, query);
   }
-  for (int t = 0; t < count; ++t) {
-    T* row = t_wide_.row(first + t, qkv_width_) + query_width_ + kv_head * d;
-    k_.cast(dkey_.row(t, d), row, d);
-    k_.cast(dvalue_.row(t, d), row + key_width_, d);
-  }
+  const int key_head = config_.heads + kv_head, value_head = key_head + config_.kv_heads;
+  k_.cast(dkey_.data(), head_row(dqkv_, key_head, first), static_cast<std::size_t>(count) * d);
+  k_.cast(dvalue_.data(), head_row(dqkv_, value_head, first), static_cast<std::size_t>(count) * d);
 }
 
 template <class T>
 void Passes<T>::backward_queries(Layer& layer, int first, int count, int head, int query) {
-  const int d = config_.head_dim, kv_head = head / (config_.heads / config_.kv_heads);
+  const int d = config_.head_dim, key_head = config_.heads + head / (config_.heads / config_.kv_heads);
   const ScoreBlock block = block_of(query, count, layer.window, 1.0f / std::sqrt(static_cast<float>(d)));
   const int rows = round_rows(block.rows), stride = block.stride;
   for (Buffer<float>* buffer : {&scores_, &dscores_}) buffer->reserve(kQueries, stride);
   for (Buffer<T>* buffer : {&probabilities_, &dscores_cast_}) buffer->reserve(kQueries, stride);
-  const std::size_t token = static_cast<std::size_t>(first + query);
-  const T* q = layer.qkv.row(token, qkv_width_) + head * d;
-  const T* k = layer.qkv.row(first + block.first_key, qkv_width_) + query_width_ + kv_head * d;
-  const T* v = k + key_width_;
-  const T* dout = dattended_.row(token, query_width_) + head * d;
-  GemmShape shape{.m = rows, .n = stride, .k = d, .b_transposed = true, .lda = qkv_width_, .ldb = qkv_width_,
-                  .ldc = stride, .in = kElement<T>, .out = Element::kF32};
-  gemm_.run(shape, q, k, nullptr, scores_.data());
-  shape.lda = query_width_;
-  gemm_.run(shape, dout, v, nullptr, dscores_.data());
+  const int token = first + query, first_key = first + block.first_key;
+  const T* q = head_row(layer.qkv, head, token);
+  const T* k = head_row(layer.qkv, key_head, first_key);
+  const T* v = head_row(layer.qkv, key_head + config_.kv_heads, first_key);
+  const T* dout = head_row(dheads_, head, token);
+  const GemmShape scores{.m = rows,
+                         .n = stride,
+                         .k = d,
+                         .b_transposed = true,
+                         .lda = d,
+                         .ldb = d,
+                         .ldc = stride,
+                         .in = kElement<T>,
+                         .out = Element::kF32};
+  gemm_.run(scores, q, k, nullptr, scores_.data());
+  gemm_.run(scores, dout, v, nullptr, dscores_.data());
   k_.softmax_backward(block, scores_.data(), dscores_.data(), layer.lse.row(token, config_.heads) + head,
                       dot_.row(token, config_.heads) + head, config_.heads, probabilities_.data(),
                       dscores_cast_.data());
   zero_rows(probabilities_.data(), block);
   zero_rows(dscores_cast_.data(), block);
-  gemm_.run({.m = rows, .n = d, .k = stride, .lda = stride, .ldb = qkv_width_, .ldc = qkv_width_, .in = kElement<T>,
+  gemm_.run({.m = rows,
+             .n = d,
+             .k = stride,
+             .lda = stride,
+             .ldb = d,
+             .ldc = d,
+             .in = kElement<T>,
              .out = kElement<T>},
-            dscores_cast_.data(), k, nullptr, t_wide_.row(token, qkv_width_) + head * d);
-  GemmShape transposed{.m = stride, .n = d, .k = rows, .a_transposed = true, .lda = stride, .ldb = qkv_width_,
-                       .ldc = d, .in = kElement<T>, .out = Element::kF32, .accumulate = true};
+            dscores_cast_.data(), k, nullptr, head_row(dqkv_, head, token));
+  const GemmShape transposed{.m = stride,
+                             .n = d,
+                             .k = rows,
+                             .a_transposed = true,
+                             .lda = stride,
+                             .ldb = d,
+                             .ldc = d,
+                             .in = kElement<T>,
+                             .out = Element::kF32,
+                             .accumulate = true};
   gemm_.run(transposed, dscores_cast_.data(), q, nullptr, dkey_.row(block.first_key, d));
-  transposed.ldb = query_width_;
   gemm_.run(transposed, probabilities_.data(), dout, nullptr, dvalue_.row(block.first_key, d));
 }
 

@@ -1,6 +1,8 @@
-// Backward of the head's norm, of the experts and of the embedding. dx_ is the gradient of the residual stream.
+// Backward of the head's norm, of the experts and of the embedding. dx_ is the gradient of the residual
+// stream.
 //
-// The gradient of a share needs the expert's output; instead of keeping it, share_bias and swiglu_backward use
+// The gradient of a share needs the expert's output; instead of keeping it, share_bias and swiglu_backward
+// use
 //   dx . (W2 a + b2) = (W2^T dx) . a + dx . b2,
 // where W2^T dx is computed anyway.
 #include <cstring>
@@ -13,8 +15,8 @@ template <class T>
 void Passes<T>::backward_head(float* grads) {
   std::memset(dx_.data(), 0, static_cast<std::size_t>(tokens_) * hidden_ * sizeof(float));
   k_.norm_backward(head_normed_.data(), nullptr, nullptr, 0, x_.data(), target_row_.data(), inverse_.data(),
-                   params_ + norm_at_, static_cast<int>(target_row_.size()), hidden_, dx_.data(), grads + norm_at_,
-                   nullptr, nullptr);
+                   params_ + norm_at_, static_cast<int>(target_row_.size()), hidden_, dx_.data(),
+                   grads + norm_at_, nullptr, nullptr);
 }
 
 template <class T>
@@ -24,7 +26,8 @@ void Passes<T>::backward_experts(Layer& layer, double aux_factor, float* grads) 
   t_gate_up_.reserve(total, 2 * inner), t_activation_.reserve(total, inner), dshare_.reserve(total, 1);
   k_.gather_cast(dx_.data(), routing.token.data(), total, hidden_, t_rows_.data());
   for (int e = 0; e < experts; ++e) {
-    const std::size_t first = static_cast<std::size_t>(routing.first_row[e]), expert = static_cast<std::size_t>(e);
+    const std::size_t first = static_cast<std::size_t>(routing.first_row[e]),
+                      expert = static_cast<std::size_t>(e);
     const int rows = routing.first_row[e + 1] - routing.first_row[e];
     if (rows == 0) continue;
     const std::size_t gate_up = layer.at.gate_up + expert * 2 * inner * hidden_;
@@ -52,14 +55,15 @@ void Passes<T>::backward_experts(Layer& layer, double aux_factor, float* grads) 
   weight_gradient(tokens_, experts, hidden_, t_small_.data(), layer.normed2.data(), grads + layer.at.router);
   input_gradient(tokens_, experts, hidden_, t_small_.data(), weights_ + layer.at.router, t_wide_.data());
   k_.norm_backward(t_wide_.data(), t_rows_.data(), routing.slot.data(), config_.experts_per_token,
-                   layer.middle.data(), nullptr, layer.inverse2.data(), params_ + layer.at.norm2, tokens_, hidden_,
-                   dx_.data(), grads + layer.at.norm2, t_hidden_.data(), grads + layer.at.o_bias);
+                   layer.middle.data(), nullptr, layer.inverse2.data(), params_ + layer.at.norm2, tokens_,
+                   hidden_, dx_.data(), grads + layer.at.norm2, t_hidden_.data(), grads + layer.at.o_bias);
 }
 
 template <class T>
 void Passes<T>::backward_embedding(const Batch& batch, float* grads) {
   for (int t = 0; t < tokens_; ++t) {
-    float* to = grads + embed_at_ + static_cast<std::size_t>(batch.tokens[static_cast<std::size_t>(t)]) * hidden_;
+    float* to =
+        grads + embed_at_ + static_cast<std::size_t>(batch.tokens[static_cast<std::size_t>(t)]) * hidden_;
     const float* from = dx_.row(t, hidden_);
     for (int i = 0; i < hidden_; ++i) to[i] += from[i];
   }

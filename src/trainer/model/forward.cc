@@ -1,7 +1,8 @@
 // Forward: embedding, layers, and the head, which also starts the backward pass.
 //
-// The head runs only on rows that have a target, in pieces, so that logits of the whole batch never exist at once.
-// Because the loss is the last thing, the gradient of each piece is formed while its logits are in cache.
+// The head runs only on rows that have a target, in pieces, so that logits of the whole batch never exist at
+// once. Because the loss is the last thing, the gradient of each piece is formed while its logits are in
+// cache.
 #include <algorithm>
 #include <cstring>
 
@@ -11,16 +12,22 @@
 namespace capstan::trainer {
 namespace {
 
-constexpr int kHeadRows = 1024;  // rows of logits at once
+constexpr int kHeadRows = 1024;               // rows of logits at once
 constexpr int kSpareRows = 2 * kRowMultiple;  // a document's last block may reach this far beyond the batch
 
 }  // namespace
 
 template <class T>
 Passes<T>::Passes(const ModelConfig& config)
-    : config_(config), layout_(config), hidden_(config.hidden), query_width_(config.heads * config.head_dim),
-      key_width_(config.kv_heads * config.head_dim), qkv_width_(query_width_ + 2 * key_width_), k_(kernels<T>()),
-      rope_(rope_table(config, config.context_max)), layers_(static_cast<std::size_t>(config.layers)) {
+    : config_(config),
+      layout_(config),
+      hidden_(config.hidden),
+      query_width_(config.heads * config.head_dim),
+      key_width_(config.kv_heads * config.head_dim),
+      qkv_width_(query_width_ + 2 * key_width_),
+      k_(kernels<T>()),
+      rope_(rope_table(config, config.context_max)),
+      layers_(static_cast<std::size_t>(config.layers)) {
   auto offset = [&](const std::string& name) { return layout_.find(name).offset; };
   for (int i = 0; i < config.layers; ++i) {
     const std::string name = "model.layers." + std::to_string(i) + ".";
@@ -65,7 +72,7 @@ void Passes<T>::begin(std::span<const float> params, const Batch& batch) {
     CAPSTAN_ASSERT(starts_[d] < starts_[d + 1] && starts_[d + 1] - starts_[d] <= config_.context_max);
     for (int t = starts_[d]; t < starts_[d + 1]; ++t) position_[static_cast<std::size_t>(t)] = t - starts_[d];
   }
-  const int rows = tokens_ + kSpareRows;
+  const int rows = padded_ = tokens_ + kSpareRows;
   for (Layer& layer : layers_) {
     layer.x.reserve(rows, hidden_), layer.middle.reserve(rows, hidden_);
     layer.normed1.reserve(rows, hidden_), layer.normed2.reserve(rows, hidden_);
@@ -75,6 +82,7 @@ void Passes<T>::begin(std::span<const float> params, const Batch& batch) {
   x_.reserve(rows, hidden_), dx_.reserve(rows, hidden_);
   t_hidden_.reserve(rows, hidden_), t_wide_.reserve(rows, std::max(qkv_width_, hidden_));
   router_logits_.reserve(rows, config_.experts), drouter_.reserve(rows, config_.experts);
+  heads_.reserve(rows, query_width_);
   t_small_.reserve(rows, config_.experts), dot_.reserve(rows, config_.heads);
   Buffer<float>& x = layers_[0].x;
   for (int t = 0; t < tokens_; ++t) {
@@ -88,15 +96,16 @@ void Passes<T>::begin(std::span<const float> params, const Batch& batch) {
 template <class T>
 void Passes<T>::forward_layers() {
   const float eps = static_cast<float>(config_.rms_eps);
-  k_.norm(layers_[0].x.data(), nullptr, params_ + layers_[0].at.norm1, eps, tokens_, hidden_, layers_[0].normed1.data(),
-          layers_[0].inverse1.data());
+  k_.norm(layers_[0].x.data(), nullptr, params_ + layers_[0].at.norm1, eps, tokens_, hidden_,
+          layers_[0].normed1.data(), layers_[0].inverse1.data());
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     Layer& layer = layers_[i];
     forward_attention(layer);
     forward_experts(layer);
     Layer* next = i + 1 < layers_.size() ? &layers_[i + 1] : nullptr;
-    k_.combine_norm(layer.middle.data(), t_rows_.data(), layer.routing.slot.data(), layer.routing.share.data(),
-                    config_.experts_per_token, next ? params_ + next->at.norm1 : nullptr, eps, tokens_, hidden_,
+    k_.combine_norm(layer.middle.data(), t_rows_.data(), layer.routing.slot.data(),
+                    layer.routing.share.data(), config_.experts_per_token,
+                    next ? params_ + next->at.norm1 : nullptr, eps, tokens_, hidden_,
                     next ? next->x.data() : x_.data(), next ? next->normed1.data() : nullptr,
                     next ? next->inverse1.data() : nullptr);
   }
@@ -113,14 +122,16 @@ void Passes<T>::forward_experts(Layer& layer) {
   t_inner_.reserve(rows, inner), t_rows_.reserve(rows, hidden_);
   k_.gather(layer.normed2.data(), routing.token.data(), rows, hidden_, layer.gathered.data());
   for (int e = 0; e < config_.experts; ++e) {
-    const std::size_t first = static_cast<std::size_t>(routing.first_row[e]), expert = static_cast<std::size_t>(e);
+    const std::size_t first = static_cast<std::size_t>(routing.first_row[e]),
+                      expert = static_cast<std::size_t>(e);
     const int count = routing.first_row[e + 1] - routing.first_row[e];
     const std::size_t gate_up = layer.at.gate_up + expert * 2 * inner * hidden_;
     linear(count, 2 * inner, hidden_, layer.gathered.row(first, hidden_), weights_ + gate_up,
            params_ + layer.at.gate_up_bias + expert * 2 * inner, layer.inner.row(first, 2 * inner));
     k_.swiglu(layer.inner.row(first, 2 * inner), count, inner, static_cast<float>(config_.swiglu_limit),
               t_inner_.row(first, inner));
-    linear(count, hidden_, inner, t_inner_.row(first, inner), weights_ + layer.at.down + expert * hidden_ * inner,
+    linear(count, hidden_, inner, t_inner_.row(first, inner),
+           weights_ + layer.at.down + expert * hidden_ * inner,
            params_ + layer.at.down_bias + expert * hidden_, t_rows_.row(first, hidden_));
   }
 }
@@ -144,11 +155,12 @@ void Passes<T>::head(const Batch& batch, double normaliser, float* grads, StepRe
   for (int first = 0; first < rows; first += kHeadRows) {
     const int count = std::min(kHeadRows, rows - first);
     T* normed = t_hidden_.row(first, hidden_);
-    k_.norm(x_.data(), target_row_.data() + first, params_ + norm_at_, static_cast<float>(config_.rms_eps), count,
-            hidden_, normed, inverse_.data() + first);
+    k_.norm(x_.data(), target_row_.data() + first, params_ + norm_at_, static_cast<float>(config_.rms_eps),
+            count, hidden_, normed, inverse_.data() + first);
     linear(count, vocab, hidden_, normed, weight, nullptr, logits_.data());
-    k_.cross_entropy(logits_.data(), target_.data() + first, count, vocab, static_cast<float>(1.0 / normaliser),
-                     grads ? head_rows_.data() : nullptr, &result.loss_sum, &result.correct);
+    k_.cross_entropy(logits_.data(), target_.data() + first, count, vocab,
+                     static_cast<float>(1.0 / normaliser), grads ? head_rows_.data() : nullptr,
+                     &result.loss_sum, &result.correct);
     if (grads == nullptr) continue;
     zero_tail(head_rows_.data(), count, vocab);
     weight_gradient(count, vocab, hidden_, head_rows_.data(), normed, grads + head_at_);
@@ -157,7 +169,8 @@ void Passes<T>::head(const Batch& batch, double normaliser, float* grads, StepRe
 }
 
 template <class T>
-StepResult Passes<T>::step(std::span<const float> params, const Batch& batch, double normaliser, float* grads) {
+StepResult Passes<T>::step(std::span<const float> params, const Batch& batch, double normaliser,
+                           float* grads) {
   StepResult result;
   result.expert_load.assign(static_cast<std::size_t>(config_.layers * config_.experts), 0);
   if (batch.tokens.empty()) return result;
@@ -166,7 +179,8 @@ StepResult Passes<T>::step(std::span<const float> params, const Batch& batch, do
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const Routing& routing = layers_[i].routing;
     result.aux_loss += routing.balance_loss(tokens_) / config_.layers;
-    std::ranges::copy(routing.load, result.expert_load.begin() + static_cast<std::ptrdiff_t>(i) * config_.experts);
+    std::ranges::copy(routing.load,
+                      result.expert_load.begin() + static_cast<std::ptrdiff_t>(i) * config_.experts);
   }
   head(batch, normaliser, grads, result);
   if (grads == nullptr) return result;
@@ -191,7 +205,8 @@ void Passes<T>::logits(std::span<const float> params, std::span<const std::int32
           t_hidden_.data(), inverse_.data());
   for (int first = 0; first < tokens_; first += kHeadRows) {
     const int count = std::min(kHeadRows, tokens_ - first);
-    linear(count, config_.vocab, hidden_, t_hidden_.row(first, hidden_), weights_ + head_at_, nullptr, logits_.data());
+    linear(count, config_.vocab, hidden_, t_hidden_.row(first, hidden_), weights_ + head_at_, nullptr,
+           logits_.data());
     std::copy_n(logits_.data(), static_cast<std::size_t>(count) * config_.vocab,
                 out + static_cast<std::size_t>(first) * config_.vocab);
   }

@@ -1,13 +1,13 @@
-// A hash map from shape to a oneDNN matmul primitive with its memory objects; a run only sets the data pointers.
+// A hash map from shape to a oneDNN matmul primitive with its memory objects; a run only sets the data
+// pointers.
 //
-// The primitives compute on the calling thread: oneDNN's OpenMP team is held to one thread while this runs, because
-// one process is one rank and the ranks share the machine.
+// The primitives compute on the calling thread: oneDNN's OpenMP team is held to one thread while this runs,
+// because one process is one rank and the ranks share the machine.
 #include "trainer/model/gemm.h"
 
+#include <dnnl.hpp>
 #include <unordered_map>
 #include <vector>
-
-#include <dnnl.hpp>
 
 #include "base/assert.h"
 #include "base/prng.h"
@@ -20,7 +20,8 @@ namespace {
 struct ShapeHash {
   std::size_t operator()(const GemmShape& s) const {
     std::uint64_t hash = 0;
-    for (int value : {s.m, s.n, s.k, s.lda, s.ldb, s.ldc}) hash = Prng::mix(hash * 31 + static_cast<unsigned>(value));
+    for (int value : {s.m, s.n, s.k, s.lda, s.ldb, s.ldc})
+      hash = Prng::mix(hash * 31 + static_cast<unsigned>(value));
     const unsigned flags = s.a_transposed | s.b_transposed << 1 | s.bias << 2 | s.accumulate << 3 |
                            static_cast<unsigned>(s.in) << 4 | static_cast<unsigned>(s.out) << 5;
     return Prng::mix(hash * 31 + flags);
@@ -38,7 +39,8 @@ dnnl::memory::data_type type_of(Element element) {
 }
 
 dnnl::memory::desc matrix(int rows, int columns, Element element, bool transposed, int stride) {
-  const dnnl::memory::dims strides = transposed ? dnnl::memory::dims{1, stride} : dnnl::memory::dims{stride, 1};
+  const dnnl::memory::dims strides =
+      transposed ? dnnl::memory::dims{1, stride} : dnnl::memory::dims{stride, 1};
   return {{rows, columns}, type_of(element), strides};
 }
 
@@ -62,13 +64,14 @@ struct Gemm::State {
       sum.append_sum(1.0f);
       attributes.set_post_ops(sum);
     }
-    const dnnl::matmul::desc operation = s.bias ? dnnl::matmul::desc(a, b, bias, c) : dnnl::matmul::desc(a, b, c);
+    const dnnl::matmul::desc operation =
+        s.bias ? dnnl::matmul::desc(a, b, bias, c) : dnnl::matmul::desc(a, b, c);
     const dnnl::matmul::primitive_desc primitive(operation, attributes, engine);
     auto memory = [&](const dnnl::memory::desc& desc) { return dnnl::memory(desc, engine, nullptr); };
     const auto scratch_desc = primitive.scratchpad_desc();
     scratch.resize(std::max(scratch.size(), scratch_desc.get_size() / 8 + 8));
-    auto product = std::make_unique<Product>(
-        Product{dnnl::matmul(primitive), memory(a), memory(b), memory(bias), memory(c), memory(scratch_desc), {}});
+    auto product = std::make_unique<Product>(Product{
+        dnnl::matmul(primitive), memory(a), memory(b), memory(bias), memory(c), memory(scratch_desc), {}});
     product->arguments = {{DNNL_ARG_SRC, product->a.get()},
                           {DNNL_ARG_WEIGHTS, product->b.get()},
                           {DNNL_ARG_DST, product->c.get()},
@@ -96,9 +99,9 @@ void Gemm::run(const GemmShape& shape, const void* a, const void* b, const float
   set(slot->c, c);
   if (bias != nullptr) set(slot->bias, bias);
   set(slot->scratch, state_->scratch.data());
-  const dnnl_status_t status = dnnl_primitive_execute(slot->primitive.get(), state_->stream.get(),
-                                                      static_cast<int>(slot->arguments.size()),
-                                                      slot->arguments.data());
+  const dnnl_status_t status =
+      dnnl_primitive_execute(slot->primitive.get(), state_->stream.get(),
+                             static_cast<int>(slot->arguments.size()), slot->arguments.data());
   CAPSTAN_ASSERT(status == dnnl_success);
 }
 

@@ -4,9 +4,9 @@
 //   gemm.run({.m = 64, .n = 512, .k = 256, .b_transposed = true, .lda = 256, .ldb = 256, .ldc = 512,
 //             .in = Element::kBf16, .out = Element::kF32}, a, b, nullptr, c);
 //
-// C[m,n] = A[m,k] B[k,n] (+ bias[n] in f32) (+ C if `accumulate`). A transposed operand is stored the other way round:
-// A as [k,m] with row stride lda, B as [n,k] with row stride ldb. Sums are f32.
-// Threads: one owner.  Cost: a new shape takes about a millisecond once; a run allocates nothing after that.
+// C[m,n] = A[m,k] B[k,n] (+ bias[n] in f32) (+ C if `accumulate`). A transposed operand is stored the other
+// way round: A as [k,m] with row stride lda, B as [n,k] with row stride ldb. Sums are f32. Threads: one
+// owner.  Cost: a new shape takes about a millisecond once; a run allocates nothing after that.
 #pragma once
 
 #include <cstddef>
@@ -39,8 +39,8 @@ class Gemm {
   std::unique_ptr<State> state_;
 };
 
-// Row counts are cut into pieces of few distinct sizes, so that few primitives serve every batch. Rows are padded to
-// kRowMultiple: buffers reach round_rows(rows), and what stands there is finite.
+// Row counts are cut into pieces of few distinct sizes, so that few primitives serve every batch. Rows are
+// padded to kRowMultiple: buffers reach round_rows(rows), and what stands there is finite.
 inline constexpr int kRowMultiple = 32;
 constexpr int round_rows(int rows) { return (rows + kRowMultiple - 1) / kRowMultiple * kRowMultiple; }
 inline int row_piece(int rows_left) { return rows_left >= 1024 ? 1024 : rows_left >= 256 ? 256 : rows_left; }

@@ -1,7 +1,8 @@
 // The kernels' bodies, included once per instruction set by kernels_*.cc.
 //
-// Everything is in an unnamed namespace and nothing of the standard library is called, so that no code compiled for a
-// wide instruction set can be linked into a program's general path. Loops are plain C for the vectoriser
+// Everything is in an unnamed namespace and nothing of the standard library is called, so that no code
+// compiled for a wide instruction set can be linked into a program's general path. Loops are plain C for the
+// vectoriser
 // (-O3 -fopenmp-simd); the order of a reduction is fixed by the compiled width, hence equal on equal CPUs.
 #include "trainer/model/kernels.h"
 
@@ -9,7 +10,9 @@ namespace capstan::trainer::CAPSTAN_KERNEL_TARGET {
 namespace {
 
 inline float load(float value) { return value; }
-inline float load(Bf16 value) { return __builtin_bit_cast(float, static_cast<std::uint32_t>(value.bits) << 16); }
+inline float load(Bf16 value) {
+  return __builtin_bit_cast(float, static_cast<std::uint32_t>(value.bits) << 16);
+}
 inline void store(float* out, float value) { *out = value; }
 // Rounds to nearest, ties to even. NaN is not kept: a diverged run shows in the loss, which is f32.
 inline void store(Bf16* out, float value) {
@@ -19,11 +22,12 @@ inline void store(Bf16* out, float value) {
 inline float minimum(float a, float b) { return a < b ? a : b; }
 inline float maximum(float a, float b) { return a > b ? a : b; }
 
-// e^x by 2^n * p(r), |r| <= ln 2 / 2, polynomial of Cephes expf: relative error below 3e-7 for x in [-87, 88];
-// outside, the argument is clamped, so e^-1000 is 1.6e-38.
+// e^x by 2^n * p(r), |r| <= ln 2 / 2, polynomial of Cephes expf: relative error below 3e-7 for x in [-87,
+// 88]; outside, the argument is clamped, so e^-1000 is 1.6e-38.
 inline float exponential(float x) {
   x = minimum(maximum(x, -87.0f), 88.0f);
-  const float shifted = x * 1.44269504088896341f + 12582912.0f;  // 1.5 * 2^23 leaves the rounded integer in the low bits
+  const float shifted =
+      x * 1.44269504088896341f + 12582912.0f;  // 1.5 * 2^23 leaves the rounded integer in the low bits
   const float n = shifted - 12582912.0f;
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.9875691500e-4f;
@@ -53,8 +57,8 @@ inline float norm_row(const float* x, const float* weight, float eps, int width,
 }
 
 template <class T>
-void norm(const float* x, const std::int32_t* index, const float* weight, float eps, int rows, int width, T* out,
-          float* inverse) {
+void norm(const float* x, const std::int32_t* index, const float* weight, float eps, int rows, int width,
+          T* out, float* inverse) {
   for (int r = 0; r < rows; ++r) {
     const std::size_t row = static_cast<std::size_t>(index ? index[r] : r);
     inverse[r] = norm_row(x + row * width, weight, eps, width, out + static_cast<std::size_t>(r) * width);
@@ -62,8 +66,8 @@ void norm(const float* x, const std::int32_t* index, const float* weight, float 
 }
 
 template <class T>
-void add_norm(const float* x, const T* delta, const float* weight, float eps, int rows, int width, float* sum, T* out,
-              float* inverse) {
+void add_norm(const float* x, const T* delta, const float* weight, float eps, int rows, int width, float* sum,
+              T* out, float* inverse) {
   for (int r = 0; r < rows; ++r) {
     const std::size_t at = static_cast<std::size_t>(r) * width;
 #pragma GCC ivdep
@@ -73,8 +77,8 @@ void add_norm(const float* x, const T* delta, const float* weight, float eps, in
 }
 
 template <class T>
-void combine_norm(const float* x, const T* y, const std::int32_t* slot, const float* share, int k, const float* weight,
-                  float eps, int rows, int width, float* sum, T* out, float* inverse) {
+void combine_norm(const float* x, const T* y, const std::int32_t* slot, const float* share, int k,
+                  const float* weight, float eps, int rows, int width, float* sum, T* out, float* inverse) {
   for (int r = 0; r < rows; ++r) {
     const std::size_t at = static_cast<std::size_t>(r) * width;
     float* to = sum + at;
@@ -146,20 +150,24 @@ void norm_backward(const T* base, const T* extra, const std::int32_t* slot, int 
 }
 
 template <class T>
-void rope(T* rows, const std::int32_t* position, const float* cosine, const float* sine, int count, int heads,
-          int head_dim, int stride, float direction) {
+void rope(const T* in, HeadLayout from, const std::int32_t* position, const float* cosine, const float* sine,
+          int rows, int rotated, int heads, int head_dim, float direction, T* out, HeadLayout to) {
   const int half = head_dim / 2;
-  for (int r = 0; r < count; ++r) {
-    const float* c = cosine + static_cast<std::size_t>(position[r]) * half;
-    const float* s = sine + static_cast<std::size_t>(position[r]) * half;
+  for (int r = 0; r < rows; ++r) {
     for (int h = 0; h < heads; ++h) {
-      T* low = rows + static_cast<std::size_t>(r) * stride + h * head_dim;
-      T* high = low + half;
+      const T* source = in + r * from.row + h * from.head;
+      T* target = out + r * to.row + h * to.head;
+      if (h >= rotated) {
+        __builtin_memcpy(target, source, static_cast<std::size_t>(head_dim) * sizeof(T));
+        continue;
+      }
+      const float* c = cosine + static_cast<std::size_t>(position[r]) * half;
+      const float* s = sine + static_cast<std::size_t>(position[r]) * half;
 #pragma GCC ivdep
       for (int i = 0; i < half; ++i) {
-        const float a = load(low[i]), b = load(high[i]), turn = direction * s[i];
-        store(low + i, a * c[i] - b * turn);
-        store(high + i, b * c[i] + a * turn);
+        const float a = load(source[i]), b = load(source[half + i]), turn = direction * s[i];
+        store(target + i, a * c[i] - b * turn);
+        store(target + half + i, b * c[i] + a * turn);
       }
     }
   }
@@ -177,7 +185,8 @@ inline Columns visible(const ScoreBlock& b, int r) {
 }
 
 template <class T>
-void softmax(const ScoreBlock& b, const float* scores, float sink, T* probabilities, float* lse, int lse_stride) {
+void softmax(const ScoreBlock& b, const float* scores, float sink, T* probabilities, float* lse,
+             int lse_stride) {
   for (int r = 0; r < b.rows; ++r) {
     const Columns range = visible(b, r);
     const float* s = scores + static_cast<std::size_t>(r) * b.stride;
@@ -268,8 +277,8 @@ void swiglu(const T* in, int rows, int width, float limit, T* out) {
 }
 
 template <class T>
-void swiglu_backward(const T* in, const T* dout, const float* share, int rows, int width, float limit, T* weighted,
-                     T* din, float* dshare, float* din_sum) {
+void swiglu_backward(const T* in, const T* dout, const float* share, int rows, int width, float limit,
+                     T* weighted, T* din, float* dshare, float* din_sum) {
   for (int r = 0; r < rows; ++r) {
     const T* u = in + static_cast<std::size_t>(r) * 2 * width;
     const T* da = dout + static_cast<std::size_t>(r) * width;
@@ -300,7 +309,8 @@ void swiglu_backward(const T* in, const T* dout, const float* share, int rows, i
 }
 
 template <class T>
-void share_bias(const T* in, const float* bias, const float* share, int rows, int width, float* dshare, float* dbias) {
+void share_bias(const T* in, const float* bias, const float* share, int rows, int width, float* dshare,
+                float* dbias) {
   for (int r = 0; r < rows; ++r) {
     const T* from = in + static_cast<std::size_t>(r) * width;
     const float factor = share[r];
@@ -325,8 +335,8 @@ void column_sum(const T* in, int rows, int width, float* sum) {
 }
 
 template <class T>
-void cross_entropy(const float* logits, const std::int32_t* target, int rows, int width, float factor, T* dlogits,
-                   double* loss, std::int64_t* correct) {
+void cross_entropy(const float* logits, const std::int32_t* target, int rows, int width, float factor,
+                   T* dlogits, double* loss, std::int64_t* correct) {
   for (int r = 0; r < rows; ++r) {
     const float* row = logits + static_cast<std::size_t>(r) * width;
     float top = row[0];

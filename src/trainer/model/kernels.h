@@ -1,7 +1,8 @@
 // The element-wise passes between the matrix products, one table of functions per instruction set.
 //
-// T is the element type of what enters matrix products: float or Bf16. All matrices are row-major and dense unless a
-// stride is named. Every function is a free function over pointers: no state, no allocation, deterministic.
+// T is the element type of what enters matrix products: float or Bf16. All matrices are row-major and dense
+// unless a stride is named. Every function is a free function over pointers: no state, no allocation,
+// deterministic.
 #pragma once
 
 #include <cstddef>
@@ -15,41 +16,52 @@ struct Bf16 {
 
 // A piece of one head's score matrix: rows are queries, columns keys of the same document.
 struct ScoreBlock {
-  int rows, columns, stride;  // stride of scores, probabilities and their gradients
-  int first_query, first_key; // positions in the document
-  int window;                 // keys a query sees, its own included
+  int rows, columns, stride;   // stride of scores, probabilities and their gradients
+  int first_query, first_key;  // positions in the document
+  int window;                  // keys a query sees, its own included
   float scale;
+};
+
+// Where heads stand: beside each other in a row, or each head's rows together.
+struct HeadLayout {
+  std::size_t row, head;
 };
 
 template <class T>
 struct Kernels {
   void (*cast)(const float* in, T* out, std::size_t count);
 
-  // RMSNorm: out[r] = x[row] * inverse * weight, with row = index[r], or r if index is null; inverse[r] is kept.
-  void (*norm)(const float* x, const std::int32_t* index, const float* weight, float eps, int rows, int width, T* out,
-               float* inverse);
+  // RMSNorm: out[r] = x[row] * inverse * weight, with row = index[r], or r if index is null; inverse[r] is
+  // kept.
+  void (*norm)(const float* x, const std::int32_t* index, const float* weight, float eps, int rows, int width,
+               T* out, float* inverse);
   // sum = x + delta, then RMSNorm of sum.
-  void (*add_norm)(const float* x, const T* delta, const float* weight, float eps, int rows, int width, float* sum,
-                   T* out, float* inverse);
+  void (*add_norm)(const float* x, const T* delta, const float* weight, float eps, int rows, int width,
+                   float* sum, T* out, float* inverse);
   // sum[r] = x[r] + the k weighted rows of y at slot[r * k + j]; then RMSNorm of sum if weight is not null.
   void (*combine_norm)(const float* x, const T* y, const std::int32_t* slot, const float* share, int k,
-                       const float* weight, float eps, int rows, int width, float* sum, T* out, float* inverse);
-  // The gradient g of a norm's output is `base` (may be null for zero) plus k rows of `extra` at slot (k may be 0).
-  // dx[row] += the gradient through the norm; dweight += its part; dx is also written to dx_cast (if not null) and its
-  // column sums are added to dx_sum (if not null).
+                       const float* weight, float eps, int rows, int width, float* sum, T* out,
+                       float* inverse);
+  // The gradient g of a norm's output is `base` (may be null for zero) plus k rows of `extra` at slot (k may
+  // be 0). dx[row] += the gradient through the norm; dweight += its part; dx is also written to dx_cast (if
+  // not null) and its column sums are added to dx_sum (if not null).
   void (*norm_backward)(const T* base, const T* extra, const std::int32_t* slot, int k, const float* x,
-                        const std::int32_t* index, const float* inverse, const float* weight, int rows, int width,
-                        float* dx, float* dweight, T* dx_cast, float* dx_sum);
+                        const std::int32_t* index, const float* inverse, const float* weight, int rows,
+                        int width, float* dx, float* dweight, T* dx_cast, float* dx_sum);
 
-  // Rotates the first `heads` heads of each row by its position; direction -1 is the inverse (the gradient).
-  void (*rope)(T* rows, const std::int32_t* position, const float* cosine, const float* sine, int count, int heads,
-               int head_dim, int stride, float direction);
-  // Scores to probabilities, zero outside the mask. lse[r * lse_stride] = log of the denominator, sink included.
+  // Copies head vectors from one layout to another and rotates the first `rotated` heads by their row's
+  // position; direction -1 is the inverse (the gradient). Head h of row r stands at h * layout.head + r *
+  // layout.row.
+  void (*rope)(const T* in, HeadLayout from, const std::int32_t* position, const float* cosine,
+               const float* sine, int rows, int rotated, int heads, int head_dim, float direction, T* out,
+               HeadLayout to);
+  // Scores to probabilities, zero outside the mask. lse[r * lse_stride] = log of the denominator, sink
+  // included.
   void (*softmax)(const ScoreBlock& block, const float* scores, float sink, T* probabilities, float* lse,
                   int lse_stride);
   // Probabilities again, and the gradient of the unscaled scores from that of the probabilities.
-  void (*softmax_backward)(const ScoreBlock& block, const float* scores, const float* dprobabilities, const float* lse,
-                           const float* dot, int stat_stride, T* probabilities, T* dscores);
+  void (*softmax_backward)(const ScoreBlock& block, const float* scores, const float* dprobabilities,
+                           const float* lse, const float* dot, int stat_stride, T* probabilities, T* dscores);
   // out[r * heads + h] = a[r, h] . b[r, h] over head_dim.
   void (*head_dot)(const T* a, const T* b, int rows, int heads, int head_dim, float* out);
 

@@ -1,8 +1,8 @@
 // The order of the tensors in the flat vector, and their first values.
 //
-// q, k and v stand next to each other, weights and then biases, so that the three projections are one matrix product.
-// Initial values are the sum of four uniform 16-bit integers (Irwin-Hall), scaled: close to normal, and exact in
-// integers, so that every machine starts from the same bits.
+// q, k and v stand next to each other, weights and then biases, so that the three projections are one matrix
+// product. Initial values are the sum of four uniform 16-bit integers (Irwin-Hall), scaled: close to normal,
+// and exact in integers, so that every machine starts from the same bits.
 #include <algorithm>
 #include <cmath>
 
@@ -71,7 +71,8 @@ void initialise(const ParameterLayout& layout, std::uint64_t seed, std::span<flo
     for (float& value : out) {
       const std::uint64_t bits = prng.next();
       std::int64_t sum = 2;  // the mean of four values over [-32768, 32767] is -2
-      for (int part = 0; part < 64; part += 16) sum += static_cast<std::int64_t>((bits >> part) & 0xFFFF) - 32768;
+      for (int part = 0; part < 64; part += 16)
+        sum += static_cast<std::int64_t>((bits >> part) & 0xFFFF) - 32768;
       value = static_cast<float>(static_cast<double>(sum) * scale);
     }
   }

@@ -19,7 +19,8 @@ void check(const ModelConfig& c) {
 class Model::Impl {
  public:
   Impl(const ModelConfig& config, Precision asked)
-      : size(ParameterLayout(config).size()), vocab(static_cast<std::size_t>(config.vocab)),
+      : size(ParameterLayout(config).size()),
+        vocab(static_cast<std::size_t>(config.vocab)),
         precision(asked == Precision::kBf16 && Gemm::has_bf16() ? Precision::kBf16 : Precision::kF32) {
     if (precision == Precision::kBf16) {
       passes = std::make_unique<Passes<Bf16>>(config);

@@ -7,21 +7,23 @@
 //   Model model(config, Precision::kBf16);
 //   StepResult step = model.forward_backward(params, batch, targets_of_the_gang, grads);
 //
-// Parameters and gradients are flat f32 vectors; ParameterLayout says which tensor stands where, under the names of
-// the Hugging Face checkpoint. Architecture (source: openai/gpt-oss, gpt_oss/torch/model.py): RMSNorm; q, k, v, o
-// with biases; half-split RoPE with YaRN; grouped-query attention with a learned sink per head, sliding window in
-// even layers; router, top-k, softmax over the k; experts with interleaved gate_up rows and clamped SwiGLU (alpha
-// 1.702); final norm; untied lm_head; cross-entropy at the positions that have a target.
+// Parameters and gradients are flat f32 vectors; ParameterLayout says which tensor stands where, under the
+// names of the Hugging Face checkpoint. Architecture (source: openai/gpt-oss, gpt_oss/torch/model.py):
+// RMSNorm; q, k, v, o with biases; half-split RoPE with YaRN; grouped-query attention with a learned sink per
+// head, sliding window in even layers; router, top-k, softmax over the k; experts with interleaved gate_up
+// rows and clamped SwiGLU (alpha 1.702); final norm; untied lm_head; cross-entropy at the positions that have
+// a target.
 //
 // Auxiliary load-balance loss, per batch of T tokens and E experts with k chosen each:
 //   aux = mean over layers of E * sum_e f_e P_e,   f_e = (times that e was chosen) / (T k),
 //   P_e = mean over tokens of the softmax over all E router logits.
-// Perfect balance gives 1 (Hugging Face's load_balancing_loss_func, per layer, divided by k). f_e is held constant.
+// Perfect balance gives 1 (Hugging Face's load_balancing_loss_func, per layer, divided by k). f_e is held
+// constant.
 //
-// Threads: one owner per Model, which computes on the calling thread only (it holds OpenMP to one thread there).
-// Determinism: equal bits for equal input, on the same binary and kind of CPU. Memory: kept between steps; a token
-// takes about layers * (6 H + 2 C + k (H + 2 I)) elements of 2 or 4 bytes, H hidden, C width of q, k, v together.
-// Failure: none that data can cause; a violated precondition aborts.
+// Threads: one owner per Model, which computes on the calling thread only (it holds OpenMP to one thread
+// there). Determinism: equal bits for equal input, on the same binary and kind of CPU. Memory: kept between
+// steps; a token takes about layers * (6 H + 2 C + k (H + 2 I)) elements of 2 or 4 bytes, H hidden, C width
+// of q, k, v together. Failure: none that data can cause; a violated precondition aborts.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +41,7 @@ struct ModelConfig {
   int intermediate = 128;
   int heads = 4;
   int kv_heads = 2;
-  int head_dim = 64;        // even
+  int head_dim = 64;  // even
   int experts = 8;
   int experts_per_token = 2;
   int vocab = 272;
@@ -57,12 +59,12 @@ struct ModelConfig {
 };
 
 struct ParameterInfo {
-  std::string name;                  // "model.layers.0.self_attn.q_proj.weight"
+  std::string name;  // "model.layers.0.self_attn.q_proj.weight"
   // Row-major. Experts: gate_up_proj [E, 2I, H] (even rows gate, odd rows up), down_proj [E, H, I].
   std::vector<std::int64_t> shape;
-  std::size_t offset = 0;            // first float in the flat vector
+  std::size_t offset = 0;  // first float in the flat vector
   std::size_t count = 0;
-  bool decay = false;                // weight decay applies: matrices, not norms, biases or sinks
+  bool decay = false;  // weight decay applies: matrices, not norms, biases or sinks
 };
 
 // All tensors, back to back without gaps, in the order embed, layers, norm, lm_head.
@@ -79,12 +81,12 @@ class ParameterLayout {
   std::size_t size_ = 0;
 };
 
-// Norms 1, biases and sinks 0, matrices near-normal with deviation 0.02 (o_proj, down_proj: 0.02 / sqrt(2 layers)).
-// A pure function of (layout, seed), the same bits on every machine.
+// Norms 1, biases and sinks 0, matrices near-normal with deviation 0.02 (o_proj, down_proj: 0.02 / sqrt(2
+// layers)). A pure function of (layout, seed), the same bits on every machine.
 void initialise(const ParameterLayout& layout, std::uint64_t seed, std::span<float> params);
 
-// kF32: all in f32. kBf16: weights (f32 masters) and activations are rounded to bf16 where they enter a matrix
-// product, sums are f32. A CPU without AVX-512 computes kBf16 as kF32.
+// kF32: all in f32. kBf16: weights (f32 masters) and activations are rounded to bf16 where they enter a
+// matrix product, sums are f32. A CPU without AVX-512 computes kBf16 as kF32.
 enum class Precision { kF32, kBf16 };
 
 // Documents packed back to back: attention never crosses a document and positions restart at 0. May be empty.
@@ -97,10 +99,10 @@ struct Batch {
 };
 
 struct StepResult {
-  double loss_sum = 0.0;               // sum of cross-entropies in nats
+  double loss_sum = 0.0;  // sum of cross-entropies in nats
   std::int64_t target_count = 0;
-  double aux_loss = 0.0;               // as above, without coefficient and weight; 0 for an empty batch
-  std::int64_t correct = 0;            // positions whose most likely token is the target
+  double aux_loss = 0.0;                  // as above, without coefficient and weight; 0 for an empty batch
+  std::int64_t correct = 0;               // positions whose most likely token is the target
   std::vector<std::int64_t> expert_load;  // [layers * E], times chosen
 };
 

@@ -1,7 +1,8 @@
 // Question: how many tokens a second does one core train, and how much of the machine's matrix rate is that?
 //
 //   trainer_model_bench [bf16|f32] [steps] [tokens]
-// Prints one line a step: seconds, tokens/s, GFLOP/s (2 per multiply-add, three passes) and the loss as fingerprint.
+// Prints one line a step: seconds, tokens/s, GFLOP/s (2 per multiply-add, three passes) and the loss as
+// fingerprint.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -17,7 +18,8 @@ using namespace capstan::trainer;
 
 double flop_per_token(const ModelConfig& c) {
   const double query = c.heads * c.head_dim, key = c.kv_heads * c.head_dim;
-  const double layer = c.hidden * (2 * query + 2 * key + c.experts) + 3.0 * c.experts_per_token * c.hidden * c.intermediate;
+  const double layer =
+      c.hidden * (2 * query + 2 * key + c.experts) + 3.0 * c.experts_per_token * c.hidden * c.intermediate;
   return 6.0 * (c.layers * layer + static_cast<double>(c.hidden) * c.vocab);
 }
 
@@ -48,6 +50,7 @@ int main(int argc, char** argv) {
         params, {.tokens = tokens, .targets = targets, .document_starts = starts}, count, grads);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     std::printf("%.3f s, %.0f tokens/s, %.0f GFLOP/s, loss %.9f\n", seconds, count / seconds,
-                count / seconds * flop_per_token(config) / 1e9, result.loss_sum / static_cast<double>(result.target_count));
+                count / seconds * flop_per_token(config) / 1e9,
+                result.loss_sum / static_cast<double>(result.target_count));
   }
 }

@@ -1,12 +1,13 @@
-// Goal: the fast passes compute what the formulas say, and their gradients are the derivatives of exactly that.
-// Method: the f64 twin gives losses and logits; central differences of the twin give derivatives, for every parameter
-// tensor along a random direction and at single coordinates. Sizes are odd on purpose: documents end inside blocks.
+// Goal: the fast passes compute what the formulas say, and their gradients are the derivatives of exactly
+// that. Method: the f64 twin gives losses and logits; central differences of the twin give derivatives, for
+// every parameter tensor along a random direction and at single coordinates. Sizes are odd on purpose:
+// documents end inside blocks.
 #include "trainer/model/model.h"
+
+#include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
-
-#include <gtest/gtest.h>
 
 #include "base/prng.h"
 #include "trainer/model/twin.h"
@@ -14,7 +15,9 @@
 namespace capstan::trainer {
 namespace {
 
-double uniform(Prng& prng) { return static_cast<double>(prng.next() >> 11) / 4503599627370496.0 - 1.0; }  // [-1, 1)
+double uniform(Prng& prng) {
+  return static_cast<double>(prng.next() >> 11) / 4503599627370496.0 - 1.0;
+}  // [-1, 1)
 
 struct Case {
   ModelConfig config;
@@ -24,19 +27,46 @@ struct Case {
 
 // Two layers (one sliding, one full), YaRN, limits low enough to be hit, a window shorter than the documents.
 Case small_case() {
-  return {.config = {.layers = 2, .hidden = 24, .intermediate = 12, .heads = 4, .kv_heads = 2, .head_dim = 8,
-                     .experts = 4, .experts_per_token = 2, .vocab = 19, .sliding_window = 5, .rope_theta = 100.0,
-                     .yarn_factor = 4.0, .beta_fast = 2.0, .beta_slow = 0.5, .original_context = 16,
-                     .swiglu_limit = 0.6, .aux_loss_coefficient = 0.5, .context_max = 64},
-          .lengths = {13, 1, 9, 22}, .seed = 7};
+  return {.config = {.layers = 2,
+                     .hidden = 24,
+                     .intermediate = 12,
+                     .heads = 4,
+                     .kv_heads = 2,
+                     .head_dim = 8,
+                     .experts = 4,
+                     .experts_per_token = 2,
+                     .vocab = 19,
+                     .sliding_window = 5,
+                     .rope_theta = 100.0,
+                     .yarn_factor = 4.0,
+                     .beta_fast = 2.0,
+                     .beta_slow = 0.5,
+                     .original_context = 16,
+                     .swiglu_limit = 0.6,
+                     .aux_loss_coefficient = 0.5,
+                     .context_max = 64},
+          .lengths = {13, 1, 9, 22},
+          .seed = 7};
 }
 
 // Documents longer than two blocks of queries, a window that skips whole blocks, plain RoPE, one KV head.
 Case long_case() {
-  return {.config = {.layers = 2, .hidden = 16, .intermediate = 6, .heads = 2, .kv_heads = 1, .head_dim = 6,
-                     .experts = 3, .experts_per_token = 1, .vocab = 11, .sliding_window = 50, .rope_theta = 1000.0,
-                     .swiglu_limit = 0.8, .aux_loss_coefficient = 0.1, .context_max = 200},
-          .lengths = {3, 150, 70}, .seed = 11};
+  return {.config = {.layers = 2,
+                     .hidden = 16,
+                     .intermediate = 6,
+                     .heads = 2,
+                     .kv_heads = 1,
+                     .head_dim = 6,
+                     .experts = 3,
+                     .experts_per_token = 1,
+                     .vocab = 11,
+                     .sliding_window = 50,
+                     .rope_theta = 1000.0,
+                     .swiglu_limit = 0.8,
+                     .aux_loss_coefficient = 0.1,
+                     .context_max = 200},
+          .lengths = {3, 150, 70},
+          .seed = 11};
 }
 
 struct Problem {
@@ -45,7 +75,8 @@ struct Problem {
     for (const ParameterInfo& info : layout.all()) {
       const double scale = info.decay ? 1.2 / std::sqrt(static_cast<double>(info.shape.back())) : 0.3;
       for (std::size_t i = 0; i < info.count; ++i) {
-        params.push_back(static_cast<float>(scale * uniform(prng) + (info.name.ends_with("norm.weight") ? 1.0 : 0.0)));
+        params.push_back(
+            static_cast<float>(scale * uniform(prng) + (info.name.ends_with("norm.weight") ? 1.0 : 0.0)));
       }
     }
     for (int length : c.lengths) {
@@ -58,7 +89,9 @@ struct Problem {
     exact.assign(params.begin(), params.end());
     normaliser = static_cast<double>(tokens.size()) * 0.7;
   }
-  Batch batch() const { return {.tokens = tokens, .targets = targets, .document_starts = starts, .aux_weight = 0.75}; }
+  Batch batch() const {
+    return {.tokens = tokens, .targets = targets, .document_starts = starts, .aux_weight = 0.75};
+  }
   TwinResult twin(std::span<const double> at) const { return twin_forward(config, at, batch(), normaliser); }
 
   ModelConfig config;
@@ -80,14 +113,15 @@ double slope(const Problem& problem, const ParameterInfo& info, std::span<const 
   constexpr double kStep = 1e-6;
   std::vector<double> at = problem.exact;
   auto move = [&](double by) {
-    for (std::size_t i = 0; i < info.count; ++i) at[info.offset + i] = problem.exact[info.offset + i] + by * direction[i];
+    for (std::size_t i = 0; i < info.count; ++i)
+      at[info.offset + i] = problem.exact[info.offset + i] + by * direction[i];
     return problem.twin(at).objective;
   };
   return (move(kStep) - move(-kStep)) / (2 * kStep);
 }
 
-// `tolerance` is relative to the norm of the tensor's gradient, with a floor for tensors whose gradient is tiny
-// against that of the whole model.
+// `tolerance` is relative to the norm of the tensor's gradient, with a floor for tensors whose gradient is
+// tiny against that of the whole model.
 void check_gradients(const Case& c, Precision precision, double tolerance, int coordinates) {
   const Problem problem(c);
   Model model(c.config, precision);
@@ -151,8 +185,9 @@ TEST(Model, TheTestPointHitsEveryClamp) {
   EXPECT_GT(twin.ups_clamped, 20);
 }
 
-// bf16 keeps 8 bits: a product's operands are off by 2^-9 each, and about ten products follow each other. A token
-// whose router logits are closer than that may choose differently, so the margin is in the tolerance, too.
+// bf16 keeps 8 bits: a product's operands are off by 2^-9 each, and about ten products follow each other. A
+// token whose router logits are closer than that may choose differently, so the margin is in the tolerance,
+// too.
 TEST(Model, Bf16LossesAgreeWithTheTwinWithinRounding) {
   check_losses(small_case(), Precision::kBf16, 10 * std::pow(2.0, -9));
   check_losses(long_case(), Precision::kBf16, 10 * std::pow(2.0, -9));
@@ -162,8 +197,10 @@ TEST(Model, Bf16GradientsPointWhereTheF32GradientsDo) {
   for (const Case& c : {small_case(), long_case()}) {
     const Problem problem(c);
     std::vector<float> fine(problem.layout.size(), 0.0f), coarse = fine;
-    Model(c.config, Precision::kF32).forward_backward(problem.params, problem.batch(), problem.normaliser, fine);
-    Model(c.config, Precision::kBf16).forward_backward(problem.params, problem.batch(), problem.normaliser, coarse);
+    Model(c.config, Precision::kF32)
+        .forward_backward(problem.params, problem.batch(), problem.normaliser, fine);
+    Model(c.config, Precision::kBf16)
+        .forward_backward(problem.params, problem.batch(), problem.normaliser, coarse);
     const double floor = 1e-3 * norm_of(fine);
     for (const ParameterInfo& info : problem.layout.all()) {
       std::vector<float> error(info.count);
@@ -195,7 +232,8 @@ TEST(Model, EqualInputGivesEqualBitsWhateverCameBefore) {
     model.forward_backward(problem.params, problem.batch(), problem.normaliser, first);
     // Another batch in between leaves its rows in the buffers; they must not show.
     const std::vector<std::int32_t> tokens(50, 3), starts{0, 20};
-    model.forward_backward(problem.params, {.tokens = tokens, .targets = tokens, .document_starts = starts}, 1.0, unused);
+    model.forward_backward(problem.params, {.tokens = tokens, .targets = tokens, .document_starts = starts},
+                           1.0, unused);
     model.forward_backward(problem.params, problem.batch(), problem.normaliser, second);
     EXPECT_EQ(first, second);
   }
@@ -206,8 +244,10 @@ TEST(Model, GradientsAreAddedToWhatIsThere) {
   Model model(problem.config, Precision::kF32);
   std::vector<float> once(problem.layout.size(), 0.0f), twice = once;
   model.forward_backward(problem.params, problem.batch(), problem.normaliser, once);
-  for (int i = 0; i < 2; ++i) model.forward_backward(problem.params, problem.batch(), problem.normaliser, twice);
-  for (std::size_t i = 0; i < once.size(); ++i) ASSERT_NEAR(twice[i], 2 * once[i], 1e-5 * (1 + std::abs(once[i])));
+  for (int i = 0; i < 2; ++i)
+    model.forward_backward(problem.params, problem.batch(), problem.normaliser, twice);
+  for (std::size_t i = 0; i < once.size(); ++i)
+    ASSERT_NEAR(twice[i], 2 * once[i], 1e-5 * (1 + std::abs(once[i])));
 }
 
 TEST(Model, AnEmptyBatchAndABatchWithoutTargetsAreFine) {
@@ -226,13 +266,15 @@ TEST(Model, ADocumentDoesNotSeeItsNeighbours) {
   const Problem problem(c);
   Model model(c.config, Precision::kF32);
   const std::int32_t start = 0;
-  const auto second = std::span(problem.tokens).subspan(14, 9), targets = std::span(problem.targets).subspan(14, 9);
+  const auto second = std::span(problem.tokens).subspan(14, 9),
+             targets = std::span(problem.targets).subspan(14, 9);
   std::vector<std::int32_t> only = problem.targets;
   for (std::size_t t = 0; t < only.size(); ++t) only[t] = t >= 14 && t < 23 ? only[t] : -1;
   Batch packed = problem.batch();
   packed.targets = only;
   const double alone =
-      model.forward(problem.params, {.tokens = second, .targets = targets, .document_starts = {&start, 1}}).loss_sum;
+      model.forward(problem.params, {.tokens = second, .targets = targets, .document_starts = {&start, 1}})
+          .loss_sum;
   EXPECT_NEAR(model.forward(problem.params, packed).loss_sum, alone, 1e-5 * alone);
 }
 
@@ -245,7 +287,8 @@ TEST(ParameterLayout, TensorsStandBackToBackUnderCheckpointNames) {
   }
   EXPECT_EQ(layout.size(), next);
   EXPECT_EQ(layout.all().size(), 3u + 2 * 17);
-  EXPECT_EQ(layout.find("model.layers.1.mlp.experts.gate_up_proj").shape, (std::vector<std::int64_t>{4, 24, 24}));
+  EXPECT_EQ(layout.find("model.layers.1.mlp.experts.gate_up_proj").shape,
+            (std::vector<std::int64_t>{4, 24, 24}));
 }
 
 TEST(Initialise, IsAPureFunctionOfTheSeedWithTheStatedDeviation) {

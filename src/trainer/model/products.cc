@@ -1,4 +1,6 @@
 // The three matrix products of a linear layer, in pieces of few distinct row counts, and the buffers.
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstring>
 #include <type_traits>
@@ -17,8 +19,15 @@ template <class U>
 void Buffer<U>::reserve(std::size_t count) {
   if (count <= count_) return;
   count += count / 8 + 64;
-  data_.reset(static_cast<U*>(::operator new[](count * sizeof(U), std::align_val_t{64})));
-  std::memset(static_cast<void*>(data_.get()), 0, count * sizeof(U));
+  const std::size_t bytes = count * sizeof(U);
+  data_.reset(static_cast<U*>(::operator new[](bytes, std::align_val_t{64})));
+  // Huge pages where the buffer is large: strided reads of matrix products would miss the TLB.
+  constexpr std::uintptr_t kHugePage = 2 << 20;
+  const std::uintptr_t begin =
+      (reinterpret_cast<std::uintptr_t>(data_.get()) + kHugePage - 1) / kHugePage * kHugePage;
+  const std::uintptr_t end = (reinterpret_cast<std::uintptr_t>(data_.get()) + bytes) / kHugePage * kHugePage;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+  std::memset(static_cast<void*>(data_.get()), 0, bytes);
   count_ = count;
 }
 
@@ -27,8 +36,16 @@ template <class Out>
 void Passes<T>::linear(int rows, int n, int k, const T* x, const T* w, const float* bias, Out* y) {
   for (int done = 0, left = round_rows(rows); left > 0;) {
     const int m = row_piece(left);
-    gemm_.run({.m = m, .n = n, .k = k, .b_transposed = true, .lda = k, .ldb = k, .ldc = n, .in = kElement<T>,
-               .out = kElement<Out>, .bias = bias != nullptr},
+    gemm_.run({.m = m,
+               .n = n,
+               .k = k,
+               .b_transposed = true,
+               .lda = k,
+               .ldb = k,
+               .ldc = n,
+               .in = kElement<T>,
+               .out = kElement<Out>,
+               .bias = bias != nullptr},
               x + static_cast<std::size_t>(done) * k, w, bias, y + static_cast<std::size_t>(done) * n);
     done += m, left -= m;
   }
@@ -48,8 +65,16 @@ template <class T>
 void Passes<T>::weight_gradient(int rows, int n, int k, const T* dy, const T* x, float* dw) {
   for (int done = 0, left = round_rows(rows); left > 0;) {
     const int m = row_piece(left);
-    gemm_.run({.m = n, .n = k, .k = m, .a_transposed = true, .lda = n, .ldb = k, .ldc = k, .in = kElement<T>,
-               .out = Element::kF32, .accumulate = true},
+    gemm_.run({.m = n,
+               .n = k,
+               .k = m,
+               .a_transposed = true,
+               .lda = n,
+               .ldb = k,
+               .ldc = k,
+               .in = kElement<T>,
+               .out = Element::kF32,
+               .accumulate = true},
               dy + static_cast<std::size_t>(done) * n, x + static_cast<std::size_t>(done) * k, nullptr, dw);
     done += m, left -= m;
   }

@@ -1,5 +1,6 @@
-// YaRN keeps fast dimensions (index below `low`), divides slow ones (above `high`) by the factor, and ramps between.
-// The two bounds are the indices that turn beta_fast and beta_slow times within the original context.
+// YaRN keeps fast dimensions (index below `low`), divides slow ones (above `high`) by the factor, and ramps
+// between. The two bounds are the indices that turn beta_fast and beta_slow times within the original
+// context.
 #include "trainer/model/rope.h"
 
 #include <algorithm>
@@ -11,7 +12,8 @@ namespace capstan::trainer {
 std::vector<double> rope_frequencies(const ModelConfig& config) {
   const int half = config.head_dim / 2;
   auto index_of = [&](double rotations) {
-    return half * std::log(config.original_context / (2 * std::numbers::pi * rotations)) / std::log(config.rope_theta);
+    return half * std::log(config.original_context / (2 * std::numbers::pi * rotations)) /
+           std::log(config.rope_theta);
   };
   double low = index_of(config.beta_fast), high = index_of(config.beta_slow);
   if (config.yarn_truncate) low = std::floor(low), high = std::ceil(high);

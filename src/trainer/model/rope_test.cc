@@ -1,4 +1,5 @@
-// Goal: frequencies as gpt-oss-20b has them, bounds not rounded. The expected values follow from its config.json.
+// Goal: frequencies as gpt-oss-20b has them, bounds not rounded. The expected values follow from its
+// config.json.
 #include "trainer/model/rope.h"
 
 #include <gtest/gtest.h>

@@ -78,7 +78,8 @@ void Routing::backward(const ModelConfig& config, const float* dshare, int token
     for (int e = 0; e < experts; ++e) mean += f[e] * probability[at + e];
     for (int e = 0; e < experts; ++e) out[at + e] = probability[at + e] * (f[e] - mean);
     for (int j = 0; j < chosen; ++j) inner += share[pick + j] * dshare[slot[pick + j]];
-    for (int j = 0; j < chosen; ++j) out[at + expert[pick + j]] += share[pick + j] * (dshare[slot[pick + j]] - inner);
+    for (int j = 0; j < chosen; ++j)
+      out[at + expert[pick + j]] += share[pick + j] * (dshare[slot[pick + j]] - inner);
   }
 }
 

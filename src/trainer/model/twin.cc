@@ -69,7 +69,8 @@ struct Twin {
         return affine(tensor(name + "self_attn." + part + "_proj.weight"),
                       tensor(name + "self_attn." + part + "_proj.bias"), heads * d, h);
       };
-      q.push_back(project("q", c.heads)), k.push_back(project("k", c.kv_heads)), v.push_back(project("v", c.kv_heads));
+      q.push_back(project("q", c.heads)), k.push_back(project("k", c.kv_heads)),
+          v.push_back(project("v", c.kv_heads));
       for (int head = 0; head < c.heads; ++head) rotate(&q[t][head * d], t);
       for (int head = 0; head < c.kv_heads; ++head) rotate(&k[t][head * d], t);
     }
@@ -87,16 +88,17 @@ struct Twin {
         }
         for (int i = 0; i < d; ++i) mixed[head * d + i] /= denominator;
       }
-      const Vector out = affine(tensor(name + "self_attn.o_proj.weight"), tensor(name + "self_attn.o_proj.bias"),
-                                c.hidden, mixed);
+      const Vector out = affine(tensor(name + "self_attn.o_proj.weight"),
+                                tensor(name + "self_attn.o_proj.bias"), c.hidden, mixed);
       for (int i = 0; i < c.hidden; ++i) x[t][i] += out[i];
     }
   }
 
   Vector expert(const std::string& name, int e, const Vector& h) {
     const int inner = c.intermediate;
-    const Vector u = affine(tensor(name + "mlp.experts.gate_up_proj") + std::size_t(e) * 2 * inner * c.hidden,
-                            tensor(name + "mlp.experts.gate_up_proj_bias") + std::size_t(e) * 2 * inner, 2 * inner, h);
+    const Vector u =
+        affine(tensor(name + "mlp.experts.gate_up_proj") + std::size_t(e) * 2 * inner * c.hidden,
+               tensor(name + "mlp.experts.gate_up_proj_bias") + std::size_t(e) * 2 * inner, 2 * inner, h);
     Vector a(inner);
     for (int i = 0; i < inner; ++i) {
       result.gates_clamped += u[2 * i] > c.swiglu_limit;
@@ -113,7 +115,8 @@ struct Twin {
     Vector mean(c.experts, 0.0), counts(c.experts, 0.0);
     for (Vector& row : x) {
       const Vector h = norm(row, tensor(name + "post_attention_layernorm.weight"));
-      const Vector r = affine(tensor(name + "mlp.router.weight"), tensor(name + "mlp.router.bias"), c.experts, h);
+      const Vector r =
+          affine(tensor(name + "mlp.router.weight"), tensor(name + "mlp.router.bias"), c.experts, h);
       std::vector<int> order(c.experts);
       std::iota(order.begin(), order.end(), 0);
       std::ranges::stable_sort(order, std::greater{}, [&](int e) { return r[e]; });
@@ -122,7 +125,8 @@ struct Twin {
       for (int j = 0; j < c.experts_per_token; ++j) few += std::exp(r[order[j]]);
       for (int e = 0; e < c.experts; ++e) mean[e] += std::exp(r[e]) / all / static_cast<double>(x.size());
       if (c.experts_per_token < c.experts) {
-        result.margin = std::min(result.margin, r[order[c.experts_per_token - 1]] - r[order[c.experts_per_token]]);
+        result.margin =
+            std::min(result.margin, r[order[c.experts_per_token - 1]] - r[order[c.experts_per_token]]);
       }
       for (int j = 0; j < c.experts_per_token; ++j) {
         counts[order[j]] += 1.0;
@@ -170,8 +174,8 @@ TwinResult twin_forward(const ModelConfig& config, std::span<const double> param
     step.correct += std::ranges::max_element(logits) - logits.begin() == batch.targets[t];
     ++step.target_count;
   }
-  twin.result.objective = step.loss_sum / normaliser +
-                          batch.aux_weight * config.aux_loss_coefficient * step.aux_loss;
+  twin.result.objective =
+      step.loss_sum / normaliser + batch.aux_weight * config.aux_loss_coefficient * step.aux_loss;
   return twin.result;
 }
 
