@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "base/log.h"
+#include "trainer/abacus/source.h"
+#include "trainer/abacus/source.h"
 #include "trainer/checkpoint.h"
 #include "trainer/config.h"
 #include "trainer/export.h"
@@ -46,7 +48,9 @@ int complain(const Error& error) {
 }
 
 Result<std::unique_ptr<DataSource>> make_source(const DataConfig& config) {
+  if (config.kind == "abacus") return abacus::AbacusSource::open(config);
   if (config.kind == "jsonl") return JsonlSource::open(config);
+  if (config.kind == "abacus") return abacus::AbacusSource::open(config);
   return fail(Code::kUnsupported, "data.kind '{}' is not in this build", config.kind);
 }
 
