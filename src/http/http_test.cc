@@ -1,0 +1,204 @@
+// Goal: real sockets on the loopback: whole answers, streams, limits, hostile bytes, clients that leave.
+#include <gtest/gtest.h>
+
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "base/prng.h"
+#include "http/client.h"
+#include "http/server.h"
+
+namespace capstan::http {
+namespace {
+
+using namespace std::chrono_literals;
+
+class HttpTest : public testing::Test {
+ protected:
+  void start(ServerOptions options = {}) {
+    router_.add("GET", "/hello/{name}", [](const Request& request, const ResponseWriterPtr& writer) {
+      writer->respond(Response::text(200, "hello " + request.param("name") + request.query_value("x").value_or("")));
+    });
+    router_.add("POST", "/echo", [](const Request& request, const ResponseWriterPtr& writer) { writer->respond(Response::text(200, request.body)); });
+    router_.add("GET", "/count", [](const Request&, const ResponseWriterPtr& writer) {
+      writer->start(200, {{"content-type", "text/event-stream"}});
+      for (int i = 0; i < 100; ++i) writer->write(sse_event(std::to_string(i)));
+      writer->finish();
+    });
+    router_.add("GET", "/slow", [this](const Request&, const ResponseWriterPtr& writer) {
+      writer->on_client_gone([this] { ++gone_; });
+      writer->start(200, {});
+      writer->write("first");
+      for (int i = 0; i < 500 && !writer->client_gone(); ++i) std::this_thread::sleep_for(10ms);
+      ++ended_;
+    });
+    router_.add("GET", "/forgotten", [](const Request&, const ResponseWriterPtr&) {});
+    auto server = Server::start(options, router_.handler());
+    ASSERT_TRUE(server) << server.error().message;
+    server_ = std::move(*server);
+    url_ = fmt::format("http://127.0.0.1:{}", server_->port());
+  }
+
+  // Sends raw bytes and returns everything until the server closes (or two seconds pass).
+  std::string raw(const std::string& bytes) {
+    const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<std::uint16_t>(server_->port()));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    const timeval timeout{2, 0};
+    ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+    EXPECT_GE(::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL), 0);
+    std::string answer;
+    char buffer[4096];
+    for (ssize_t count; (count = ::recv(fd, buffer, sizeof buffer, 0)) > 0;) answer.append(buffer, static_cast<std::size_t>(count));
+    ::close(fd);
+    return answer;
+  }
+
+  static bool eventually(const std::function<bool()>& condition) {
+    for (int i = 0; i < 500; ++i) {
+      if (condition()) return true;
+      std::this_thread::sleep_for(10ms);
+    }
+    return false;
+  }
+
+  Router router_;
+  std::atomic<int> gone_{0};
+  std::atomic<int> ended_{0};
+  std::unique_ptr<Server> server_;
+  std::string url_;
+  Client client_;
+};
+
+TEST_F(HttpTest, AnswersOverOneKeptConnection) {
+  start();
+  for (int i = 0; i < 50; ++i) {
+    const auto answer = client_.request(url_, {.target = "/hello/a%20b?x=%2F"}, {});
+    ASSERT_TRUE(answer) << answer.error().message;
+    EXPECT_EQ(answer->body, "hello a b/");
+  }
+  const std::string large(3 << 20, 'x');
+  EXPECT_EQ(client_.request(url_, {.method = "POST", .target = "/echo", .body = large}, {})->body, large);
+}
+
+TEST_F(HttpTest, UnknownPathsAndMethodsSayWhatWouldBeRight) {
+  start();
+  EXPECT_EQ(client_.request(url_, {.target = "/nothing"}, {})->status, 404);
+  const auto answer = client_.request(url_, {.method = "DELETE", .target = "/echo"}, {});
+  EXPECT_EQ(answer->status, 405);
+  EXPECT_EQ(answer->headers.get("Allow"), "POST");
+  EXPECT_EQ(client_.request(url_, {.target = "/forgotten"}, {})->status, 500);
+}
+
+TEST_F(HttpTest, StreamArrivesWholeAndInOrder) {
+  start();
+  std::vector<std::string> events;
+  SseParser parser([&](std::string_view, std::string_view data) { events.emplace_back(data); });
+  const auto result = client_.stream(url_, {.target = "/count"}, {}, [](const Response& head) { return head.status == 200; },
+                                     [&](std::string_view piece) { return parser.feed(piece), true; });
+  ASSERT_TRUE(result) << result.error().message;
+  ASSERT_EQ(events.size(), 100u);
+  EXPECT_EQ(events[99], "99");
+}
+
+TEST_F(HttpTest, AHandlerLearnsThatItsClientLeft) {
+  start();
+  const auto result = client_.stream(url_, {.target = "/slow"}, {}, [](const Response&) { return true; }, [](std::string_view) { return false; });
+  EXPECT_EQ(result.error().code, Code::kCancelled);
+  EXPECT_TRUE(eventually([&] { return gone_ == 1 && ended_ == 1; }));
+}
+
+TEST_F(HttpTest, CancelEndsARequestOfAnotherThread) {
+  start();
+  std::thread canceller([&] {
+    std::this_thread::sleep_for(100ms);
+    client_.cancel();
+  });
+  const auto result = client_.stream(url_, {.target = "/slow"}, {}, [](const Response&) { return true; }, [](std::string_view) { return true; });
+  canceller.join();
+  EXPECT_EQ(result.error().code, Code::kCancelled);
+}
+
+TEST_F(HttpTest, LimitsAnswerWithTheirStatus) {
+  start({.limits = {.header_bytes_max = 4096, .body_bytes_max = 1000, .request_timeout_ms = 200}});
+  EXPECT_EQ(client_.request(url_, {.method = "POST", .target = "/echo", .body = std::string(1001, 'x')}, {})->status, 413);
+  EXPECT_TRUE(raw("GET / HTTP/1.1\r\nHost: x\r\nA: " + std::string(8000, 'a') + "\r\n\r\n").starts_with("HTTP/1.1 431"));
+  EXPECT_TRUE(raw("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc").starts_with("HTTP/1.1 408"));
+}
+
+TEST_F(HttpTest, SmugglingAttemptsAreRefused) {
+  start();
+  for (const char* text : {"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                           "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", "GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+                           "GET / HTTP/1.1\r\n\r\n", "GET / HTTP/9.9\r\nHost: x\r\n\r\n", "nonsense\r\n\r\n"}) {
+    EXPECT_TRUE(raw(text).starts_with("HTTP/1.1 400")) << text;
+  }
+  EXPECT_TRUE(raw("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").starts_with("HTTP/1.1 505"));
+}
+
+// Goal: no bytes crash the server. Method: 300 seeded mutations of a request, then a good one.
+TEST_F(HttpTest, MutatedRequestsNeverCrash) {
+  start({.limits = {.request_timeout_ms = 50, .idle_timeout_ms = 50}});
+  const std::string good = "POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc";
+  Prng prng(3);
+  for (int round = 0; round < 300; ++round) {
+    std::string text = good;
+    for (std::uint64_t edits = prng.below(6) + 1; edits > 0; --edits) text[prng.below(text.size())] = static_cast<char>(prng.below(256));
+    raw(text);
+  }
+  EXPECT_EQ(client_.request(url_, {.target = "/hello/x"}, {})->status, 200);
+}
+
+TEST_F(HttpTest, ManyClientsAtOnce) {
+  start({.threads = 4});
+  std::atomic<int> good{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 16; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 50; ++i) good += client_.request(url_, {.target = "/hello/x"}, {}).value_or(Response{}).body == "hello x";
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(good, 800);
+}
+
+TEST(HttpServerTest, AWiderAddressNeedsTls) {
+  const auto server = Server::start({.host = "0.0.0.0"}, Router().handler());
+  ASSERT_FALSE(server);
+  EXPECT_NE(server.error().message.find("TLS"), std::string::npos);
+}
+
+TEST(HttpServerTest, ForeignHostsAndOriginsAreRefused) {
+  const auto request = [](std::string host, std::string origin) {
+    Request out{.headers = {{"Host", std::move(host)}}};
+    if (!origin.empty()) out.headers.add("Origin", std::move(origin));
+    return out;
+  };
+  EXPECT_FALSE(refuse_foreign(request("localhost:8080", ""), {}));
+  EXPECT_FALSE(refuse_foreign(request("127.0.0.1:8080", "http://127.0.0.1:8080"), {}));
+  EXPECT_FALSE(refuse_foreign(request("[::1]:8080", ""), {}));
+  EXPECT_TRUE(refuse_foreign(request("evil.example", ""), {}));
+  EXPECT_TRUE(refuse_foreign(request("127.0.0.1.evil.example", ""), {}));
+  EXPECT_TRUE(refuse_foreign(request("localhost:8080", "https://evil.example"), {}));
+  EXPECT_FALSE(refuse_foreign(request("localhost", "https://evil.example"), {.check_origin = false}));
+  EXPECT_FALSE(refuse_foreign(request("capstan.example", ""), {.hosts = {"capstan.example"}}));
+}
+
+TEST(HttpMessageTest, UrlsAreReadOrRefused) {
+  EXPECT_EQ(parse_url("https://a.example/x")->port, 443);
+  EXPECT_EQ(parse_url("http://[::1]:90")->host, "::1");
+  EXPECT_FALSE(parse_url("localhost:80"));
+  EXPECT_FALSE(parse_url("http://:80"));
+  EXPECT_FALSE(parse_url("http://a:99999"));
+}
+
+}  // namespace
+}  // namespace capstan::http

@@ -1,0 +1,124 @@
+#include <algorithm>
+
+#include "base/text.h"
+#include "http/server.h"
+
+namespace capstan::http {
+namespace {
+
+std::vector<std::string> segments_of(std::string_view path) {
+  std::vector<std::string> out;
+  for (const std::string_view part : split(path.substr(path.starts_with('/') ? 1 : 0), '/')) out.emplace_back(part);
+  return out;
+}
+
+using Params = std::vector<std::pair<std::string, std::string>>;
+
+// Each segment is decoded on its own, so that an encoded slash stays inside its segment.
+std::optional<Params> match(const std::vector<std::string>& pattern, const std::vector<std::string>& raw) {
+  Params params;
+  for (std::size_t i = 0; i < pattern.size(); ++i) {
+    const std::string& wanted = pattern[i];
+    if (wanted.starts_with('{') && wanted.ends_with("...}")) {
+      std::string rest;
+      for (std::size_t j = i; j < raw.size(); ++j) rest += (j > i ? "/" : "") + raw[j];
+      params.emplace_back(wanted.substr(1, wanted.size() - 5), percent_decode(rest, false).value_or(rest));
+      return params;
+    }
+    if (i >= raw.size()) return std::nullopt;
+    const auto decoded = percent_decode(raw[i], false);
+    if (!decoded) return std::nullopt;
+    if (wanted.starts_with('{') && wanted.ends_with('}')) {
+      if (decoded->empty()) return std::nullopt;
+      params.emplace_back(wanted.substr(1, wanted.size() - 2), *decoded);
+    } else if (wanted != *decoded) {
+      return std::nullopt;
+    }
+  }
+  if (pattern.size() != raw.size()) return std::nullopt;
+  return params;
+}
+
+Response default_refusal(const Request& request, int status, const std::string& allow) {
+  const bool method = status == 405;
+  const std::string message = method ? fmt::format("{} is not allowed on {}; allowed: {}", request.method, request.path, allow)
+                                     : fmt::format("there is nothing at {}", request.path);
+  return Response::json(status, Json::object({{"error", Json::object({{"code", method ? "method_not_allowed" : "not_found"}, {"message", message}})}}));
+}
+
+}  // namespace
+
+void Router::add(std::string method, std::string pattern, Handler handler) {
+  table_->routes.push_back({std::move(method), segments_of(pattern), std::move(handler)});
+}
+
+void Router::set_refusal(std::string path_prefix, Refusal refusal) { table_->refusals.emplace_back(std::move(path_prefix), std::move(refusal)); }
+
+void Router::add_guard(std::string path_prefix, Guard guard) { table_->guards.emplace_back(std::move(path_prefix), std::move(guard)); }
+
+Handler Router::handler() const {
+  return [table = table_](const Request& request, const ResponseWriterPtr& writer) { dispatch(*table, request, writer); };
+}
+
+void Router::dispatch(const Table& table, const Request& request, const ResponseWriterPtr& writer) {
+  for (const auto& [prefix, guard] : table.guards) {
+    if (!request.path.starts_with(prefix)) continue;
+    if (auto refused = guard(request)) return writer->respond(std::move(*refused));
+  }
+  const std::string raw_path = request.target.substr(0, request.target.find('?'));
+  const auto raw = segments_of(raw_path);
+  std::string allow;
+  for (const Route& route : table.routes) {
+    auto params = match(route.segments, raw);
+    if (!params) continue;
+    if (route.method == request.method || (route.method == "GET" && request.method == "HEAD")) {
+      Request routed = request;
+      routed.params = std::move(*params);
+      return route.handler(routed, writer);
+    }
+    if (!allow.contains(route.method)) allow += (allow.empty() ? "" : ", ") + route.method;
+  }
+  const int status = allow.empty() ? 404 : 405;
+  Response response = default_refusal(request, status, allow);
+  for (const auto& [prefix, refusal] : table.refusals) {
+    if (request.path.starts_with(prefix)) response = refusal(request, status, allow);
+  }
+  if (!allow.empty()) response.headers.set("allow", allow);
+  writer->respond(std::move(response));
+}
+
+bool is_loopback(std::string_view host) {
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  if (host == "::1" || to_lower(host) == "localhost") return true;
+  const auto parts = split(host, '.');
+  return parts.size() == 4 && parts[0] == "127" && std::ranges::all_of(parts, [](std::string_view part) {
+           const auto number = parse_int(part);
+           return number && *number >= 0 && *number <= 255;
+         });
+}
+
+std::optional<Response> refuse_foreign(const Request& request, const BrowserCheck& check) {
+  const auto refuse = [](std::string message) {
+    return Response::json(403, Json::object({{"error", Json::object({{"code", "denied"}, {"message", std::move(message)}})}}));
+  };
+  const std::string host = request.headers.get("host");
+  std::string name = host;
+  if (const auto colon = name.rfind(':'); colon != std::string::npos && name.find(']', colon) == std::string::npos) name.resize(colon);
+  if (!is_loopback(name) && std::ranges::find(check.hosts, name) == check.hosts.end()) {
+    return refuse(fmt::format("the request is for host '{}', which is not this server; use 127.0.0.1 or localhost", host));
+  }
+  const std::string* origin = request.headers.find("origin");
+  if (!check.check_origin || origin == nullptr) return std::nullopt;
+  if (*origin == "http://" + host || *origin == "https://" + host) return std::nullopt;
+  return refuse(fmt::format("requests from the web page {} are not allowed", *origin));
+}
+
+std::string sse_event(std::string_view data, std::string_view event, std::string_view id) {
+  std::string out;
+  if (!event.empty()) out.append("event: ").append(event).append("\n");
+  if (!id.empty()) out.append("id: ").append(id).append("\n");
+  for (const std::string_view line : split(data, '\n')) out.append("data: ").append(line).append("\n");
+  return out += '\n';
+}
+
+}  // namespace capstan::http
