@@ -44,20 +44,27 @@ void zero_rows(T* rows, const ScoreBlock& block) {
 template <class T>
 void Passes<T>::forward_attention(Layer& layer) {
   const int heads = config_.heads, kv_heads = config_.kv_heads, d = config_.head_dim;
-  linear(tokens_, qkv_width_, hidden_, layer.normed1.data(), weights_ + layer.at.qkv,
-         params_ + layer.at.qkv_bias, t_wide_.data());
-  k_.rope(t_wide_.data(), by_row(qkv_width_), position_.data(), rope_.cosine.data(), rope_.sine.data(),
-          tokens_, heads + kv_heads, heads + 2 * kv_heads, d, 1.0f, layer.qkv.data(), by_head());
+  for_pieces(tokens_, [&](int first, int count) {
+    linear(count, qkv_width_, hidden_, layer.normed1.row(first, hidden_), weights_ + layer.at.qkv,
+           params_ + layer.at.qkv_bias, t_wide_.row(first, qkv_width_));
+    k_.rope(t_wide_.row(first, qkv_width_), by_row(qkv_width_), position_.data() + first, rope_.cosine.data(),
+            rope_.sine.data(), std::min(count, tokens_ - first), heads + kv_heads, heads + 2 * kv_heads, d,
+            1.0f, head_row(layer.qkv, 0, first), by_head());
+  });
   for (int h = 0; h < heads; ++h) {
     for (std::size_t i = 0; i + 1 < starts_.size(); ++i)
       attend(layer, starts_[i], starts_[i + 1] - starts_[i], h);
   }
-  k_.rope(heads_.data(), by_head(), nullptr, nullptr, nullptr, tokens_, 0, heads, d, 1.0f,
-          layer.attended.data(), by_row(query_width_));
-  linear(tokens_, hidden_, query_width_, layer.attended.data(), weights_ + layer.at.o,
-         params_ + layer.at.o_bias, t_hidden_.data());
-  k_.add_norm(layer.x.data(), t_hidden_.data(), params_ + layer.at.norm2, static_cast<float>(config_.rms_eps),
-              tokens_, hidden_, layer.middle.data(), layer.normed2.data(), layer.inverse2.data());
+  for_pieces(tokens_, [&](int first, int count) {
+    const int rows = std::min(count, tokens_ - first);
+    k_.rope(head_row(heads_, 0, first), by_head(), nullptr, nullptr, nullptr, rows, 0, heads, d, 1.0f,
+            layer.attended.row(first, query_width_), by_row(query_width_));
+    linear(count, hidden_, query_width_, layer.attended.row(first, query_width_), weights_ + layer.at.o,
+           params_ + layer.at.o_bias, t_hidden_.row(first, hidden_));
+    k_.add_norm(layer.x.row(first, hidden_), t_hidden_.row(first, hidden_), params_ + layer.at.norm2,
+                static_cast<float>(config_.rms_eps), rows, hidden_, layer.middle.row(first, hidden_),
+                layer.normed2.row(first, hidden_), layer.inverse2.data() + first);
+  });
 }
 
 template <class T>
@@ -100,14 +107,20 @@ template <class T>
 void Passes<T>::backward_attention(Layer& layer, float* grads) {
   const int heads = config_.heads, kv_heads = config_.kv_heads, d = config_.head_dim;
   zero_tail(t_hidden_.data(), tokens_, hidden_);
-  weight_gradient(tokens_, hidden_, query_width_, t_hidden_.data(), layer.attended.data(),
-                  grads + layer.at.o);
   dattended_.reserve(padded_, query_width_), dheads_.reserve(padded_, query_width_);
   dqkv_.reserve(padded_, qkv_width_);
-  input_gradient(tokens_, hidden_, query_width_, t_hidden_.data(), weights_ + layer.at.o, dattended_.data());
-  k_.head_dot(dattended_.data(), layer.attended.data(), tokens_, heads, d, dot_.data());
-  k_.rope(dattended_.data(), by_row(query_width_), nullptr, nullptr, nullptr, tokens_, 0, heads, d, 1.0f,
-          dheads_.data(), by_head());
+  for_pieces(tokens_, [&](int first, int count) {
+    const int rows = std::min(count, tokens_ - first);
+    const T* attended = layer.attended.row(first, query_width_);
+    T* dattended = dattended_.row(first, query_width_);
+    weight_gradient(count, hidden_, query_width_, t_hidden_.row(first, hidden_), attended,
+                    grads + layer.at.o);
+    input_gradient(count, hidden_, query_width_, t_hidden_.row(first, hidden_), weights_ + layer.at.o,
+                   dattended);
+    k_.head_dot(dattended, attended, rows, heads, d, dot_.row(first, heads));
+    k_.rope(dattended, by_row(query_width_), nullptr, nullptr, nullptr, rows, 0, heads, d, 1.0f,
+            head_row(dheads_, 0, first), by_head());
+  });
   for (int h = 0; h < heads; ++h) {
     const float sink = params_[layer.at.sinks + h];
     double sum = 0.0;
@@ -120,15 +133,21 @@ void Passes<T>::backward_attention(Layer& layer, float* grads) {
       backward_document(layer, starts_[i], starts_[i + 1] - starts_[i], h);
     }
   }
-  k_.rope(dqkv_.data(), by_head(), position_.data(), rope_.cosine.data(), rope_.sine.data(), tokens_,
-          heads + kv_heads, heads + 2 * kv_heads, d, -1.0f, t_wide_.data(), by_row(qkv_width_));
   zero_tail(t_wide_.data(), tokens_, qkv_width_);
-  k_.column_sum(t_wide_.data(), tokens_, qkv_width_, grads + layer.at.qkv_bias);
-  weight_gradient(tokens_, qkv_width_, hidden_, t_wide_.data(), layer.normed1.data(), grads + layer.at.qkv);
-  input_gradient(tokens_, qkv_width_, hidden_, t_wide_.data(), weights_ + layer.at.qkv, t_hidden_.data());
-  k_.norm_backward(t_hidden_.data(), nullptr, nullptr, 0, layer.x.data(), nullptr, layer.inverse1.data(),
-                   params_ + layer.at.norm1, tokens_, hidden_, dx_.data(), grads + layer.at.norm1, nullptr,
-                   nullptr);
+  for_pieces(tokens_, [&](int first, int count) {
+    const int rows = std::min(count, tokens_ - first);
+    T* dqkv = t_wide_.row(first, qkv_width_);
+    k_.rope(head_row(dqkv_, 0, first), by_head(), position_.data() + first, rope_.cosine.data(),
+            rope_.sine.data(), rows, heads + kv_heads, heads + 2 * kv_heads, d, -1.0f, dqkv,
+            by_row(qkv_width_));
+    k_.column_sum(dqkv, rows, qkv_width_, grads + layer.at.qkv_bias);
+    weight_gradient(count, qkv_width_, hidden_, dqkv, layer.normed1.row(first, hidden_),
+                    grads + layer.at.qkv);
+    input_gradient(count, qkv_width_, hidden_, dqkv, weights_ + layer.at.qkv, t_hidden_.row(first, hidden_));
+    k_.norm_backward(t_hidden_.row(first, hidden_), nullptr, nullptr, 0, layer.x.row(first, hidden_), nullptr,
+                     layer.inverse1.data() + first, params_ + layer.at.norm1, rows, hidden_,
+                     dx_.row(first, hidden_), grads + layer.at.norm1, nullptr, nullptr);
+  });
 }
 
 template <class T>

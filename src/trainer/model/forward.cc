@@ -120,19 +120,22 @@ void Passes<T>::forward_experts(Layer& layer) {
   const int inner = config_.intermediate, rows = routing.rows();
   layer.gathered.reserve(rows, hidden_), layer.inner.reserve(rows, 2 * inner);
   t_inner_.reserve(rows, inner), t_rows_.reserve(rows, hidden_);
-  k_.gather(layer.normed2.data(), routing.token.data(), rows, hidden_, layer.gathered.data());
   for (int e = 0; e < config_.experts; ++e) {
-    const std::size_t first = static_cast<std::size_t>(routing.first_row[e]),
-                      expert = static_cast<std::size_t>(e);
-    const int count = routing.first_row[e + 1] - routing.first_row[e];
-    const std::size_t gate_up = layer.at.gate_up + expert * 2 * inner * hidden_;
-    linear(count, 2 * inner, hidden_, layer.gathered.row(first, hidden_), weights_ + gate_up,
-           params_ + layer.at.gate_up_bias + expert * 2 * inner, layer.inner.row(first, 2 * inner));
-    k_.swiglu(layer.inner.row(first, 2 * inner), count, inner, static_cast<float>(config_.swiglu_limit),
-              t_inner_.row(first, inner));
-    linear(count, hidden_, inner, t_inner_.row(first, inner),
-           weights_ + layer.at.down + expert * hidden_ * inner,
-           params_ + layer.at.down_bias + expert * hidden_, t_rows_.row(first, hidden_));
+    const std::size_t expert = static_cast<std::size_t>(e);
+    const T* gate_up = weights_ + layer.at.gate_up + expert * 2 * inner * hidden_;
+    const T* down = weights_ + layer.at.down + expert * hidden_ * inner;
+    const float* gate_up_bias = params_ + layer.at.gate_up_bias + expert * 2 * inner;
+    const float* down_bias = params_ + layer.at.down_bias + expert * hidden_;
+    for_pieces(routing.first_row[e + 1] - routing.first_row[e], [&](int piece, int count) {
+      const int first = routing.first_row[e] + piece;
+      T* x = layer.gathered.row(first, hidden_);
+      T* u = layer.inner.row(first, 2 * inner);
+      T* a = t_inner_.row(first, inner);
+      k_.gather(layer.normed2.data(), routing.token.data() + first, count, hidden_, x);
+      linear(count, 2 * inner, hidden_, x, gate_up, gate_up_bias, u);
+      k_.swiglu(u, count, inner, static_cast<float>(config_.swiglu_limit), a);
+      linear(count, hidden_, inner, a, down, down_bias, t_rows_.row(first, hidden_));
+    });
   }
 }
 

@@ -39,10 +39,20 @@ class Gemm {
   std::unique_ptr<State> state_;
 };
 
-// Row counts are cut into pieces of few distinct sizes, so that few primitives serve every batch. Rows are
-// padded to kRowMultiple: buffers reach round_rows(rows), and what stands there is finite.
+// Row counts are cut into pieces of few distinct sizes: few primitives then serve every batch, and a chain of
+// passes over a piece finds it in the second-level cache. Rows are padded to kRowMultiple: buffers reach
+// round_rows(rows), and what stands there is finite.
 inline constexpr int kRowMultiple = 32;
 constexpr int round_rows(int rows) { return (rows + kRowMultiple - 1) / kRowMultiple * kRowMultiple; }
-inline int row_piece(int rows_left) { return rows_left >= 1024 ? 1024 : rows_left >= 256 ? 256 : rows_left; }
+
+// Calls visit(first, count) for each piece; count is a multiple of kRowMultiple.
+template <class Visit>
+void for_pieces(int rows, Visit visit) {
+  for (int first = 0, left = round_rows(rows); left > 0;) {
+    const int count = left >= 512 ? 512 : left >= 256 ? 256 : left;
+    visit(first, count);
+    first += count, left -= count;
+  }
+}
 
 }  // namespace capstan::trainer

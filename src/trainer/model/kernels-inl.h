@@ -15,10 +15,12 @@ inline float load(Bf16 value) {
 }
 inline void store(float* out, float value) { *out = value; }
 // Rounds to nearest, ties to even. NaN is not kept: a diverged run shows in the loss, which is f32.
-inline void store(Bf16* out, float value) {
+inline std::uint32_t rounded(float value) {
   const std::uint32_t bits = __builtin_bit_cast(std::uint32_t, value);
-  out->bits = static_cast<std::uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
+  return bits + 0x7FFFu + ((bits >> 16) & 1u);
 }
+inline void store(Bf16* out, float value) { out->bits = static_cast<std::uint16_t>(rounded(value) >> 16); }
+using Word __attribute__((may_alias, aligned(2))) = std::uint32_t;
 inline float minimum(float a, float b) { return a < b ? a : b; }
 inline float maximum(float a, float b) { return a > b ? a : b; }
 
@@ -265,13 +267,30 @@ void gather_cast(const float* in, const std::int32_t* token, int rows, int width
 
 constexpr float kAlpha = 1.702f;
 
+// One gate (even column) and one up (odd column); a pair of Bf16 is one 32-bit word, so that the loop has no
+// strides.
+struct Pair {
+  float gate, up;
+};
+inline Pair load_pair(const float* in) { return {in[0], in[1]}; }
+inline Pair load_pair(const Bf16* in) {
+  const std::uint32_t word = *reinterpret_cast<const Word*>(in);
+  return {__builtin_bit_cast(float, word << 16), __builtin_bit_cast(float, word & 0xFFFF0000u)};
+}
+inline void store_pair(float* out, Pair pair) { out[0] = pair.gate, out[1] = pair.up; }
+inline void store_pair(Bf16* out, Pair pair) {
+  const std::uint32_t gate = rounded(pair.gate) >> 16, up = rounded(pair.up) & 0xFFFF0000u;
+  *reinterpret_cast<Word*>(out) = gate | up;
+}
+
 template <class T>
 void swiglu(const T* in, int rows, int width, float limit, T* out) {
   const std::size_t count = static_cast<std::size_t>(rows) * width;
 #pragma GCC ivdep
   for (std::size_t i = 0; i < count; ++i) {
-    const float gate = minimum(load(in[2 * i]), limit);
-    const float up = maximum(minimum(load(in[2 * i + 1]), limit), -limit);
+    const Pair u = load_pair(in + 2 * i);
+    const float gate = minimum(u.gate, limit);
+    const float up = maximum(minimum(u.up, limit), -limit);
     store(out + i, gate / (1.0f + exponential(-kAlpha * gate)) * (up + 1.0f));
   }
 }
@@ -288,7 +307,8 @@ void swiglu_backward(const T* in, const T* dout, const float* share, int rows, i
     float dot = 0.0f;
 #pragma omp simd reduction(+ : dot)
     for (int i = 0; i < width; ++i) {
-      const float g = load(u[2 * i]), l = load(u[2 * i + 1]);
+      const Pair pair = load_pair(u + 2 * i);
+      const float g = pair.gate, l = pair.up;
       const float gate = minimum(g, limit);
       const float up = maximum(minimum(l, limit), -limit) + 1.0f;
       const float sigmoid = 1.0f / (1.0f + exponential(-kAlpha * gate));
@@ -300,8 +320,7 @@ void swiglu_backward(const T* in, const T* dout, const float* share, int rows, i
       const float inside_up = (l <= limit ? factor : 0.0f) * (l >= -limit ? 1.0f : 0.0f);
       const float dg = inside_gate * d * up * (sigmoid + kAlpha * swish * (1.0f - sigmoid));
       const float dl = inside_up * d * swish;
-      store(du + 2 * i, dg);
-      store(du + 2 * i + 1, dl);
+      store_pair(du + 2 * i, {dg, dl});
     }
     dshare[r] += dot;
     for (int i = 0; i < 2 * width; ++i) din_sum[i] += load(du[i]);

@@ -34,50 +34,48 @@ void Buffer<U>::reserve(std::size_t count) {
 template <class T>
 template <class Out>
 void Passes<T>::linear(int rows, int n, int k, const T* x, const T* w, const float* bias, Out* y) {
-  for (int done = 0, left = round_rows(rows); left > 0;) {
-    const int m = row_piece(left);
-    gemm_.run({.m = m,
-               .n = n,
-               .k = k,
-               .b_transposed = true,
-               .lda = k,
-               .ldb = k,
-               .ldc = n,
-               .in = kElement<T>,
-               .out = kElement<Out>,
-               .bias = bias != nullptr},
-              x + static_cast<std::size_t>(done) * k, w, bias, y + static_cast<std::size_t>(done) * n);
-    done += m, left -= m;
-  }
+  for_pieces(rows, [&](int first, int m) {
+    const GemmShape shape{.m = m,
+                          .n = n,
+                          .k = k,
+                          .b_transposed = true,
+                          .lda = k,
+                          .ldb = k,
+                          .ldc = n,
+                          .in = kElement<T>,
+                          .out = kElement<Out>,
+                          .bias = bias != nullptr};
+    gemm_.run(shape, x + static_cast<std::size_t>(first) * k, w, bias,
+              y + static_cast<std::size_t>(first) * n);
+  });
 }
 
 template <class T>
 void Passes<T>::input_gradient(int rows, int n, int k, const T* dy, const T* w, T* dx) {
-  for (int done = 0, left = round_rows(rows); left > 0;) {
-    const int m = row_piece(left);
-    gemm_.run({.m = m, .n = k, .k = n, .lda = n, .ldb = k, .ldc = k, .in = kElement<T>, .out = kElement<T>},
-              dy + static_cast<std::size_t>(done) * n, w, nullptr, dx + static_cast<std::size_t>(done) * k);
-    done += m, left -= m;
-  }
+  for_pieces(rows, [&](int first, int m) {
+    const GemmShape shape{
+        .m = m, .n = k, .k = n, .lda = n, .ldb = k, .ldc = k, .in = kElement<T>, .out = kElement<T>};
+    gemm_.run(shape, dy + static_cast<std::size_t>(first) * n, w, nullptr,
+              dx + static_cast<std::size_t>(first) * k);
+  });
 }
 
 template <class T>
 void Passes<T>::weight_gradient(int rows, int n, int k, const T* dy, const T* x, float* dw) {
-  for (int done = 0, left = round_rows(rows); left > 0;) {
-    const int m = row_piece(left);
-    gemm_.run({.m = n,
-               .n = k,
-               .k = m,
-               .a_transposed = true,
-               .lda = n,
-               .ldb = k,
-               .ldc = k,
-               .in = kElement<T>,
-               .out = Element::kF32,
-               .accumulate = true},
-              dy + static_cast<std::size_t>(done) * n, x + static_cast<std::size_t>(done) * k, nullptr, dw);
-    done += m, left -= m;
-  }
+  for_pieces(rows, [&](int first, int m) {
+    const GemmShape shape{.m = n,
+                          .n = k,
+                          .k = m,
+                          .a_transposed = true,
+                          .lda = n,
+                          .ldb = k,
+                          .ldc = k,
+                          .in = kElement<T>,
+                          .out = Element::kF32,
+                          .accumulate = true};
+    gemm_.run(shape, dy + static_cast<std::size_t>(first) * n, x + static_cast<std::size_t>(first) * k,
+              nullptr, dw);
+  });
 }
 
 template <class T>
