@@ -14,7 +14,6 @@
 
 #include "base/log.h"
 #include "trainer/abacus/source.h"
-#include "trainer/abacus/source.h"
 #include "trainer/checkpoint.h"
 #include "trainer/config.h"
 #include "trainer/export.h"

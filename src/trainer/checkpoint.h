@@ -44,8 +44,7 @@ struct CheckpointManifest {
 };
 
 // Writes the state as one checkpoint. Every rank calls it at the same step. If a rank cannot write its share,
-// no checkpoint appears and every rank gets that error; the run may go on. `lost` is set when the gang is
-// broken.
+// no checkpoint appears and every rank gets an error; the run may go on, unless the code is kUnavailable.
 Result<void> save_checkpoint(const std::filesystem::path& folder, const TrainState& state, const Json& config,
                              Gang& gang);
 

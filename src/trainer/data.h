@@ -5,8 +5,8 @@
 // have seen, whatever the number of ranks, and no rank ever reads another's samples.
 //
 //   class Counting : public DataSource {
-//     Sample sample(std::uint64_t index) const override { return {.tokens = {1, 2, 3}, .is_target = {0, 1,
-//     1}}; }
+//     Sample sample(std::uint64_t) const override { return {.tokens = {1, 2}, .is_target = {0, 1}}; }
+//     std::int32_t vocabulary_size() const override { return 3; }
 //   };
 //
 // Threads: const members may be called from several threads at once.  Cost: a sample should cost

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 
 namespace capstan::trainer {
@@ -37,11 +38,12 @@ void Progress::start(const RunFacts& facts) {
 }
 
 void Progress::step(const StepLine& line, bool print) {
-  constexpr double kNewest = 0.05;
+  constexpr double kNewestMin = 0.05;
   const double speed = static_cast<double>(line.tokens) / line.seconds;
-  const bool first = seconds_per_step_ == 0;
-  seconds_per_step_ = first ? line.seconds : (1 - kNewest) * seconds_per_step_ + kNewest * line.seconds;
-  tokens_per_second_ = first ? speed : (1 - kNewest) * tokens_per_second_ + kNewest * speed;
+  const double newest = averaged_ <= 1 ? 1.0 : std::max(kNewestMin, 1.0 / static_cast<double>(averaged_));
+  averaged_ += 1;
+  seconds_per_step_ = (1 - newest) * seconds_per_step_ + newest * line.seconds;
+  tokens_per_second_ = (1 - newest) * tokens_per_second_ + newest * speed;
   if (!print) return;
   print_line(fmt::format(
       "step {:>6}/{}  loss {:.4f}  accuracy {:5.1f}%  lr {:.1e}  norm {:.2f}  {} tokens/s  {} left",

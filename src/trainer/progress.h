@@ -39,6 +39,7 @@ class Progress {
 
  private:
   std::uint64_t steps_;
+  std::uint64_t averaged_ = 0;  // steps in the averages; the first step, which warms caches, is not
   double seconds_per_step_ = 0;
   double tokens_per_second_ = 0;
 };
