@@ -68,10 +68,11 @@ int train(const Arguments& arguments) {
   const Result<std::unique_ptr<DataSource>> source = make_source(config->data);
   if (!source) return complain(source.error());
   std::signal(SIGPIPE, SIG_IGN);  // whoever reads our output may go away
-  std::signal(SIGTERM, request_stop);
-  std::signal(SIGINT, request_stop);
   const Result<std::unique_ptr<Gang>> gang = join_gang(*environment);
   if (!gang) return complain(gang.error());
+  // Until here a signal simply ends the process: there is nothing to save yet.
+  std::signal(SIGTERM, request_stop);
+  std::signal(SIGINT, request_stop);
   const std::string out = arguments.out.empty() ? default_out() : arguments.out;
   const Result<RunEnd> end = run_training(*config, **source, **gang, {.out = out, .stop = &stop_requested});
   if (!end) return complain(end.error());

@@ -179,6 +179,19 @@ TEST_F(CheckpointTest, ADamagedOneIsReplacedWhenItsStepIsReachedAgain) {
   EXPECT_EQ(newest_step(), 6u);
 }
 
+TEST_F(CheckpointTest, TheFormatIsTheOneOfTheGoldenFiles) {
+  // testdata/checkpoint-v1 was written by version 1 of the format. Later versions must still read it; a
+  // change that makes this test fail needs a new version number, and a new golden folder beside this one.
+  const fs::path golden = "src/trainer/testdata/checkpoint-v1/step-000000003";
+  const auto loaded = load_checkpoint(golden);
+  ASSERT_TRUE(loaded) << loaded.error().message;
+  expect_equal(loaded->state, state_at(3, 5));
+  ASSERT_TRUE(save_checkpoint(folder_, state_at(3, 5), config_, *alone_));
+  for (const std::string_view name : {std::string_view("manifest.json"), kShard}) {
+    EXPECT_EQ(read_file(file(3, name)).value(), read_file(golden / name).value()) << name;
+  }
+}
+
 TEST_F(CheckpointTest, KeepsTheNewest) {
   for (std::uint64_t step = 3; step <= 7; ++step) save(step);
   prune_checkpoints(folder_, 2);

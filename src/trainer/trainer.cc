@@ -16,6 +16,7 @@
 #include "trainer/evaluate.h"
 #include "trainer/export.h"
 #include "trainer/metrics.h"
+#include "trainer/out_lock.h"
 #include "trainer/packing.h"
 #include "trainer/progress.h"
 
@@ -91,6 +92,7 @@ class Run {
   std::vector<float> gradients_;
   std::vector<ParameterRange> decayed_;
   std::optional<Metrics> metrics_;        // rank 0 only
+  std::optional<OutLock> lock_;           // rank 0 only
   std::unique_ptr<DataSource> held_out_;  // null if the source has none
 };
 
@@ -105,6 +107,9 @@ Result<void> Run::prepare() {
   gradients_.resize(layout_.size());
   held_out_ = source_.held_out();
   CAPSTAN_CHECK(make_directories(options_.out));
+  if (leads()) {
+    CAPSTAN_TRY(lock_, OutLock::take(options_.out));
+  }
   CAPSTAN_TRY(std::optional<LoadedCheckpoint> loaded,
               load_newest_checkpoint(options_.out / "checkpoints", gang_));
   if (loaded) {

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "trainer/checkpoint.h"
 #include "trainer/jsonl_source.h"
+#include "trainer/out_lock.h"
 #include "trainer/rendezvous.h"
 #include "trainer/trainer.h"
 
@@ -190,6 +191,16 @@ TEST_F(ResumeTest, AnotherNumberOfRanksContinuesTheSameRun) {
   ASSERT_EQ(run({.ranks = 2, .out = "resized", .overrides = {"steps=14"}}), (std::vector<int>{0, 0}));
   ASSERT_EQ(run({.ranks = 1, .out = "resized"}), (std::vector<int>{0}));
   EXPECT_EQ(lines_of("resized"), 45u);  // 40 steps, evaluations at 10, 14 (the first run's last), 20, 30, 40
+}
+
+TEST_F(ResumeTest, ASecondRunInTheSameFolderIsRefused) {
+  ASSERT_TRUE(make_directories(folder_ / "shared"));
+  const auto lock = OutLock::take(folder_ / "shared");
+  ASSERT_TRUE(lock);
+  EXPECT_EQ(run({.out = "shared"}), (std::vector<int>{95}));
+  EXPECT_TRUE(OutLock::take(folder_ / "shared")
+                  .error()
+                  .message.ends_with(fmt::format("(pid {}); choose another --out", ::getpid())));
 }
 
 TEST_F(ResumeTest, AnotherModelShapeIsRefusedInsteadOfContinued) {
