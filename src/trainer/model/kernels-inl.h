@@ -267,6 +267,16 @@ void gather_cast(const float* in, const std::int32_t* token, int rows, int width
 
 constexpr float kAlpha = 1.702f;
 
+// 1 / (1 + e^-z), z held to [-40, 40]. The reciprocal is a guess by bits (12 % off) and three Newton steps,
+// relative error below 3e-7: a vector division here takes many times as long as all the rest of the loop.
+inline float logistic(float z) {
+  const float x = 1.0f + exponential(minimum(maximum(-z, -40.0f), 40.0f));
+  float r = __builtin_bit_cast(float, 0x7EF311C7u - __builtin_bit_cast(std::uint32_t, x));
+  r = r * (2.0f - x * r);
+  r = r * (2.0f - x * r);
+  return r * (2.0f - x * r);
+}
+
 // One gate (even column) and one up (odd column); a pair of Bf16 is one 32-bit word, so that the loop has no
 // strides.
 struct Pair {
@@ -291,7 +301,7 @@ void swiglu(const T* in, int rows, int width, float limit, T* out) {
     const Pair u = load_pair(in + 2 * i);
     const float gate = minimum(u.gate, limit);
     const float up = maximum(minimum(u.up, limit), -limit);
-    store(out + i, gate / (1.0f + exponential(-kAlpha * gate)) * (up + 1.0f));
+    store(out + i, gate * logistic(kAlpha * gate) * (up + 1.0f));
   }
 }
 
@@ -311,7 +321,7 @@ void swiglu_backward(const T* in, const T* dout, const float* share, int rows, i
       const float g = pair.gate, l = pair.up;
       const float gate = minimum(g, limit);
       const float up = maximum(minimum(l, limit), -limit) + 1.0f;
-      const float sigmoid = 1.0f / (1.0f + exponential(-kAlpha * gate));
+      const float sigmoid = logistic(kAlpha * gate);
       const float swish = gate * sigmoid;
       const float d = load(da[i]);
       dot += d * swish * up;

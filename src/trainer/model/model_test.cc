@@ -185,9 +185,9 @@ TEST(Model, TheTestPointHitsEveryClamp) {
   EXPECT_GT(twin.ups_clamped, 20);
 }
 
-// bf16 keeps 8 bits: a product's operands are off by 2^-9 each, and about ten products follow each other. A
-// token whose router logits are closer than that may choose differently, so the margin is in the tolerance,
-// too.
+// bf16 keeps 8 bits: a product's operands are off by up to 2^-8 each, half of it on average, and about ten
+// products follow each other. A token whose router logits are closer than that may choose differently, so the
+// margin is in the tolerance, too.
 TEST(Model, Bf16LossesAgreeWithTheTwinWithinRounding) {
   check_losses(small_case(), Precision::kBf16, 10 * std::pow(2.0, -9));
   check_losses(long_case(), Precision::kBf16, 10 * std::pow(2.0, -9));
