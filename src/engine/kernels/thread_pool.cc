@@ -1,0 +1,97 @@
+// A loop is published under the mutex; helpers enter it under the mutex (inside_) and take chunk numbers from
+// an atomic counter. The caller takes chunks as well, then closes the loop and waits only for those inside.
+#include "engine/kernels/thread_pool.h"
+
+#include <sched.h>
+
+#include <algorithm>
+
+#include "base/assert.h"
+
+namespace capstan::engine {
+namespace {
+
+constexpr int kSpinRounds = 2000;
+
+int usable_threads() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+void pause_briefly() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) {
+  const int count = threads > 0 ? threads : usable_threads();
+  helpers_.reserve(count - 1);
+  for (int i = 1; i < count; ++i) helpers_.emplace_back([this] { help(); });
+}
+
+ThreadPool::~ThreadPool() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  for (std::thread& helper : helpers_) helper.join();
+}
+
+void ThreadPool::run(int chunks, Invoke invoke, void* context) {
+  bool anyone_sleeps = false;
+  {
+    std::lock_guard lock(mutex_);
+    CAPSTAN_ASSERT(!open_);
+    chunks_ = chunks;
+    invoke_ = invoke;
+    context_ = context;
+    next_.store(0, std::memory_order_relaxed);
+    open_ = true;
+    loop_.fetch_add(1, std::memory_order_release);
+    anyone_sleeps = sleeping_ > 0;
+  }
+  if (anyone_sleeps) wake_.notify_all();
+  work();
+  std::unique_lock lock(mutex_);
+  open_ = false;
+  left_.wait(lock, [this] { return inside_ == 0; });
+}
+
+void ThreadPool::work() {
+  for (;;) {
+    const int chunk = next_.fetch_add(1, std::memory_order_relaxed);
+    if (chunk >= chunks_) return;
+    invoke_(context_, chunk);
+  }
+}
+
+void ThreadPool::help() {
+  std::uint64_t seen = 0;
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    if (stopping_) return;
+    if (open_ && loop_.load(std::memory_order_relaxed) != seen) {
+      seen = loop_.load(std::memory_order_relaxed);
+      ++inside_;
+      lock.unlock();
+      work();
+      lock.lock();
+      if (--inside_ == 0) left_.notify_one();
+      lock.unlock();
+      for (int i = 0; i < kSpinRounds && loop_.load(std::memory_order_acquire) == seen; ++i) pause_briefly();
+      lock.lock();
+      continue;
+    }
+    ++sleeping_;
+    wake_.wait(lock, [&] { return stopping_ || (open_ && loop_.load(std::memory_order_relaxed) != seen); });
+    --sleeping_;
+  }
+}
+
+}  // namespace capstan::engine

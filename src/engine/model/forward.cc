@@ -1,0 +1,284 @@
+// The order of the file is the order of a layer. Matrix products run over the flat batch at once; attention runs
+// per sequence, kv head and block of queries; experts run over the tokens that chose them, all experts of a layer in
+// one call so that threads are handed work twice a layer and not twice an expert.
+// A token's sums have one order whatever is in the batch: experts are added by ascending index.
+#include "engine/model/forward.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/assert.h"
+#include "engine/kernels/elementwise.h"
+
+namespace capstan::engine {
+namespace {
+
+constexpr int kQueryTokensPerUnit = 16;
+constexpr double kWorkPerRangeMin = 200e3;  // operations; below, a hand-off costs more than it saves
+
+template <class T>
+void ensure(std::vector<T>& buffer, std::size_t size) {
+  if (buffer.size() < size) buffer.resize(size);
+}
+
+MatmulTask linear_task(const Linear& linear, const float* x, int tokens, float* out) {
+  return {.weight = linear.weight,
+          .bias = linear.bias_data(),
+          .x = x,
+          .tokens = tokens,
+          .x_stride = static_cast<std::size_t>(linear.weight.cols),
+          .out = out,
+          .out_stride = static_cast<std::size_t>(linear.weight.rows)};
+}
+
+void embed(const WeightView& embedding, TokenId token, float* out) {
+  WeightView row = embedding;
+  row.rows = 1;
+  row.data += static_cast<std::size_t>(token) * embedding.cols * bytes_per_element(embedding.type);
+  for (int i = 0; i < embedding.cols; ++i) out[i] = weight_at(row, 0, i);
+}
+
+}  // namespace
+
+Forward::Forward(const ModelConfig& config, const Weights& weights, ThreadPool& pool)
+    : config_(config), weights_(weights), pool_(pool), rope_(rope_frequencies(config.rope, config.head_dim)) {}
+
+template <class Function>
+void Forward::over_tokens(int count, double work_per_token, Function&& function) {
+  const int ranges = std::clamp(static_cast<int>(count * work_per_token / kWorkPerRangeMin), 1, count);
+  const int size = (count + ranges - 1) / ranges;
+  pool_.parallel_for((count + size - 1) / size,
+                     [&](int i) { function(i * size, std::min(count, (i + 1) * size)); });
+}
+
+void Forward::run(std::span<const Segment> segments, std::span<const int> wanted, float* out) {
+  prepare(segments);
+  for (int layer = 0; layer < config_.layers; ++layer) {
+    attention(layer, segments);
+    experts(layer);
+  }
+  if (!wanted.empty()) head(wanted, out);
+}
+
+void Forward::prepare(std::span<const Segment> segments) {
+  tokens_ = segments.back().first + static_cast<int>(segments.back().tokens.size());
+  const std::size_t count = tokens_, assignments = count * config_.experts_per_token;
+  const std::size_t hidden = config_.hidden, half = config_.head_dim / 2;
+  ensure(x_, count * hidden);
+  ensure(normed_, count * hidden);
+  ensure(cosine_, count * half);
+  ensure(sine_, count * half);
+  ensure(q_, count * config_.q_dim());
+  ensure(attended_, count * config_.q_dim());
+  ensure(k_, count * config_.kv_dim());
+  ensure(v_, count * config_.kv_dim());
+  ensure(routes_, count * config_.experts);
+  ensure(chosen_, assignments);
+  ensure(chosen_weight_, assignments);
+  ensure(expert_first_, config_.experts + 1);
+  ensure(assignment_token_, assignments);
+  ensure(assignment_slot_, assignments);
+  ensure(gathered_, assignments * hidden);
+  ensure(gate_up_, assignments * 2 * config_.intermediate);
+  ensure(activated_, assignments * config_.intermediate);
+  ensure(expert_out_, assignments * hidden);
+  for (const Segment& segment : segments) {
+    for (std::size_t i = 0; i < segment.tokens.size(); ++i) {
+      const std::size_t t = segment.first + i;
+      embed(weights_.embedding, segment.tokens[i], &x_[t * hidden]);
+      const double position = segment.kv->length() + static_cast<double>(i);
+      for (std::size_t j = 0; j < half; ++j) {
+        const double angle = position * rope_.inverse[j];
+        cosine_[t * half + j] = static_cast<float>(std::cos(angle) * rope_.concentration);
+        sine_[t * half + j] = static_cast<float>(std::sin(angle) * rope_.concentration);
+      }
+    }
+  }
+}
+
+void Forward::attention(int layer, std::span<const Segment> segments) {
+  const LayerWeights& w = weights_.layers[layer];
+  const std::size_t hidden = config_.hidden, half = config_.head_dim / 2, dim = config_.head_dim;
+  over_tokens(tokens_, 2.0 * hidden, [&](int begin, int end) {
+    for (std::size_t t = begin; t < static_cast<std::size_t>(end); ++t) {
+      rms_norm(&x_[t * hidden], w.input_norm.data(), config_.norm_epsilon, config_.hidden, &normed_[t * hidden]);
+    }
+  });
+  const MatmulTask qkv[] = {linear_task(w.q, normed_.data(), tokens_, q_.data()),
+                            linear_task(w.k, normed_.data(), tokens_, k_.data()),
+                            linear_task(w.v, normed_.data(), tokens_, v_.data())};
+  matmul(qkv, pool_);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
+  over_tokens(tokens_, 4.0 * (config_.q_dim() + config_.kv_dim()), [&](int begin, int end) {
+    for (std::size_t t = begin; t < static_cast<std::size_t>(end); ++t) {
+      float* q = &q_[t * config_.q_dim()];
+      for (int h = 0; h < config_.heads; ++h) rotate_halves(q + h * dim, &cosine_[t * half], &sine_[t * half], half);
+      for (int i = 0; i < config_.q_dim(); ++i) q[i] *= scale;
+      float* k = &k_[t * config_.kv_dim()];
+      for (int h = 0; h < config_.kv_heads; ++h) rotate_halves(k + h * dim, &cosine_[t * half], &sine_[t * half], half);
+    }
+  });
+  units_.clear();
+  double work = 0;
+  for (const Segment& segment : segments) {
+    store_keys_values(layer, segment);
+    const int count = static_cast<int>(segment.tokens.size());
+    const int visible = w.type == LayerType::kFullAttention ? segment.kv->length() + count
+                                                            : std::min(config_.sliding_window, segment.kv->length() + count);
+    work += 2.0 * count * visible * config_.q_dim();
+    for (int begin = 0; begin < count; begin += kQueryTokensPerUnit) {
+      for (int h = 0; h < config_.kv_heads; ++h) {
+        units_.push_back({&segment, h, begin, std::min(count, begin + kQueryTokensPerUnit)});
+      }
+    }
+  }
+  const int units = static_cast<int>(units_.size());
+  over_tokens(units, work / units, [&](int begin, int end) {
+    for (int i = begin; i < end; ++i) attend(layer, units_[i]);
+  });
+  MatmulTask output = linear_task(w.o, attended_.data(), tokens_, x_.data());
+  output.accumulate = true;
+  matmul(std::span(&output, 1), pool_);
+}
+
+void Forward::store_keys_values(int layer, const Segment& segment) {
+  const int dim = config_.head_dim;
+  for (std::size_t i = 0; i < segment.tokens.size(); ++i) {
+    const int position = segment.kv->length() + static_cast<int>(i);
+    const int slot = position % KvCache::kPageTokens;
+    for (int h = 0; h < config_.kv_heads; ++h) {
+      const std::size_t from = (segment.first + i) * config_.kv_dim() + h * dim;
+      float* keys = segment.kv->key_page(layer, position, h);
+      for (int j = 0; j < dim; ++j) keys[j * KvCache::kPageTokens + slot] = k_[from + j];
+      std::copy_n(&v_[from], dim, segment.kv->value_page(layer, position, h) + slot * dim);
+    }
+  }
+}
+
+void Forward::attend(int layer, const AttentionUnit& unit) {
+  static thread_local std::vector<AttentionQuery> queries;
+  static thread_local std::vector<float> accumulators;
+  const LayerWeights& w = weights_.layers[layer];
+  KvCache& kv = *unit.segment->kv;
+  const int dim = config_.head_dim, group = config_.heads_per_kv();
+  const int count = (unit.end - unit.begin) * group;
+  queries.assign(count, {});
+  ensure(accumulators, static_cast<std::size_t>(count) * dim);
+  for (int i = 0; i < count; ++i) {
+    const std::size_t token = unit.segment->first + unit.begin + i / group;
+    const int head = unit.kv_head * group + i % group;
+    queries[i].q = &q_[token * config_.q_dim() + head * dim];
+    queries[i].accumulator = &accumulators[static_cast<std::size_t>(i) * dim];
+    start_attention(queries[i], dim, w.sinks[head]);
+  }
+  const int first = kv.length() + unit.begin, last = kv.length() + unit.end - 1;
+  const int window = w.type == LayerType::kSlidingAttention ? config_.sliding_window : last + 1;
+  constexpr int kPage = KvCache::kPageTokens;
+  for (int page = std::max(0, first - window + 1) / kPage; page <= last / kPage; ++page) {
+    int begin = count, end = 0;
+    for (int i = 0; i < count; ++i) {
+      const int position = first + i / group;
+      queries[i].begin = std::max(0, position - window + 1 - page * kPage);
+      queries[i].end = std::min(kPage, position + 1 - page * kPage);
+      if (queries[i].begin >= queries[i].end) continue;
+      begin = std::min(begin, i);
+      end = i + 1;
+    }
+    if (begin >= end) continue;
+    attend_page(std::span(queries).subspan(begin, end - begin), dim, kv.key_page(layer, page * kPage, unit.kv_head),
+                kv.value_page(layer, page * kPage, unit.kv_head));
+  }
+  for (int i = 0; i < count; ++i) {
+    const std::size_t token = unit.segment->first + unit.begin + i / group;
+    const int head = unit.kv_head * group + i % group;
+    finish_attention(queries[i], dim, &attended_[token * config_.q_dim() + head * dim]);
+  }
+}
+
+// Fills chosen_, chosen_weight_ and the assignments grouped by expert (a counting sort; tokens stay in order).
+void Forward::group_by_expert(int layer) {
+  const LayerWeights& w = weights_.layers[layer];
+  const int k = config_.experts_per_token;
+  const MatmulTask router = linear_task(w.router, normed_.data(), tokens_, routes_.data());
+  matmul(std::span(&router, 1), pool_);
+  std::fill_n(expert_first_.begin(), config_.experts + 1, 0);
+  for (int t = 0; t < tokens_; ++t) {
+    route_top_k(&routes_[static_cast<std::size_t>(t) * config_.experts], config_.experts, k, &chosen_[t * k],
+                &chosen_weight_[t * k]);
+    for (int j = 0; j < k; ++j) ++expert_first_[chosen_[t * k + j] + 1];
+  }
+  for (int e = 0; e < config_.experts; ++e) expert_first_[e + 1] += expert_first_[e];
+  static thread_local std::vector<int> next;
+  next.assign(expert_first_.begin(), expert_first_.begin() + config_.experts);
+  for (int t = 0; t < tokens_; ++t) {
+    for (int j = 0; j < k; ++j) {
+      const int assignment = next[chosen_[t * k + j]]++;
+      assignment_token_[assignment] = t;
+      assignment_slot_[t * k + j] = assignment;
+    }
+  }
+}
+
+void Forward::experts(int layer) {
+  const LayerWeights& w = weights_.layers[layer];
+  const std::size_t hidden = config_.hidden, inner = config_.intermediate;
+  const int k = config_.experts_per_token;
+  over_tokens(tokens_, 2.0 * hidden, [&](int begin, int end) {
+    for (std::size_t t = begin; t < static_cast<std::size_t>(end); ++t) {
+      rms_norm(&x_[t * hidden], w.post_norm.data(), config_.norm_epsilon, config_.hidden, &normed_[t * hidden]);
+    }
+  });
+  group_by_expert(layer);
+  const int assignments = tokens_ * k;
+  for (int a = 0; a < assignments; ++a) {
+    std::copy_n(&normed_[assignment_token_[a] * hidden], hidden, &gathered_[a * hidden]);
+  }
+  // One task per expert that somebody chose, over its rows of `from` and `to`.
+  const auto tasks = [&](const std::vector<WeightView>& weights, const std::vector<float>& bias,
+                         const std::vector<float>& from, std::vector<float>& to) {
+    tasks_.clear();
+    for (int e = 0; e < config_.experts; ++e) {
+      const std::size_t first = expert_first_[e], rows = weights[e].rows, cols = weights[e].cols;
+      const int count = expert_first_[e + 1] - expert_first_[e];
+      if (count == 0) continue;
+      tasks_.push_back({.weight = weights[e],
+                        .bias = &bias[e * rows],
+                        .x = &from[first * cols],
+                        .tokens = count,
+                        .x_stride = cols,
+                        .out = &to[first * rows],
+                        .out_stride = rows});
+    }
+    matmul(tasks_, pool_);
+  };
+  tasks(w.gate_up, w.gate_up_bias, gathered_, gate_up_);
+  over_tokens(assignments, 16.0 * inner, [&](int begin, int end) {
+    for (std::size_t a = begin; a < static_cast<std::size_t>(end); ++a) {
+      clamped_swiglu(&gate_up_[a * 2 * inner], config_.swiglu_limit, config_.intermediate, &activated_[a * inner]);
+    }
+  });
+  tasks(w.down, w.down_bias, activated_, expert_out_);
+  over_tokens(tokens_, 2.0 * k * hidden, [&](int begin, int end) {
+    for (std::size_t i = static_cast<std::size_t>(begin) * k; i < static_cast<std::size_t>(end) * k; ++i) {
+      add_scaled(&expert_out_[assignment_slot_[i] * hidden], chosen_weight_[i], config_.hidden, &x_[i / k * hidden]);
+    }
+  });
+}
+
+void Forward::head(std::span<const int> wanted, float* out) {
+  const std::size_t hidden = config_.hidden;
+  // normed_ has room for every token, and a wanted row is never read again.
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    rms_norm(&x_[wanted[i] * hidden], weights_.final_norm.data(), config_.norm_epsilon, config_.hidden,
+             &normed_[i * hidden]);
+  }
+  const MatmulTask task{.weight = weights_.head,
+                        .x = normed_.data(),
+                        .tokens = static_cast<int>(wanted.size()),
+                        .x_stride = hidden,
+                        .out = out,
+                        .out_stride = static_cast<std::size_t>(config_.vocab)};
+  matmul(std::span(&task, 1), pool_);
+}
+
+}  // namespace capstan::engine

@@ -1,0 +1,78 @@
+// Forward: the transformer over one flat batch of tokens from several sequences, and its working memory.
+//
+// The caller (Model) has checked tokens and positions, cut the work to kChunkTokensMax tokens, and reserved the caches.
+// Shapes are noted at the members: T tokens in the batch, A = T * experts_per_token assignments.
+// Threads: one caller; the pool inside.  Memory: grows to the largest batch seen and stays.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "engine/kernels/attention.h"
+#include "engine/kernels/matmul.h"
+#include "engine/kernels/thread_pool.h"
+#include "engine/model/kv_cache.h"
+#include "engine/model/weights.h"
+
+namespace capstan::engine {
+
+// Consecutive tokens of one sequence; token i stands at position kv->length() + i.
+struct Segment {
+  std::span<const TokenId> tokens;
+  KvCache* kv = nullptr;
+  int first = 0;  // index of its first token in the flat batch
+};
+
+class Forward {
+ public:
+  Forward(const ModelConfig& config, const Weights& weights, ThreadPool& pool);
+
+  // Runs all layers over the segments and writes K and V into their caches (without advancing them).
+  // Then the logits of the flat batch's tokens `wanted` go to out (wanted.size(), vocab).
+  void run(std::span<const Segment> segments, std::span<const int> wanted, float* out);
+
+ private:
+  struct AttentionUnit {
+    const Segment* segment;
+    int kv_head;
+    int begin;  // tokens of the segment
+    int end;
+  };
+
+  void prepare(std::span<const Segment> segments);
+  void attention(int layer, std::span<const Segment> segments);
+  void store_keys_values(int layer, const Segment& segment);
+  void attend(int layer, const AttentionUnit& unit);
+  void experts(int layer);
+  void group_by_expert(int layer);
+  void head(std::span<const int> wanted, float* out);
+  // function(begin, end) over ranges of [0, count), on several threads if the work is worth it.
+  template <class Function>
+  void over_tokens(int count, double work_per_token, Function&& function);
+
+  const ModelConfig& config_;
+  const Weights& weights_;
+  ThreadPool& pool_;
+  RopeFrequencies rope_;
+
+  int tokens_ = 0;
+  std::vector<float> x_;                  // (T, hidden), the residual stream
+  std::vector<float> normed_;             // (T, hidden)
+  std::vector<float> cosine_, sine_;      // (T, head_dim / 2)
+  std::vector<float> q_, attended_;       // (T, q_dim)
+  std::vector<float> k_, v_;              // (T, kv_dim)
+  std::vector<float> routes_;             // (T, experts)
+  std::vector<int> chosen_;               // (T, experts_per_token)
+  std::vector<float> chosen_weight_;      // (T, experts_per_token)
+  std::vector<int> expert_first_;         // (experts + 1): where each expert's assignments start
+  std::vector<int> assignment_token_;     // (A), grouped by expert
+  std::vector<int> assignment_slot_;      // (T, experts_per_token): the assignment of a token's choice
+  std::vector<float> gathered_;           // (A, hidden)
+  std::vector<float> gate_up_;            // (A, 2 intermediate)
+  std::vector<float> activated_;          // (A, intermediate)
+  std::vector<float> expert_out_;         // (A, hidden)
+  std::vector<MatmulTask> tasks_;
+  std::vector<AttentionUnit> units_;
+};
+
+}  // namespace capstan::engine

@@ -1,0 +1,138 @@
+// Model checks what callers give, cuts a step into flat batches of at most kChunkTokensMax tokens (a sequence at
+// most once in each), runs them, and advances the caches after each.
+#include "engine/model/model.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/assert.h"
+#include "engine/model/forward.h"
+#include "engine/model/weights.h"
+
+namespace capstan::engine {
+namespace {
+
+Result<void> check_memory(const std::filesystem::path& directory, std::uint64_t weight_bytes) {
+  const std::uint64_t memory =
+      static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(sysconf(_SC_PAGE_SIZE));
+  if (weight_bytes <= memory) return {};
+  return fail(Code::kExhausted, "{} needs {:.1f} GiB of memory for its weights; this machine has {:.1f} GiB",
+              directory.string(), static_cast<double>(weight_bytes) / (1 << 30), static_cast<double>(memory) / (1 << 30));
+}
+
+Result<void> check_step(const SequenceStep& step, const ModelConfig& config) {
+  if (step.tokens.empty()) return fail(Code::kInvalid, "a step needs at least one token");
+  const std::size_t length = step.kv->length() + step.tokens.size();
+  if (length > static_cast<std::size_t>(config.positions_max)) {
+    return fail(Code::kInvalid, "{} tokens exceed the model's {} positions (max_position_embeddings)", length,
+                config.positions_max);
+  }
+  for (TokenId token : step.tokens) {
+    if (token < 0 || token >= config.vocab) {
+      return fail(Code::kInvalid, "token {} is outside the vocabulary of {}", token, config.vocab);
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+struct Model::State {
+  ModelConfig config;
+  Weights weights;
+  ThreadPool pool;
+  Forward forward;
+  std::vector<Segment> segments;
+  std::vector<LogitsOf> segment_logits;  // parallel to segments; kLast only where the last token is in the segment
+  std::vector<int> wanted;
+
+  State(ModelConfig the_config, Weights the_weights, int threads)
+      : config(std::move(the_config)), weights(std::move(the_weights)), pool(threads), forward(config, weights, pool) {}
+
+  // Runs what is in `segments` and appends the wanted logits.
+  void flush(Logits& logits) {
+    if (segments.empty()) return;
+    wanted.clear();
+    for (std::size_t i = 0; i < segments.size(); ++i) {
+      const Segment& segment = segments[i];
+      const int count = static_cast<int>(segment.tokens.size());
+      segment.kv->reserve(count);
+      const int first = segment_logits[i] == LogitsOf::kAll    ? 0
+                        : segment_logits[i] == LogitsOf::kLast ? count - 1
+                                                               : count;
+      for (int t = first; t < count; ++t) wanted.push_back(segment.first + t);
+    }
+    const std::size_t before = logits.values.size();
+    logits.values.resize(before + wanted.size() * config.vocab);
+    forward.run(segments, wanted, logits.values.data() + before);
+    for (const Segment& segment : segments) segment.kv->advance(static_cast<int>(segment.tokens.size()));
+    segments.clear();
+    segment_logits.clear();
+  }
+};
+
+Model::Model(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Model::~Model() = default;
+
+Result<std::unique_ptr<Model>> Model::load(const std::filesystem::path& directory, ModelOptions options) {
+  CAPSTAN_TRY(ModelConfig config, read_model_config(directory));
+  CAPSTAN_TRY(Safetensors tensors, Safetensors::open_directory(directory));
+  CAPSTAN_CHECK(check_memory(directory, tensors.file_bytes()));
+  auto weights = bind_weights(std::move(tensors), config);
+  if (!weights) return std::unexpected(std::move(weights.error()).with_context(directory.string()));
+  return std::unique_ptr<Model>(
+      new Model(std::make_unique<State>(std::move(config), std::move(*weights), options.threads)));
+}
+
+const ModelConfig& Model::config() const { return state_->config; }
+std::uint64_t Model::weight_bytes() const { return state_->weights.tensors.file_bytes(); }
+int Model::threads() const { return state_->pool.threads(); }
+
+std::string Model::expert_storage() const {
+  switch (state_->weights.layers[0].gate_up[0].type) {
+    case WeightType::kMxfp4: return "mxfp4";
+    case WeightType::kBf16: return "bf16";
+    case WeightType::kF16: return "f16";
+    case WeightType::kF32: return "f32";
+  }
+  return "f32";
+}
+
+Result<void> Model::step(std::span<const SequenceStep> steps, Logits& logits) {
+  State& s = *state_;
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    CAPSTAN_ASSERT(steps[i].kv != nullptr);
+    for (std::size_t j = 0; j < i; ++j) CAPSTAN_ASSERT(steps[i].kv != steps[j].kv);
+    CAPSTAN_CHECK(check_step(steps[i], s.config));
+  }
+  logits.vocab = s.config.vocab;
+  logits.values.clear();
+  int batched = 0;
+  for (const SequenceStep& step : steps) {
+    for (std::size_t done = 0; done < step.tokens.size();) {
+      const std::size_t room = KvCache::kChunkTokensMax - batched;
+      const std::size_t count = std::min(room, step.tokens.size() - done);
+      const bool last = done + count == step.tokens.size();
+      s.segments.push_back({step.tokens.subspan(done, count), step.kv, batched});
+      s.segment_logits.push_back(step.logits == LogitsOf::kLast && !last ? LogitsOf::kNone : step.logits);
+      done += count;
+      batched += static_cast<int>(count);
+      if (batched == KvCache::kChunkTokensMax) {
+        s.flush(logits);
+        batched = 0;
+      }
+    }
+  }
+  s.flush(logits);
+  return {};
+}
+
+Result<Logits> Model::forward(std::span<const TokenId> tokens, KvCache& kv, LogitsOf wanted) {
+  const SequenceStep step{.tokens = tokens, .kv = &kv, .logits = wanted};
+  Logits logits;
+  CAPSTAN_CHECK(this->step(std::span(&step, 1), logits));
+  return logits;
+}
+
+}  // namespace capstan::engine

@@ -1,0 +1,83 @@
+// OpenAI's request bodies, checked: JSON -> ChatRequest or CompletionRequest, or the error that OpenAI would answer.
+//
+//   auto request = parse_chat_request(body);
+//   if (!request) return answer(request.error());
+//
+// Unknown fields are ignored. A field that we know and cannot honour is refused, never dropped silently.
+// Knows nothing of the engine.  Threads: pure.  Bounds: kMessagesMax, kToolsMax and the others below.
+// Source: the openai 6.49 client's types and the answers of api.openai.com.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "engine/server/openai_error.h"
+
+namespace capstan::engine {
+
+inline constexpr std::size_t kMessagesMax = 4096;
+inline constexpr std::size_t kToolsMax = 128;
+inline constexpr std::size_t kStopsMax = 4;
+inline constexpr std::size_t kStopBytesMax = 256;
+inline constexpr int kChoicesMax = 8;
+inline constexpr int kChatTopLogprobsMax = 20;
+
+struct ToolCall {
+  std::string id;
+  std::string name;
+  std::string arguments;  // as the model wrote them, usually JSON
+};
+
+struct ChatMessage {
+  enum class Role { kSystem, kDeveloper, kUser, kAssistant, kTool };
+  Role role = Role::kUser;
+  std::string content;    // text parts joined
+  std::string reasoning;  // of an assistant: `reasoning` or `reasoning_content`
+  std::vector<ToolCall> tool_calls;
+  std::string tool_name;  // of a tool: the name that its tool_call_id belongs to
+};
+
+struct ChatTool {
+  std::string name;
+  std::string description;
+  Json parameters;  // an object, or null
+};
+
+enum class Effort { kLow, kMedium, kHigh };
+
+// What both kinds of request share.
+struct SamplingRequest {
+  std::string model;
+  std::optional<double> temperature;  // 0..2; absent: the model's default
+  std::optional<double> top_p;        // 0..1
+  std::optional<std::int64_t> seed;
+  std::optional<std::int64_t> tokens_max;
+  std::vector<std::string> stop;
+  int choices = 1;
+  bool stream = false;
+  bool include_usage = false;
+};
+
+struct ChatRequest : SamplingRequest {
+  std::vector<ChatMessage> messages;
+  std::vector<ChatTool> tools;  // empty too if tool_choice is "none"
+  std::optional<Effort> effort;
+  bool logprobs = false;
+  int top_logprobs = 0;
+};
+
+struct CompletionRequest : SamplingRequest {
+  std::string prompt;
+  std::vector<std::int64_t> prompt_tokens;  // instead of `prompt`, if the request gave ids
+  bool echo = false;
+};
+
+std::expected<ChatRequest, ApiError> parse_chat_request(std::string_view body);
+std::expected<CompletionRequest, ApiError> parse_completion_request(std::string_view body);
+
+}  // namespace capstan::engine
