@@ -53,6 +53,28 @@ std::unexpected<Error> fail_io(std::string_view what, const Url& url, const beas
 
 }  // namespace
 
+struct Cancellation::State {
+  std::mutex mutex;
+  bool cancelled = false;
+  int fd = -1;
+
+  // False if it was cancelled before.
+  bool attach(int descriptor) {
+    const std::scoped_lock lock(mutex);
+    fd = descriptor;
+    return !cancelled;
+  }
+};
+
+Cancellation::Cancellation() : state_(std::make_unique<State>()) {}
+Cancellation::~Cancellation() = default;
+
+void Cancellation::cancel() {
+  const std::scoped_lock lock(state_->mutex);
+  state_->cancelled = true;
+  if (state_->fd >= 0) ::shutdown(state_->fd, SHUT_RDWR);
+}
+
 struct Client::State {
   std::mutex mutex;
   std::list<std::unique_ptr<Link>> kept;
@@ -204,9 +226,14 @@ Result<void> Client::stream(std::string_view url_text, const Request& request, c
     }
     const int fd = static_cast<int>(link->socket.native_handle());
     if (!state_->begin(fd)) return fail(Code::kCancelled, "the client is shutting down");
+    Cancellation::State* cancellation = options.cancellation != nullptr ? options.cancellation->state_.get() : nullptr;
+    const bool cancelled_before = cancellation != nullptr && !cancellation->attach(fd);
     Exchange state;
-    const auto result = exchange(*link, url, request, options, on_head, on_piece, state);
+    const auto result = cancelled_before ? Result<void>(fail(Code::kCancelled, "the request was given up"))
+                                         : exchange(*link, url, request, options, on_head, on_piece, state);
     state_->end(fd);
+    const bool cancelled = cancellation != nullptr && !cancellation->attach(-1);
+    if (!result && cancelled) return fail(Code::kCancelled, "the request was given up");
     if (result) {
       if (state.reusable) state_->keep(std::move(link));
       return {};

@@ -18,10 +18,24 @@
 
 namespace capstan::http {
 
+// Ends one request from another thread: its connection is shut down, and it fails with kCancelled.
+class Cancellation {
+ public:
+  Cancellation();
+  ~Cancellation();
+  void cancel();
+
+ private:
+  friend class Client;
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 struct ClientOptions {
   int connect_timeout_ms = 5'000;
   int timeout_ms = 60'000;  // without a byte either way
   std::uint64_t body_bytes_max = 64u << 20;  // of a whole answer; a stream has no limit
+  Cancellation* cancellation = nullptr;      // not owned; outlives the request
 };
 
 class Client {

@@ -127,6 +127,20 @@ TEST_F(HttpTest, CancelEndsARequestOfAnotherThread) {
   EXPECT_EQ(result.error().code, Code::kCancelled);
 }
 
+TEST_F(HttpTest, OneRequestIsCancelledAndTheClientGoesOn) {
+  start();
+  Cancellation cancellation;
+  std::thread canceller([&] {
+    std::this_thread::sleep_for(50ms);
+    cancellation.cancel();
+  });
+  const auto result = client_.request(url_, {.target = "/slow"}, {.cancellation = &cancellation});
+  canceller.join();
+  EXPECT_EQ(result.error().code, Code::kCancelled);
+  EXPECT_EQ(client_.request(url_, {.target = "/hello/x"}, {.cancellation = &cancellation}).error().code, Code::kCancelled);
+  EXPECT_EQ(client_.request(url_, {.target = "/hello/x"}, {})->status, 200);
+}
+
 TEST_F(HttpTest, LimitsAnswerWithTheirStatus) {
   start({.limits = {.header_bytes_max = 4096, .body_bytes_max = 1000, .request_timeout_ms = 200}});
   EXPECT_EQ(client_.request(url_, {.method = "POST", .target = "/echo", .body = std::string(1001, 'x')}, {})->status, 413);

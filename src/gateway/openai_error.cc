@@ -1,0 +1,26 @@
+#include "gateway/openai_error.h"
+
+namespace capstan::gateway {
+namespace {
+
+constexpr int kRetryAfterMs = 1000;
+
+Json or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
+
+}  // namespace
+
+http::Response to_response(const OpenAiError& error) {
+  http::Response response = http::Response::json(
+      error.status, Json::object({{"error", Json::object({{"message", error.message},
+                                                          {"type", error.type},
+                                                          {"param", or_null(error.param)},
+                                                          {"code", or_null(error.code)}})}}));
+  if (error.status == 429 || error.status == 503) {
+    response.headers.set("retry-after", std::to_string(kRetryAfterMs / 1000));
+    response.headers.set("retry-after-ms", std::to_string(kRetryAfterMs));
+    response.headers.set("x-should-retry", "true");
+  }
+  return response;
+}
+
+}  // namespace capstan::gateway

@@ -1,0 +1,68 @@
+#include "routing/routing.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <vector>
+
+#include "base/prng.h"
+
+namespace capstan::routing {
+namespace {
+
+std::vector<ReplicaLoad> fleet(int count) {
+  std::vector<ReplicaLoad> out;
+  for (int i = 0; i < count; ++i) out.push_back({"r" + std::to_string(i)});
+  return out;
+}
+
+TEST(RoutingTest, TheLeastLoadedHealthyReplicaGetsTheRequest) {
+  auto replicas = fleet(3);
+  replicas[0].tokens_outstanding = 10;
+  replicas[1].tokens_outstanding = 5;
+  replicas[2].healthy = false;
+  EXPECT_EQ(choose(replicas, {.key = 1}, {}), 1u);
+  for (auto& replica : replicas) replica.healthy = false;
+  EXPECT_EQ(choose(replicas, {.key = 1}, {}), std::nullopt);
+}
+
+TEST(RoutingTest, AffinityHoldsInsideTheWindowOnly) {
+  auto replicas = fleet(4);
+  const Request request{.key = 1, .affinity_key = 77};
+  const auto home = choose(replicas, request, {.affinity_window_tokens = 100});
+  ASSERT_TRUE(home);
+  replicas[*home].tokens_outstanding = 100;
+  EXPECT_EQ(choose(replicas, request, {.affinity_window_tokens = 100}), home);
+  replicas[*home].tokens_outstanding = 101;
+  EXPECT_NE(choose(replicas, request, {.affinity_window_tokens = 100}), home);
+}
+
+TEST(RoutingTest, TheChoiceDoesNotDependOnTheOrderOfReplicas) {
+  auto replicas = fleet(5);
+  for (std::uint64_t key = 1; key < 200; ++key) {
+    const std::string forward = replicas[*choose(replicas, {.key = key}, {})].id;
+    auto reversed = replicas;
+    std::ranges::reverse(reversed);
+    EXPECT_EQ(reversed[*choose(reversed, {.key = key}, {})].id, forward);
+  }
+}
+
+// Goal: equal loads spread evenly, and a replica that leaves moves only its own keys.
+TEST(RoutingTest, TiesSpreadAndLeavingMovesOnlyItsOwn) {
+  auto replicas = fleet(4);
+  std::map<std::size_t, int> counts;
+  for (std::uint64_t key = 1; key <= 4000; ++key) {
+    const auto before = *choose(replicas, {.key = key}, {});
+    ++counts[before];
+    replicas[3].healthy = false;
+    if (before != 3) {
+      EXPECT_EQ(*choose(replicas, {.key = key}, {}), before);
+    }
+    replicas[3].healthy = true;
+  }
+  for (const auto& [replica, count] : counts) EXPECT_NEAR(count, 1000, 150) << replica;
+}
+
+}  // namespace
+}  // namespace capstan::routing
