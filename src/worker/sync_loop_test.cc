@@ -149,7 +149,7 @@ TEST_F(SyncLoopTest, AnEffectThatStartsARankIsReported) {
       EXPECT_EQ(reports.back().get_int("exit_code"), 4);
       return;
     }
-    if (!reports.empty()) link_.answer(answer(1, 0));
+    if (!reports.empty()) link_.answer(answer(1, reports.back().get_int("seq").value()));
   }
   FAIL() << "the exit was not reported";
 }
