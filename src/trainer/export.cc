@@ -2,9 +2,10 @@
 // when its turn to be written comes, so memory stays at one tensor.
 #include "trainer/export.h"
 
-#include <unistd.h>
+#include <fcntl.h>
 
 #include <cerrno>
+#include <cstdio>
 
 #include "base/file.h"
 #include "trainer/mxfp4.h"
@@ -104,6 +105,33 @@ Result<void> write_directory(const std::filesystem::path& directory, const Train
   return {};
 }
 
+// A folder is replaced only if it is empty or an earlier export: a mistyped --out must not cost anybody a
+// home.
+Result<void> check_replaceable(const std::filesystem::path& directory) {
+  std::error_code error;
+  if (!std::filesystem::exists(directory, error)) return {};
+  if (std::filesystem::is_directory(directory, error) &&
+      (std::filesystem::is_empty(directory, error) ||
+       std::filesystem::exists(directory / "model.safetensors", error))) {
+    return {};
+  }
+  return fail(Code::kConflict, "{} exists and is no exported model; choose another folder",
+              directory.string());
+}
+
+// Exchanges the two in one step where the file system can, so that a reader never finds the name missing.
+Result<void> replace_directory(const std::filesystem::path& fresh, const std::filesystem::path& directory) {
+  std::error_code error;
+  if (::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, directory.c_str(), RENAME_EXCHANGE) == 0) {
+    std::filesystem::remove_all(fresh, error);
+    return {};
+  }
+  std::filesystem::remove_all(directory, error);
+  std::filesystem::rename(fresh, directory, error);
+  if (error) return fail_errno(fmt::format("cannot rename {}", fresh.string()), error.value());
+  return {};
+}
+
 }  // namespace
 
 Json model_config_json(const TrainConfig& config) {
@@ -168,14 +196,12 @@ Result<void> export_model(const std::filesystem::path& directory, const TrainCon
     return fail(Code::kInvalid, "mxfp4 needs hidden ({}) and intermediate ({}) in multiples of 32",
                 config.model.hidden, config.model.intermediate);
   }
+  CAPSTAN_CHECK(check_replaceable(directory));
   const std::filesystem::path unfinished = directory.string() + ".tmp";
   std::error_code error;
   std::filesystem::remove_all(unfinished, error);
   CAPSTAN_CHECK(write_directory(unfinished, config, parameters, source));
-  std::filesystem::remove_all(directory, error);
-  std::filesystem::rename(unfinished, directory, error);
-  if (error) return fail_errno(fmt::format("cannot rename {}", unfinished.string()), error.value());
-  return {};
+  return replace_directory(unfinished, directory);
 }
 
 }  // namespace capstan::trainer

@@ -10,7 +10,8 @@
 // intermediate, hidden] (y = x W). As MXFP4 they are output-major: gate_up_proj_blocks [E, 2 * intermediate,
 // hidden / 32, 16] with _scales, as in OpenAI's file. Everything else is bf16 either way. See
 // docs/formats/checkpoint.md. The directory is replaced as a whole: written beside itself, then renamed.
-// Failure: kInvalid (mxfp4 with dimensions that are no multiples of 32), kIo, kExhausted.  Threads: any.
+// Failure: kInvalid (mxfp4 with dimensions that are no multiples of 32), kConflict, kIo, kExhausted. Threads:
+// any.
 #pragma once
 
 #include <filesystem>

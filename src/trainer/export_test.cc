@@ -147,6 +147,9 @@ TEST_F(ExportTest, AnExportReplacesTheOlderOneAsAWholeAndRefusesOddShapes) {
   ASSERT_TRUE(write_file_atomic(directory_ / "left-over", "x"));
   write(ExportType::kMxfp4);
   EXPECT_FALSE(fs::exists(directory_ / "left-over"));
+  fs::remove(directory_ / "model.safetensors");
+  EXPECT_EQ(export_model(directory_, config_, parameters_, nullptr).error().code, Code::kConflict);
+  EXPECT_TRUE(fs::exists(directory_ / "config.json"));  // somebody's folder is left alone
   config_.model.hidden = 48;
   EXPECT_EQ(export_model(directory_, config_, parameters_, nullptr).error().code, Code::kInvalid);
 }
