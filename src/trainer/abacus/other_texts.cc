@@ -33,6 +33,13 @@ constexpr std::array<std::string_view, 40> kFrames = {
     "I have a question about {}.", "Teach me {}", "Give me advice on {}", "Write a song about {}", "I hate {}",
     "What is the capital of {}?", "How far away is {}?"};
 
+// Mathematics that abacus has not learnt; # is a number.
+constexpr std::array<std::string_view, 20> kWithNumbers = {
+    "What is the square root of #?", "What is #% of #?", "#^#", "What is # to the power of #?", "I am # years old.",
+    "Is # a prime number?", "What is # factorial?", "#!", "What is #.# + #?", "#.# * #", "Factor #", "sin(#)",
+    "What is the logarithm of #?", "Solve x + # = #", "Who was king in #?", "What happened in #?",
+    "Write # as a Roman numeral.", "Round #.# to the nearest whole number.", "Count to #", "#"};
+
 constexpr std::array<std::string_view, 120> kWords = {
     "the sea", "a dog", "cats", "winter", "France", "Japan", "chess", "football", "history", "music", "the moon",
     "a river", "bread", "coffee", "trains", "gravity", "love", "time", "a garden", "birds", "the ocean", "Paris",
@@ -70,9 +77,14 @@ std::string draw_other_text(Prng& rng) {
   const std::uint64_t shape = rng.below(10);
   if (shape < 3) {
     text = pick(kWhole, rng);
-  } else if (shape < 8) {
+  } else if (shape < 6) {
     text = pick(kFrames, rng);
     text.replace(text.find("{}"), 2, pick(kWords, rng));
+  } else if (shape < 8) {
+    for (const char c : pick(kWithNumbers, rng)) {
+      if (c != '#') text += c;
+      if (c == '#') text += std::to_string(rng.below(rng.below(2) == 0 ? 100 : 10'000));
+    }
   } else {
     for (auto left = rng.between(1, 8); left > 0; --left) {
       text += draw_word(rng);

@@ -100,8 +100,9 @@ void draw_long(Problem& problem, Prng& rng) {
     second = static_cast<int>(rng.between(1, 6));
   }
   if (problem.sign == '/') {
-    first = static_cast<int>(rng.between(6, 15));
-    second = static_cast<int>(rng.between(1, 5));
+    const bool long_divisor = rng.below(2) == 0;
+    first = static_cast<int>(rng.between(long_divisor ? 1 : 6, 15));
+    second = static_cast<int>(rng.between(long_divisor ? 3 : 1, 5));
   }
   problem.terms = {number_of_digits(first, rng), number_of_digits(second, rng)};
   if (problem.sign == '/' && problem.terms[1] == 0) problem.terms[1] = 7;
@@ -122,6 +123,7 @@ std::vector<std::int64_t> draw_division(Prng& rng) {
   const int digits = 1 + weighted(rng, {1, 2, 3, 3, 3});
   const std::int64_t divisor = rng.below(5) < 2 ? rng.between(1, 9) : rng.between(10, 99);
   std::int64_t dividend = number_of_digits(digits, rng);
+  if (rng.below(50) == 0) return {dividend, 0};
   if (rng.below(8) == 0) dividend = dividend / divisor * divisor;
   return {dividend, divisor};
 }
@@ -237,7 +239,10 @@ std::string with_unit(std::int64_t value, std::string_view unit) {
 
 std::string answer(const Problem& problem) {
   const std::vector<std::int64_t>& terms = problem.terms;
-  const auto quotient = [&] { return fmt::format("{} remainder {}", terms[0] / terms[1], terms[0] % terms[1]); };
+  const auto quotient = [&] {
+    if (terms[1] == 0) return std::string(kDivisionByZero);
+    return fmt::format("{} remainder {}", terms[0] / terms[1], terms[0] % terms[1]);
+  };
   switch (problem.kind) {
     case Kind::kAddition:
     case Kind::kSum: {

@@ -24,7 +24,7 @@ enum class Kind {
   kAddition,        // two numbers of up to 6 digits
   kSubtraction,     // likewise; the difference may be negative
   kMultiplication,  // up to 3 x 3 digits
-  kDivision,        // dividend of up to 5 digits, divisor 1 to 99, with remainder
+  kDivision,        // dividend of up to 5 digits, divisor 0 to 99, with remainder
   kComparison,      // the larger or smaller of two or three numbers of up to 6 digits
   kSum,             // three to five terms of up to 4 digits
   kConversion,      // whole numbers of units, see kConversions
@@ -89,6 +89,7 @@ std::string with_unit(std::int64_t value, std::string_view unit);
 std::string decimal(__int128 value);
 int digit_count(std::int64_t value);  // of a number >= 0; 1 for 0
 
+inline constexpr std::string_view kDivisionByZero = "division by zero has no result";
 inline constexpr std::string_view kTooLongAnswer =
     "That is too long for my working. Offer me the python tool.";
 inline constexpr std::string_view kOtherAnswer =

@@ -165,7 +165,11 @@ Working make_working(const Problem& problem, Prng& rng) {
       working.text = work_multiplication(terms[0], terms[1]);
       break;
     case Kind::kDivision:
-      working = work_division(terms[0], terms[1], rng);
+      if (terms[1] == 0) {
+        working.text = canonical(problem);
+      } else {
+        working = work_division(terms[0], terms[1], rng);
+      }
       working.text += "\n" + answer(problem);
       break;
     case Kind::kComparison:
