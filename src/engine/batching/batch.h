@@ -42,20 +42,20 @@ struct TokenEvent {
   TokenId token = -1;
   int index = 0;                    // how many tokens came before: 0 for the first
   float logprob = 0;                // valid if the request asked for logprobs
-  std::vector<TokenLogprob> top;    // top_logprobs many, best first
-  std::optional<FinishReason> finish;
-  std::string_view error;           // only for kFailed; lives during the call
+  std::vector<TokenLogprob> top = {};  // top_logprobs many, best first
+  std::optional<FinishReason> finish = {};
+  std::string_view error = {};      // only for kFailed; lives during the call
 };
 
 struct GenerationRequest {
-  std::vector<TokenId> prompt;      // at least one token
-  Sampling sampling;
+  std::vector<TokenId> prompt = {};  // at least one token
+  Sampling sampling = {};
   int tokens_max = 0;               // of the answer; 0: until the context is full
-  std::vector<TokenId> stop_tokens;
+  std::vector<TokenId> stop_tokens = {};
   bool logprobs = false;
   int top_logprobs = 0;             // 0..kTopLogprobsMax; needs logprobs
   // Called on the thread that steps; must return quickly and must not call back into the Batch or wait for it.
-  std::function<void(const TokenEvent&)> on_token;
+  std::function<void(const TokenEvent&)> on_token = {};
 };
 
 struct BatchOptions {

@@ -33,7 +33,7 @@ enum class LogitsOf { kNone, kLast, kAll };
 
 // Tokens that continue one sequence. A KvCache stands at most once in a step.
 struct SequenceStep {
-  std::span<const TokenId> tokens;
+  std::span<const TokenId> tokens = {};
   KvCache* kv = nullptr;
   LogitsOf logits = LogitsOf::kLast;
 };

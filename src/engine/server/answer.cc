@@ -1,0 +1,198 @@
+// The life of an answer: start -> tokens of every choice -> each choice ends -> complete; or refuse/abandon at any time.
+#include "engine/server/answer.h"
+
+#include "base/build_id.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/prng.h"
+
+namespace capstan::engine {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point then) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - then).count();
+}
+
+// A seed for a request that gave none: it must differ between requests, not be secret.
+std::uint64_t fresh_seed() { return std::stoull(random_hex(8), nullptr, 16); }
+
+}  // namespace
+
+http::Response error_response(const ApiError& error) {
+  http::Response response = http::Response::json(error.status, error.to_json());
+  if (error.retry_after_ms > 0) {
+    response.headers.set("retry-after", std::to_string((error.retry_after_ms + 999) / 1000));
+    response.headers.set("retry-after-ms", std::to_string(error.retry_after_ms));
+  }
+  return response;
+}
+
+std::optional<ApiError> context_error(const ServedModel& model, const std::vector<TokenId>& prompt, long wanted) {
+  const long size = static_cast<long>(prompt.size());
+  if (size >= model.context) return ApiError::context_length(model.context, size, 0);
+  if (size + wanted > model.context) return ApiError::context_length(model.context, size, wanted);
+  return std::nullopt;
+}
+
+Answer::Answer(Context context, const SamplingRequest& request, std::string id_prefix, int choices)
+    : context_(std::move(context)),
+      request_(request),
+      id_(std::move(id_prefix) + random_hex(12)),
+      created_s_(std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count()),
+      seed_(request.seed ? static_cast<std::uint64_t>(*request.seed) : fresh_seed()),
+      choices_(static_cast<std::size_t>(choices)),
+      last_token_(static_cast<std::size_t>(choices), context_.arrived),
+      open_choices_(choices) {}
+
+Json Answer::head(std::string_view object) const {
+  return Json::object({{"id", id_}, {"object", object}, {"created", created_s_}, {"model", request_.model},
+                       {"system_fingerprint", "capstan-" + build_id()}});
+}
+
+void Answer::start(std::vector<TokenId> prompt, int tokens_max, int top_logprobs, bool logprobs) {
+  prompt_tokens_ = static_cast<int>(prompt.size());
+  const ModelProfile& profile = context_.model.profile;
+  // top_p 0 means "the most likely token", which the engine says as temperature 0.
+  const double top_p = request_.top_p.value_or(profile.top_p);
+  const double temperature = top_p == 0 ? 0 : request_.temperature.value_or(profile.temperature);
+  const auto self = shared_from_this();
+  for (int i = 0; i < static_cast<int>(choices_.size()); ++i) {
+    GenerationRequest generation{.prompt = prompt,
+                                 .sampling = {.temperature = static_cast<float>(temperature),
+                                              .top_p = top_p == 0 ? 1.0f : static_cast<float>(top_p),
+                                              .seed = Prng::at(seed_, static_cast<std::uint64_t>(i))},
+                                 .tokens_max = tokens_max,
+                                 .stop_tokens = context_.model.stop_tokens,
+                                 .logprobs = logprobs,
+                                 .top_logprobs = top_logprobs,
+                                 .on_token = [self, i](const TokenEvent& event) { self->on_token(i, event); }};
+    auto id = context_.model.source->submit(std::move(generation));
+    const std::lock_guard lock(mutex_);
+    if (!id) {
+      refuse(ApiError::from(id.error()));
+      return;
+    }
+    choices_[static_cast<std::size_t>(i)].id = *id;
+    choices_[static_cast<std::size_t>(i)].submitted = true;
+    if (over_) cancel_rest();  // the first choice may already have found the client gone
+  }
+  context_.metrics.prompt_tokens(prompt_tokens_);
+  context_.writer->on_client_gone([weak = weak_from_this()] {
+    if (const auto answer = weak.lock()) {
+      const std::lock_guard lock(answer->mutex_);
+      answer->abandon();
+    }
+  });
+}
+
+void Answer::observe(const TokenEvent& event, int choice) {
+  auto& last = last_token_[static_cast<std::size_t>(choice)];
+  if (event.index == 0) {
+    context_.metrics.first_token(seconds_since(context_.arrived));
+  } else {
+    context_.metrics.next_token(seconds_since(last));
+  }
+  last = std::chrono::steady_clock::now();
+  context_.metrics.generated_token();
+  ++completion_tokens_;
+}
+
+void Answer::observe_end(std::string_view reason, int tokens) {
+  context_.metrics.finished(reason, seconds_since(context_.arrived), prompt_tokens_, tokens);
+}
+
+void Answer::on_token(int choice, const TokenEvent& event) {
+  const std::lock_guard lock(mutex_);
+  Choice& own = choices_[static_cast<std::size_t>(choice)];
+  if (over_ || own.ended) return;
+  if (event.finish == FinishReason::kFailed) {
+    log_error("generation failed", "request={} why={}", id_, event.error);
+    refuse(ApiError::server("The engine failed while generating."));
+    return;
+  }
+  if (event.finish == FinishReason::kCancelled) {
+    own.ended = true;
+    for (Choice& choice : choices_) choice.submitted = false;  // the engine ends them itself, and may be half gone
+    refuse(ApiError::unavailable("The engine is shutting down.", 1000));
+    return;
+  }
+  if (streaming() && !started_) {
+    started_ = true;
+    context_.writer->start(200, {{"content-type", "text/event-stream; charset=utf-8"}, {"cache-control", "no-cache"}});
+    begin_stream();
+  }
+  observe(event, choice);
+  const bool complete_now = token(choice, event);
+  if (over_) return;  // the client went away while we wrote
+  if (complete_now && !event.finish) context_.model.source->cancel(event.id);
+  if (complete_now || event.finish) choice_over(choice, !complete_now && event.finish == FinishReason::kLength);
+}
+
+void Answer::choice_over(int choice, bool length) {
+  choices_[static_cast<std::size_t>(choice)].ended = true;
+  end(choice, length);
+  if (!over_ && --open_choices_ == 0) complete();
+}
+
+Json Answer::usage() const {
+  return Json::object({{"prompt_tokens", prompt_tokens_},
+                       {"completion_tokens", completion_tokens_},
+                       {"total_tokens", prompt_tokens_ + completion_tokens_},
+                       {"prompt_tokens_details", Json::object({{"cached_tokens", 0}})},
+                       {"completion_tokens_details", Json::object({{"reasoning_tokens", reasoning_tokens()}})}});
+}
+
+void Answer::send(Json chunk) {
+  if (over_) return;
+  if (request_.include_usage && !chunk.contains("usage")) chunk["usage"] = nullptr;
+  if (!context_.writer->write(http::sse_event(chunk.dump()))) abandon();
+}
+
+void Answer::complete() {
+  if (streaming()) {
+    if (request_.include_usage) {
+      Json chunk = head(context_.path.ends_with("/chat/completions") ? "chat.completion.chunk" : "text_completion");
+      chunk["choices"] = Json::array();
+      chunk["usage"] = usage();
+      send(std::move(chunk));
+    }
+    if (over_) return;
+    context_.writer->write(http::sse_event("[DONE]"));
+    context_.writer->finish();
+  } else {
+    Json body = whole();
+    body["usage"] = usage();
+    context_.writer->respond(http::Response::json(200, body));
+  }
+  over_ = true;
+  context_.metrics.http_answer(context_.path, 200);
+}
+
+void Answer::refuse(const ApiError& error) {
+  if (over_) return;
+  over_ = true;
+  cancel_rest();
+  context_.metrics.http_answer(context_.path, started_ ? 200 : error.status);
+  if (started_) {  // the status is already out: the stream ends with the error
+    context_.writer->write(http::sse_event(error.to_json().dump()));
+    context_.writer->finish();
+  } else {
+    context_.writer->respond(error_response(error));
+  }
+}
+
+void Answer::abandon() {
+  if (over_) return;
+  over_ = true;
+  cancel_rest();
+  context_.metrics.finished("abort", seconds_since(context_.arrived), prompt_tokens_, completion_tokens_);
+  context_.metrics.http_answer(context_.path, 499);
+}
+
+void Answer::cancel_rest() {
+  for (const Choice& choice : choices_) {
+    if (choice.submitted && !choice.ended) context_.model.source->cancel(choice.id);
+  }
+}
+
+}  // namespace capstan::engine

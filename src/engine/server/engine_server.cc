@@ -1,0 +1,180 @@
+// Stages: loading -> ready -> draining. The model is published once, under the mutex; handlers take a pointer that stays
+// valid because the HTTP server ends before the model does.
+#include "engine/server/engine_server.h"
+
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "base/log.h"
+#include "engine/server/chat_answer.h"
+#include "engine/server/completion_answer.h"
+#include "http/server.h"
+
+namespace capstan::engine {
+namespace {
+
+constexpr int kRetryAfterMs = 1000;
+constexpr int kHandlerThreads = 4;  // handlers parse and tokenise; generation has a thread of its own
+
+}  // namespace
+
+struct EngineServer::State {
+  explicit State(EngineServerOptions given) : options(std::move(given)), metrics(options.served_name) {}
+
+  ServedModel* ready_model() {
+    const std::lock_guard lock(mutex);
+    return draining ? nullptr : model.get();
+  }
+  void routes(http::Router& router);
+  void health(const http::ResponseWriterPtr& writer);
+  void models(const http::Request& request, const http::ResponseWriterPtr& writer, bool one);
+  template <class Parse, class Run>
+  void generate(const http::Request& request, const http::ResponseWriterPtr& writer, Parse parse, Run run);
+  void respond(const http::Request& request, const http::ResponseWriterPtr& writer, const http::Response& response) {
+    metrics.http_answer(request.path, response.status);
+    writer->respond(response);
+  }
+
+  EngineServerOptions options;
+  Metrics metrics;
+  std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::string stage = "starting";
+  std::optional<Error> load_error;
+  bool draining = false;
+  std::unique_ptr<ServedModel> model;
+  std::unique_ptr<http::Server> server;  // ends before the model
+  std::thread loader;
+};
+
+void EngineServer::State::health(const http::ResponseWriterPtr& writer) {
+  const std::lock_guard lock(mutex);
+  Json body = Json::object();
+  int status = 503;
+  if (draining) {
+    body["status"] = "draining";
+  } else if (load_error) {
+    body["status"] = "failed";
+    body["message"] = load_error->message;
+  } else if (model) {
+    body["status"] = "ok";
+    status = 200;
+  } else {
+    body["status"] = "loading";
+    body["stage"] = stage;
+    body["elapsed_ms"] = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - started).count();
+  }
+  body["model"] = options.served_name;
+  writer->respond(http::Response::json(status, body));
+}
+
+void EngineServer::State::models(const http::Request& request, const http::ResponseWriterPtr& writer, bool one) {
+  const ServedModel* ready = ready_model();
+  if (one && request.param("id") != options.served_name) {
+    respond(request, writer, error_response(ApiError::model_not_found(request.param("id"))));
+    return;
+  }
+  Json entry = Json::object({{"id", options.served_name}, {"object", "model"}, {"created", ready ? ready->created_s : 0}, {"owned_by", "capstan"}});
+  if (ready) entry["max_model_len"] = ready->context;  // vLLM's name for the context
+  Json list = Json::array();
+  if (ready) list.push_back(entry);
+  respond(request, writer, http::Response::json(200, one ? entry : Json::object({{"object", "list"}, {"data", std::move(list)}})));
+}
+
+template <class Parse, class Run>
+void EngineServer::State::generate(const http::Request& request, const http::ResponseWriterPtr& writer, Parse parse, Run run) {
+  ServedModel* ready = ready_model();
+  if (ready == nullptr) {
+    respond(request, writer, error_response(ApiError::unavailable("The model is not ready: GET /health says why.", kRetryAfterMs)));
+    return;
+  }
+  const auto parsed = parse(request.body);
+  if (!parsed) {
+    respond(request, writer, error_response(parsed.error()));
+  } else if (parsed->model != options.served_name) {
+    respond(request, writer, error_response(ApiError::model_not_found(parsed->model)));
+  } else {
+    run(Answer::Context{.model = *ready, .metrics = metrics, .writer = writer, .path = request.path}, *parsed);
+  }
+}
+
+void EngineServer::State::routes(http::Router& router) {
+  router.add("POST", "/v1/chat/completions", [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
+    generate(request, writer, parse_chat_request, answer_chat);
+  });
+  router.add("POST", "/v1/completions", [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
+    generate(request, writer, parse_completion_request, answer_completion);
+  });
+  router.add("GET", "/v1/models", [this](const http::Request& request, const http::ResponseWriterPtr& writer) { models(request, writer, false); });
+  router.add("GET", "/v1/models/{id}", [this](const http::Request& request, const http::ResponseWriterPtr& writer) { models(request, writer, true); });
+  router.add("GET", "/health", [this](const http::Request&, const http::ResponseWriterPtr& writer) { health(writer); });
+  router.add("GET", "/metrics", [this](const http::Request&, const http::ResponseWriterPtr& writer) {
+    const ServedModel* ready = ready_model();
+    writer->respond(http::Response::text(200, metrics.text(ready ? ready->source->stats() : BatchStats{}), "text/plain; version=0.0.4; charset=utf-8"));
+  });
+  router.set_refusal("/", [](const http::Request& request, int status, const std::string& allow) {
+    ApiError error{.status = status, .message = fmt::format("Unknown request URL: {} {}.", request.method, request.path), .code = "unknown_url"};
+    if (status == 405) error.message = fmt::format("Method {} is not allowed for {}; allowed: {}.", request.method, request.path, allow);
+    http::Response response = error_response(error);
+    if (!allow.empty()) response.headers.set("allow", allow);
+    return response;
+  });
+  router.add_guard("/", [](const http::Request& request) { return http::refuse_foreign(request, {}); });
+}
+
+EngineServer::EngineServer(std::unique_ptr<State> state) : state_(std::move(state)) {}
+EngineServer::~EngineServer() { drain(0); }
+
+Result<std::unique_ptr<EngineServer>> EngineServer::start(EngineServerOptions options, Loader loader) {
+  if (!http::is_loopback(options.host)) {
+    return fail(Code::kInvalid, "host {} is not loopback, and the engine serves plain HTTP: use --host 127.0.0.1 and reach it through the gateway",
+                options.host);
+  }
+  auto state = std::make_unique<State>(std::move(options));
+  State* raw = state.get();
+  http::Router router;
+  raw->routes(router);
+  CAPSTAN_TRY(raw->server, http::Server::start({.host = raw->options.host, .port = raw->options.port, .threads = kHandlerThreads}, router.handler()));
+  raw->loader = std::thread([raw, loader = std::move(loader)] {
+    auto loaded = loader([raw](std::string_view stage) {
+      const std::lock_guard lock(raw->mutex);
+      raw->stage = stage;
+    });
+    const std::lock_guard lock(raw->mutex);
+    if (loaded) {
+      raw->model = std::make_unique<ServedModel>(*std::move(loaded));
+    } else {
+      raw->load_error = std::move(loaded.error());
+    }
+    raw->changed.notify_all();
+  });
+  return std::unique_ptr<EngineServer>(new EngineServer(std::move(state)));
+}
+
+int EngineServer::port() const { return state_->server->port(); }
+
+Result<void> EngineServer::wait_ready() {
+  std::unique_lock lock(state_->mutex);
+  state_->changed.wait(lock, [&] { return state_->model || state_->load_error || state_->draining; });
+  if (state_->load_error) return std::unexpected(*state_->load_error);
+  if (!state_->model) return fail(Code::kCancelled, "stopped while the model was loading");
+  return {};
+}
+
+void EngineServer::drain(int drain_ms) {
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->draining = true;
+    state_->changed.notify_all();
+  }
+  state_->server->stop(drain_ms);
+  if (state_->loader.joinable()) state_->loader.join();
+  // Ends the generations that the drain did not wait for; their answers find their clients gone.
+  const std::lock_guard lock(state_->mutex);
+  if (state_->model) state_->model->source.reset();
+}
+
+}  // namespace capstan::engine

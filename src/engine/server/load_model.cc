@@ -1,0 +1,67 @@
+// The cheap files first, so that a wrong directory is told at once.
+#include "engine/server/load_model.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "engine/batching/generator.h"
+
+namespace capstan::engine {
+namespace {
+
+class GeneratorSource : public TokenSource {
+ public:
+  GeneratorSource(std::unique_ptr<Model> model, BatchOptions options)
+      : model_(std::move(model)), generator_(Generator::start(*model_, options)) {}
+  Result<RequestId> submit(GenerationRequest request) override { return generator_->submit(std::move(request)); }
+  void cancel(RequestId id) override { generator_->cancel(id); }
+  BatchStats stats() const override { return generator_->stats(); }
+
+ private:
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<Generator> generator_;
+};
+
+std::vector<TokenId> stop_tokens(const ModelConfig& config, const harmony::FormatTokens& format) {
+  std::vector<TokenId> stops = config.eos_token_ids;
+  for (const TokenId token : {format.return_, format.call, format.end_of_text}) {
+    if (token >= 0 && std::ranges::find(stops, token) == stops.end()) stops.push_back(token);
+  }
+  // A file that lists <|end|> as an end of sequence would cut every answer off behind its analysis.
+  std::erase(stops, format.end);
+  return stops;
+}
+
+}  // namespace
+
+Result<ServedModel> load_served_model(const LoadOptions& options, const EngineServer::Progress& progress) {
+  progress("reading the tokenizer");
+  CAPSTAN_TRY(harmony::Tokenizer tokenizer, harmony::Tokenizer::load(options.directory / "tokenizer.json"));
+  CAPSTAN_TRY(const harmony::FormatTokens format, harmony::FormatTokens::of(tokenizer));
+  CAPSTAN_TRY(ModelProfile profile, read_model_profile(options.directory));
+  progress("mapping the weights");
+  CAPSTAN_TRY(std::unique_ptr<Model> model, Model::load(options.directory, {.threads = options.threads}));
+  const ModelConfig config = model->config();
+  if (tokenizer.vocabulary_size() > config.vocab) {
+    return fail(Code::kInvalid, "{}: the tokenizer has ids up to {}, but the model only {} rows", options.directory.string(),
+                tokenizer.vocabulary_size() - 1, config.vocab);
+  }
+  if (options.context > config.positions_max) {
+    return fail(Code::kInvalid, "a context of {} tokens is longer than the model's {}", options.context, config.positions_max);
+  }
+  const int context = options.context > 0 ? options.context : config.positions_max;
+  const auto now = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch());
+  auto source = std::make_unique<GeneratorSource>(
+      std::move(model), BatchOptions{.sequences_max = options.sequences_max, .queue_max = options.queue_max, .context_max = context});
+  return ServedModel{.name = options.name,
+                     .created_s = now.count(),
+                     .profile = profile,
+                     .tokenizer = std::move(tokenizer),
+                     .format = format,
+                     .context = context,
+                     .vocabulary = config.vocab,
+                     .stop_tokens = stop_tokens(config, format),
+                     .source = std::move(source)};
+}
+
+}  // namespace capstan::engine
