@@ -155,6 +155,16 @@ Result<std::vector<double>> Gang::gather(std::span<const double> mine) {
   return values;
 }
 
+Result<void> Gang::agree(std::string_view what, std::span<const std::uint8_t> mine) {
+  CAPSTAN_TRY(const std::vector<std::uint8_t> all, gather_bytes(mine));
+  for (std::size_t at = 0; at < all.size(); at += mine.size()) {
+    if (std::memcmp(all.data(), all.data() + at, mine.size()) != 0) {
+      return fail(Code::kConflict, "rank {} has another {} than rank 0", at / mine.size(), what);
+    }
+  }
+  return {};
+}
+
 Result<void> Gang::barrier() {
   const std::uint8_t here = 1;
   CAPSTAN_CHECK(gather_bytes({&here, 1}));

@@ -15,6 +15,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -50,6 +51,9 @@ class Gang {
 
   // The same for doubles: result[r * mine.size() + i] is rank r's i-th.
   Result<std::vector<double>> gather(std::span<const double> mine);
+
+  // Fails with kConflict on every rank if the bytes differ anywhere: "rank 2 has another WHAT than rank 0".
+  Result<void> agree(std::string_view what, std::span<const std::uint8_t> mine);
 
   // Returns once every rank has called it.
   Result<void> barrier();

@@ -77,6 +77,10 @@ TEST(GangTest, ThreeRanksSumToTheSameBitsAndGatherInRankOrder) {
     const double mine[2] = {rank * 1.0, rank + 0.5};
     gathered[static_cast<std::size_t>(rank)] = (*gang)->gather(mine).value();
     EXPECT_TRUE((*gang)->barrier());
+    const std::uint8_t same = 7;
+    EXPECT_TRUE((*gang)->agree("number", {&same, 1}));
+    const std::uint8_t odd = rank == 2 ? 8 : 7;
+    EXPECT_EQ((*gang)->agree("number", {&odd, 1}).error().message, "rank 2 has another number than rank 0");
   };
   std::vector<std::thread> threads;
   for (int rank = 0; rank < kRanks; ++rank) threads.emplace_back(rank_main, rank);

@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/sha256.h"
 #include "trainer/batch.h"
 #include "trainer/checkpoint.h"
 #include "trainer/evaluate.h"
@@ -74,6 +75,7 @@ class Run {
   void record(const StepPlan& plan, const Counters& total, double norm, double rate, double seconds);
   Result<void> evaluate();
   Result<void> checkpoint();
+  Result<void> check_replicas();
   Result<void> export_now(const std::filesystem::path& directory);
   void warn_unless(const Result<void>& result);
 
@@ -101,6 +103,8 @@ Result<void> Run::prepare() {
     return fail(Code::kInvalid, "model.vocab = {} is smaller than the data's vocabulary of {}",
                 config_.model.vocab, source_.vocabulary_size());
   }
+  const Digest digest = sha256(canonical_.dump());
+  CAPSTAN_CHECK(gang_.agree("configuration", digest));
   for (const ParameterInfo& info : layout_.all()) {
     if (info.decay) decayed_.push_back({info.offset, info.offset + info.count});
   }
@@ -256,10 +260,22 @@ Result<void> Run::evaluate() {
   return {};
 }
 
+// Every rank has computed the same updates, so all hold the same bits. If not, memory or a processor is
+// faulty, or the ranks run on different kinds of processors; a checkpoint made of their slices would be
+// worthless.
+Result<void> Run::check_replicas() {
+  if (gang_.size() == 1) return {};
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(state_.parameters.data());
+  Sha256 hash;
+  hash.update(std::span<const std::uint8_t>(bytes, state_.parameters.size() * sizeof(float)));
+  return gang_.agree(fmt::format("model after step {}", state_.step), hash.finish());
+}
+
 Result<void> Run::checkpoint() {
   const Clock::time_point start = Clock::now();
   const std::filesystem::path folder = options_.out / "checkpoints";
   if (leads()) warn_unless(metrics_->sync());
+  CAPSTAN_CHECK(check_replicas());
   const Result<void> saved = save_checkpoint(folder, state_, canonical_, gang_);
   if (!saved && saved.error().code == Code::kUnavailable) return saved;
   warn_unless(saved);

@@ -7,11 +7,19 @@
 // the end model/ (the export). If OUT/checkpoints holds a checkpoint, the run continues from it; with the
 // same number of ranks its curve is bit-identical to one that was never interrupted.
 //
+// Before each checkpoint the ranks compare hashes of their parameters: silent corruption ends the run
+// (kConflict) before it is saved, and the restarted gang continues from the last checkpoint on which all
+// agreed.
+//
 // A step whose gradients are not finite changes nothing but the counters; kSkippedInARowMax of them in a row
-// end the run. Failure: kUnavailable when the gang is broken (start all ranks again), kInvalid for a
-// configuration that does not fit the checkpoint or the data, kCorrupt, kIo. A checkpoint or metrics line
-// that cannot be written (disk full) is a warning: training goes on. Threads: the caller's.  Cost: 16 bytes a
-// parameter, plus the model's activations.
+// end the run. A checkpoint or metrics line that cannot be written (disk full) is a warning: training goes
+// on.
+//
+// Failure: kUnavailable when the gang is broken (start all ranks again), kInvalid for a configuration that
+// does not fit the checkpoint or the data, kConflict (folder in use, ranks that differ), kExhausted,
+// kCorrupt, kIo.
+//
+// Threads: the caller's.  Cost: 16 bytes a parameter, plus the model's activations.
 #pragma once
 
 #include <atomic>

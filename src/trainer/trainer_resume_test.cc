@@ -70,12 +70,18 @@ struct Launch {
   std::string out;
   std::vector<std::string> overrides = {};
   Mishap mishap = {};
+  std::vector<std::string> overrides_of_last_rank = {};
 };
 
 int rank_main(int rank, std::uint16_t port, const fs::path& folder, const Launch& launch) {
   log_configure("test", LogLevel::kError);
   if (std::freopen("/dev/null", "w", stdout) == nullptr) return 99;
-  const auto config = parse_train_config(kConfig, "train.yaml", folder, launch.overrides);
+  std::vector<std::string> overrides = launch.overrides;
+  if (rank == launch.ranks - 1) {
+    overrides.insert(overrides.end(), launch.overrides_of_last_rank.begin(),
+                     launch.overrides_of_last_rank.end());
+  }
+  const auto config = parse_train_config(kConfig, "train.yaml", folder, overrides);
   if (!config) return 98;
   const auto source = JsonlSource::open(config->data);
   if (!source) return 97;
@@ -191,6 +197,12 @@ TEST_F(ResumeTest, AnotherNumberOfRanksContinuesTheSameRun) {
   ASSERT_EQ(run({.ranks = 2, .out = "resized", .overrides = {"steps=14"}}), (std::vector<int>{0, 0}));
   ASSERT_EQ(run({.ranks = 1, .out = "resized"}), (std::vector<int>{0}));
   EXPECT_EQ(lines_of("resized"), 45u);  // 40 steps, evaluations at 10, 14 (the first run's last), 20, 30, 40
+}
+
+TEST_F(ResumeTest, RanksWithDifferentConfigurationsRefuseToStart) {
+  EXPECT_EQ(run({.ranks = 2, .out = "mixed", .overrides_of_last_rank = {"seed=2"}}),
+            (std::vector<int>{95, 95}));
+  EXPECT_FALSE(fs::exists(folder_ / "mixed" / "metrics.jsonl"));
 }
 
 TEST_F(ResumeTest, ASecondRunInTheSameFolderIsRefused) {
