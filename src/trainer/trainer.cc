@@ -59,7 +59,7 @@ class Run {
         CAPSTAN_CHECK(evaluate());
       }
       if (is_due(config_.checkpoint_every_steps) || last || stop) CAPSTAN_CHECK(checkpoint());
-      if (stop && !last) return RunEnd::kStopped;
+      if (stop && !last) return stopped();
     }
     CAPSTAN_CHECK(export_now(options_.out / "model"));
     CAPSTAN_CHECK(gang_.barrier());
@@ -67,6 +67,7 @@ class Run {
   }
 
  private:
+  Result<RunEnd> stopped() const;
   Result<void> prepare();
   Result<void> resume_from(LoadedCheckpoint loaded);
   Result<bool> step();
@@ -91,12 +92,19 @@ class Run {
   Model model_;
   Progress progress_;
   TrainState state_;
+  std::optional<std::uint64_t> saved_step_;  // of the last checkpoint that this process wrote
   std::vector<float> gradients_;
   std::vector<ParameterRange> decayed_;
   std::optional<Metrics> metrics_;        // rank 0 only
   std::optional<OutLock> lock_;           // rank 0 only
   std::unique_ptr<DataSource> held_out_;  // null if the source has none
 };
+
+Result<RunEnd> Run::stopped() const {
+  if (saved_step_ == state_.step) return RunEnd::kStopped;
+  return fail(Code::kIo, "stopped by a signal at step {}, but its checkpoint could not be written",
+              state_.step);
+}
 
 Result<void> Run::prepare() {
   if (source_.vocabulary_size() > config_.model.vocab) {
@@ -279,6 +287,7 @@ Result<void> Run::checkpoint() {
   const Result<void> saved = save_checkpoint(folder, state_, canonical_, gang_);
   if (!saved && saved.error().code == Code::kUnavailable) return saved;
   warn_unless(saved);
+  if (saved) saved_step_ = state_.step;
   if (saved && leads()) {
     prune_checkpoints(folder, config_.checkpoint_keep);
     progress_.note(

@@ -193,6 +193,12 @@ TEST_F(ResumeTest, ASignalEndsTheGangAfterACheckpointAndTheNextRunContinuesExact
   expect_same_run("whole", "stopped");
 }
 
+TEST_F(ResumeTest, ASignalWhoseCheckpointCannotBeWrittenIsAFailureAndNotAStop) {
+  ASSERT_TRUE(make_directories(folder_ / "full"));
+  ASSERT_TRUE(write_file_atomic(folder_ / "full" / "checkpoints", "a file where the folder should be"));
+  EXPECT_EQ(run({.out = "full", .mishap = {.rank = 0, .signal = SIGTERM}}), (std::vector<int>{95}));
+}
+
 TEST_F(ResumeTest, AnotherNumberOfRanksContinuesTheSameRun) {
   ASSERT_EQ(run({.ranks = 2, .out = "resized", .overrides = {"steps=14"}}), (std::vector<int>{0, 0}));
   ASSERT_EQ(run({.ranks = 1, .out = "resized"}), (std::vector<int>{0}));
