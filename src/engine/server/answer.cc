@@ -112,7 +112,7 @@ void Answer::on_token(int choice, const TokenEvent& event) {
   }
   if (event.finish == FinishReason::kCancelled) {
     own.ended = true;
-    for (Choice& choice : choices_) choice.submitted = false;  // the engine ends them itself, and may be half gone
+    for (Choice& other : choices_) other.submitted = false;  // the engine ends them itself, and may be half gone
     refuse(ApiError::unavailable("The engine is shutting down.", 1000));
     return;
   }

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "harmony/conversation.h"
 
 namespace capstan::engine {
 namespace {

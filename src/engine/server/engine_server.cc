@@ -164,6 +164,13 @@ Result<void> EngineServer::wait_ready() {
   return {};
 }
 
+bool EngineServer::ready() const { return state_->ready_model() != nullptr; }
+
+std::optional<Error> EngineServer::load_error() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->load_error;
+}
+
 void EngineServer::drain(int drain_ms) {
   {
     const std::lock_guard lock(state_->mutex);

@@ -12,6 +12,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -39,6 +40,8 @@ class EngineServer {
   int port() const;
   // Waits until the model is ready; the loader's error if it failed (health then stays 503).
   Result<void> wait_ready();
+  bool ready() const;
+  std::optional<Error> load_error() const;
   // Refuses new work, waits up to `drain_ms` for what is under way, then ends everything.
   void drain(int drain_ms);
 

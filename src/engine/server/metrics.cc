@@ -22,9 +22,11 @@ const Buckets kTokens = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 1
 struct Metrics::Series {
   explicit Series(const std::string& model) : labels{{"model_name", model}} {}
 
-  template <class Builder>
-  auto& one(Builder builder, const char* name, const char* help) {
-    return builder.Name(name).Help(help).Register(registry).Add(labels);
+  prometheus::Gauge& gauge(const char* name, const char* help) {
+    return prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add(labels);
+  }
+  prometheus::Counter& counter(const char* name, const char* help) {
+    return prometheus::BuildCounter().Name(name).Help(help).Register(registry).Add(labels);
   }
   prometheus::Histogram& histogram(const char* name, const char* help, const Buckets& buckets) {
     return prometheus::BuildHistogram().Name(name).Help(help).Register(registry).Add(labels, buckets);
@@ -32,11 +34,11 @@ struct Metrics::Series {
 
   Labels labels;
   prometheus::Registry registry;
-  prometheus::Gauge& running = one(prometheus::BuildGauge(), "vllm:num_requests_running", "Requests in the batch.");
-  prometheus::Gauge& waiting = one(prometheus::BuildGauge(), "vllm:num_requests_waiting", "Requests in the queue.");
-  prometheus::Gauge& kv_bytes = one(prometheus::BuildGauge(), "capstan_engine_kv_cache_bytes", "Memory of key-value caches.");
-  prometheus::Counter& prompt = one(prometheus::BuildCounter(), "vllm:prompt_tokens_total", "Prompt tokens of accepted requests.");
-  prometheus::Counter& generated = one(prometheus::BuildCounter(), "vllm:generation_tokens_total", "Tokens generated.");
+  prometheus::Gauge& running = gauge("vllm:num_requests_running", "Requests in the batch.");
+  prometheus::Gauge& waiting = gauge("vllm:num_requests_waiting", "Requests in the queue.");
+  prometheus::Gauge& kv_bytes = gauge("capstan_engine_kv_cache_bytes", "Memory of key-value caches.");
+  prometheus::Counter& prompt = counter("vllm:prompt_tokens_total", "Prompt tokens of accepted requests.");
+  prometheus::Counter& generated = counter("vllm:generation_tokens_total", "Tokens generated.");
   prometheus::Histogram& ttft = histogram("vllm:time_to_first_token_seconds", "From a request's arrival to its first token.", kSeconds);
   prometheus::Histogram& per_token = histogram("vllm:time_per_output_token_seconds", "Between two tokens of a request.", kTokenSeconds);
   prometheus::Histogram& latency = histogram("vllm:e2e_request_latency_seconds", "From a request's arrival to its end.", kSeconds);

@@ -1,0 +1,119 @@
+// Goal: every wrong field is answered as OpenAI answers it (testdata/bad_requests.txt), right ones are understood.
+#include "engine/server/openai_request.h"
+
+#include <gtest/gtest.h>
+
+#include "base/file.h"
+#include "base/prng.h"
+#include "base/text.h"
+
+namespace capstan::engine {
+namespace {
+
+TEST(ChatRequest, WrongBodiesGetOpenAisErrors) {
+  const auto golden = read_file("src/engine/server/testdata/bad_requests.txt");
+  ASSERT_TRUE(golden.has_value()) << golden.error().message;
+  std::string body;
+  int cases = 0;
+  for (const std::string_view line : split(*golden, '\n')) {
+    if (line.empty() || line.starts_with('#')) continue;
+    if (line.starts_with("> ")) {
+      body = line.substr(2);
+      continue;
+    }
+    ++cases;
+    const auto request = parse_chat_request(body);
+    ASSERT_FALSE(request.has_value()) << body;
+    const ApiError& error = request.error();
+    const auto or_dash = [](const std::string& text) { return text.empty() ? std::string("-") : text; };
+    std::string got = fmt::format("{} {} {} {}", error.status, or_dash(error.param), or_dash(error.code), error.message);
+    if (line.ends_with('*')) got = got.substr(0, line.size() - 1) + "*";
+    EXPECT_EQ(got, line) << body;
+    EXPECT_EQ(error.type, "invalid_request_error");
+  }
+  EXPECT_GT(cases, 30);
+}
+
+TEST(ChatRequest, ReadsEverythingItKnowsAndIgnoresTheRest) {
+  const auto request = parse_chat_request(R"({
+    "model": "m", "temperature": 0, "top_p": 0.5, "seed": -3, "max_tokens": 7, "max_completion_tokens": 9, "n": 2,
+    "stop": "END", "stream": true, "stream_options": {"include_usage": true}, "logprobs": true, "top_logprobs": 3,
+    "reasoning_effort": "minimal", "response_format": {"type": "text"}, "user": "u", "metadata": {}, "unheard_of": [1],
+    "frequency_penalty": 0, "tool_choice": "auto",
+    "tools": [{"type": "function", "function": {"name": "get_weather", "description": "d", "parameters": {"type": "object"}, "strict": true}}],
+    "messages": [
+      {"role": "system", "content": "be brief"},
+      {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+      {"role": "assistant", "content": null, "reasoning_content": "hm", "tool_calls": [
+        {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}]},
+      {"role": "tool", "tool_call_id": "call_1", "content": "20"}]})");
+  ASSERT_TRUE(request.has_value()) << request.error().message;
+  EXPECT_EQ(request->temperature, 0.0);
+  EXPECT_EQ(request->seed, -3);
+  EXPECT_EQ(request->tokens_max, 9);
+  EXPECT_EQ(request->choices, 2);
+  EXPECT_EQ(request->stop, std::vector<std::string>{"END"});
+  EXPECT_TRUE(request->stream && request->include_usage && request->logprobs);
+  EXPECT_EQ(request->effort, Effort::kLow);
+  ASSERT_EQ(request->tools.size(), 1u);
+  ASSERT_EQ(request->messages.size(), 4u);
+  EXPECT_EQ(request->messages[1].content, "ab");
+  EXPECT_EQ(request->messages[2].reasoning, "hm");
+  EXPECT_EQ(request->messages[2].tool_calls[0].name, "get_weather");
+  EXPECT_EQ(request->messages[3].tool_name, "get_weather");
+}
+
+TEST(ChatRequest, ToolChoiceNoneHidesTheTools) {
+  const auto request = parse_chat_request(R"({"model":"m","messages":[{"role":"user","content":"x"}],"tool_choice":"none",
+    "tools":[{"type":"function","function":{"name":"f"}}]})");
+  ASSERT_TRUE(request.has_value());
+  EXPECT_TRUE(request->tools.empty());
+}
+
+TEST(ChatRequest, NullMeansAbsent) {
+  const auto request = parse_chat_request(R"({"model":"m","messages":[{"role":"user","content":"x"}],"temperature":null,"stop":null,
+    "tools":null,"stream_options":null,"response_format":null,"max_tokens":null})");
+  ASSERT_TRUE(request.has_value()) << request.error().message;
+  EXPECT_FALSE(request->temperature.has_value());
+}
+
+TEST(ChatRequest, MutatedBodiesNeverCrash) {
+  const std::string good = R"({"model":"m","messages":[{"role":"user","content":"hi"}],"tools":[{"type":"function","function":{"name":"f","parameters":{}}}],"stop":["a"],"n":2})";
+  Prng random(9);
+  for (int round = 0; round < 3000; ++round) {
+    std::string body = good;
+    for (std::uint64_t i = 1 + random.below(4); i > 0; --i) {
+      const std::size_t at = random.below(body.size());
+      constexpr std::string_view kBytes = "[]{}\",:0anul";
+      if (random.below(2) == 0) body[at] = kBytes[random.below(kBytes.size())];
+      else body.erase(at, 1 + random.below(8));
+      if (body.empty()) body = "{";
+    }
+    (void)parse_chat_request(body);
+    (void)parse_completion_request(body);
+  }
+}
+
+TEST(CompletionRequest, TakesTextOrTokensAndRefusesTheRest) {
+  const auto text = parse_completion_request(R"({"model":"m","prompt":"2+2="})");
+  ASSERT_TRUE(text.has_value());
+  EXPECT_EQ(text->prompt, "2+2=");
+  EXPECT_EQ(text->tokens_max, 16);
+  EXPECT_EQ(parse_completion_request(R"({"model":"m","prompt":["x"]})")->prompt, "x");
+  EXPECT_EQ(parse_completion_request(R"({"model":"m","prompt":[1,2]})")->prompt_tokens.size(), 2u);
+  const auto param = [](const char* body) { return parse_completion_request(body).error().param; };
+  EXPECT_EQ(param(R"({"model":"m"})"), "prompt");
+  EXPECT_EQ(param(R"({"model":"m","prompt":""})"), "prompt");
+  EXPECT_EQ(param(R"({"model":"m","prompt":["a","b"]})"), "prompt");
+  EXPECT_EQ(param(R"({"model":"m","prompt":{}})"), "prompt");
+  EXPECT_EQ(param(R"({"model":"m","prompt":"x","suffix":"y"})"), "suffix");
+}
+
+TEST(ApiError, IsOpenAisObject) {
+  EXPECT_EQ(ApiError::missing("model").to_json().dump(),
+            R"({"error":{"message":"Missing required parameter: 'model'.","type":"invalid_request_error","param":"model","code":"missing_required_parameter"}})");
+  EXPECT_EQ(ApiError::server("x").to_json().dump(), R"({"error":{"message":"x","type":"server_error","param":null,"code":"internal_error"}})");
+}
+
+}  // namespace
+}  // namespace capstan::engine
