@@ -31,7 +31,7 @@ struct YarnScaling {
 struct RopeConfig {
   double theta = 150000;
   bool yarn = false;  // false: plain RoPE (rope_scaling absent or null)
-  YarnScaling scaling;
+  YarnScaling scaling = {};
 };
 
 enum class LayerType { kSlidingAttention, kFullAttention };
