@@ -19,6 +19,8 @@ namespace capstan::sandbox {
 namespace {
 
 constexpr std::int64_t kPeriodUs = 100'000;
+// A hundredth of a CPU as a hard ceiling would stretch the start of a shell to a second and help nobody.
+constexpr std::int64_t kCeilingMilliCpusMin = 1000;
 constexpr Limits kProbeLimits{.memory_bytes = 64 << 20, .milli_cpus = 1000, .pids_max = 64};
 constexpr const char* kControllerNames[] = {"memory", "cpu", "pids"};
 
@@ -54,7 +56,7 @@ Result<void> set_memory(int version, const std::string& directory, std::int64_t 
 }
 
 Result<void> set_cpu(int version, const std::string& directory, std::int64_t milli_cpus) {
-  const std::string quota = std::to_string(milli_cpus * kPeriodUs / 1000);
+  const std::string quota = std::to_string(std::max(milli_cpus, kCeilingMilliCpusMin) * kPeriodUs / 1000);
   if (version == 2) {
     CAPSTAN_CHECK(set_file(directory, "cpu.max", quota + " " + std::to_string(kPeriodUs)));
     return set_file(directory, "cpu.weight", std::to_string(std::clamp<std::int64_t>(milli_cpus / 10, 1, 10'000)));

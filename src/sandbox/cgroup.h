@@ -25,7 +25,7 @@ namespace capstan::sandbox {
 
 struct Limits {
   std::int64_t memory_bytes = 0;  // 0: none. Memory and swap together; beyond it the kernel kills
-  std::int64_t milli_cpus = 0;    // 0: none. Both a ceiling (quota) and the share under contention
+  std::int64_t milli_cpus = 0;    // 0: none. The share under contention, and a ceiling (never below one whole CPU)
   std::int64_t pids_max = 0;      // 0: none. Processes and threads; beyond it fork fails
 };
 

@@ -135,12 +135,14 @@ void SyncLoop::apply(const Json& effect) {
 void SyncLoop::nudge(std::stop_token stop) {
   std::unique_lock lock(mutex_);
   while (!stop.stop_requested()) {
+    const std::int64_t now_ms = shim::monotonic_ms();
+    const bool overdue = in_turn_ && leaving_ && now_ms >= leave_by_ms_;
     const bool late = in_turn_ && reports_.last_sequence() > turn_last_sequence_;
-    if (!late) {
-      changed_.wait_for(lock, std::chrono::seconds(1));
+    if (!late && !overdue) {
+      changed_.wait_for(lock, std::chrono::milliseconds(leaving_ ? kTurnMsMin : 1000));
       continue;
     }
-    const std::int64_t age_ms = shim::monotonic_ms() - turn_began_ms_;
+    const std::int64_t age_ms = now_ms - turn_began_ms_;
     if (turn_has_reports_ && age_ms < kTurnMsMin) {
       changed_.wait_for(lock, std::chrono::milliseconds(kTurnMsMin - age_ms));
       continue;

@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <deque>
 #include <filesystem>
+#include <map>
 #include <mutex>
 
 #include <fcntl.h>
@@ -13,6 +14,8 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/prng.h"
+#include "base/text.h"
 #include "http/client.h"
 #include "http/server.h"
 #include "protocol/messages.h"
@@ -69,6 +72,13 @@ class SmallController {
   bool has_report(const RankId& id) {
     const std::lock_guard lock(mutex_);
     return std::any_of(reports_.begin(), reports_.end(), [&](const auto& r) { return r.id == id && std::holds_alternative<Body>(r.body); });
+  }
+  // Waits for any report that the rank is over.
+  bool has_ended(const RankId& id) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(15), [&] {
+      return std::any_of(reports_.begin(), reports_.end(), [&](const auto& report) { return report.id == id && report.is_end(); });
+    });
   }
   protocol::SyncRequest first_request() {
     std::unique_lock lock(mutex_);
@@ -128,6 +138,7 @@ class WorkerProcessTest : public ::testing::Test {
     posix_spawn_file_actions_t actions;
     ::posix_spawn_file_actions_init(&actions);
     ::posix_spawn_file_actions_addopen(&actions, 2, log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
+    ::posix_spawn_file_actions_addclosefrom_np(&actions, 3);  // sockets of this process
     std::string program = CAPSTAN_WORKER_BINARY, data = path_, bin = fs::path(CAPSTAN_SHIM_BINARY).parent_path();
     char* arguments[] = {program.data(), data.data(), bin.data(), nullptr};
     char* environment[] = {nullptr};
@@ -282,6 +293,34 @@ TEST_F(WorkerProcessTest, AServiceThatDoesNotBecomeReadyIsStopped) {
   controller.send(service);
   ASSERT_TRUE(controller.report<protocol::RankUnready>({1, 1, 0}));
   EXPECT_EQ(controller.report<protocol::RankExited>({1, 1, 0})->signal, SIGTERM);
+}
+
+// Goal: whatever moment a worker is killed at, no rank starts twice, every start is answered by an end, and nothing is
+// left running. Starts and stops go on meanwhile.
+TEST_F(WorkerProcessTest, NothingRunsTwiceWhateverMomentAWorkerIsKilledAt) {
+  SmallController controller(path_, 1);
+  const std::string starts = path_ / "starts";
+  Prng prng(42);
+  std::int64_t job = 0;
+  start_worker();
+  for (int round = 0; round < 12; ++round) {
+    for (int i = 0; i < 3; ++i) {
+      const RankId id{++job, 1, 0};
+      controller.send(start(id, fmt::format("echo {} >> {}; sleep 0.{:02}; exit 0", id.job, starts, prng.below(50))));
+      if (prng.below(4) == 0) {
+        controller.send(Json::object({{"type", "stop_rank"}, {"job", id.job}, {"attempt", 1}, {"rank", 0}, {"grace_ms", 200}, {"why", "test"}}));
+      }
+    }
+    ::usleep(static_cast<useconds_t>(prng.below(60'000)));
+    end_worker(SIGKILL);
+    start_worker();
+  }
+  for (std::int64_t each = 1; each <= job; ++each) EXPECT_TRUE(controller.has_ended({each, 1, 0})) << each;
+  const std::string text = read_file(starts).value();
+  std::map<std::string, int> counts;
+  for (const auto line : split(trim(text), '\n')) ++counts[std::string(line)];
+  for (const auto& [line, count] : counts) EXPECT_EQ(count, 1) << "job " << line;
+  EXPECT_GT(counts.size(), static_cast<std::size_t>(job) / 2);
 }
 
 }  // namespace
