@@ -7,6 +7,9 @@
 
 #include <CLI/CLI.hpp>
 
+#ifdef CAPSTAN_ENGINE_SERVER
+#include "apps/engine_serve.h"
+#endif
 #include "base/file.h"
 #include "base/json.h"
 #include "engine/model/model.h"
@@ -135,7 +138,12 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   int exit_code = 0;
   using AddCommand = void (*)(CLI::App&, int&);
-  constexpr AddCommand kCommands[] = {add_logits};
+  constexpr AddCommand kCommands[] = {
+      add_logits,
+#ifdef CAPSTAN_ENGINE_SERVER
+      add_serve,
+#endif
+  };
   for (AddCommand add : kCommands) add(app, exit_code);
   try {
     app.parse(argc, argv);
