@@ -55,6 +55,7 @@ void SyncLoop::run() {
       in_turn_ = true;
       turn_began_ms_ = shim::monotonic_ms();
       turn_has_reports_ = !reports.empty();
+      turn_is_full_ = turn.contains("ranks");
       turn_last_sequence_ = reports.empty() ? sequence_before : reports.back().get_int("seq").value_or(0);
       changed_.notify_all();
     }
@@ -109,7 +110,7 @@ bool SyncLoop::take_answer(const Json& answer, bool told_all) {
   if (const Json* effects = answer.find("effects"); effects != nullptr && effects->is_array()) {
     for (const Json& effect : effects->items()) {
       apply(effect);
-      effects_done_ = std::max(effects_done_, effect.get_int("id").value_or(0));
+      effects_done_ = effect.get_int("id").value_or(effects_done_);
     }
   }
   if (answer.get_bool("shutdown").value_or(false)) shutdown_asked_ = true;
@@ -143,8 +144,9 @@ void SyncLoop::nudge(std::stop_token stop) {
       continue;
     }
     const std::int64_t age_ms = now_ms - turn_began_ms_;
-    if (turn_has_reports_ && age_ms < kTurnMsMin) {
-      changed_.wait_for(lock, std::chrono::milliseconds(kTurnMsMin - age_ms));
+    const std::int64_t age_ms_min = turn_is_full_ ? kFullTurnMsMin : turn_has_reports_ ? kTurnMsMin : 0;
+    if (age_ms < age_ms_min) {
+      changed_.wait_for(lock, std::chrono::milliseconds(age_ms_min - age_ms));
       continue;
     }
     turn_last_sequence_ = reports_.last_sequence();  // once per turn and report

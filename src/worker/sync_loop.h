@@ -21,6 +21,8 @@
 namespace capstan::worker {
 
 inline constexpr std::int64_t kTurnMsMin = 30;
+// A full list of ranks that the controller came to read late, after newer turns, would look like lost ranks.
+inline constexpr std::int64_t kFullTurnMsMin = 1000;
 inline constexpr std::int64_t kRetryMsMin = 20;
 inline constexpr std::int64_t kRetryMsMax = 1000;
 inline constexpr std::int64_t kDeliverMsMax = 7000;
@@ -72,6 +74,7 @@ class SyncLoop {
   std::atomic<bool> shutdown_asked_ = false;
   std::int64_t turn_began_ms_ = 0;
   bool turn_has_reports_ = false;
+  bool turn_is_full_ = false;
   std::int64_t turn_last_sequence_ = 0;  // of the newest report in the turn's request
   void nudge(std::stop_token stop);
 };

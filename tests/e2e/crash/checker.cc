@@ -129,7 +129,7 @@ std::vector<std::string> check_remains(House& house) {
     ::usleep(100'000);
   }
   for (const pid_t pid : left) violations.push_back(fmt::format("process {} is left over", pid));
-  if (const int code = house.run({"journal", "verify", "--data-dir", house.data()}); code != 0) {
+  if (const int code = house.run({"journal", "verify", house.data() / "journal.sqlite"}); code != 0) {
     violations.push_back(fmt::format("capstan journal verify ended with {}; see {}", code, (house.scratch() / "up.log").string()));
   }
   return violations;
