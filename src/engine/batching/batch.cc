@@ -1,5 +1,5 @@
-// A sequence is first a prompt that is prefilled in chunks, then a stream of one token a step. The order of running_
-// is the order of arrival, so prompts are served oldest first and no request starves.
+// A sequence is first a prompt that is prefilled in chunks, then a stream of one token a step. The order of
+// running_ is the order of arrival, so prompts are served oldest first and no request starves.
 #include "engine/batching/batch.h"
 
 #include <algorithm>
@@ -31,10 +31,14 @@ struct Batch::Sequence {
 
 std::string_view finish_reason_name(FinishReason reason) {
   switch (reason) {
-    case FinishReason::kStop: return "stop";
-    case FinishReason::kLength: return "length";
-    case FinishReason::kCancelled: return "cancelled";
-    case FinishReason::kFailed: return "failed";
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kCancelled:
+      return "cancelled";
+    case FinishReason::kFailed:
+      return "failed";
   }
   return "failed";
 }
@@ -51,9 +55,11 @@ Result<void> check_request(const GenerationRequest& request, const ModelConfig& 
       return fail(Code::kInvalid, "token {} is outside the vocabulary of {}", token, config.vocab);
     }
   }
-  if (request.tokens_max < 0) return fail(Code::kInvalid, "tokens_max must be >= 0, not {}", request.tokens_max);
+  if (request.tokens_max < 0)
+    return fail(Code::kInvalid, "tokens_max must be >= 0, not {}", request.tokens_max);
   if (request.top_logprobs < 0 || request.top_logprobs > kTopLogprobsMax) {
-    return fail(Code::kInvalid, "top_logprobs must be in 0..{}, not {}", kTopLogprobsMax, request.top_logprobs);
+    return fail(Code::kInvalid, "top_logprobs must be in 0..{}, not {}", kTopLogprobsMax,
+                request.top_logprobs);
   }
   return check_sampling(request.sampling);
 }
@@ -130,7 +136,8 @@ void Batch::collect(std::vector<SequenceStep>& steps, std::vector<Sequence*>& sa
   for (auto& sequence : running_) {
     if (sequence->decoding() || room == 0) continue;
     const std::span<const TokenId> prompt(sequence->request.prompt);
-    const auto chunk = prompt.subspan(sequence->prefilled, std::min(room, prompt.size() - sequence->prefilled));
+    const auto chunk =
+        prompt.subspan(sequence->prefilled, std::min(room, prompt.size() - sequence->prefilled));
     room -= chunk.size();
     sequence->prefilled += chunk.size();
     stats_.prompt_tokens += chunk.size();
@@ -165,7 +172,8 @@ void Batch::deliver(Sequence& sequence, std::span<const float> logits) {
   ++sequence.generated;
   ++stats_.generated_tokens;
   const int context = static_cast<int>(request.prompt.size()) + sequence.generated;
-  if (std::find(request.stop_tokens.begin(), request.stop_tokens.end(), event.token) != request.stop_tokens.end()) {
+  if (std::find(request.stop_tokens.begin(), request.stop_tokens.end(), event.token) !=
+      request.stop_tokens.end()) {
     event.finish = FinishReason::kStop;
   } else if (sequence.generated == request.tokens_max || context >= options_.context_max) {
     event.finish = FinishReason::kLength;
@@ -181,7 +189,8 @@ void Batch::finish(Sequence& sequence, FinishReason reason, std::string_view err
   sequence.finished = true;
   ++stats_.requests_finished;
   if (!sequence.request.on_token) return;
-  sequence.request.on_token({.id = sequence.id, .index = sequence.generated, .finish = reason, .error = error});
+  sequence.request.on_token(
+      {.id = sequence.id, .index = sequence.generated, .finish = reason, .error = error});
 }
 
 void Batch::remove_finished() {

@@ -1,14 +1,15 @@
 // Batch: continuous batching of generation requests over one Model, one step at a time, without threads.
 //
 //   Batch batch(*model, {.sequences_max = 32});
-//   CAPSTAN_TRY(RequestId id, batch.submit({.prompt = tokens, .sampling = {.temperature = 0}, .tokens_max = 64,
+//   CAPSTAN_TRY(RequestId id, batch.submit({.prompt = tokens, .sampling = {.temperature = 0}, .tokens_max =
+//   64,
 //                                           .stop_tokens = model->config().eos_token_ids,
 //                                           .on_token = [&](const TokenEvent& e) { ... }}));
 //   while (batch.step()) {}
 //
 // Every step decodes one token of each sequence that has its prompt behind it, and fills the rest of
-// tokens_per_step_max with prompt chunks, oldest request first. A sequence that ends leaves at once and the next
-// waiting request takes its place. A request's tokens do not depend on what else is in the batch.
+// tokens_per_step_max with prompt chunks, oldest request first. A sequence that ends leaves at once and the
+// next waiting request takes its place. A request's tokens do not depend on what else is in the batch.
 // Threads: one owner (Generator runs one on its own thread).  Everything is bounded: see BatchOptions.
 #pragma once
 
@@ -40,29 +41,30 @@ std::string_view finish_reason_name(FinishReason reason);
 struct TokenEvent {
   RequestId id = 0;
   TokenId token = -1;
-  int index = 0;                    // how many tokens came before: 0 for the first
-  float logprob = 0;                // valid if the request asked for logprobs
+  int index = 0;                       // how many tokens came before: 0 for the first
+  float logprob = 0;                   // valid if the request asked for logprobs
   std::vector<TokenLogprob> top = {};  // top_logprobs many, best first
   std::optional<FinishReason> finish = {};
-  std::string_view error = {};      // only for kFailed; lives during the call
+  std::string_view error = {};  // only for kFailed; lives during the call
 };
 
 struct GenerationRequest {
   std::vector<TokenId> prompt = {};  // at least one token
   Sampling sampling = {};
-  int tokens_max = 0;               // of the answer; 0: until the context is full
+  int tokens_max = 0;  // of the answer; 0: until the context is full
   std::vector<TokenId> stop_tokens = {};
   bool logprobs = false;
-  int top_logprobs = 0;             // 0..kTopLogprobsMax; needs logprobs
-  // Called on the thread that steps; must return quickly and must not call back into the Batch or wait for it.
+  int top_logprobs = 0;  // 0..kTopLogprobsMax; needs logprobs
+  // Called on the thread that steps; must return quickly and must not call back into the Batch or wait for
+  // it.
   std::function<void(const TokenEvent&)> on_token = {};
 };
 
 struct BatchOptions {
-  int sequences_max = 32;        // decoded together
-  int queue_max = 256;           // requests that wait; one more is refused with kExhausted
+  int sequences_max = 32;  // decoded together
+  int queue_max = 256;     // requests that wait; one more is refused with kExhausted
   int tokens_per_step_max = KvCache::kChunkTokensMax;
-  int context_max = 0;           // prompt + answer; 0: the model's positions_max
+  int context_max = 0;  // prompt + answer; 0: the model's positions_max
 };
 
 struct BatchStats {
@@ -70,7 +72,7 @@ struct BatchStats {
   int waiting = 0;
   std::uint64_t kv_bytes = 0;
   std::uint64_t requests_finished = 0;
-  std::uint64_t prompt_tokens = 0;     // prefilled so far
+  std::uint64_t prompt_tokens = 0;  // prefilled so far
   std::uint64_t generated_tokens = 0;
 };
 

@@ -1,6 +1,6 @@
 // Goal: a request's tokens do not depend on its company, every request ends exactly once, bounds hold.
-// Method: a small random checkpoint; each request is compared with the same request run alone, and with a loop over
-// Model::forward that samples greedily.
+// Method: a small random checkpoint; each request is compared with the same request run alone, and with a
+// loop over Model::forward that samples greedily.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -27,9 +27,10 @@ class Batching : public ::testing::Test {
   }
 
   GenerationRequest request(int number, float temperature = 0) {
-    return {.prompt = checkpoint_.random_tokens(1 + 13 * number, 100 + number),
-            .sampling = {.temperature = temperature, .top_p = 0.9f, .seed = static_cast<std::uint64_t>(number)},
-            .tokens_max = 5 + 3 * number};
+    return {
+        .prompt = checkpoint_.random_tokens(1 + 13 * number, 100 + number),
+        .sampling = {.temperature = temperature, .top_p = 0.9f, .seed = static_cast<std::uint64_t>(number)},
+        .tokens_max = 5 + 3 * number};
   }
 
   std::vector<TokenId> greedy_alone(const GenerationRequest& request) {
@@ -74,7 +75,8 @@ TEST_F(Batching, GreedyRequestsTogetherEqualEachAlone) {
   }
   while (batch.step()) EXPECT_LE(batch.stats().running, 3);
   ASSERT_EQ(got.size(), 8u);
-  for (const auto& [id, tokens] : got) EXPECT_EQ(tokens, greedy_alone(request(number_of[id]))) << number_of[id];
+  for (const auto& [id, tokens] : got)
+    EXPECT_EQ(tokens, greedy_alone(request(number_of[id]))) << number_of[id];
   EXPECT_EQ(batch.stats().requests_finished, 8u);
 }
 
@@ -217,7 +219,8 @@ TEST(Sampler, GreedyTakesTheLowestOfEqualLogits) {
   EXPECT_EQ(Sampler({.temperature = 0}).sample(logits), 1);
 }
 
-// Goal: frequencies follow softmax(logits / temperature). Method: 40,000 draws, within five standard deviations.
+// Goal: frequencies follow softmax(logits / temperature). Method: 40,000 draws, within five standard
+// deviations.
 TEST(Sampler, FrequenciesFollowTheDistributionAtItsTemperature) {
   const std::vector<float> logits = {0, 1, 2, -1};
   for (const float temperature : {0.5f, 1.0f, 2.0f}) {

@@ -1,8 +1,8 @@
 // Generator: a Batch on its own thread, for servers and evaluations.
 //
 //   auto generator = Generator::start(*model, {.sequences_max = 32});
-//   CAPSTAN_TRY(RequestId id, generator->submit({...}));   // returns at once; events come on the generator's thread
-//   generator->cancel(id);
+//   CAPSTAN_TRY(RequestId id, generator->submit({...}));   // returns at once; events come on the generator's
+//   thread generator->cancel(id);
 //
 // Every accepted request gets exactly one event with `finish` set, also at destruction (kCancelled). An event
 // may arrive before submit() has returned; all events of one request come in order, none after the last.

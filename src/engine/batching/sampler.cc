@@ -1,5 +1,5 @@
-// Weights are exp((logit - largest) / temperature). Without a cut, one pass finds where the random number falls.
-// With a cut, a heap gives the most likely tokens one by one until top_k or top_p is reached.
+// Weights are exp((logit - largest) / temperature). Without a cut, one pass finds where the random number
+// falls. With a cut, a heap gives the most likely tokens one by one until top_k or top_p is reached.
 #include "engine/batching/sampler.h"
 
 #include <algorithm>
@@ -26,12 +26,14 @@ std::unexpected<Error> bad_field(std::string field, std::string message) {
 
 Result<void> check_sampling(const Sampling& sampling) {
   if (!(sampling.temperature >= 0 && sampling.temperature <= 100)) {
-    return bad_field("temperature", fmt::format("temperature must be in 0..100, not {}", sampling.temperature));
+    return bad_field("temperature",
+                     fmt::format("temperature must be in 0..100, not {}", sampling.temperature));
   }
   if (!(sampling.top_p > 0 && sampling.top_p <= 1)) {
     return bad_field("top_p", fmt::format("top_p must be above 0 and at most 1, not {}", sampling.top_p));
   }
-  if (sampling.top_k < 0) return bad_field("top_k", fmt::format("top_k must be >= 0, not {}", sampling.top_k));
+  if (sampling.top_k < 0)
+    return bad_field("top_k", fmt::format("top_k must be >= 0, not {}", sampling.top_k));
   return {};
 }
 
@@ -53,7 +55,8 @@ std::vector<TokenLogprob> top_logprobs(std::span<const float> logits, int count)
   });
   const double total = log_sum_exp(logits);
   std::vector<TokenLogprob> result;
-  for (std::size_t i = 0; i < kept; ++i) result.push_back({ids[i], static_cast<float>(logits[ids[i]] - total)});
+  for (std::size_t i = 0; i < kept; ++i)
+    result.push_back({ids[i], static_cast<float>(logits[ids[i]] - total)});
   return result;
 }
 
@@ -96,7 +99,8 @@ TokenId Sampler::sample_cut(double uniform) {
   std::make_heap(candidates_.begin(), candidates_.end(), less_likely);
   auto heap_end = candidates_.end();
   double mass = 0;
-  while (heap_end != candidates_.begin() && (heap_end == candidates_.end() || mass < sampling_.top_p * total)) {
+  while (heap_end != candidates_.begin() &&
+         (heap_end == candidates_.end() || mass < sampling_.top_p * total)) {
     std::pop_heap(candidates_.begin(), heap_end, less_likely);
     mass += (--heap_end)->probability;
   }

@@ -4,9 +4,10 @@
 //   TokenId token = sampler.sample(logits.row(0));
 //
 // temperature 0 is greedy: the largest logit, ties to the lowest id. Otherwise softmax(logits / temperature),
-// cut to the top_k most likely tokens, then to the smallest set of most likely tokens whose mass reaches top_p.
-// One random number a token, from base/prng.h: the sequence depends on the seed and the logits alone, not on
-// the batch. Threads: one owner.  Cost: one pass over the vocabulary; with top_k or top_p, a heap over it.
+// cut to the top_k most likely tokens, then to the smallest set of most likely tokens whose mass reaches
+// top_p. One random number a token, from base/prng.h: the sequence depends on the seed and the logits alone,
+// not on the batch. Threads: one owner.  Cost: one pass over the vocabulary; with top_k or top_p, a heap over
+// it.
 #pragma once
 
 #include <cstdint>

@@ -26,23 +26,24 @@ using Vector = hn::Vec<Tag>;
 template <int kQueries>
 HWY_INLINE void page_scores(const AttentionQuery* queries, int head_dim, const float* HWY_RESTRICT keys,
                             float (*scores)[kAttentionPage]) {
+  constexpr int kVectors = kQueries <= 2 ? 4 : 2;  // few queries need more sums under way to hide latency
   const Tag d;
   const int lanes = static_cast<int>(hn::Lanes(d));
-  for (int key = 0; key < kAttentionPage; key += 2 * lanes) {
-    Vector a[kQueries], b[kQueries];
-    for (int q = 0; q < kQueries; ++q) a[q] = b[q] = hn::Zero(d);
+  for (int key = 0; key < kAttentionPage; key += kVectors * lanes) {
+    Vector sums[kQueries][kVectors];
+    for (int q = 0; q < kQueries; ++q) {
+      for (int v = 0; v < kVectors; ++v) sums[q][v] = hn::Zero(d);
+    }
     for (int i = 0; i < head_dim; ++i) {
-      const Vector k0 = hn::LoadU(d, keys + i * kAttentionPage + key);
-      const Vector k1 = hn::LoadU(d, keys + i * kAttentionPage + key + lanes);
+      Vector k[kVectors];
+      for (int v = 0; v < kVectors; ++v) k[v] = hn::LoadU(d, keys + i * kAttentionPage + key + v * lanes);
       for (int q = 0; q < kQueries; ++q) {
         const Vector component = hn::Set(d, queries[q].q[i]);
-        a[q] = hn::MulAdd(k0, component, a[q]);
-        b[q] = hn::MulAdd(k1, component, b[q]);
+        for (int v = 0; v < kVectors; ++v) sums[q][v] = hn::MulAdd(k[v], component, sums[q][v]);
       }
     }
     for (int q = 0; q < kQueries; ++q) {
-      hn::Store(a[q], d, scores[q] + key);
-      hn::Store(b[q], d, scores[q] + key + lanes);
+      for (int v = 0; v < kVectors; ++v) hn::Store(sums[q][v], d, scores[q] + key + v * lanes);
     }
   }
 }
@@ -122,7 +123,14 @@ HWY_NOINLINE void attend(AttentionQuery* queries, int head_dim, const float* key
 void AttendPage(std::span<AttentionQuery> queries, int head_dim, const float* keys, const float* values) {
   std::size_t q = 0;
   for (; q + 4 <= queries.size(); q += 4) attend<4>(&queries[q], head_dim, keys, values);
-  for (; q < queries.size(); ++q) attend<1>(&queries[q], head_dim, keys, values);
+  switch (queries.size() - q) {
+    case 3:
+      return attend<3>(&queries[q], head_dim, keys, values);
+    case 2:
+      return attend<2>(&queries[q], head_dim, keys, values);
+    case 1:
+      return attend<1>(&queries[q], head_dim, keys, values);
+  }
 }
 
 }  // namespace HWY_NAMESPACE
@@ -148,8 +156,8 @@ void finish_attention(const AttentionQuery& query, int head_dim, float* out) {
   for (int i = 0; i < head_dim; ++i) out[i] = query.accumulator[i] / query.sum;
 }
 
-void attention_scalar(const float* q, const float* keys, const float* values, int count, int head_dim, float sink,
-                      float* out) {
+void attention_scalar(const float* q, const float* keys, const float* values, int count, int head_dim,
+                      float sink, float* out) {
   std::vector<double> scores(count, 0);
   double max = sink;
   for (int j = 0; j < count; ++j) {

@@ -4,10 +4,10 @@
 //   for each page: q.begin/end = visible keys;  attend_page({&q, 1}, head_dim, keys, values);
 //   finish_attention(q, head_dim, out);      // out = sum_j p_j v_j,  p = softmax over the keys and the sink
 //
-// Running softmax (Milakov & Gimelshein 2018): `max` starts at the sink and `sum` at 1, for the sink itself, which has
-// no value vector. Pages are visited in the order of positions, so a query's bits do not depend on its batch.
-// Shapes: q and accumulator (head_dim), keys (head_dim, kAttentionPage), values (kAttentionPage, head_dim), f32.
-// head_dim is a multiple of 32. The query is already scaled by 1/sqrt(head_dim).
+// Running softmax (Milakov & Gimelshein 2018): `max` starts at the sink and `sum` at 1, for the sink itself,
+// which has no value vector. Pages are visited in the order of positions, so a query's bits do not depend on
+// its batch. Shapes: q and accumulator (head_dim), keys (head_dim, kAttentionPage), values (kAttentionPage,
+// head_dim), f32. head_dim is a multiple of 32. The query is already scaled by 1/sqrt(head_dim).
 #pragma once
 
 #include <span>
@@ -30,7 +30,7 @@ void attend_page(std::span<AttentionQuery> queries, int head_dim, const float* k
 void finish_attention(const AttentionQuery& query, int head_dim, float* out);
 
 // The twin over a whole sequence: keys and values (count, head_dim), two passes, in double.
-void attention_scalar(const float* q, const float* keys, const float* values, int count, int head_dim, float sink,
-                      float* out);
+void attention_scalar(const float* q, const float* keys, const float* values, int count, int head_dim,
+                      float sink, float* out);
 
 }  // namespace capstan::engine

@@ -1,4 +1,5 @@
-// The small kernels between the matrix products: norm, rotation, activation, routing. All f32, one vector a call.
+// The small kernels between the matrix products: norm, rotation, activation, routing. All f32, one vector a
+// call.
 //
 // Each has a twin (…_scalar) that computes in double, one number after the other.
 // Threads: pure functions.  Cost: linear in the length.

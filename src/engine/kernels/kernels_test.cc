@@ -1,6 +1,7 @@
-// Goal: every kernel agrees with its scalar twin on every instruction set of this machine, at every shape of tail.
-// Method: Highway is told to use one target after the other. Tolerances follow from the norms: a sum of n products
-// in f32 is off by at most n * 2^-24 * sum |w x|; a tenth of that is never reached by the orders used here.
+// Goal: every kernel agrees with its scalar twin on every instruction set of this machine, at every shape of
+// tail. Method: Highway is told to use one target after the other. Tolerances follow from the norms: a sum of
+// n products in f32 is off by at most n * 2^-24 * sum |w x|; a tenth of that is never reached by the orders
+// used here.
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -64,7 +65,8 @@ StoredWeight random_weight(Prng& prng, WeightType type, bool input_major, int ro
   const std::size_t count = static_cast<std::size_t>(rows) * cols;
   if (type == WeightType::kMxfp4) {
     for (std::size_t i = 0; i < count / 2; ++i) w.data.push_back(static_cast<std::uint8_t>(prng.next()));
-    for (std::size_t i = 0; i < count / 32; ++i) w.scales.push_back(static_cast<std::uint8_t>(prng.between(120, 130)));
+    for (std::size_t i = 0; i < count / 32; ++i)
+      w.scales.push_back(static_cast<std::uint8_t>(prng.between(120, 130)));
     w.view.scales = w.scales.data();
   } else {
     for (std::size_t i = 0; i < count; ++i) {
@@ -87,36 +89,44 @@ struct Case {
   int rows, cols, tokens;
 };
 
-const Case kCases[] = {
-    {WeightType::kMxfp4, false, 64, 96, 1},  {WeightType::kMxfp4, false, 45, 64, 7}, {WeightType::kMxfp4, false, 1, 32, 3},
-    {WeightType::kBf16, false, 70, 256, 1},  {WeightType::kBf16, false, 33, 51, 5},  {WeightType::kBf16, false, 5, 7, 2},
-    {WeightType::kBf16, true, 64, 40, 6},    {WeightType::kBf16, true, 51, 27, 1},   {WeightType::kBf16, true, 3, 5, 9},
-    {WeightType::kF16, false, 40, 65, 4},    {WeightType::kF16, true, 40, 65, 4},    {WeightType::kF32, false, 37, 100, 11},
-    {WeightType::kF32, true, 37, 100, 11},   {WeightType::kBf16, false, 9, 3, 13},   {WeightType::kMxfp4, false, 100, 2880, 2}};
+const Case kCases[] = {{WeightType::kMxfp4, false, 64, 96, 1},   {WeightType::kMxfp4, false, 45, 64, 7},
+                       {WeightType::kMxfp4, false, 1, 32, 3},    {WeightType::kBf16, false, 70, 256, 1},
+                       {WeightType::kBf16, false, 33, 51, 5},    {WeightType::kBf16, false, 5, 7, 2},
+                       {WeightType::kBf16, true, 64, 40, 6},     {WeightType::kBf16, true, 51, 27, 1},
+                       {WeightType::kBf16, true, 3, 5, 9},       {WeightType::kF16, false, 40, 65, 4},
+                       {WeightType::kF16, true, 40, 65, 4},      {WeightType::kF32, false, 37, 100, 11},
+                       {WeightType::kF32, true, 37, 100, 11},    {WeightType::kBf16, false, 9, 3, 13},
+                       {WeightType::kMxfp4, false, 100, 2880, 2}};
 
 TEST(Kernels, MatmulAgreesWithItsTwinOnEveryTarget) {
   on_every_target([] {
     Prng prng(1);
     ThreadPool pool(2);
     for (const Case& c : kCases) {
-      SCOPED_TRACE(::testing::Message() << static_cast<int>(c.type) << " " << c.input_major << " " << c.rows << "x"
-                                        << c.cols << " tokens " << c.tokens);
+      SCOPED_TRACE(::testing::Message() << static_cast<int>(c.type) << " " << c.input_major << " " << c.rows
+                                        << "x" << c.cols << " tokens " << c.tokens);
       const StoredWeight w = random_weight(prng, c.type, c.input_major, c.rows, c.cols);
       const auto x = uniforms(prng, static_cast<std::size_t>(c.tokens) * c.cols);
       const auto bias = uniforms(prng, c.rows);
       const auto start = uniforms(prng, static_cast<std::size_t>(c.tokens) * c.rows);
       for (const bool accumulate : {false, true}) {
         auto out = start, expected = start;
-        MatmulTask task{.weight = w.view, .bias = accumulate ? nullptr : bias.data(), .x = x.data(), .tokens = c.tokens,
-                        .x_stride = static_cast<std::size_t>(c.cols), .out = out.data(),
-                        .out_stride = static_cast<std::size_t>(c.rows), .accumulate = accumulate};
+        MatmulTask task{.weight = w.view,
+                        .bias = accumulate ? nullptr : bias.data(),
+                        .x = x.data(),
+                        .tokens = c.tokens,
+                        .x_stride = static_cast<std::size_t>(c.cols),
+                        .out = out.data(),
+                        .out_stride = static_cast<std::size_t>(c.rows),
+                        .accumulate = accumulate};
         matmul(std::span(&task, 1), pool);
         task.out = expected.data();
         matmul_scalar(task);
         for (std::size_t i = 0; i < out.size(); ++i) {
           double norm = 1;
           for (int j = 0; j < c.cols; ++j) {
-            norm += std::fabs(weight_at(w.view, static_cast<int>(i % c.rows), j) * x[i / c.rows * c.cols + j]);
+            norm +=
+                std::fabs(weight_at(w.view, static_cast<int>(i % c.rows), j) * x[i / c.rows * c.cols + j]);
           }
           ASSERT_NEAR(out[i], expected[i], norm * 1e-6) << "output " << i;
         }
@@ -135,10 +145,20 @@ TEST(Kernels, AnOutputHasTheSameBitsForEveryNumberOfTokensAndThreads) {
       const auto x = uniforms(prng, static_cast<std::size_t>(kTokens) * c.cols);
       std::vector<float> all(kTokens * c.rows), single(c.rows);
       const std::size_t cols = c.cols, rows = c.rows;
-      MatmulTask task{.weight = w.view, .x = x.data(), .tokens = kTokens, .x_stride = cols, .out = all.data(), .out_stride = rows};
+      MatmulTask task{.weight = w.view,
+                      .x = x.data(),
+                      .tokens = kTokens,
+                      .x_stride = cols,
+                      .out = all.data(),
+                      .out_stride = rows};
       matmul(std::span(&task, 1), three);
       for (int t = 0; t < kTokens; ++t) {
-        MatmulTask alone{.weight = w.view, .x = &x[t * cols], .tokens = 1, .x_stride = cols, .out = single.data(), .out_stride = rows};
+        MatmulTask alone{.weight = w.view,
+                         .x = &x[t * cols],
+                         .tokens = 1,
+                         .x_stride = cols,
+                         .out = single.data(),
+                         .out_stride = rows};
         matmul(std::span(&alone, 1), one);
         ASSERT_EQ(0, std::memcmp(single.data(), &all[t * rows], rows * sizeof(float))) << "token " << t;
       }
@@ -146,19 +166,22 @@ TEST(Kernels, AnOutputHasTheSameBitsForEveryNumberOfTokensAndThreads) {
   });
 }
 
-// Every nibble under every scale, subnormal and huge ones included: times one, the products are the values themselves.
+// Every nibble under every scale, subnormal and huge ones included: times one, the products are the values
+// themselves.
 TEST(Kernels, Mxfp4DecodesEveryValueExactly) {
   on_every_target([] {
     ThreadPool pool(1);
     for (int scale = 0; scale < 252; ++scale) {
       std::vector<std::uint8_t> data(16), scales{static_cast<std::uint8_t>(scale)};
       for (int i = 0; i < 16; ++i) data[i] = static_cast<std::uint8_t>(i | (15 - i) << 4);
-      const WeightView w{.type = WeightType::kMxfp4, .rows = 1, .cols = 32, .data = data.data(), .scales = scales.data()};
+      const WeightView w{
+          .type = WeightType::kMxfp4, .rows = 1, .cols = 32, .data = data.data(), .scales = scales.data()};
       for (int i = 0; i < 32; ++i) {
         std::vector<float> x(32, 0.0f);
         x[i] = 1;
         float out = 99;
-        const MatmulTask task{.weight = w, .x = x.data(), .tokens = 1, .x_stride = 32, .out = &out, .out_stride = 1};
+        const MatmulTask task{
+            .weight = w, .x = x.data(), .tokens = 1, .x_stride = 32, .out = &out, .out_stride = 1};
         matmul(std::span(&task, 1), pool);
         ASSERT_EQ(out, weight_at(w, 0, i)) << "scale " << scale << " value " << i;
       }
@@ -190,7 +213,8 @@ TEST(Kernels, AttentionOverPagesAgreesWithItsTwin) {
                 v[j * dim + i] = values[(page * kAttentionPage + j) * dim + i];
               }
             }
-            // Query i does not see the first i keys. A score sums up to 128 products below 3: off by 1e-5 at most.
+            // Query i does not see the first i keys. A score sums up to 128 products below 3: off by 1e-5 at
+            // most.
             for (int i = 0; i < number; ++i) {
               queries[i].begin = page == 0 ? std::min(i, here) : 0;
               queries[i].end = here;
@@ -200,9 +224,10 @@ TEST(Kernels, AttentionOverPagesAgreesWithItsTwin) {
           for (int i = 0; i < number; ++i) {
             finish_attention(queries[i], dim, out.data());
             const int hidden = std::min(i, count);
-            attention_scalar(&q[i * dim], keys.data() + hidden * dim, values.data() + hidden * dim, count - hidden, dim,
-                             static_cast<float>(i) - 1, expected.data());
-            for (int j = 0; j < dim; ++j) ASSERT_NEAR(out[j], expected[j], 1e-5) << "dim " << dim << " keys " << count;
+            attention_scalar(&q[i * dim], keys.data() + hidden * dim, values.data() + hidden * dim,
+                             count - hidden, dim, static_cast<float>(i) - 1, expected.data());
+            for (int j = 0; j < dim; ++j)
+              ASSERT_NEAR(out[j], expected[j], 1e-5) << "dim " << dim << " keys " << count;
           }
         }
       }

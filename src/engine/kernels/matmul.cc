@@ -1,8 +1,8 @@
-// How it works. A chunk is 32 rows of W. Row-major weights: the chunk is decoded once into f32 in this thread's
-// scratch (it stays in L2), then tiles of 4 rows by 4 tokens run over the inputs with one vector accumulator
-// an output. BF16 and F32 with few tokens skip the scratch and convert in registers. Input-major weights: tiles
-// of 2 vectors of outputs by 4 tokens run over the inputs, each input broadcast.
-// Compiled once per instruction set (Highway's dynamic dispatch).
+// How it works. A chunk is 32 rows of W. Row-major weights: the chunk is decoded once into f32 in this
+// thread's scratch (it stays in L2), then tiles of 4 rows by 4 tokens run over the inputs with one vector
+// accumulator an output. BF16 and F32 with few tokens skip the scratch and convert in registers. Input-major
+// weights: tiles of 2 vectors of outputs by 4 tokens run over the inputs, each input broadcast. Compiled once
+// per instruction set (Highway's dynamic dispatch).
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "engine/kernels/matmul.cc"
 #include "hwy/foreach_target.h"  // must come before highway.h
@@ -78,7 +78,8 @@ HWY_NOINLINE void run_rows(const MatmulTask& task, const Element* w, int begin, 
   constexpr int kRows = kTokens == 1 ? 8 : 4;
   const std::size_t cols = task.weight.cols;
   int row = begin;
-  for (; row + kRows <= end; row += kRows) run_tile<kRows, kTokens>(task, w + (row - begin) * cols, row, token);
+  for (; row + kRows <= end; row += kRows)
+    run_tile<kRows, kTokens>(task, w + (row - begin) * cols, row, token);
   for (; row < end; ++row) run_tile<1, kTokens>(task, w + (row - begin) * cols, row, token);
 }
 
@@ -104,7 +105,8 @@ HWY_INLINE void column_tile(const MatmulTask& task, int row, int count, int toke
   for (int t = 0; t < kTokens; ++t) acc0[t] = acc1[t] = hn::Zero(d);
   for (int c = 0; c < task.weight.cols; ++c, w += stride) {
     const auto w0 = kWhole ? load_f32(d, w) : load_f32_first(d, w, std::min(count, lanes));
-    const auto w1 = kWhole ? load_f32(d, w + lanes) : load_f32_first(d, w + lanes, std::max(count - lanes, 0));
+    const auto w1 =
+        kWhole ? load_f32(d, w + lanes) : load_f32_first(d, w + lanes, std::max(count - lanes, 0));
     for (int t = 0; t < kTokens; ++t) {
       const auto input = hn::Set(d, x[t * task.x_stride + c]);
       acc0[t] = hn::MulAdd(w0, input, acc0[t]);

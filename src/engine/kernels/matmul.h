@@ -1,14 +1,14 @@
 // out = x · Wᵀ + bias over stored weights (BF16, F16, F32, MXFP4), in f32.
 //
-//   MatmulTask task{.weight = w, .bias = b, .x = x, .tokens = t, .x_stride = w.cols, .out = y, .out_stride = w.rows};
-//   matmul(std::span(&task, 1), pool);
+//   MatmulTask task{.weight = w, .bias = b, .x = x, .tokens = t, .x_stride = w.cols, .out = y, .out_stride =
+//   w.rows}; matmul(std::span(&task, 1), pool);
 //
 // Shapes: x is (tokens, cols) with rows x_stride apart, out (tokens, rows) with rows out_stride apart.
-// Weights are decoded exactly. One output is always summed in the same order: for row-major weights in SIMD lanes
-// along the inputs, then across lanes; for input-major weights input by input. So its bits depend on its row
-// of W and its token alone, not on the other tokens, the other tasks or the threads (but on the SIMD target).
-// Several tasks of one call are spread over the pool together; they must not write to the same outputs.
-// Cost: each weight is read once a call for up to a few hundred tokens. Threads: as ThreadPool.
+// Weights are decoded exactly. One output is always summed in the same order: for row-major weights in SIMD
+// lanes along the inputs, then across lanes; for input-major weights input by input. So its bits depend on
+// its row of W and its token alone, not on the other tokens, the other tasks or the threads (but on the SIMD
+// target). Several tasks of one call are spread over the pool together; they must not write to the same
+// outputs. Cost: each weight is read once a call for up to a few hundred tokens. Threads: as ThreadPool.
 #pragma once
 
 #include <span>

@@ -37,7 +37,8 @@ class ThreadPool {
       return;
     }
     using Plain = std::remove_reference_t<Function>;
-    run(chunks, [](void* context, int chunk) { (*static_cast<Plain*>(context))(chunk); },
+    run(
+        chunks, [](void* context, int chunk) { (*static_cast<Plain*>(context))(chunk); },
         const_cast<void*>(static_cast<const void*>(&function)));
   }
 
@@ -53,7 +54,7 @@ class ThreadPool {
   std::atomic<std::uint64_t> loop_{0};  // counts loops; written under mutex_
   bool open_ = false;                   // a loop accepts helpers; under mutex_
   bool stopping_ = false;
-  int inside_ = 0;                      // helpers in the open loop; under mutex_
+  int inside_ = 0;  // helpers in the open loop; under mutex_
   int sleeping_ = 0;
   int chunks_ = 0;
   Invoke invoke_ = nullptr;

@@ -9,7 +9,9 @@
 
 namespace capstan::engine {
 
-float f32_from_bf16(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
+float f32_from_bf16(std::uint16_t bits) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+}
 
 float f32_from_f16(std::uint16_t bits) {
   const int sign = bits >> 15;

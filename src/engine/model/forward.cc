@@ -1,7 +1,7 @@
-// The order of the file is the order of a layer. Matrix products run over the flat batch at once; attention runs
-// per sequence, kv head and block of queries; experts run over the tokens that chose them, all experts of a layer in
-// one call so that threads are handed work twice a layer and not twice an expert.
-// A token's sums have one order whatever is in the batch: experts are added by ascending index.
+// The order of the file is the order of a layer. Matrix products run over the flat batch at once; attention
+// runs per sequence, kv head and block of queries; experts run over the tokens that chose them, all experts
+// of a layer in one call so that threads are handed work twice a layer and not twice an expert. A token's
+// sums have one order whatever is in the batch: experts are added by ascending index.
 #include "engine/model/forward.h"
 
 #include <algorithm>
@@ -41,7 +41,10 @@ void embed(const WeightView& embedding, TokenId token, float* out) {
 }  // namespace
 
 Forward::Forward(const ModelConfig& config, const Weights& weights, ThreadPool& pool)
-    : config_(config), weights_(weights), pool_(pool), rope_(rope_frequencies(config.rope, config.head_dim)) {}
+    : config_(config),
+      weights_(weights),
+      pool_(pool),
+      rope_(rope_frequencies(config.rope, config.head_dim)) {}
 
 template <class Function>
 void Forward::over_tokens(int count, double work_per_token, Function&& function) {
@@ -101,7 +104,8 @@ void Forward::attention(int layer, std::span<const Segment> segments) {
   const std::size_t hidden = config_.hidden, half = config_.head_dim / 2, dim = config_.head_dim;
   over_tokens(tokens_, 2.0 * hidden, [&](int begin, int end) {
     for (std::size_t t = begin; t < static_cast<std::size_t>(end); ++t) {
-      rms_norm(&x_[t * hidden], w.input_norm.data(), config_.norm_epsilon, config_.hidden, &normed_[t * hidden]);
+      rms_norm(&x_[t * hidden], w.input_norm.data(), config_.norm_epsilon, config_.hidden,
+               &normed_[t * hidden]);
     }
   });
   const MatmulTask qkv[] = {linear_task(w.q, normed_.data(), tokens_, q_.data()),
@@ -112,10 +116,12 @@ void Forward::attention(int layer, std::span<const Segment> segments) {
   over_tokens(tokens_, 4.0 * (config_.q_dim() + config_.kv_dim()), [&](int begin, int end) {
     for (std::size_t t = begin; t < static_cast<std::size_t>(end); ++t) {
       float* q = &q_[t * config_.q_dim()];
-      for (int h = 0; h < config_.heads; ++h) rotate_halves(q + h * dim, &cosine_[t * half], &sine_[t * half], half);
+      for (int h = 0; h < config_.heads; ++h)
+        rotate_halves(q + h * dim, &cosine_[t * half], &sine_[t * half], half);
       for (int i = 0; i < config_.q_dim(); ++i) q[i] *= scale;
       float* k = &k_[t * config_.kv_dim()];
-      for (int h = 0; h < config_.kv_heads; ++h) rotate_halves(k + h * dim, &cosine_[t * half], &sine_[t * half], half);
+      for (int h = 0; h < config_.kv_heads; ++h)
+        rotate_halves(k + h * dim, &cosine_[t * half], &sine_[t * half], half);
     }
   });
   units_.clear();
@@ -123,8 +129,9 @@ void Forward::attention(int layer, std::span<const Segment> segments) {
   for (const Segment& segment : segments) {
     store_keys_values(layer, segment);
     const int count = static_cast<int>(segment.tokens.size());
-    const int visible = w.type == LayerType::kFullAttention ? segment.kv->length() + count
-                                                            : std::min(config_.sliding_window, segment.kv->length() + count);
+    const int visible = w.type == LayerType::kFullAttention
+                            ? segment.kv->length() + count
+                            : std::min(config_.sliding_window, segment.kv->length() + count);
     work += 2.0 * count * visible * config_.q_dim();
     for (int begin = 0; begin < count; begin += kQueryTokensPerUnit) {
       for (int h = 0; h < config_.kv_heads; ++h) {
@@ -185,7 +192,8 @@ void Forward::attend(int layer, const AttentionUnit& unit) {
       end = i + 1;
     }
     if (begin >= end) continue;
-    attend_page(std::span(queries).subspan(begin, end - begin), dim, kv.key_page(layer, page * kPage, unit.kv_head),
+    attend_page(std::span(queries).subspan(begin, end - begin), dim,
+                kv.key_page(layer, page * kPage, unit.kv_head),
                 kv.value_page(layer, page * kPage, unit.kv_head));
   }
   for (int i = 0; i < count; ++i) {
@@ -195,7 +203,8 @@ void Forward::attend(int layer, const AttentionUnit& unit) {
   }
 }
 
-// Fills chosen_, chosen_weight_ and the assignments grouped by expert (a counting sort; tokens stay in order).
+// Fills chosen_, chosen_weight_ and the assignments grouped by expert (a counting sort; tokens stay in
+// order).
 void Forward::group_by_expert(int layer) {
   const LayerWeights& w = weights_.layers[layer];
   const int k = config_.experts_per_token;
@@ -225,7 +234,8 @@ void Forward::experts(int layer) {
   const int k = config_.experts_per_token;
   over_tokens(tokens_, 2.0 * hidden, [&](int begin, int end) {
     for (std::size_t t = begin; t < static_cast<std::size_t>(end); ++t) {
-      rms_norm(&x_[t * hidden], w.post_norm.data(), config_.norm_epsilon, config_.hidden, &normed_[t * hidden]);
+      rms_norm(&x_[t * hidden], w.post_norm.data(), config_.norm_epsilon, config_.hidden,
+               &normed_[t * hidden]);
     }
   });
   group_by_expert(layer);
@@ -254,13 +264,15 @@ void Forward::experts(int layer) {
   tasks(w.gate_up, w.gate_up_bias, gathered_, gate_up_);
   over_tokens(assignments, 16.0 * inner, [&](int begin, int end) {
     for (std::size_t a = begin; a < static_cast<std::size_t>(end); ++a) {
-      clamped_swiglu(&gate_up_[a * 2 * inner], config_.swiglu_limit, config_.intermediate, &activated_[a * inner]);
+      clamped_swiglu(&gate_up_[a * 2 * inner], config_.swiglu_limit, config_.intermediate,
+                     &activated_[a * inner]);
     }
   });
   tasks(w.down, w.down_bias, activated_, expert_out_);
   over_tokens(tokens_, 2.0 * k * hidden, [&](int begin, int end) {
     for (std::size_t i = static_cast<std::size_t>(begin) * k; i < static_cast<std::size_t>(end) * k; ++i) {
-      add_scaled(&expert_out_[assignment_slot_[i] * hidden], chosen_weight_[i], config_.hidden, &x_[i / k * hidden]);
+      add_scaled(&expert_out_[assignment_slot_[i] * hidden], chosen_weight_[i], config_.hidden,
+                 &x_[i / k * hidden]);
     }
   });
 }

@@ -1,7 +1,7 @@
 // Forward: the transformer over one flat batch of tokens from several sequences, and its working memory.
 //
-// The caller (Model) has checked tokens and positions, cut the work to kChunkTokensMax tokens, and reserved the caches.
-// Shapes are noted at the members: T tokens in the batch, A = T * experts_per_token assignments.
+// The caller (Model) has checked tokens and positions, cut the work to kChunkTokensMax tokens, and reserved
+// the caches. Shapes are noted at the members: T tokens in the batch, A = T * experts_per_token assignments.
 // Threads: one caller; the pool inside.  Memory: grows to the largest batch seen and stays.
 #pragma once
 
@@ -56,21 +56,21 @@ class Forward {
   RopeFrequencies rope_;
 
   int tokens_ = 0;
-  std::vector<float> x_;                  // (T, hidden), the residual stream
-  std::vector<float> normed_;             // (T, hidden)
-  std::vector<float> cosine_, sine_;      // (T, head_dim / 2)
-  std::vector<float> q_, attended_;       // (T, q_dim)
-  std::vector<float> k_, v_;              // (T, kv_dim)
-  std::vector<float> routes_;             // (T, experts)
-  std::vector<int> chosen_;               // (T, experts_per_token)
-  std::vector<float> chosen_weight_;      // (T, experts_per_token)
-  std::vector<int> expert_first_;         // (experts + 1): where each expert's assignments start
-  std::vector<int> assignment_token_;     // (A), grouped by expert
-  std::vector<int> assignment_slot_;      // (T, experts_per_token): the assignment of a token's choice
-  std::vector<float> gathered_;           // (A, hidden)
-  std::vector<float> gate_up_;            // (A, 2 intermediate)
-  std::vector<float> activated_;          // (A, intermediate)
-  std::vector<float> expert_out_;         // (A, hidden)
+  std::vector<float> x_;               // (T, hidden), the residual stream
+  std::vector<float> normed_;          // (T, hidden)
+  std::vector<float> cosine_, sine_;   // (T, head_dim / 2)
+  std::vector<float> q_, attended_;    // (T, q_dim)
+  std::vector<float> k_, v_;           // (T, kv_dim)
+  std::vector<float> routes_;          // (T, experts)
+  std::vector<int> chosen_;            // (T, experts_per_token)
+  std::vector<float> chosen_weight_;   // (T, experts_per_token)
+  std::vector<int> expert_first_;      // (experts + 1): where each expert's assignments start
+  std::vector<int> assignment_token_;  // (A), grouped by expert
+  std::vector<int> assignment_slot_;   // (T, experts_per_token): the assignment of a token's choice
+  std::vector<float> gathered_;        // (A, hidden)
+  std::vector<float> gate_up_;         // (A, 2 intermediate)
+  std::vector<float> activated_;       // (A, intermediate)
+  std::vector<float> expert_out_;      // (A, hidden)
   std::vector<MatmulTask> tasks_;
   std::vector<AttentionUnit> units_;
 };

@@ -1,5 +1,5 @@
-// Model checks what callers give, cuts a step into flat batches of at most kChunkTokensMax tokens (a sequence at
-// most once in each), runs them, and advances the caches after each.
+// Model checks what callers give, cuts a step into flat batches of at most kChunkTokensMax tokens (a sequence
+// at most once in each), runs them, and advances the caches after each.
 #include "engine/model/model.h"
 
 #include <unistd.h>
@@ -14,11 +14,12 @@ namespace capstan::engine {
 namespace {
 
 Result<void> check_memory(const std::filesystem::path& directory, std::uint64_t weight_bytes) {
-  const std::uint64_t memory =
-      static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(sysconf(_SC_PAGE_SIZE));
+  const std::uint64_t memory = static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) *
+                               static_cast<std::uint64_t>(sysconf(_SC_PAGE_SIZE));
   if (weight_bytes <= memory) return {};
   return fail(Code::kExhausted, "{} needs {:.1f} GiB of memory for its weights; this machine has {:.1f} GiB",
-              directory.string(), static_cast<double>(weight_bytes) / (1 << 30), static_cast<double>(memory) / (1 << 30));
+              directory.string(), static_cast<double>(weight_bytes) / (1 << 30),
+              static_cast<double>(memory) / (1 << 30));
 }
 
 Result<void> check_step(const SequenceStep& step, const ModelConfig& config) {
@@ -44,11 +45,15 @@ struct Model::State {
   ThreadPool pool;
   Forward forward;
   std::vector<Segment> segments;
-  std::vector<LogitsOf> segment_logits;  // parallel to segments; kLast only where the last token is in the segment
+  std::vector<LogitsOf>
+      segment_logits;  // parallel to segments; kLast only where the last token is in the segment
   std::vector<int> wanted;
 
   State(ModelConfig the_config, Weights the_weights, int threads)
-      : config(std::move(the_config)), weights(std::move(the_weights)), pool(threads), forward(config, weights, pool) {}
+      : config(std::move(the_config)),
+        weights(std::move(the_weights)),
+        pool(threads),
+        forward(config, weights, pool) {}
 
   // Runs what is in `segments` and appends the wanted logits.
   void flush(Logits& logits) {
@@ -91,10 +96,14 @@ int Model::threads() const { return state_->pool.threads(); }
 
 std::string Model::expert_storage() const {
   switch (state_->weights.layers[0].gate_up[0].type) {
-    case WeightType::kMxfp4: return "mxfp4";
-    case WeightType::kBf16: return "bf16";
-    case WeightType::kF16: return "f16";
-    case WeightType::kF32: return "f32";
+    case WeightType::kMxfp4:
+      return "mxfp4";
+    case WeightType::kBf16:
+      return "bf16";
+    case WeightType::kF16:
+      return "f16";
+    case WeightType::kF32:
+      return "f32";
   }
   return "f32";
 }

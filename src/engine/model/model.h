@@ -6,8 +6,8 @@
 //   CAPSTAN_TRY(logits, model->forward(std::array{next}, kv));         // decode one
 //
 // Several sequences in one step, prefill chunks and decode tokens mixed; experts are grouped over the batch:
-//   SequenceStep steps[] = {{.tokens = chunk, .kv = &a, .logits = LogitsOf::kNone}, {.tokens = one, .kv = &b}};
-//   CAPSTAN_CHECK(model->step(steps, logits));
+//   SequenceStep steps[] = {{.tokens = chunk, .kv = &a, .logits = LogitsOf::kNone}, {.tokens = one, .kv =
+//   &b}}; CAPSTAN_CHECK(model->step(steps, logits));
 //
 // Arithmetic is f32 over exactly dequantised weights (MXFP4 and BF16). A token's logits have the same bits in
 // every batch, chunking and number of threads: each output is summed in one order, whoever computes it.
@@ -57,7 +57,8 @@ class Model {
  public:
   // Failure: kNotFound (no config.json, no weights), kInvalid or kCorrupt (names file, tensor or field, and
   // what would be right), kExhausted (does not fit into this machine's memory: says how much it needs).
-  static Result<std::unique_ptr<Model>> load(const std::filesystem::path& directory, ModelOptions options = {});
+  static Result<std::unique_ptr<Model>> load(const std::filesystem::path& directory,
+                                             ModelOptions options = {});
   ~Model();
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
@@ -70,7 +71,8 @@ class Model {
   int threads() const;
 
   // Appends every step's tokens to its cache and writes the wanted logits into `logits` (replacing it).
-  // Failure: kInvalid for a token outside the vocabulary, or positions beyond positions_max; nothing changes then.
+  // Failure: kInvalid for a token outside the vocabulary, or positions beyond positions_max; nothing changes
+  // then.
   Result<void> step(std::span<const SequenceStep> steps, Logits& logits);
 
   // One sequence. `tokens` may be of any length up to positions_max.

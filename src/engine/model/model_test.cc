@@ -1,5 +1,5 @@
-// Goal: the engine's logits are those of the published architecture. Method: small random checkpoints in every storage
-// and shape that matters, against a float64 twin that shares no code with the engine.
+// Goal: the engine's logits are those of the published architecture. Method: small random checkpoints in
+// every storage and shape that matters, against a float64 twin that shares no code with the engine.
 #include "engine/model/model.h"
 
 #include <gmock/gmock.h>
@@ -16,9 +16,9 @@ namespace capstan::engine {
 namespace {
 
 using testing::CheckpointOptions;
+using ::testing::HasSubstr;
 using testing::RandomCheckpoint;
 using testing::TemporaryDirectory;
-using ::testing::HasSubstr;
 
 constexpr double kTolerance = 1e-4;  // the gate is 1e-3; logits are of the order of 10
 
@@ -59,7 +59,8 @@ void check_against_twin(const CheckpointOptions& options, int length = 150) {
   checkpoint.write(directory.path());
   const auto model = load(directory.path());
   const auto tokens = checkpoint.random_tokens(length, 11);
-  EXPECT_LT(largest_difference(run_in_chunks(*model, tokens, tokens.size()), checkpoint.logits(tokens)), kTolerance);
+  EXPECT_LT(largest_difference(run_in_chunks(*model, tokens, tokens.size()), checkpoint.logits(tokens)),
+            kTolerance);
 }
 
 TEST(Model, Mxfp4ExpertsAgreeWithTheTwin) { check_against_twin({}); }
@@ -79,8 +80,14 @@ TEST(Model, HeadDimensionsAndGroupsOfAllSizesAgreeWithTheTwin) {
   check_against_twin({.head_dim = 32, .heads = 5, .kv_heads = 1, .seed = 12}, 80);
 }
 TEST(Model, OddWidthsAgreeWithTheTwin) {
-  check_against_twin({.hidden = 51, .intermediate = 27, .experts = 3, .experts_per_token = 3, .vocab = 37, .window = 70,
-                      .experts_storage = "BF16", .seed = 13});
+  check_against_twin({.hidden = 51,
+                      .intermediate = 27,
+                      .experts = 3,
+                      .experts_per_token = 3,
+                      .vocab = 37,
+                      .window = 70,
+                      .experts_storage = "BF16",
+                      .seed = 13});
 }
 TEST(Model, AWindowThatFillsTheRingSeveralTimesAgreesWithTheTwin) {
   check_against_twin({.layers = 1, .hidden = 32, .experts = 2, .window = 130, .seed = 14}, 1500);
@@ -105,7 +112,8 @@ TEST(Model, EveryChunkingAndThreadCountGivesTheSameBits) {
   for (std::size_t chunk : {1, 7, 64, 300, 513}) {
     const auto chunked = run_in_chunks(*model, tokens, chunk);
     ASSERT_EQ(whole.size(), chunked.size());
-    EXPECT_EQ(0, std::memcmp(whole.data(), chunked.data(), whole.size() * sizeof(float))) << "chunk " << chunk;
+    EXPECT_EQ(0, std::memcmp(whole.data(), chunked.data(), whole.size() * sizeof(float)))
+        << "chunk " << chunk;
   }
   const auto single = run_in_chunks(*load(directory.path(), 1), tokens, tokens.size());
   EXPECT_EQ(0, std::memcmp(whole.data(), single.data(), whole.size() * sizeof(float)));
@@ -131,7 +139,9 @@ TEST(Model, ASequenceHasTheSameBitsAloneAndAmongOthers) {
     KvCache kv(model->config());
     const auto alone = model->forward(prompts[i], kv);
     ASSERT_TRUE(alone.has_value());
-    EXPECT_EQ(0, std::memcmp(alone->values.data(), together.row(i).data(), alone->values.size() * sizeof(float))) << i;
+    EXPECT_EQ(0,
+              std::memcmp(alone->values.data(), together.row(i).data(), alone->values.size() * sizeof(float)))
+        << i;
   }
 }
 
@@ -168,7 +178,8 @@ TEST(Model, BadTokensAndTooManyPositionsAreRefusedAndChangeNothing) {
   const auto model = load(directory.path());
   KvCache kv(model->config());
   const std::vector<TokenId> outside = {1, 50}, negative = {-1}, none = {};
-  EXPECT_THAT(model->forward(outside, kv).error().message, HasSubstr("token 50 is outside the vocabulary of 50"));
+  EXPECT_THAT(model->forward(outside, kv).error().message,
+              HasSubstr("token 50 is outside the vocabulary of 50"));
   EXPECT_FALSE(model->forward(negative, kv).has_value());
   EXPECT_FALSE(model->forward(none, kv).has_value());
   const std::vector<TokenId> many(131073, 1);
@@ -182,14 +193,16 @@ TEST(Model, AMissingOrMisshapenTensorIsNamed) {
   std::ofstream(directory.path() / "config.json") << RandomCheckpoint({.layers = 2}).config_json();
   EXPECT_THAT(Model::load(directory.path()).error().message,
               HasSubstr("no tensor 'model.layers.1.input_layernorm.weight'"));
-  std::ofstream(directory.path() / "config.json") << RandomCheckpoint({.layers = 1, .vocab = 60}).config_json();
+  std::ofstream(directory.path() / "config.json")
+      << RandomCheckpoint({.layers = 1, .vocab = 60}).config_json();
   EXPECT_THAT(Model::load(directory.path()).error().message,
               HasSubstr("'model.embed_tokens.weight' has shape [50, 64], config.json asks for [60, 64]"));
 }
 
 // A hostile file ends in an error or in a model that runs; never in a crash.
 TEST(Model, MutatedCheckpointsNeverCrash) {
-  const RandomCheckpoint checkpoint({.layers = 1, .hidden = 32, .intermediate = 32, .experts = 2, .vocab = 5});
+  const RandomCheckpoint checkpoint(
+      {.layers = 1, .hidden = 32, .intermediate = 32, .experts = 2, .vocab = 5});
   TemporaryDirectory directory;
   checkpoint.write(directory.path());
   const std::string valid = checkpoint.safetensors();
@@ -204,7 +217,8 @@ TEST(Model, MutatedCheckpointsNeverCrash) {
     }
     if (round % 3 == 0) text[prng.below(text.size())] = static_cast<char>('0' + prng.below(10));
     if (round % 7 == 0) bytes.resize(prng.below(bytes.size()));
-    std::ofstream(directory.path() / "model.safetensors", std::ios::binary) << (round % 3 == 0 ? valid : bytes);
+    std::ofstream(directory.path() / "model.safetensors", std::ios::binary)
+        << (round % 3 == 0 ? valid : bytes);
     std::ofstream(directory.path() / "config.json") << text;
     auto model = Model::load(directory.path(), {.threads = 1});
     if (!model) continue;

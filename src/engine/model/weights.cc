@@ -1,4 +1,5 @@
-// One Binder walks the roles; every tensor is looked up by name and must have the shape that config.json implies.
+// One Binder walks the roles; every tensor is looked up by name and must have the shape that config.json
+// implies.
 #include "engine/model/weights.h"
 
 #include <cstring>
@@ -61,10 +62,11 @@ class Binder {
 
   Result<const TensorView*> tensor(const std::string& name, const Shape& shape) {
     const TensorView* view = weights_.tensors.find(name);
-    if (view == nullptr) return fail(Code::kCorrupt, "the checkpoint has no tensor '{}' (shape {})", name, shape_text(shape));
+    if (view == nullptr)
+      return fail(Code::kCorrupt, "the checkpoint has no tensor '{}' (shape {})", name, shape_text(shape));
     if (view->shape != shape) {
-      return fail(Code::kCorrupt, "tensor '{}' has shape {}, config.json asks for {}", name, view->shape_text(),
-                  shape_text(shape));
+      return fail(Code::kCorrupt, "tensor '{}' has shape {}, config.json asks for {}", name,
+                  view->shape_text(), shape_text(shape));
     }
     return view;
   }
@@ -90,7 +92,8 @@ class Binder {
     CAPSTAN_TRY(const TensorView* view, tensor(name, shape));
     const auto type = weight_type(view->dtype);
     if (!type) {
-      return fail(Code::kCorrupt, "tensor '{}' is {}; it must be BF16, F16 or F32", name, dtype_name(view->dtype));
+      return fail(Code::kCorrupt, "tensor '{}' is {}; it must be BF16, F16 or F32", name,
+                  dtype_name(view->dtype));
     }
     return WeightView{.type = *type, .data = aligned(*view, bytes_per_element(*type))};
   }
@@ -122,10 +125,12 @@ class Binder {
     return result;
   }
 
-  Result<std::vector<WeightView>> expert_matrices(const std::string& name, std::uint64_t rows, std::uint64_t cols) {
+  Result<std::vector<WeightView>> expert_matrices(const std::string& name, std::uint64_t rows,
+                                                  std::uint64_t cols) {
     if (weights_.tensors.find(name + "_blocks") != nullptr) return mxfp4_matrices(name, rows, cols);
     if (weights_.tensors.find(name) == nullptr) {
-      return fail(Code::kCorrupt, "the checkpoint has neither tensor '{}_blocks' (MXFP4) nor '{}' (BF16)", name, name);
+      return fail(Code::kCorrupt, "the checkpoint has neither tensor '{}_blocks' (MXFP4) nor '{}' (BF16)",
+                  name, name);
     }
     const std::uint64_t experts = config_.experts;
     CAPSTAN_TRY(const WeightView all, numbers(name, {experts, cols, rows}));
@@ -139,9 +144,11 @@ class Binder {
     return result;
   }
 
-  Result<std::vector<WeightView>> mxfp4_matrices(const std::string& name, std::uint64_t rows, std::uint64_t cols) {
+  Result<std::vector<WeightView>> mxfp4_matrices(const std::string& name, std::uint64_t rows,
+                                                 std::uint64_t cols) {
     if (cols % kMxfp4Block != 0) {
-      return fail(Code::kCorrupt, "tensor '{}_blocks': MXFP4 needs a multiple of 32 inputs, config.json gives {}", name,
+      return fail(Code::kCorrupt,
+                  "tensor '{}_blocks': MXFP4 needs a multiple of 32 inputs, config.json gives {}", name,
                   cols);
     }
     const std::uint64_t experts = config_.experts, blocks = cols / kMxfp4Block;

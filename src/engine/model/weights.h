@@ -1,10 +1,10 @@
 // Weights: the tensors of a gpt-oss checkpoint under their roles, shapes checked against config.json.
 //
-// Matrices stay in the file's mapping (a tensor that is not aligned to its numbers is copied). Vectors (norms,
-// biases, sinks) become f32. Experts are MXFP4 (…_proj_blocks, …_scales, output-major) or BF16, F16 or F32 in
-// Hugging Face's input-major orientation (gate_up_proj [E, hidden, 2 intermediate], down_proj [E, intermediate, hidden]).
-// gate_up's outputs are interleaved: even = gate, odd = linear.
-// Failure: kCorrupt with the tensor's name, its shape or dtype, and what config.json asks for.
+// Matrices stay in the file's mapping (a tensor that is not aligned to its numbers is copied). Vectors
+// (norms, biases, sinks) become f32. Experts are MXFP4 (…_proj_blocks, …_scales, output-major) or BF16, F16
+// or F32 in Hugging Face's input-major orientation (gate_up_proj [E, hidden, 2 intermediate], down_proj [E,
+// intermediate, hidden]). gate_up's outputs are interleaved: even = gate, odd = linear. Failure: kCorrupt
+// with the tensor's name, its shape or dtype, and what config.json asks for.
 #pragma once
 
 #include <cstdint>
@@ -26,21 +26,21 @@ struct Linear {
 
 struct LayerWeights {
   LayerType type = LayerType::kFullAttention;
-  std::vector<float> input_norm;      // [hidden]
-  std::vector<float> post_norm;       // [hidden]
-  std::vector<float> sinks;           // [heads]
+  std::vector<float> input_norm;  // [hidden]
+  std::vector<float> post_norm;   // [hidden]
+  std::vector<float> sinks;       // [heads]
   Linear q, k, v, o, router;
-  std::vector<WeightView> gate_up;    // per expert, (2 intermediate, hidden)
-  std::vector<WeightView> down;       // per expert, (hidden, intermediate)
-  std::vector<float> gate_up_bias;    // [experts, 2 intermediate]
-  std::vector<float> down_bias;       // [experts, hidden]
+  std::vector<WeightView> gate_up;  // per expert, (2 intermediate, hidden)
+  std::vector<WeightView> down;     // per expert, (hidden, intermediate)
+  std::vector<float> gate_up_bias;  // [experts, 2 intermediate]
+  std::vector<float> down_bias;     // [experts, hidden]
 };
 
 struct Weights {
   Safetensors tensors;
-  WeightView embedding;               // (vocab, hidden)
-  WeightView head;                    // (vocab, hidden); the embedding if tied
-  std::vector<float> final_norm;      // [hidden]
+  WeightView embedding;           // (vocab, hidden)
+  WeightView head;                // (vocab, hidden); the embedding if tied
+  std::vector<float> final_norm;  // [hidden]
   std::vector<LayerWeights> layers;
   std::vector<std::unique_ptr<std::uint64_t[]>> copies;  // of tensors that lie misaligned in the file
 };

@@ -22,7 +22,8 @@ class FieldReader {
   int integer(std::string_view name, std::int64_t low, std::int64_t high, std::optional<int> absent = {}) {
     if (!present(name)) return missing(name, absent, "a whole number");
     const Json& value = *object_.find(name);
-    if (value.is_int() && value.as_int() >= low && value.as_int() <= high) return static_cast<int>(value.as_int());
+    if (value.is_int() && value.as_int() >= low && value.as_int() <= high)
+      return static_cast<int>(value.as_int());
     refuse(name, fmt::format("must be a whole number in {}..{}, not {}", low, high, value.dump()));
     return 0;
   }
@@ -42,7 +43,8 @@ class FieldReader {
   }
   void refuse(std::string_view name, std::string_view what) {
     if (error_) return;
-    error_ = Error{Code::kInvalid, fmt::format("config.json: {}{} {}", prefix_, name, what), prefix_ + std::string(name)};
+    error_ = Error{Code::kInvalid, fmt::format("config.json: {}{} {}", prefix_, name, what),
+                   prefix_ + std::string(name)};
   }
   const std::optional<Error>& error() const { return error_; }
 
@@ -69,11 +71,14 @@ Result<RopeConfig> parse_rope(const Json& config, double theta) {
   rope.theta = theta;
   const Json* scaling = config.find("rope_scaling");
   if (scaling == nullptr || scaling->is_null()) return rope;
-  if (!scaling->is_object()) return fail(Code::kInvalid, "config.json: rope_scaling must be an object or null");
-  std::string type = scaling->get_string("rope_type").value_or(scaling->get_string("type").value_or("default"));
+  if (!scaling->is_object())
+    return fail(Code::kInvalid, "config.json: rope_scaling must be an object or null");
+  std::string type =
+      scaling->get_string("rope_type").value_or(scaling->get_string("type").value_or("default"));
   if (type == "default") return rope;
   if (type != "yarn") {
-    return fail(Code::kUnsupported, "config.json: rope_scaling.rope_type '{}' is not known; gpt-oss uses 'yarn'", type);
+    return fail(Code::kUnsupported,
+                "config.json: rope_scaling.rope_type '{}' is not known; gpt-oss uses 'yarn'", type);
   }
   FieldReader fields(*scaling, "rope_scaling.");
   rope.yarn = true;
@@ -81,7 +86,8 @@ Result<RopeConfig> parse_rope(const Json& config, double theta) {
   rope.scaling.beta_fast = fields.number("beta_fast", 1e-6, 1e6, 32);
   rope.scaling.beta_slow = fields.number("beta_slow", 1e-6, 1e6, 1);
   const int initial = config.get_int("initial_context_length").value_or(4096);
-  rope.scaling.original_positions = fields.number("original_max_position_embeddings", 1, kPositionsMax, initial);
+  rope.scaling.original_positions =
+      fields.number("original_max_position_embeddings", 1, kPositionsMax, initial);
   rope.scaling.truncate = fields.boolean("truncate", true);
   rope.scaling.attention_factor = fields.number("attention_factor", 1e-6, 1e6, 0);
   if (fields.error()) return std::unexpected(*fields.error());
@@ -98,7 +104,8 @@ Result<std::vector<LayerType>> parse_layer_types(const Json& config, int layers)
     return types;
   }
   if (!list->is_array() || list->size() != static_cast<std::size_t>(layers)) {
-    return fail(Code::kInvalid, "config.json: layer_types must be an array of num_hidden_layers ({}) names", layers);
+    return fail(Code::kInvalid, "config.json: layer_types must be an array of num_hidden_layers ({}) names",
+                layers);
   }
   for (const Json& item : list->items()) {
     if (item.is_string() && item.as_string() == "sliding_attention") {
@@ -106,7 +113,8 @@ Result<std::vector<LayerType>> parse_layer_types(const Json& config, int layers)
     } else if (item.is_string() && item.as_string() == "full_attention") {
       types.push_back(LayerType::kFullAttention);
     } else {
-      return fail(Code::kInvalid, "config.json: layer_types[{}] must be 'sliding_attention' or 'full_attention', not {}",
+      return fail(Code::kInvalid,
+                  "config.json: layer_types[{}] must be 'sliding_attention' or 'full_attention', not {}",
                   types.size(), item.dump());
     }
   }
@@ -142,8 +150,8 @@ void check_combinations(ModelConfig& config, FieldReader& fields) {
                   fmt::format("({}) must divide num_attention_heads ({})", config.kv_heads, config.heads));
   }
   if (config.experts_per_token > config.experts) {
-    fields.refuse("num_experts_per_tok",
-                  fmt::format("({}) exceeds num_local_experts ({})", config.experts_per_token, config.experts));
+    fields.refuse("num_experts_per_tok", fmt::format("({}) exceeds num_local_experts ({})",
+                                                     config.experts_per_token, config.experts));
   }
 }
 
@@ -153,8 +161,8 @@ Result<ModelConfig> parse_model_config(const Json& json) {
   if (!json.is_object()) return fail(Code::kInvalid, "config.json must hold a JSON object");
   const auto model_type = json.get_string("model_type");
   if (model_type && *model_type != "gpt_oss") {
-    return fail(Code::kUnsupported, "config.json: model_type '{}' is not supported; this engine runs 'gpt_oss'",
-                *model_type);
+    return fail(Code::kUnsupported,
+                "config.json: model_type '{}' is not supported; this engine runs 'gpt_oss'", *model_type);
   }
   FieldReader fields(json, "");
   ModelConfig config;
@@ -188,7 +196,8 @@ Result<ModelConfig> read_model_config(const std::filesystem::path& directory) {
   const auto path = directory / "config.json";
   std::error_code ignored;
   if (!std::filesystem::is_directory(directory, ignored)) {
-    return fail(Code::kNotFound, "{} is no directory; a model is a directory with config.json and model.safetensors",
+    return fail(Code::kNotFound,
+                "{} is no directory; a model is a directory with config.json and model.safetensors",
                 directory.string());
   }
   if (!std::filesystem::exists(path, ignored)) {
@@ -204,7 +213,8 @@ Result<ModelConfig> read_model_config(const std::filesystem::path& directory) {
   if (std::filesystem::exists(generation_path, ignored)) {
     CAPSTAN_TRY(const std::string generation_text, read_file(generation_path));
     auto generation = Json::parse(generation_text);
-    if (!generation) return fail(Code::kInvalid, "{}: {}", generation_path.string(), generation.error().message);
+    if (!generation)
+      return fail(Code::kInvalid, "{}: {}", generation_path.string(), generation.error().message);
     CAPSTAN_TRY(auto ids, parse_token_ids(*generation, generation_path.string()));
     if (!ids.empty()) config->eos_token_ids = std::move(ids);
   }
@@ -220,7 +230,8 @@ RopeFrequencies rope_frequencies(const RopeConfig& rope, int head_dim) {
   const YarnScaling& yarn = rope.scaling;
   // The (fractional) pair index whose wavelength fits `rotations` times into the original context.
   const auto dimension = [&](double rotations) {
-    return half * std::log(yarn.original_positions / (rotations * 2 * std::numbers::pi)) / std::log(rope.theta);
+    return half * std::log(yarn.original_positions / (rotations * 2 * std::numbers::pi)) /
+           std::log(rope.theta);
   };
   double low = dimension(yarn.beta_fast);
   double high = dimension(yarn.beta_slow);
@@ -235,7 +246,8 @@ RopeFrequencies rope_frequencies(const RopeConfig& rope, int head_dim) {
     const double ramp = std::clamp((i - low) / (high - low), 0.0, 1.0);
     result.inverse[i] = result.inverse[i] * (1 - ramp) + result.inverse[i] / yarn.factor * ramp;
   }
-  result.concentration = yarn.attention_factor > 0 ? yarn.attention_factor : 0.1 * std::log(yarn.factor) + 1.0;
+  result.concentration =
+      yarn.attention_factor > 0 ? yarn.attention_factor : 0.1 * std::log(yarn.factor) + 1.0;
   return result;
 }
 

@@ -24,7 +24,7 @@ struct YarnScaling {
   double beta_fast = 32;
   double beta_slow = 1;
   double original_positions = 4096;
-  bool truncate = true;  // round the ramp's bounds to whole dimensions; gpt-oss says false
+  bool truncate = true;         // round the ramp's bounds to whole dimensions; gpt-oss says false
   double attention_factor = 0;  // 0: 0.1 ln(factor) + 1
 };
 
@@ -53,8 +53,8 @@ struct ModelConfig {
   bool attention_bias = true;
   bool tie_word_embeddings = false;
   RopeConfig rope;
-  std::vector<LayerType> layer_types;   // one per layer
-  std::vector<TokenId> eos_token_ids;   // generation_config.json's, else config.json's; may be empty
+  std::vector<LayerType> layer_types;  // one per layer
+  std::vector<TokenId> eos_token_ids;  // generation_config.json's, else config.json's; may be empty
 
   int q_dim() const { return heads * head_dim; }
   int kv_dim() const { return kv_heads * head_dim; }

@@ -1,6 +1,6 @@
-// A file is: u64 little-endian header length, header (JSON object: name -> dtype, shape, data_offsets relative to
-// the end of the header), data. The header is hostile until every number in it has been checked; sizes
-// are computed with overflow checks.
+// A file is: u64 little-endian header length, header (JSON object: name -> dtype, shape, data_offsets
+// relative to the end of the header), data. The header is hostile until every number in it has been checked;
+// sizes are computed with overflow checks.
 #include "engine/tensor/safetensors.h"
 
 #include <fcntl.h>
@@ -62,8 +62,8 @@ Result<DType> parse_dtype(const Json& entry, std::string_view label, std::string
   for (const DTypeRow& row : kDTypes) {
     if (row.name == *text) return row.type;
   }
-  return fail(Code::kCorrupt, "{}: tensor '{}': unknown dtype '{}'; known are BF16, F16, F32, U8 and so on", label,
-              name, *text);
+  return fail(Code::kCorrupt, "{}: tensor '{}': unknown dtype '{}'; known are BF16, F16, F32, U8 and so on",
+              label, name, *text);
 }
 
 // One entry of the header, as a view and its extent in the data.
@@ -91,8 +91,8 @@ Result<TensorView> parse_entry(const Json& entry, std::string_view label, std::s
   CAPSTAN_TRY(const std::uint64_t begin, whole_number(offsets->items()[0], label, name, "data_offsets"));
   CAPSTAN_TRY(const std::uint64_t end, whole_number(offsets->items()[1], label, name, "data_offsets"));
   if (begin > end || end > data.size()) {
-    return fail(Code::kCorrupt, "{}: tensor '{}': data_offsets [{}, {}] leave the file's {} bytes of data{}", label,
-                name, begin, end, data.size(), begin > end ? "" : " (is the file cut short?)");
+    return fail(Code::kCorrupt, "{}: tensor '{}': data_offsets [{}, {}] leave the file's {} bytes of data{}",
+                label, name, begin, end, data.size(), begin > end ? "" : " (is the file cut short?)");
   }
   if (end - begin != bytes) {
     return fail(Code::kCorrupt, "{}: tensor '{}': {} {} needs {} bytes, data_offsets give {}", label, name,
@@ -110,11 +110,13 @@ Result<void> check_extents(std::vector<Extent>& extents, std::uint64_t data_byte
   std::uint64_t at = 0;
   for (const Extent& extent : extents) {
     if (extent.begin < at) {
-      return fail(Code::kCorrupt, "{}: tensor '{}' overlaps the one before it (begins at {}, that one ends at {})",
-                  label, extent.name, extent.begin, at);
+      return fail(Code::kCorrupt,
+                  "{}: tensor '{}' overlaps the one before it (begins at {}, that one ends at {})", label,
+                  extent.name, extent.begin, at);
     }
     if (extent.begin > at) {
-      return fail(Code::kCorrupt, "{}: bytes {} to {} of the data belong to no tensor", label, at, extent.begin);
+      return fail(Code::kCorrupt, "{}: bytes {} to {} of the data belong to no tensor", label, at,
+                  extent.begin);
     }
     at = extent.end;
   }
@@ -141,11 +143,13 @@ std::string TensorView::shape_text() const {
 }
 
 Result<TensorMap> parse_safetensors(std::span<const std::uint8_t> file, std::string_view label) {
-  if (file.size() < 8) return fail(Code::kCorrupt, "{}: {} bytes are too few for a safetensors file", label, file.size());
+  if (file.size() < 8)
+    return fail(Code::kCorrupt, "{}: {} bytes are too few for a safetensors file", label, file.size());
   std::uint64_t header_bytes = 0;
   for (int i = 0; i < 8; ++i) header_bytes |= static_cast<std::uint64_t>(file[i]) << (8 * i);
   if (header_bytes > kSafetensorsHeaderMax || header_bytes > file.size() - 8) {
-    return fail(Code::kCorrupt, "{}: the header's length {} exceeds {}; this is no safetensors file, or it is cut short",
+    return fail(Code::kCorrupt,
+                "{}: the header's length {} exceeds {}; this is no safetensors file, or it is cut short",
                 label, header_bytes, std::min<std::uint64_t>(kSafetensorsHeaderMax, file.size() - 8));
   }
   const std::string_view text(reinterpret_cast<const char*>(file.data()) + 8, header_bytes);
@@ -196,7 +200,8 @@ Result<TensorMap> Safetensors::map_file(const std::filesystem::path& path) {
   }
   mappings_.push_back(mapping);
   file_bytes_ += mapping->bytes;
-  return parse_safetensors({static_cast<const std::uint8_t*>(mapping->address), mapping->bytes}, path.string());
+  return parse_safetensors({static_cast<const std::uint8_t*>(mapping->address), mapping->bytes},
+                           path.string());
 }
 
 Result<Safetensors> Safetensors::open_file(const std::filesystem::path& path) {
@@ -226,8 +231,8 @@ Result<Safetensors> Safetensors::open_directory(const std::filesystem::path& dir
   std::map<std::string, TensorMap> shards;
   for (const auto& [name, file] : weight_map->members()) {
     if (!file.is_string() || file.as_string().empty() || file.as_string().find('/') != std::string::npos) {
-      return fail(Code::kCorrupt, "{}: weight_map['{}'] must name a file of the same directory", index_path.string(),
-                  name);
+      return fail(Code::kCorrupt, "{}: weight_map['{}'] must name a file of the same directory",
+                  index_path.string(), name);
     }
     auto shard = shards.find(file.as_string());
     if (shard == shards.end()) {
@@ -236,8 +241,8 @@ Result<Safetensors> Safetensors::open_directory(const std::filesystem::path& dir
     }
     const auto tensor = shard->second.find(name);
     if (tensor == shard->second.end()) {
-      return fail(Code::kCorrupt, "{}: tensor '{}' is not in {}, where the index puts it", index_path.string(), name,
-                  file.as_string());
+      return fail(Code::kCorrupt, "{}: tensor '{}' is not in {}, where the index puts it",
+                  index_path.string(), name, file.as_string());
     }
     result.tensors_[name] = tensor->second;
   }

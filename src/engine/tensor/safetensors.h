@@ -3,12 +3,12 @@
 //   CAPSTAN_TRY(auto tensors, Safetensors::open_directory("/models/gpt-oss-20b"));
 //   const TensorView* norm = tensors.find("model.norm.weight");   // nullptr if absent
 //
-// A directory holds model.safetensors, or shards named by model.safetensors.index.json. Headers are checked whole
-// before anything is used: length, JSON, dtypes, shapes, sizes, offsets inside the file, no overlap, no holes.
-// Failure: kNotFound (no such file), kCorrupt with file, tensor and what is wrong.
-// Threads: immutable after open.  Cost: one mmap a file; pages are read when touched.
-// Ownership: views live as long as the Safetensors. A file that is cut while mapped ends the process (SIGBUS).
-// Source: github.com/huggingface/safetensors, "Format".
+// A directory holds model.safetensors, or shards named by model.safetensors.index.json. Headers are checked
+// whole before anything is used: length, JSON, dtypes, shapes, sizes, offsets inside the file, no overlap, no
+// holes. Failure: kNotFound (no such file), kCorrupt with file, tensor and what is wrong. Threads: immutable
+// after open.  Cost: one mmap a file; pages are read when touched. Ownership: views live as long as the
+// Safetensors. A file that is cut while mapped ends the process (SIGBUS). Source:
+// github.com/huggingface/safetensors, "Format".
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,23 @@
 
 namespace capstan::engine {
 
-enum class DType { kBool, kU8, kI8, kF8E5m2, kF8E4m3, kI16, kU16, kF16, kBf16, kI32, kU32, kF32, kF64, kI64, kU64 };
+enum class DType {
+  kBool,
+  kU8,
+  kI8,
+  kF8E5m2,
+  kF8E4m3,
+  kI16,
+  kU16,
+  kF16,
+  kBf16,
+  kI32,
+  kU32,
+  kF32,
+  kF64,
+  kI64,
+  kU64
+};
 
 std::string_view dtype_name(DType type);  // "BF16", …
 int dtype_bytes(DType type);

@@ -1,5 +1,6 @@
-// Goal: valid checkpoints read as written; every hostile header and every wrong field is refused with a message that
-// says what is wrong. Method: files built byte by byte, tables of wrong ones, and thousands of random mutations.
+// Goal: valid checkpoints read as written; every hostile header and every wrong field is refused with a
+// message that says what is wrong. Method: files built byte by byte, tables of wrong ones, and thousands of
+// random mutations.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -23,12 +24,14 @@ std::string file_of(std::string_view header, std::size_t data_bytes) {
 }
 
 Result<TensorMap> parse(std::string_view file) {
-  return parse_safetensors({reinterpret_cast<const std::uint8_t*>(file.data()), file.size()}, "x.safetensors");
+  return parse_safetensors({reinterpret_cast<const std::uint8_t*>(file.data()), file.size()},
+                           "x.safetensors");
 }
 
 TEST(Safetensors, AValidFileReadsAsWritten) {
   const auto file = file_of(R"({"a":{"dtype":"BF16","shape":[2,3],"data_offsets":[0,12]},
-      "__metadata__":{"format":"pt"},"b":{"dtype":"U8","shape":[],"data_offsets":[12,13]}} )", 13);
+      "__metadata__":{"format":"pt"},"b":{"dtype":"U8","shape":[],"data_offsets":[12,13]}} )",
+                            13);
   const auto tensors = parse(file);
   ASSERT_TRUE(tensors.has_value()) << tensors.error().message;
   EXPECT_EQ(tensors->size(), 2u);
@@ -61,9 +64,13 @@ TEST(Safetensors, HostileHeadersAreRefusedByName) {
       {file_of(entry(R"("dtype":"U8","shape":[1],"data_offsets":[1,0])"), 1), "leave the file's"},
       {file_of(entry(R"("dtype":"U8","shape":[9],"data_offsets":[0,9])"), 8), "cut short"},
       {file_of(entry(R"("dtype":"F32","shape":[2],"data_offsets":[0,4])"), 4), "needs 8 bytes"},
-      {file_of(entry(R"("dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0])"), 0), "overflows"},
+      {file_of(entry(R"("dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0])"), 0),
+       "overflows"},
       {file_of(entry(R"("dtype":"U8","shape":[1],"data_offsets":[0,1])"), 2), "belong to no tensor"},
-      {file_of(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})", 3),
+      {file_of(
+           R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},)"
+           R"("b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
+           3),
        "overlaps"},
   };
   for (const auto& c : cases) {
@@ -76,7 +83,9 @@ TEST(Safetensors, HostileHeadersAreRefusedByName) {
 }
 
 TEST(Safetensors, RandomMutationsNeverCrashAndNeverLeaveTheFile) {
-  const std::string valid = testing::RandomCheckpoint({.layers = 1, .hidden = 32, .experts = 1, .experts_per_token = 1, .vocab = 2}).safetensors();
+  const std::string valid =
+      testing::RandomCheckpoint({.layers = 1, .hidden = 32, .experts = 1, .experts_per_token = 1, .vocab = 2})
+          .safetensors();
   Prng prng(9);
   int accepted = 0;
   for (int round = 0; round < 4000; ++round) {
@@ -90,7 +99,8 @@ TEST(Safetensors, RandomMutationsNeverCrashAndNeverLeaveTheFile) {
     ++accepted;
     for (const auto& [name, view] : *tensors) {
       EXPECT_GE(reinterpret_cast<const char*>(view.bytes.data()), bytes.data());
-      EXPECT_LE(reinterpret_cast<const char*>(view.bytes.data() + view.bytes.size()), bytes.data() + bytes.size());
+      EXPECT_LE(reinterpret_cast<const char*>(view.bytes.data() + view.bytes.size()),
+                bytes.data() + bytes.size());
     }
   }
   EXPECT_GT(accepted, 0);
@@ -102,11 +112,13 @@ TEST(Safetensors, AnIndexMayOnlyNameShardsBesideIt) {
   EXPECT_THAT(Safetensors::open_directory(directory.path()).error().message, HasSubstr("holds neither"));
   const auto index = directory.path() / "model.safetensors.index.json";
   std::ofstream(index) << R"({"weight_map":{"a":"../../etc/passwd"}})";
-  EXPECT_THAT(Safetensors::open_directory(directory.path()).error().message, HasSubstr("file of the same directory"));
+  EXPECT_THAT(Safetensors::open_directory(directory.path()).error().message,
+              HasSubstr("file of the same directory"));
   std::ofstream(index) << R"({"weight_map":{"a":"one.safetensors"}})";
   EXPECT_EQ(Safetensors::open_directory(directory.path()).error().code, Code::kNotFound);
   std::ofstream(directory.path() / "one.safetensors") << file_of("{}", 0);
-  EXPECT_THAT(Safetensors::open_directory(directory.path()).error().message, HasSubstr("'a' is not in one.safetensors"));
+  EXPECT_THAT(Safetensors::open_directory(directory.path()).error().message,
+              HasSubstr("'a' is not in one.safetensors"));
 }
 
 Json valid_config() { return *Json::parse(testing::RandomCheckpoint({}).config_json()); }

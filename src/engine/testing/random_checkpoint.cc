@@ -26,7 +26,8 @@ void append(std::string& bytes, const void* data, std::size_t count) {
   bytes.append(static_cast<const char*>(data), count);
 }
 
-// Stores `value` and returns what the stored bits stand for. F16 covers normal numbers only, which is all we draw.
+// Stores `value` and returns what the stored bits stand for. F16 covers normal numbers only, which is all we
+// draw.
 double store(const std::string& dtype, double value, std::string& bytes) {
   const float f = static_cast<float>(value);
   if (dtype == "F32") {
@@ -103,7 +104,8 @@ void rope(double* x, int dim, int position, const CheckpointOptions& options) {
 
 }  // namespace
 
-RandomCheckpoint::RandomCheckpoint(CheckpointOptions options) : options_(std::move(options)), state_(options_.seed) {
+RandomCheckpoint::RandomCheckpoint(CheckpointOptions options)
+    : options_(std::move(options)), state_(options_.seed) {
   const auto& o = options_;
   const std::uint64_t hidden = o.hidden, q_dim = o.heads * o.head_dim, kv_dim = o.kv_heads * o.head_dim;
   const std::uint64_t vocab = o.vocab, experts = o.experts, inner = o.intermediate;
@@ -138,7 +140,8 @@ double RandomCheckpoint::uniform() {
   return static_cast<double>(bits >> 11) * 0x1p-52 - 1;
 }
 
-void RandomCheckpoint::add(const std::string& name, std::vector<std::uint64_t> shape, double spread, double center) {
+void RandomCheckpoint::add(const std::string& name, std::vector<std::uint64_t> shape, double spread,
+                           double center) {
   std::uint64_t count = 1;
   for (std::uint64_t size : shape) count *= size;
   Tensor tensor{options_.dense_storage, std::move(shape), {}};
@@ -152,7 +155,9 @@ void RandomCheckpoint::add(const std::string& name, std::vector<std::uint64_t> s
 void RandomCheckpoint::add_experts(const std::string& name, int rows, int cols, double spread) {
   if (options_.experts_storage == "MXFP4") return add_mxfp4(name, rows, cols, spread);
   const std::uint64_t experts = options_.experts;
-  Tensor tensor{options_.experts_storage, {experts, static_cast<std::uint64_t>(cols), static_cast<std::uint64_t>(rows)}, {}};
+  Tensor tensor{options_.experts_storage,
+                {experts, static_cast<std::uint64_t>(cols), static_cast<std::uint64_t>(rows)},
+                {}};
   Row& values = values_[name];
   values.resize(experts * rows * cols);
   for (std::uint64_t e = 0; e < experts; ++e) {
@@ -229,9 +234,10 @@ std::string RandomCheckpoint::safetensors(int shard) const {
     if (index++ % options_.shards != shard) continue;
     Json shape = Json::array();
     for (std::uint64_t size : tensor.shape) shape.push_back(size);
-    header[name] = Json::object({{"dtype", tensor.dtype},
-                                 {"shape", std::move(shape)},
-                                 {"data_offsets", Json::array({data.size(), data.size() + tensor.bytes.size()})}});
+    header[name] =
+        Json::object({{"dtype", tensor.dtype},
+                      {"shape", std::move(shape)},
+                      {"data_offsets", Json::array({data.size(), data.size() + tensor.bytes.size()})}});
     data += tensor.bytes;
   }
   std::string text = header.dump();
@@ -342,8 +348,8 @@ void RandomCheckpoint::experts(int layer, Row& x) const {
       const double gate = std::min(u[2 * i], 7.0), up = std::clamp(u[2 * i + 1], -7.0, 7.0);
       a[i] = gate / (1 + std::exp(-1.702 * gate)) * (up + 1);
     }
-    const Row y = linear(values_.at(mlp + "down_proj"), &values_.at(mlp + "down_proj_bias"), a, e * hidden * inner,
-                         hidden, e * hidden);
+    const Row y = linear(values_.at(mlp + "down_proj"), &values_.at(mlp + "down_proj_bias"), a,
+                         e * hidden * inner, hidden, e * hidden);
     for (std::size_t i = 0; i < hidden; ++i) x[i] += std::exp(scores[e]) / total * y[i];
   }
 }

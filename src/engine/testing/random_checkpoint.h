@@ -4,8 +4,8 @@
 //   checkpoint.write(directory);                      // config.json, model.safetensors (or shards)
 //   std::vector<double> logits = checkpoint.logits(tokens);   // (tokens, vocab), computed in double
 //
-// The twin shares no code with the engine: it holds every weight as a double and recomputes each token's attention
-// over the whole sequence. Failure: asserts (it is test code).
+// The twin shares no code with the engine: it holds every weight as a double and recomputes each token's
+// attention over the whole sequence. Failure: asserts (it is test code).
 #pragma once
 
 #include <cstdint>
@@ -32,7 +32,7 @@ struct CheckpointOptions {
   bool yarn = true;
   bool truncate = false;
   bool tied = false;
-  bool layer_types = true;                // false: config.json leaves them out
+  bool layer_types = true;  // false: config.json leaves them out
   int shards = 1;
   std::uint64_t seed = 1;
 };
