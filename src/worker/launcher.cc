@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 namespace capstan::worker {
@@ -20,17 +21,17 @@ std::unexpected<LaunchError> refuse(std::string message, bool retryable = false)
   return std::unexpected(LaunchError{std::move(message), retryable});
 }
 
-// A port that something else holds would make the rank fail later and less clearly.
-bool port_is_free(std::int64_t port) {
+// A port that something else holds would make the rank fail later and less clearly. 0, or errno's value.
+int try_port(std::int64_t port) {
   const Descriptor socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!socket) return true;  // cannot know
+  if (!socket) return 0;  // cannot know
   const int on = 1;
   ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_port = htons(static_cast<std::uint16_t>(port));
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  return ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+  return ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ? 0 : errno;
 }
 
 Descriptor memory_file(const std::string& bytes) {
@@ -51,10 +52,17 @@ Descriptor lifted(int fd) { return Descriptor(::fcntl(fd, F_DUPFD_CLOEXEC, 16));
 }  // namespace
 
 Launcher::Launcher(const DataDirectory& data, Places places, const sandbox::Cgroups& cgroups, std::filesystem::path shim)
-    : data_(data), places_(std::move(places)), cgroups_(cgroups), shim_(std::move(shim)) {}
+    : data_(data), places_(std::move(places)), cgroups_(cgroups), shim_(std::move(shim)) {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) open_files_max_ = static_cast<std::int64_t>(limit.rlim_cur);
+}
 
 std::expected<Launch, LaunchError> Launcher::prepare(const StartSpec& spec, const std::string& mark) {
-  if (spec.port > 0 && !port_is_free(spec.port)) return refuse(fmt::format("port {} is taken by another program", spec.port), true);
+  if (const int error = spec.port > 0 ? try_port(spec.port) : 0; error == EADDRINUSE) {
+    return refuse(fmt::format("port {} is taken by another program", spec.port), true);
+  } else if (error != 0) {
+    return refuse(fmt::format("port {} cannot be used: {}", spec.port, std::strerror(error)));
+  }
   const auto user = resolve_user(spec.user, data_.owner());
   if (!user) return refuse(user.error().message);
   const auto job = job_directory(places_, *user, spec.name);
@@ -71,6 +79,7 @@ std::expected<Launch, LaunchError> Launcher::prepare(const StartSpec& spec, cons
   record.log_name = std::to_string(spec.id.rank) + ".log";
   record.log_bytes_max = spec.log_bytes_max;
   record.grace_ms = spec.grace_ms;
+  record.open_files_max = open_files_max_;
   record.timeout_ms = spec.timeout_ms;
   if (user->switched) {
     record.uid = user->uid;

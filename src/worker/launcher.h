@@ -2,6 +2,7 @@
 //
 // prepare() finds the user, makes the directories and the cgroup, checks the port, and yields what the shim needs;
 // start() spawns the shim, which inherits the claim's lock. Neither waits for the rank.
+// Ranks get the limit of open files that held when the launcher was made; the worker raises its own afterwards.
 // Threads: one caller.  Failure: LaunchError says whether another try could work (port taken) or not (no such user).
 #pragma once
 
@@ -45,6 +46,7 @@ class Launcher {
   Places places_;
   const sandbox::Cgroups& cgroups_;
   std::filesystem::path shim_;
+  std::int64_t open_files_max_ = 0;  // the limit that this process was made with: ranks get it
 };
 
 }  // namespace capstan::worker

@@ -5,12 +5,15 @@
 
 #include <cerrno>
 #include <climits>
+#include <functional>
+#include <set>
 #include <thread>
 
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 
@@ -23,6 +26,7 @@
 #include "worker/health_monitor.h"
 #include "worker/host_resources.h"
 #include "worker/http_link.h"
+#include "worker/log_retention.h"
 #include "worker/log_server.h"
 #include "worker/supervisor.h"
 #include "worker/sync_loop.h"
@@ -32,6 +36,8 @@ namespace capstan::worker {
 namespace {
 
 constexpr int kExitConflict = 6;
+constexpr std::int64_t kHouseworkMs = 60'000;
+constexpr off_t kOwnLogBytesMax = 16 << 20;
 
 // Blocks the signals that this process handles or ignores; later threads inherit that.
 Descriptor take_signals() {
@@ -77,10 +83,38 @@ std::filesystem::path own_folder() {
   return std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
 }
 
+// Many ranks need many descriptors; ranks themselves keep the usual limit (launcher.h).
+void raise_open_files_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// This process's own log is appended to by descriptor; it begins anew when it is full.
+void bound_own_log() {
+  struct stat status{};
+  if (::fstat(STDERR_FILENO, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size < kOwnLogBytesMax) return;
+  if (::ftruncate(STDERR_FILENO, 0) == 0) log_info("the log begins anew", "bytes_dropped={}", status.st_size);
+}
+
+void keep_house(const DataDirectory& data, const Supervisor& supervisor) {
+  bound_own_log();
+  std::set<std::int64_t> known;
+  for (const auto& rank : supervisor.ranks()) known.insert(rank.id.job);
+  if (const int removed = prune_logs(data.logs_fd(), kLoggedJobsMax, known); removed > 0) log_info("old logs removed", "jobs={}", removed);
+}
+
 // Waits for a signal or a shutdown by the controller; keeps the health checks in step with what runs.
 // True: ranks are to be stopped; false: leave them.
-bool wait_for_end(const Descriptor& signals, const Descriptor& changes, HealthMonitor& health, const SyncLoop& sync) {
+bool wait_for_end(const Descriptor& signals, const Descriptor& changes, HealthMonitor& health, const SyncLoop& sync,
+                  const std::function<void()>& keep_house) {
+  std::int64_t housework_at_ms = 0;
   for (;;) {
+    if (const std::int64_t now_ms = shim::monotonic_ms(); now_ms >= housework_at_ms) {
+      housework_at_ms = now_ms + kHouseworkMs;
+      keep_house();
+    }
     pollfd polled[2] = {{signals.get(), POLLIN, 0}, {changes.get(), POLLIN, 0}};
     (void)::poll(polled, 2, 200);
     signalfd_siginfo info{};
@@ -117,6 +151,7 @@ Result<void> run(const WorkerOptions& options) {
 
   const std::filesystem::path bin = options.bin.empty() ? own_folder() : options.bin;
   Launcher launcher(data, {data.path(), data.owner(), bin, options.share}, cgroups, bin / "capstan-shim");
+  raise_open_files_limit();
   ReportQueue reports;
   Supervisor supervisor(RankStore(data.ranks_fd()), launcher, reports);
   const Descriptor changes(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -137,7 +172,7 @@ Result<void> run(const WorkerOptions& options) {
   bool stop_ranks = false;
   {
     HealthMonitor health(supervisor, reports, http_probe());
-    stop_ranks = wait_for_end(signals, changes, health, sync);
+    stop_ranks = wait_for_end(signals, changes, health, sync, [&] { keep_house(data, supervisor); });
   }
   if (stop_ranks) stop_all(supervisor, signals);
   sync.leave(stop_ranks);

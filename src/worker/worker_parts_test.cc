@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "worker/host_resources.h"
 #include "worker/log_reader.h"
+#include "worker/log_retention.h"
 #include "worker/places.h"
 #include "worker/rank_store.h"
 #include "worker/shim/launch_record.h"
@@ -41,7 +42,7 @@ TEST(RankIdTest, OneSpellingPerId) {
 
 TEST(LaunchRecordTest, ReadsBackWhatWasWrittenAndRefusesWhatIsCut) {
   shim::LaunchRecord record{.command = {"a", "", "b=c"}, .environment = {"X=1\n2"}, .cgroups = {"/cg"}, .workdir = "/w", .log_name = "0.log",
-                            .log_bytes_max = 5, .grace_ms = 6, .timeout_ms = 7, .uid = 8, .gid = 9, .groups = {10, 11}};
+                            .log_bytes_max = 5, .grace_ms = 6, .timeout_ms = 7, .open_files_max = 3, .uid = 8, .gid = 9, .groups = {10, 11}};
   const std::string bytes = shim::encode(record);
   shim::LaunchRecord back;
   std::string why;
@@ -201,6 +202,22 @@ TEST(PlacesTest, ProgramsThatTheUserCannotReadAreCopied) {
   ASSERT_TRUE(job) << job.error().message;
   EXPECT_EQ(*job, data.path() / "jobs/train");
   EXPECT_FALSE(job_directory(places, *nobody, "../etc"));
+}
+
+// Goal: logs are bounded in number too: the oldest jobs' go first, those of known ranks never.
+TEST(LogRetentionTest, TheOldestJobsLogsGoFirst) {
+  const Temporary directory;
+  const Descriptor fd = directory.open();
+  for (const char* name : {"1/1/0.log", "2/1/0.log", "10/1/0.log", "11/3/0.log.1", "notes/x"}) {
+    fs::create_directories((directory.path() / name).parent_path());
+    ASSERT_TRUE(write_file_atomic(directory.path() / name, "x"));
+  }
+  EXPECT_EQ(prune_logs(fd.get(), 2, {1}), 1);
+  EXPECT_TRUE(fs::exists(directory.path() / "1/1/0.log"));
+  EXPECT_FALSE(fs::exists(directory.path() / "2"));
+  EXPECT_TRUE(fs::exists(directory.path() / "10/1/0.log"));
+  EXPECT_TRUE(fs::exists(directory.path() / "notes/x"));
+  EXPECT_EQ(prune_logs(fd.get(), 2, {1}), 0);
 }
 
 // Goal: root never writes through a link that the data directory's owner has put in place of a folder.

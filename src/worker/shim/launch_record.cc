@@ -26,6 +26,7 @@ bool take(LaunchRecord& record, std::string_view key, std::string_view value) {
   if (key == "log_bytes_max") return to_int(value, record.log_bytes_max);
   if (key == "grace_ms") return to_int(value, record.grace_ms);
   if (key == "timeout_ms") return to_int(value, record.timeout_ms);
+  if (key == "open_files_max") return to_int(value, record.open_files_max);
   if (key == "uid") return to_int(value, record.uid);
   if (key == "gid") return to_int(value, record.gid);
   if (key == "group") {
@@ -48,6 +49,7 @@ std::string encode(const LaunchRecord& record) {
   put(out, "log_bytes_max", std::to_string(record.log_bytes_max));
   put(out, "grace_ms", std::to_string(record.grace_ms));
   put(out, "timeout_ms", std::to_string(record.timeout_ms));
+  put(out, "open_files_max", std::to_string(record.open_files_max));
   put(out, "uid", std::to_string(record.uid));
   put(out, "gid", std::to_string(record.gid));
   for (const std::uint32_t group : record.groups) put(out, "group", std::to_string(group));

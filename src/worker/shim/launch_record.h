@@ -27,6 +27,7 @@ struct LaunchRecord {
   std::int64_t log_bytes_max = 0;        // of the log and its rotated parts together
   std::int64_t grace_ms = 0;             // between SIGTERM and SIGKILL, unless the stop says otherwise
   std::int64_t timeout_ms = 0;           // 0: none; else the rank is stopped after it
+  std::int64_t open_files_max = 0;       // soft limit for the rank; 0: the shim's own
   std::int64_t uid = -1;                 // -1: stay who the shim is
   std::int64_t gid = -1;
   std::vector<std::uint32_t> groups;     // supplementary, used when uid is given

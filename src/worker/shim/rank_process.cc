@@ -3,6 +3,7 @@
 // before that, the child writes into it the step that failed.
 #include "worker/shim/rank_process.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <vector>
@@ -67,6 +68,10 @@ std::vector<char*> pointers(const std::vector<std::string>& strings) {
   }
   const rlimit no_core{0, 0};
   ::setrlimit(RLIMIT_CORE, &no_core);
+  if (rlimit files{}; record.open_files_max > 0 && ::getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = std::min<rlim_t>(static_cast<rlim_t>(record.open_files_max), files.rlim_max);
+    ::setrlimit(RLIMIT_NOFILE, &files);
+  }
   switch_user(record, error_fd);
   // After the change of user, which clears it. The shim may have died before this line: then leave.
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
