@@ -1,10 +1,13 @@
 // capstan-eval-abacus: exact-match accuracy of a model on abacus's held-out problems, per kind.
 //
-// How it works: problems that training never draws (one in 64, by hash) are asked through the engine, many at a time,
-// greedily. A reply counts if it is well-formed harmony, has written its working where one is due, and its final
-// channel is exactly right by the checker, which works by other means than the generator. For the python kind the
-// call's code is run by the checker's evaluator; its true output goes back to the model, and the final must repeat it.
-// Exit codes: 0 evaluated, 1 the model cannot be loaded or run, 2 wrong command line.
+// How it works: problems that training never draws (one in 64, by hash) are asked through the engine, many at
+// a time, greedily. A reply counts if it is well-formed harmony, has written its working where one is due,
+// and its final channel is exactly right by the checker, which works by other means than the generator. For
+// the python kind the call's code is run by the checker's evaluator; its true output goes back to the model,
+// and the final must repeat it. Exit codes: 0 evaluated, 1 the model cannot be loaded or run, 2 wrong command
+// line.
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
@@ -12,8 +15,6 @@
 #include <set>
 #include <string>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "base/json.h"
 #include "engine/batching/batch.h"
@@ -71,7 +72,8 @@ std::vector<Case> draw_cases(const Arguments& arguments) {
     const int wanted = arguments.problems * static_cast<int>(i + 1) / static_cast<int>(kinds.size()) -
                        arguments.problems * static_cast<int>(i) / static_cast<int>(kinds.size());
     std::set<std::string> drawn;
-    for (int tries = 0; static_cast<int>(drawn.size()) < wanted && tries < wanted * kDrawsPerProblem; ++tries) {
+    for (int tries = 0; static_cast<int>(drawn.size()) < wanted && tries < wanted * kDrawsPerProblem;
+         ++tries) {
       Prng rng(Prng::at(arguments.seed, draw++));
       Case one;
       one.conversation = abacus::draw_conversation(kinds[i], true, rng);
@@ -83,7 +85,9 @@ std::vector<Case> draw_cases(const Arguments& arguments) {
   return cases;
 }
 
-bool writes_working(Kind kind) { return kind != Kind::kPython && kind != Kind::kTooLong && kind != Kind::kOther; }
+bool writes_working(Kind kind) {
+  return kind != Kind::kPython && kind != Kind::kTooLong && kind != Kind::kOther;
+}
 
 void append_text(std::vector<std::int32_t>& tokens, std::string_view text) {
   for (const char c : text) tokens.push_back(static_cast<std::uint8_t>(c));
@@ -189,12 +193,13 @@ std::string readable(const std::vector<std::int32_t>& tokens) {
   return text;
 }
 
-void print_text(const std::vector<Score>& scores, const std::vector<Case>& cases, double seconds, bool verbose) {
+void print_text(const std::vector<Score>& scores, const std::vector<Case>& cases, double seconds,
+                bool verbose) {
   int asked = 0, right = 0;
   std::printf("%-16s %8s %8s %9s\n", "kind", "problems", "right", "exact");
   for (const Score& score : scores) {
-    std::printf("%-16s %8d %8d %8.2f%%\n", std::string(kind_name(score.kind)).c_str(), score.asked, score.right,
-                100 * score.share());
+    std::printf("%-16s %8d %8d %8.2f%%\n", std::string(kind_name(score.kind)).c_str(), score.asked,
+                score.right, 100 * score.share());
     asked += score.asked;
     right += score.right;
   }
@@ -204,8 +209,9 @@ void print_text(const std::vector<Score>& scores, const std::vector<Case>& cases
   for (const Case& one : cases) {
     if (one.right) continue;
     std::printf("\n[%s] %s\n  %s; right: %s\n%s\n",
-                std::string(kind_name(one.conversation.problem.kind)).c_str(), one.conversation.question.c_str(),
-                one.why.c_str(), answer(one.conversation.problem).c_str(), readable(one.reply).c_str());
+                std::string(kind_name(one.conversation.problem.kind)).c_str(),
+                one.conversation.question.c_str(), one.why.c_str(), answer(one.conversation.problem).c_str(),
+                readable(one.reply).c_str());
   }
 }
 
@@ -218,8 +224,11 @@ void print_json(const std::vector<Score>& scores, std::uint64_t seed, double sec
     asked += score.asked;
     right += score.right;
   }
-  const Json report = Json::object(
-      {{"seed", static_cast<std::int64_t>(seed)}, {"problems", asked}, {"right", right}, {"seconds", seconds}, {"kinds", kinds}});
+  const Json report = Json::object({{"seed", static_cast<std::int64_t>(seed)},
+                                    {"problems", asked},
+                                    {"right", right},
+                                    {"seconds", seconds},
+                                    {"kinds", kinds}});
   std::printf("%s\n", report.dump().c_str());
 }
 
@@ -231,8 +240,10 @@ int evaluate(const Arguments& arguments) {
   auto model = engine::Model::load(arguments.model, {.threads = arguments.threads});
   if (!model) return complain(model.error());
   if ((*model)->config().vocab < abacus::kVocabulary) {
-    return complain({Code::kInvalid, fmt::format("{} has {} tokens; abacus needs {}", arguments.model,
-                                                 (*model)->config().vocab, abacus::kVocabulary), {}});
+    return complain({Code::kInvalid,
+                     fmt::format("{} has {} tokens; abacus needs {}", arguments.model,
+                                 (*model)->config().vocab, abacus::kVocabulary),
+                     {}});
   }
   std::vector<Case> cases = draw_cases(arguments);
   const auto begin = std::chrono::steady_clock::now();

@@ -1,8 +1,7 @@
 // Goal: what abacus learns from is right, reproducible, and disjoint from what it is evaluated on.
-// Method: thousands of drawn problems; every claim in their workings is read as text and verified, and the answers go
-// through the checker, which works backwards and takes dates from the C++ calendar.
+// Method: thousands of drawn problems; every claim in their workings is read as text and verified, and the
+// answers go through the checker, which works backwards and takes dates from the C++ calendar.
 #include <gtest/gtest.h>
-
 #include <unistd.h>
 
 #include <algorithm>
@@ -36,7 +35,9 @@ std::unique_ptr<DataSource> open_source(DataConfig config) {
 std::int64_t value_of(std::string_view text) {
   std::int64_t total = 0, number = 0;
   char sign = '+';
-  const auto apply = [&] { total = sign == '+' ? total + number : sign == '-' ? total - number : total * number; };
+  const auto apply = [&] {
+    total = sign == '+' ? total + number : sign == '-' ? total - number : total * number;
+  };
   for (const char c : text) {
     if (c >= '0' && c <= '9') number = number * 10 + (c - '0');
     if (c == '+' || c == '-' || c == '*') {
@@ -133,8 +134,8 @@ TEST(AbacusTest, TrainingAndEvaluationShareNoProblem) {
   for (const std::string& problem : evaluation) EXPECT_FALSE(training.contains(problem)) << problem;
 }
 
-// The stream is part of what makes the run repeatable: whoever changes it must say so by changing this hash, and the
-// weights in models/abacus then no longer follow from examples/abacus.
+// The stream is part of what makes the run repeatable: whoever changes it must say so by changing this hash,
+// and the weights in models/abacus then no longer follow from examples/abacus.
 TEST(AbacusTest, TheFirstThousandSamplesHaveTheirKnownHash) {
   const auto source = open_source({.kind = "abacus", .seed = 1, .path = {}, .mixture = {}});
   Sha256 hash;
@@ -167,8 +168,10 @@ TEST(AbacusTest, SamplesAreHarmonyWithinTheBoundsAndScoreOnlyTheAssistant) {
     EXPECT_LE(sample.tokens.size(), kSampleTokensMax);
     EXPECT_EQ(sample.tokens.front(), kStart);
     EXPECT_EQ(sample.tokens.back(), kReturn);
-    EXPECT_TRUE(std::all_of(sample.tokens.begin(), sample.tokens.end(), [](int t) { return t >= 0 && t < kFirstReserved; }));
-    const auto first = std::find(sample.is_target.begin(), sample.is_target.end(), 1) - sample.is_target.begin();
+    EXPECT_TRUE(std::all_of(sample.tokens.begin(), sample.tokens.end(),
+                            [](int t) { return t >= 0 && t < kFirstReserved; }));
+    const auto first =
+        std::find(sample.is_target.begin(), sample.is_target.end(), 1) - sample.is_target.begin();
     EXPECT_EQ(sample.tokens[static_cast<std::size_t>(first)], kChannel);
   }
 }
@@ -201,7 +204,8 @@ TEST(AbacusTest, TheIssuesQuestionIsAmongThePhrasings) {
 }
 
 TEST(AbacusTest, TokenizerFilesLoadAndMapEachByteToItself) {
-  const auto folder = std::filesystem::temp_directory_path() / ("capstan-abacus-" + std::to_string(::getpid()));
+  const auto folder =
+      std::filesystem::temp_directory_path() / ("capstan-abacus-" + std::to_string(::getpid()));
   std::filesystem::create_directories(folder);
   ASSERT_TRUE(write_tokenizer_files(folder));
   const auto tokenizer = harmony::Tokenizer::load(folder / "tokenizer.json");
@@ -212,7 +216,8 @@ TEST(AbacusTest, TokenizerFilesLoadAndMapEachByteToItself) {
   ASSERT_EQ(tokens.size(), 256u + 9u);
   for (int byte = 0; byte < 256; ++byte) EXPECT_EQ(tokens[static_cast<std::size_t>(byte)], byte);
   EXPECT_EQ(tokenizer->decode(tokens), all + "<|start|>");
-  for (std::int32_t id = kEndOfText; id < kVocabulary; ++id) EXPECT_EQ(tokenizer->special(special_name(id)), id);
+  for (std::int32_t id = kEndOfText; id < kVocabulary; ++id)
+    EXPECT_EQ(tokenizer->special(special_name(id)), id);
   EXPECT_TRUE(std::filesystem::exists(folder / "capstan.json"));
   EXPECT_TRUE(std::filesystem::exists(folder / "generation_config.json"));
   std::filesystem::remove_all(folder);
@@ -221,7 +226,8 @@ TEST(AbacusTest, TokenizerFilesLoadAndMapEachByteToItself) {
 TEST(AbacusTest, AMixtureNamesItsMistakes) {
   const auto unknown = AbacusSource::open({.kind = "abacus", .path = {}, .mixture = {{"additon", 1.0}}});
   ASSERT_FALSE(unknown);
-  EXPECT_TRUE(unknown.error().message.starts_with("data.mixture: unknown kind 'additon'; the kinds are addition, "));
+  EXPECT_TRUE(
+      unknown.error().message.starts_with("data.mixture: unknown kind 'additon'; the kinds are addition, "));
   EXPECT_FALSE(AbacusSource::open({.kind = "abacus", .path = {}, .mixture = {{"sum", -1.0}}}));
   EXPECT_FALSE(AbacusSource::open({.kind = "abacus", .path = {}, .mixture = {{"sum", 0.0}}}));
 }

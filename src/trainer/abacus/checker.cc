@@ -13,7 +13,8 @@ namespace {
 // Digits only, no sign, no leading zero.
 std::optional<std::int64_t> natural(std::string_view text) {
   if (text.empty() || text.size() > 18 || (text.size() > 1 && text[0] == '0')) return std::nullopt;
-  if (!std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; })) return std::nullopt;
+  if (!std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; }))
+    return std::nullopt;
   return parse_int(text);
 }
 
@@ -47,7 +48,9 @@ std::optional<std::int64_t> value_in(std::string_view text, std::string_view uni
 
 std::chrono::sys_days calendar_day(const std::string& iso) {
   using namespace std::chrono;
-  const auto part = [&](std::size_t at, std::size_t size) { return *parse_int(std::string_view(iso).substr(at, size)); };
+  const auto part = [&](std::size_t at, std::size_t size) {
+    return *parse_int(std::string_view(iso).substr(at, size));
+  };
   return sys_days(year(static_cast<int>(part(0, 4))) / month(static_cast<unsigned>(part(5, 2))) /
                   day(static_cast<unsigned>(part(8, 2))));
 }

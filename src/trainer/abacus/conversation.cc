@@ -1,9 +1,9 @@
 // Writes harmony with a small cursor that knows whether what it writes is scored.
 #include "trainer/abacus/conversation.h"
 
-#include <array>
-
 #include <fmt/format.h>
+
+#include <array>
 
 #include "base/assert.h"
 #include "trainer/abacus/other_texts.h"
@@ -109,7 +109,11 @@ Sample to_sample(const Conversation& conversation, Prng& rng) {
   write_prompt(out, conversation);
   out.score(true);
   if (problem.kind == Kind::kPython) {
-    out.special(kChannel).text("analysis to=python code").special(kMessage).text(python_call(problem)).special(kCall);
+    out.special(kChannel)
+        .text("analysis to=python code")
+        .special(kMessage)
+        .text(python_call(problem))
+        .special(kCall);
     out.score(false);
     out.special(kStart).text("python to=assistant").special(kChannel).text("analysis").special(kMessage);
     out.text(python_output(problem)).special(kEnd).special(kStart).text("assistant");

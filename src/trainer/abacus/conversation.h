@@ -1,7 +1,7 @@
 // Conversation: a problem in harmony form, as token ids and as what a caller would send.
 //
-// Ids 0 to 255 are bytes, then the special tokens below. There is no system message, unless the caller offers the
-// python tool. Only what the assistant writes in its last turn is scored.
+// Ids 0 to 255 are bytes, then the special tokens below. There is no system message, unless the caller offers
+// the python tool. Only what the assistant writes in its last turn is scored.
 //   <|start|>user<|message|>48217+9386<|end|><|start|>assistant<|channel|>analysis<|message|>…<|end|>
 //   <|start|>assistant<|channel|>final<|message|>57603<|return|>
 // Pure; threads: any.  Source: docs/format.md of github.com/openai/harmony.

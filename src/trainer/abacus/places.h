@@ -1,11 +1,11 @@
-// Places: the notation of the workings. A letter names a decimal place, so that every digit can be found by name.
+// Places: the notation of the workings. A letter names a decimal place, so that every digit can be found by
+// name.
 //
 //   labelled(9386, 5, 'A')   "E0D9C3B8A6"     place A = ones, B = tens, …, leading zeros to the width
 //   add_column(…)            "A7+P6+0=1a3"    7 + 6 + carry 0 = 13: carry 1, digit a of the result is 3
 //
-// Within one working a letter names one digit of one number only: the operands take capitals from A, P, G, K or U
-// upwards, results take small letters.
-// Pure; threads: any.
+// Within one working a letter names one digit of one number only: the operands take capitals from A, P, G, K
+// or U upwards, results take small letters. Pure; threads: any.
 #pragma once
 
 #include <cstdint>

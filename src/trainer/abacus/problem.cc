@@ -1,11 +1,11 @@
-// How problems are drawn. Every number starts from its digit count; a share of the operands is then made of few
-// different digits (0 and 9, or one digit), since those need long carries and are hard to copy. Pairs for
+// How problems are drawn. Every number starts from its digit count; a share of the operands is then made of
+// few different digits (0 and 9, or one digit), since those need long carries and are hard to copy. Pairs for
 // subtraction and comparison often share their first digits.
 #include "trainer/abacus/problem.h"
 
-#include <algorithm>
-
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "base/assert.h"
 #include "trainer/abacus/other_texts.h"
@@ -14,8 +14,8 @@ namespace capstan::trainer::abacus {
 namespace {
 
 constexpr std::array<std::string_view, kKinds> kNames = {
-    "addition", "subtraction", "multiplication", "division", "comparison", "sum",
-    "conversion", "days", "python", "too_long", "other"};
+    "addition",   "subtraction", "multiplication", "division", "comparison", "sum",
+    "conversion", "days",        "python",         "too_long", "other"};
 
 std::int64_t power_of_ten(int exponent) {
   std::int64_t power = 1;
@@ -88,8 +88,8 @@ std::vector<std::int64_t> draw_days(Prng& rng) {
   return {std::max(from, to), std::min(from, to)};
 }
 
-// Arithmetic that no working covers: operands of 7 to 15 digits, or a product of more than 3 digits, or a division
-// out of range.
+// Arithmetic that no working covers: operands of 7 to 15 digits, or a product of more than 3 digits, or a
+// division out of range.
 void draw_long(Problem& problem, Prng& rng) {
   problem.sign = "+-*/"[weighted(rng, {3, 3, 5, 1})];
   int first = static_cast<int>(rng.between(7, 15));
@@ -297,7 +297,9 @@ Date date_of_day(std::int64_t day) {
   return date;
 }
 
-std::string iso_date(const Date& date) { return fmt::format("{:04}-{:02}-{:02}", date.year, date.month, date.day); }
+std::string iso_date(const Date& date) {
+  return fmt::format("{:04}-{:02}-{:02}", date.year, date.month, date.day);
+}
 
 std::string decimal(__int128 value) {
   if (value < 0) return "-" + decimal(-value);

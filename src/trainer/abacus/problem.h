@@ -4,9 +4,9 @@
 //   answer(problem)                                             // "57603"
 //   is_held_out(problem)                                        // true: only evaluation may use it
 //
-// The ranges below are abacus's documented abilities. Lengths are drawn evenly by digits, not by value, and cases
-// that need many carries, borrows or equal digits are drawn more often than chance would.
-// Pure; threads: any.  Cost: microseconds.
+// The ranges below are abacus's documented abilities. Lengths are drawn evenly by digits, not by value, and
+// cases that need many carries, borrows or equal digits are drawn more often than chance would. Pure;
+// threads: any.  Cost: microseconds.
 #pragma once
 
 #include <array>
@@ -74,12 +74,13 @@ struct Problem {
 
 Problem draw_problem(Kind kind, Prng& rng);
 
-// One line that names the problem whatever the phrasing: "48217+9386", "max 5,17", "12 km in m". Its hash decides
-// on which side of the split the problem is.
+// One line that names the problem whatever the phrasing: "48217+9386", "max 5,17", "12 km in m". Its hash
+// decides on which side of the split the problem is.
 std::string canonical(const Problem& problem);
 bool is_held_out(const Problem& problem);  // about one in 64
 
-// What the final channel says. kPython: the result as Python prints it, except "142 remainder 3" for a division.
+// What the final channel says. kPython: the result as Python prints it, except "142 remainder 3" for a
+// division.
 std::string answer(const Problem& problem);
 
 // "12000 m", "1 day": a number with its unit.

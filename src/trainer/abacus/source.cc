@@ -10,7 +10,8 @@ namespace capstan::trainer::abacus {
 namespace {
 
 // By how hard a kind is to learn, in thousandths; order of Kind.
-constexpr std::array<std::uint64_t, kKinds> kDefaultMixture = {130, 140, 150, 160, 70, 90, 80, 90, 50, 20, 20};
+constexpr std::array<std::uint64_t, kKinds> kDefaultMixture = {130, 140, 150, 160, 70, 90,
+                                                               80,  90,  50,  20,  20};
 constexpr double kWeightMax = 1e6;
 constexpr double kUnitsPerWeight = 1e6;
 
@@ -36,7 +37,8 @@ Result<std::unique_ptr<DataSource>> AbacusSource::open(const DataConfig& config)
     if (!(weight >= 0 && weight <= kWeightMax)) {
       return fail(Code::kInvalid, "data.mixture.{}: weight {} is outside 0..{}", name, weight, kWeightMax);
     }
-    weights[static_cast<std::size_t>(*kind)] = static_cast<std::uint64_t>(std::llround(weight * kUnitsPerWeight));
+    weights[static_cast<std::size_t>(*kind)] =
+        static_cast<std::uint64_t>(std::llround(weight * kUnitsPerWeight));
   }
   std::unique_ptr<AbacusSource> source(new AbacusSource(config.seed, weights, false));
   if (source->total_ == 0) return fail(Code::kInvalid, "data.mixture: all weights are 0");

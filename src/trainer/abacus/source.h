@@ -1,11 +1,12 @@
 // AbacusSource: the stream of training conversations of abacus, and the stream that it holds back.
 //
-//   CAPSTAN_TRY(auto source, AbacusSource::open({.kind = "abacus", .seed = 7, .mixture = {{"addition", 1.0}}}));
+//   CAPSTAN_TRY(auto source, AbacusSource::open({.kind = "abacus", .seed = 7, .mixture =
+//   {{"addition", 1.0}}}));
 //
-// Sample i depends on (seed, mixture, side of the split, i) alone, by integer arithmetic only. An empty mixture
-// means kDefaultMixture; a kind that is not named in a given mixture is not drawn.
-// Failure: kInvalid for an unknown kind or a weight below 0, with the known kinds.
-// Threads: const members from any.  Cost: about 20 microseconds a sample; 64 times that on the held-out side.
+// Sample i depends on (seed, mixture, side of the split, i) alone, by integer arithmetic only. An empty
+// mixture means kDefaultMixture; a kind that is not named in a given mixture is not drawn. Failure: kInvalid
+// for an unknown kind or a weight below 0, with the known kinds. Threads: const members from any.  Cost:
+// about 20 microseconds a sample; 64 times that on the held-out side.
 #pragma once
 
 #include <array>

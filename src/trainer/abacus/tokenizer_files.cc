@@ -1,5 +1,5 @@
-// tokenizer.json in the form of Hugging Face's tokenizers: a byte-level BPE without merges. GPT-2's alphabet shows
-// each byte as one printable character, so the vocabulary maps that character to the byte's value.
+// tokenizer.json in the form of Hugging Face's tokenizers: a byte-level BPE without merges. GPT-2's alphabet
+// shows each byte as one printable character, so the vocabulary maps that character to the byte's value.
 #include "base/file.h"
 #include "base/json.h"
 #include "trainer/abacus/conversation.h"
@@ -21,7 +21,8 @@ std::string alphabet_character(int byte) {
 }
 
 Json byte_level() {
-  return Json::object({{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}});
+  return Json::object(
+      {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}});
 }
 
 Json tokenizer_json() {
@@ -60,12 +61,14 @@ Json tokenizer_json() {
 
 Result<void> write_tokenizer_files(const std::filesystem::path& directory) {
   CAPSTAN_CHECK(write_file_atomic(directory / "tokenizer.json", tokenizer_json().dump() + "\n"));
-  const Json generation = Json::object({{"eos_token_id", Json::array({static_cast<int>(kReturn), static_cast<int>(kEndOfText), static_cast<int>(kCall)})},
-                                        {"pad_token_id", static_cast<int>(kEndOfText)},
-                                        {"do_sample", false}});
+  const Json generation = Json::object(
+      {{"eos_token_id",
+        Json::array({static_cast<int>(kReturn), static_cast<int>(kEndOfText), static_cast<int>(kCall)})},
+       {"pad_token_id", static_cast<int>(kEndOfText)},
+       {"do_sample", false}});
   CAPSTAN_CHECK(write_file_atomic(directory / "generation_config.json", generation.dump() + "\n"));
-  const Json capstan = Json::object({{"harmony", Json::object({{"system_message", "omit"}})},
-                                     {"builtin_tools", Json::array({"python"})}});
+  const Json capstan = Json::object(
+      {{"harmony", Json::object({{"system_message", "omit"}})}, {"builtin_tools", Json::array({"python"})}});
   return write_file_atomic(directory / "capstan.json", capstan.dump() + "\n");
 }
 

@@ -1,5 +1,5 @@
-// Addition, sums, subtraction and comparison: columns from the ones upwards. A step repeats the digits that it uses
-// beside their letters, so finding them and calculating with them are separate, small tasks.
+// Addition, sums, subtraction and comparison: columns from the ones upwards. A step repeats the digits that
+// it uses beside their letters, so finding them and calculating with them are separate, small tasks.
 #include "trainer/abacus/working.h"
 
 #include <algorithm>
@@ -191,7 +191,8 @@ Working make_working(const Problem& problem, Prng& rng) {
         working.text = name + std::to_string(value) + (problem.to_small ? "*" : "/") + std::to_string(factor);
         if (!problem.to_small) {
           const std::string digits = labelled(value, digit_count(value), 'A');
-          working.text += "\n" + digits + "\n" + digits.substr(0, digits.size() - 2 * static_cast<std::size_t>(zeros));
+          working.text +=
+              "\n" + digits + "\n" + digits.substr(0, digits.size() - 2 * static_cast<std::size_t>(zeros));
         }
       } else if (problem.to_small) {
         working.text = name + work_multiplication(value, factor);

@@ -1,4 +1,5 @@
-// Days between two dates: each date becomes its number of days since 2000-01-01, and the smaller is subtracted.
+// Days between two dates: each date becomes its number of days since 2000-01-01, and the smaller is
+// subtracted.
 //
 //   2024-03-05 to 2024-11-23
 //   2024-03-05 L E0D8C7B6A6 060+05=R0Q6P5 1a1 1b2 0c8 0d8 0e0
@@ -26,7 +27,8 @@ struct Letters {
 
 std::string date_line(const Date& date, const Letters& letters) {
   const bool leap = date.year % 4 == 0;
-  const int months = kDaysBeforeMonth[static_cast<std::size_t>(date.month - 1)] + (leap && date.month > 2 ? 1 : 0);
+  const int months =
+      kDaysBeforeMonth[static_cast<std::size_t>(date.month - 1)] + (leap && date.month > 2 ? 1 : 0);
   const std::int64_t before = days_before_year(date.year);
   const int in_year = months + date.day;
   std::string text = iso_date(date) + (leap ? " L " : " N ") + labelled(before, kDayWidth, letters.year);

@@ -7,9 +7,9 @@
 //                                              and the digit of that place so far, b7, is added
 //
 //   D5C2B9A1/Y3X7
-//   D005 0:00+000=000 r005 d0                  bring down; try a digit: 0 x 7 + 0 x 30; remainder; quotient's digit
-//   B159 5:35+150=185>                         too much: the line is tried again
-//   B159 3:21+090=111 r048>                    too little
+//   D005 0:00+000=000 r005 d0                  bring down; try a digit: 0 x 7 + 0 x 30; remainder; quotient's
+//   digit B159 5:35+150=185>                         too much: the line is tried again B159 3:21+090=111
+//   r048>                    too little
 #include <array>
 
 #include "base/assert.h"
