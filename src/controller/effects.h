@@ -1,0 +1,26 @@
+// Effects: what hosts must do, computed from the state; and what a host must do to agree with it.
+//
+// Pure. The complete environment of a rank (the torchrun contract, PORT, CAPSTAN_…) is composed here.
+#pragma once
+
+#include <vector>
+
+#include "controller/decision.h"
+
+namespace capstan::controller {
+
+// What the event, just folded into `state`, implies.
+void append_effects(const State& state, const Json& event, std::vector<HostEffect>& effects);
+
+struct Reconciliation {
+  std::vector<protocol::Effect> effects;   // to send, in order
+  std::vector<protocol::Report> lost;      // ranks that ran there and are gone without a record
+  std::vector<RankId> leftovers;           // run there and belong to nobody; `effects` stops them
+};
+// Compares the full list of a worker with what the state says that its host runs.
+Reconciliation reconcile(const State& state, const std::string& host, const std::vector<protocol::RankStatus>& ranks);
+
+// The start of one live rank.
+protocol::Effect start_effect(const State& state, const RankId& id);
+
+}  // namespace capstan::controller

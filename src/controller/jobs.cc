@@ -1,0 +1,244 @@
+// How it works: a gang's life is a chain of attempts. attempt_began places and starts all ranks; rank_ended takes one
+// away; the first bad end stops the others; when the last has ended, attempt_ended says what comes next.
+#include <algorithm>
+
+#include "base/assert.h"
+#include "controller/decision.h"
+#include "protocol/fields.h"
+
+namespace capstan::controller {
+namespace {
+
+using protocol::need_int;
+using protocol::need_text;
+using protocol::text_or;
+
+Result<std::size_t> rank_index(const Workload& workload, const Json& event) {
+  CAPSTAN_TRY(const std::int64_t rank, need_int(event, "rank"));
+  CAPSTAN_TRY(const std::int64_t attempt, need_int(event, "attempt", 1));
+  if (attempt != workload.job.attempt || rank >= static_cast<std::int64_t>(workload.job.ranks.size())) {
+    return fail(Code::kCorrupt, "an event names rank {} of attempt {}, which job {} does not have", rank, attempt, workload.id);
+  }
+  return static_cast<std::size_t>(rank);
+}
+
+Result<void> attempt_began(State& state, std::int64_t time_ms, Workload& workload, const Json& event) {
+  Job& job = workload.job;
+  CAPSTAN_TRY(job.attempt, need_int(event, "attempt", 1));
+  CAPSTAN_TRY(job.master_port, need_int(event, "master_port", 1, 65'535));
+  CAPSTAN_TRY(const Json::Array slices, protocol::array_or_empty(event, "slices", SIZE_MAX));
+  job.in_attempt = true;
+  job.stopping = StopWhy::kNone;
+  job.failure.clear();
+  job.fatal = job.start_failure = false;
+  job.began_ms = time_ms;
+  job.backoff_until_ms = 0;
+  job.each = workload.each();
+  job.ranks.clear();
+  job.slices.clear();
+  for (const Json& item : slices) {
+    scheduler::Slice slice;
+    CAPSTAN_TRY(slice.host, need_text(item, "host"));
+    CAPSTAN_TRY(slice.ranks, need_int(item, "ranks", 1, workload::kRanksMax));
+    for (std::int64_t i = 0; i < slice.ranks; ++i) {
+      Rank rank;
+      rank.host = slice.host;
+      rank.phase = Phase::kStarting;
+      rank.began_ms = time_ms;
+      const RankId id{workload.id, job.attempt, static_cast<std::int64_t>(job.ranks.size())};
+      state.hold(slice.host, id, job.each, job.ranks.empty() ? job.master_port : 0);
+      job.ranks.push_back(std::move(rank));
+    }
+    job.slices.push_back(std::move(slice));
+  }
+  job.live = static_cast<std::int64_t>(job.ranks.size());
+  job.running = 0;
+  return {};
+}
+
+Result<void> rank_started(Workload& workload, const Json& event) {
+  CAPSTAN_TRY(const std::size_t index, rank_index(workload, event));
+  Rank& rank = workload.job.ranks[index];
+  if (rank.phase != Phase::kStarting) return fail(Code::kCorrupt, "rank {} of job {} starts twice", index, workload.id);
+  rank.phase = Phase::kRunning;
+  CAPSTAN_TRY(rank.pid, need_int(event, "pid", -1));
+  ++workload.job.running;
+  return {};
+}
+
+Result<void> rank_ended(State& state, std::int64_t time_ms, Workload& workload, const Json& event) {
+  CAPSTAN_TRY(const std::size_t index, rank_index(workload, event));
+  Job& job = workload.job;
+  Rank& rank = job.ranks[index];
+  if (!rank.live()) return fail(Code::kCorrupt, "rank {} of job {} ends twice", index, workload.id);
+  CAPSTAN_TRY(rank.exit, exit_from_json(event));
+  if (rank.phase == Phase::kRunning) --job.running;
+  rank.phase = Phase::kEnded;
+  rank.ended_ms = time_ms;
+  --job.live;
+  state.release(rank.host, {workload.id, job.attempt, static_cast<std::int64_t>(index)}, job.each, index == 0 ? job.master_port : 0);
+  return {};
+}
+
+Result<void> attempt_stopping(Workload& workload, const Json& event) {
+  Job& job = workload.job;
+  CAPSTAN_TRY(const std::string why, need_text(event, "why"));
+  const auto parsed = parse_stop(why);
+  if (!parsed) return fail(Code::kCorrupt, "a job stops because of '{}'", why);
+  job.stopping = *parsed;
+  CAPSTAN_TRY(job.failure, text_or(event, "reason", ""));
+  CAPSTAN_TRY(job.fatal, protocol::bool_or(event, "fatal", false));
+  CAPSTAN_TRY(job.start_failure, protocol::bool_or(event, "start_failure", false));
+  for (Rank& rank : job.ranks) {
+    if (rank.live()) rank.stopping = *parsed;
+  }
+  return {};
+}
+
+Result<void> attempt_ended(Workload& workload, const Json& event) {
+  Job& job = workload.job;
+  if (job.live != 0) return fail(Code::kCorrupt, "an attempt of job {} ends with live ranks", workload.id);
+  job.in_attempt = false;
+  job.stopping = StopWhy::kNone;
+  CAPSTAN_TRY(job.restarts_used, need_int(event, "restarts_used"));
+  CAPSTAN_TRY(job.start_retries, need_int(event, "start_retries"));
+  CAPSTAN_TRY(job.backoff_until_ms, need_int(event, "backoff_until_ms"));
+  CAPSTAN_TRY(job.failure, text_or(event, "reason", ""));
+  return {};
+}
+
+// Which ranks are where, and which port the first one listens on.
+void begin_attempt(Decision& decision, Workload& workload, const std::vector<scheduler::Slice>& slices, std::int64_t port) {
+  Json began = event("attempt_began", workload);
+  began["attempt"] = workload.job.attempt + 1;
+  Json list = Json::array();
+  for (const auto& slice : slices) list.push_back(Json::object({{"host", slice.host}, {"ranks", slice.ranks}}));
+  began["slices"] = std::move(list);
+  began["master_port"] = port;
+  decision.emit(std::move(began));
+}
+
+// The last rank has ended: what comes next.
+void conclude(Decision& decision, Workload& workload) {
+  const Job& job = workload.job;
+  const auto& policy = workload.spec.restarts;
+  const bool complete = std::all_of(job.ranks.begin(), job.ranks.end(), [](const Rank& rank) { return is_clean(rank.exit) && !rank.exit.stopped; });
+  const StopWhy why = job.stopping;
+  const std::string failure = job.failure;
+  Json ended = event("attempt_ended", workload);
+  ended["attempt"] = job.attempt;
+  ended["restarts_used"] = job.restarts_used;
+  ended["start_retries"] = job.start_retries;
+  ended["backoff_until_ms"] = 0;
+  WorkloadState final = WorkloadState::kPending;
+  std::string reason = failure;
+  if (workload.cancelling) {
+    final = WorkloadState::kCancelled;
+    reason = "cancelled";
+  } else if (complete) {
+    final = WorkloadState::kSucceeded;
+    reason = "";
+  } else if (why == StopWhy::kTimeLimit || job.fatal) {
+    final = WorkloadState::kFailed;
+  } else if (why == StopWhy::kFailure && job.start_failure && job.start_retries < kStartRetriesMax) {
+    ended["start_retries"] = job.start_retries + 1;
+    ended["backoff_until_ms"] = decision.time_ms + backoff_ms(policy, job.start_retries + 1);
+    ended["reason"] = failure;
+  } else if (why == StopWhy::kFailure && job.restarts_used < policy.budget) {
+    ended["restarts_used"] = job.restarts_used + 1;
+    ended["start_retries"] = 0;
+    ended["backoff_until_ms"] = decision.time_ms + backoff_ms(policy, job.restarts_used + 1);
+    ended["reason"] = failure;
+  } else if (why == StopWhy::kFailure) {
+    final = WorkloadState::kFailed;
+    if (policy.budget > 0) reason += fmt::format("; the restart budget of {} is used up", policy.budget);
+  }
+  ended["next"] = has_ended(final) ? state_name(final) : why == StopWhy::kFailure ? "restart" : "resume";
+  decision.emit(std::move(ended));
+  if (has_ended(final)) finish(decision, workload, final, reason);
+}
+
+}  // namespace
+
+FoldResult fold_jobs(State& state, std::int64_t time_ms, std::string_view type, const Json& event) {
+  const bool shared = type == "rank_started" || type == "rank_ended";
+  if (!shared && !type.starts_with("attempt_")) return std::nullopt;
+  const auto found = need_workload(state, event);
+  if (!found) return std::unexpected(found.error());
+  Workload& workload = **found;
+  if (workload.spec.kind != workload::Kind::kJob) return std::nullopt;
+  if (type == "attempt_began") return attempt_began(state, time_ms, workload, event);
+  if (type == "rank_started") return rank_started(workload, event);
+  if (type == "rank_ended") return rank_ended(state, time_ms, workload, event);
+  if (type == "attempt_stopping") return attempt_stopping(workload, event);
+  if (type == "attempt_ended") return attempt_ended(workload, event);
+  return std::nullopt;
+}
+
+bool advance_job(Decision& decision, Workload& workload) {
+  Job& job = workload.job;
+  if (job.in_attempt) {
+    const std::int64_t limit_ms = workload.spec.time_limit_ms;
+    if (job.stopping == StopWhy::kNone && limit_ms > 0 && decision.time_ms >= job.began_ms + limit_ms) {
+      stop_job(decision, workload, StopWhy::kTimeLimit, fmt::format("ran longer than its time limit of {} ms", limit_ms));
+    }
+    return false;
+  }
+  if (workload.cancelling) {
+    finish(decision, workload, WorkloadState::kCancelled, "cancelled");
+    return false;
+  }
+  if (decision.state.draining || decision.time_ms < job.backoff_until_ms) return false;
+  const auto placed = scheduler::place(decision.state.inventory, {.ranks = workload.spec.ranks, .each = workload.each()});
+  if (!placed) return true;
+  const std::int64_t port = decision.state.free_port(placed->front().host);
+  if (port == 0) return true;
+  begin_attempt(decision, workload, *placed, port);
+  return false;
+}
+
+void stop_job(Decision& decision, Workload& workload, StopWhy why, std::string_view reason) {
+  if (!workload.job.in_attempt || workload.job.stopping != StopWhy::kNone) return;
+  Json stopping = event("attempt_stopping", workload);
+  stopping["attempt"] = workload.job.attempt;
+  stopping["why"] = stop_name(why);
+  stopping["reason"] = reason;
+  decision.emit(std::move(stopping));
+}
+
+void report_job(Decision& decision, Workload& workload, const protocol::Report& report) {
+  Job& job = workload.job;
+  if (!job.in_attempt || report.id.attempt != job.attempt || report.id.rank >= static_cast<std::int64_t>(job.ranks.size())) return;
+  const Rank& rank = job.ranks[static_cast<std::size_t>(report.id.rank)];
+  if (const auto* started = std::get_if<protocol::RankStarted>(&report.body)) {
+    if (rank.phase != Phase::kStarting) return;
+    Json began = event("rank_started", workload);
+    began["attempt"] = report.id.attempt;
+    began["rank"] = report.id.rank;
+    began["host"] = rank.host;
+    began["pid"] = started->pid;
+    decision.emit(std::move(began));
+    return;
+  }
+  if (!report.is_end() || !rank.live()) return;
+  const protocol::RankExited exit = exit_of(report);
+  const auto* start_failed = std::get_if<protocol::RankStartFailed>(&report.body);
+  Json ended = event("rank_ended", workload);
+  ended["attempt"] = report.id.attempt;
+  ended["rank"] = report.id.rank;
+  ended["host"] = rank.host;
+  Json how = exit_to_json(exit);
+  for (auto& [key, value] : how.members()) ended[key] = std::move(value);
+  decision.emit(std::move(ended));
+  if (job.stopping == StopWhy::kNone && !is_clean(exit)) {
+    Json stopping = event("attempt_stopping", workload);
+    stopping["attempt"] = job.attempt;
+    stopping["why"] = stop_name(StopWhy::kFailure);
+    stopping["reason"] = fmt::format("rank {} {}", report.id.rank, exit_text(exit));
+    if (start_failed != nullptr) stopping[start_failed->retryable ? "start_failure" : "fatal"] = true;
+    decision.emit(std::move(stopping));
+  }
+  if (job.live == 0) conclude(decision, workload);
+}
+
+}  // namespace capstan::controller

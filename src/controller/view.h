@@ -1,0 +1,50 @@
+// View: what people and programs see of the state, as JSON for the API.
+//
+// Pure. Sizes are bounded: at most kRanksShownMax ranks of a workload are listed.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "controller/state.h"
+
+namespace capstan::controller {
+
+inline constexpr std::size_t kRanksShownMax = 1'000;
+
+struct WorkloadFilter {
+  std::string kind;   // "job"; empty: all
+  std::string state;  // "running"; empty: all
+  std::string label;  // "key=value"; empty: all
+};
+
+// {"id","name","kind","state","reason","ready","wanted","attempt",…}; with `details` also "spec" and "ranks".
+Json view(const State& state, const Workload& workload, bool details);
+std::vector<Json> view_all(const State& state, const WorkloadFilter& filter);
+Json view_hosts(const State& state);
+// {"name","state","text","decision":"running"|"not_now"|"never"|…}: why it is where it is, in words.
+Json explain(const State& state, const Workload& workload);
+
+// Replicas of services that the gateway serves.
+struct ServedReplica {
+  std::string id;     // "7-1-0"
+  std::string model;  // the name that clients ask for
+  std::string address;
+  std::int64_t port = 0;
+  bool ready = false;
+};
+struct Served {
+  std::vector<ServedReplica> replicas;
+  std::vector<std::pair<std::string, std::string>> waiting;  // models without a live replica, and why
+};
+Served served(const State& state);
+
+// Where the log of a rank is: the worker's address and the rank's id. The newest attempt if `attempt` is 0.
+struct LogPlace {
+  std::string logs_url;
+  RankId id;
+};
+Result<LogPlace> log_place(const State& state, const Workload& workload, std::int64_t rank, std::int64_t attempt);
+
+}  // namespace capstan::controller
