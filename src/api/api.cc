@@ -12,10 +12,10 @@
 #include "api/errors.h"
 #include "api/logs.h"
 #include "api/openapi.h"
-#include "api/views.h"
 #include "base/build_id.h"
 #include "base/sha256.h"
 #include "base/text.h"
+#include "controller/view.h"
 
 namespace capstan::api {
 namespace {
@@ -54,61 +54,43 @@ Result<std::int64_t> number(const Request& request, std::string_view name, std::
   return *value;
 }
 
-struct Filter {
-  std::string kind;
-  std::string state;
-  std::optional<std::pair<std::string, std::string>> label;
-
-  bool matches(const controller::Workload& workload) const {
-    if (!kind.empty() && workload::kind_name(workload.spec.kind) != kind) return false;
-    if (!state.empty() && controller::state_name(workload.state) != state) return false;
-    return !label || std::ranges::find(workload.spec.labels, *label) != workload.spec.labels.end();
-  }
-};
-
 Result<std::string> one_of(const Request& request, std::string_view name, std::span<const std::string_view> known) {
   const std::string value = request.query_value(name).value_or("");
   if (value.empty() || std::ranges::find(known, value) != known.end()) return value;
   return fail(Code::kInvalid, "'{}' cannot be '{}'; known are {}", name, value, fmt::join(known, ", "));
 }
 
-Result<Filter> filter_of(const Request& request) {
-  Filter filter;
+Result<controller::WorkloadFilter> filter_of(const Request& request) {
+  controller::WorkloadFilter filter;
   CAPSTAN_TRY(filter.kind, one_of(request, "kind", kKinds));
   CAPSTAN_TRY(filter.state, one_of(request, "state", kStates));
-  if (const auto label = request.query_value("label"); label && !label->empty()) {
-    const auto equals = label->find('=');
-    if (equals == std::string::npos) return fail(Code::kInvalid, "'label' must be key=value, not '{}'", *label);
-    filter.label.emplace(label->substr(0, equals), label->substr(equals + 1));
+  filter.label = request.query_value("label").value_or("");
+  if (!filter.label.empty() && !filter.label.contains('=')) {
+    return fail(Code::kInvalid, "'label' must be key=value, not '{}'", filter.label);
   }
   return filter;
 }
 
 Result<Json> list_workloads(Backend& backend, const Request& request) {
-  CAPSTAN_TRY(const Filter filter, filter_of(request));
-  Json list = Json::array();
-  CAPSTAN_CHECK(backend.read([&](const controller::State& state) {
-    for (const auto& [id, workload] : state.workloads) {
-      if (filter.matches(workload)) list.push_back(workload_summary(workload));
-    }
-  }));
-  return Json::object({{"workloads", std::move(list)}});
+  CAPSTAN_TRY(const auto filter, filter_of(request));
+  std::vector<Json> list;
+  CAPSTAN_CHECK(backend.read([&](const controller::State& state) { list = controller::view_all(state, filter); }));
+  return Json::object({{"workloads", Json(Json::Array(std::move(list)))}});
 }
 
-Result<Json> get_workload(Backend& backend, const std::string& name) {
+// Reads one workload by name and makes an answer of it.
+Result<Json> of_workload(Backend& backend, const std::string& name, const std::function<Json(const controller::State&, const controller::Workload&)>& make) {
   Result<Json> result = fail(Code::kNotFound, "there is no workload '{}'", name);
   CAPSTAN_CHECK(backend.read([&](const controller::State& state) {
-    if (const auto* workload = state.find(name)) result = workload_details(*workload);
+    if (const auto* workload = state.find(name)) result = make(state, *workload);
   }));
   return result;
 }
 
 Result<Json> list_hosts(Backend& backend) {
-  Json list = Json::array();
-  CAPSTAN_CHECK(backend.read([&](const controller::State& state) {
-    for (const auto& [name, host] : state.hosts) list.push_back(host_view(name, host, state.inventory));
-  }));
-  return Json::object({{"hosts", std::move(list)}});
+  Json hosts;
+  CAPSTAN_CHECK(backend.read([&](const controller::State& state) { hosts = controller::view_hosts(state); }));
+  return Json::object({{"hosts", std::move(hosts)}});
 }
 
 Result<Json> get_status(Backend& backend) {
@@ -231,8 +213,12 @@ void Api::mount(http::Router& router) {
   get("/api/v1/status", [](State& s, const Request&) { return get_status(s.backend); });
   get("/api/v1/hosts", [](State& s, const Request&) { return list_hosts(s.backend); });
   get("/api/v1/workloads", [](State& s, const Request& request) { return list_workloads(s.backend, request); });
-  get("/api/v1/workloads/{name}", [](State& s, const Request& request) { return get_workload(s.backend, request.param("name")); });
-  get("/api/v1/workloads/{name}/explain", [](State& s, const Request& request) { return s.backend.explain(request.param("name")); });
+  get("/api/v1/workloads/{name}", [](State& s, const Request& request) { 
+    return of_workload(s.backend, request.param("name"), [](const auto& all, const auto& workload) { return controller::view(all, workload, true); });
+  });
+  get("/api/v1/workloads/{name}/explain", [](State& s, const Request& request) {
+    return of_workload(s.backend, request.param("name"), &controller::explain);
+  });
   get("/api/v1/openapi.json", [](State&, const Request&) -> Result<Json> { return openapi_document(); });
 
   router.add("POST", "/api/v1/apply", [state](const Request& request, const ResponseWriterPtr& writer) { apply(state->backend, request, writer); });

@@ -41,7 +41,6 @@ class DirectBackend final : public Backend {
     return out;
   }
   bool wait_for_event(std::int64_t, int) override { return !shut_down; }
-  Result<Json> explain(const std::string& name) override { return fail(Code::kNotFound, "there is no workload '{}'", name); }
   Result<void> ready() override { return {}; }
   void shutdown(bool) override { shut_down = true; }
 

@@ -30,8 +30,6 @@ class Backend {
   virtual Result<std::vector<Json>> events(std::int64_t since, std::int64_t limit) = 0;
   // Blocks until there is an event after `since`, or `timeout_ms` passed. False once the controller leaves.
   virtual bool wait_for_event(std::int64_t since, int timeout_ms) = 0;
-  // Why a workload waits, or what it does.
-  virtual Result<Json> explain(const std::string& name) = 0;
   // Why commands are not accepted, if so: for /readyz.
   virtual Result<void> ready() = 0;
   // Asks the process to leave; with `stop_ranks` everything is stopped first, gracefully.

@@ -68,8 +68,9 @@ template <class... Args>
   declaration = *std::move(name)
 #define CAPSTAN_TRY(declaration, ...) \
   CAPSTAN_TRY_(CAPSTAN_CONCAT(capstan_result_, __LINE__), declaration, (__VA_ARGS__))
-#define CAPSTAN_CHECK(...)                                                          \
-  do {                                                                              \
-    if (auto capstan_status_ = (__VA_ARGS__); !capstan_status_)                     \
-      return std::unexpected<::capstan::Error>(std::move(capstan_status_).error()); \
+#define CAPSTAN_CHECK_(name, ...)                                                            \
+  do {                                                                                       \
+    if (auto name = (__VA_ARGS__); !name)                                                    \
+      return std::unexpected<::capstan::Error>(std::move(name).error());                     \
   } while (false)
+#define CAPSTAN_CHECK(...) CAPSTAN_CHECK_(CAPSTAN_CONCAT(capstan_status_, __COUNTER__), __VA_ARGS__)

@@ -1,0 +1,50 @@
+// The driver as the API and the gateway see it.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+
+#include "api/backend.h"
+#include "controller/driver.h"
+#include "controller/view.h"
+#include "gateway/gateway.h"
+
+namespace capstan::apps {
+
+// Threads: safe from any thread; a call blocks its caller until the driver answers.
+class DriverBackend final : public api::Backend, public gateway::ReplicaDirectory {
+ public:
+  // `on_shutdown` is called (from a handler's thread) when the API asks the process to leave.
+  DriverBackend(controller::Driver& driver, std::function<void(bool stop_ranks)> on_shutdown);
+  ~DriverBackend() override;
+
+  Result<Json> apply(controller::Apply command) override;
+  Result<Json> cancel(controller::Cancel command) override;
+  Result<protocol::SyncAnswer> sync(protocol::SyncRequest request) override;
+  Result<void> read(std::function<void(const controller::State&)> callback) override;
+  Result<std::vector<Json>> events(std::int64_t since, std::int64_t limit) override;
+  bool wait_for_event(std::int64_t since, int timeout_ms) override;
+  Result<void> ready() override;
+  void shutdown(bool stop_ranks) override;
+
+  std::vector<gateway::Replica> replicas() const override;
+  std::vector<std::pair<std::string, std::string>> waiting() const override;
+
+  // From now on waits end at once: the process leaves.
+  void leave();
+
+ private:
+  controller::Served served() const;
+
+  controller::Driver& driver_;
+  std::function<void(bool)> on_shutdown_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::int64_t newest_event_ = 0;
+  bool leaving_ = false;
+  std::int64_t follow_id_ = 0;
+};
+
+}  // namespace capstan::apps
