@@ -122,7 +122,7 @@ int run(const Options& options) {
   if (const auto cancelled = load.cancel_sleepers(); !cancelled) return report({cancelled.error().message}, house);
   const auto submitted = load.submitted();
   Findings findings = check_outcome(house, submitted);
-  if (const int code = house.run({"down", "--data-dir", house.data()}); code != 0) {
+  if (const int code = house.run({"--data-dir", house.data(), "down"}); code != 0) {
     findings.violations.push_back(fmt::format("capstan down ended with {}", code));
   }
   house.wait_up_ended();

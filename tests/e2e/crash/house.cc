@@ -79,7 +79,7 @@ Result<pid_t> House::spawn(const std::vector<std::string>& arguments) const {
 }
 
 Result<void> House::start_up() {
-  CAPSTAN_TRY(up_pid_, spawn({"up", "--data-dir", data(), "--port", std::to_string(port_), "--bare"}));
+  CAPSTAN_TRY(up_pid_, spawn({"--data-dir", data(), "up", "--port", std::to_string(port_), "--bare"}));
   for (int waited_ms = 0; waited_ms < kReadyWaitMs; waited_ms += 20) {
     int status = 0;
     if (::waitpid(up_pid_, &status, WNOHANG) == up_pid_) {
