@@ -75,7 +75,7 @@ class Driver::Loop {
     const Error gone{Code::kUnavailable, "the controller is shutting down", {}};
     for (Task& task : queue_) refuse(task, gone);
     sessions_.reset(gone, 0);
-    save_snapshot();
+    if (!failed_) save_snapshot();
   }
 
   bool enqueue(Task task) {
@@ -217,8 +217,8 @@ class Driver::Loop {
     for (Task& task : batch) {
       if (auto* call = std::get_if<CallTask>(&task)) call->call();
     }
-    sessions_.answer_due(state(), controller_.is_drained(), now_ms);
     if (controller_.is_drained() && on_drained_) std::exchange(on_drained_, nullptr)();
+    sessions_.answer_due(state(), controller_.is_drained(), now_ms);
     if (state().event_last - snapshot_event_ >= options_.snapshot_every_events) save_snapshot();
     note_status();
   }
@@ -292,6 +292,7 @@ class Driver::Loop {
 
   void fatal(const Error& error) {
     log_error("the journal failed; the controller ends, ranks go on", "why={}", error.message);
+    failed_ = true;  // what is in memory is more than what is durable: it must not be kept
     if (options_.on_fatal) return options_.on_fatal(error);
     std::_Exit(1);
   }
@@ -334,6 +335,7 @@ class Driver::Loop {
   std::int64_t last_turn_ms_ = 0;
   std::int64_t retry_ms_ = 0;
   bool exhausted_ = false;
+  bool failed_ = false;
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;
