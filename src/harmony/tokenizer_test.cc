@@ -231,8 +231,7 @@ class O200k : public ::testing::Test {
   }
   void SetUp() override {
     if (tokenizer() == nullptr) {
-      GTEST_SKIP() << "o200k_base.tiktoken is not here: run `npm ci` in tests/clients (package gpt-tokenizer), or "
-                      "set CAPSTAN_O200K to the file";
+      GTEST_SKIP() << "o200k_base.tiktoken is not here: run tests/clients/install.sh, or set CAPSTAN_O200K to the file";
     }
   }
 };

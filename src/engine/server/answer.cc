@@ -36,6 +36,7 @@ std::optional<ApiError> context_error(const ServedModel& model, const std::vecto
 
 Answer::Answer(Context context, const SamplingRequest& request, std::string id_prefix, int choices)
     : context_(std::move(context)),
+      source_(*context_.model.source),
       request_(request),
       id_(std::move(id_prefix) + random_hex(12)),
       created_s_(std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count()),
@@ -66,7 +67,7 @@ void Answer::start(std::vector<TokenId> prompt, int tokens_max, int top_logprobs
                                  .logprobs = logprobs,
                                  .top_logprobs = top_logprobs,
                                  .on_token = [self, i](const TokenEvent& event) { self->on_token(i, event); }};
-    auto id = context_.model.source->submit(std::move(generation));
+    auto id = source_.submit(std::move(generation));
     const std::lock_guard lock(mutex_);
     if (!id) {
       refuse(ApiError::from(id.error()));
@@ -111,8 +112,6 @@ void Answer::on_token(int choice, const TokenEvent& event) {
     return;
   }
   if (event.finish == FinishReason::kCancelled) {
-    own.ended = true;
-    for (Choice& other : choices_) other.submitted = false;  // the engine ends them itself, and may be half gone
     refuse(ApiError::unavailable("The engine is shutting down.", 1000));
     return;
   }
@@ -124,7 +123,7 @@ void Answer::on_token(int choice, const TokenEvent& event) {
   observe(event, choice);
   const bool complete_now = token(choice, event);
   if (over_) return;  // the client went away while we wrote
-  if (complete_now && !event.finish) context_.model.source->cancel(event.id);
+  if (complete_now && !event.finish) source_.cancel(event.id);
   if (complete_now || event.finish) choice_over(choice, !complete_now && event.finish == FinishReason::kLength);
 }
 
@@ -191,7 +190,7 @@ void Answer::abandon() {
 
 void Answer::cancel_rest() {
   for (const Choice& choice : choices_) {
-    if (choice.submitted && !choice.ended) context_.model.source->cancel(choice.id);
+    if (choice.submitted && !choice.ended) source_.cancel(choice.id);
   }
 }
 

@@ -56,6 +56,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
   void observe_end(std::string_view reason, int tokens);
 
   Context context_;
+  TokenSource& source_;  // of context_.model; a drain takes it out of the model before it ends
   SamplingRequest request_;
 
  private:

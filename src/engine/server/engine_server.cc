@@ -1,5 +1,5 @@
 // Stages: loading -> ready -> draining. The model is published once, under the mutex; handlers take a pointer that stays
-// valid because the HTTP server ends before the model does.
+// valid because the HTTP server runs no handler any more before the model goes.
 #include "engine/server/engine_server.h"
 
 #include <chrono>
@@ -38,6 +38,7 @@ struct EngineServer::State {
   }
 
   EngineServerOptions options;
+  int port = 0;
   Metrics metrics;
   std::chrono::steady_clock::time_point started = std::chrono::steady_clock::now();
   std::mutex mutex;
@@ -138,6 +139,7 @@ Result<std::unique_ptr<EngineServer>> EngineServer::start(EngineServerOptions op
   http::Router router;
   raw->routes(router);
   CAPSTAN_TRY(raw->server, http::Server::start({.host = raw->options.host, .port = raw->options.port, .threads = kHandlerThreads}, router.handler()));
+  raw->port = raw->server->port();
   raw->loader = std::thread([raw, loader = std::move(loader)] {
     auto loaded = loader([raw](std::string_view stage) {
       const std::lock_guard lock(raw->mutex);
@@ -154,7 +156,7 @@ Result<std::unique_ptr<EngineServer>> EngineServer::start(EngineServerOptions op
   return std::unique_ptr<EngineServer>(new EngineServer(std::move(state)));
 }
 
-int EngineServer::port() const { return state_->server->port(); }
+int EngineServer::port() const { return state_->port; }
 
 Result<void> EngineServer::wait_ready() {
   std::unique_lock lock(state_->mutex);
@@ -177,11 +179,18 @@ void EngineServer::drain(int drain_ms) {
     state_->draining = true;
     state_->changed.notify_all();
   }
+  if (!state_->server) return;  // drained before
   state_->server->stop(drain_ms);
   if (state_->loader.joinable()) state_->loader.join();
-  // Ends the generations that the drain did not wait for; their answers find their clients gone.
-  const std::lock_guard lock(state_->mutex);
-  if (state_->model) state_->model->source.reset();
+  // Ends the generations that the drain did not wait for. Their answers let go of their connections, which must
+  // happen while the HTTP server still exists; then it goes and closes what is left.
+  std::unique_ptr<TokenSource> source;
+  {
+    const std::lock_guard lock(state_->mutex);
+    if (state_->model) source = std::move(state_->model->source);
+  }
+  source.reset();
+  state_->server.reset();
 }
 
 }  // namespace capstan::engine

@@ -13,8 +13,8 @@
 namespace capstan::engine {
 
 struct LoadOptions {
-  std::filesystem::path directory;
-  std::string name;
+  std::filesystem::path directory = {};
+  std::string name = {};
   int context = 0;         // 0: the model's own
   int threads = 0;         // 0: all
   int sequences_max = 32;  // decoded together
