@@ -40,6 +40,7 @@ struct Arguments {
   std::uint64_t seed = 1;
   int threads = 0;
   int sequences = 64;
+  bool hard = false;
   bool json = false;
   bool verbose = false;
 };
@@ -76,7 +77,8 @@ std::vector<Case> draw_cases(const Arguments& arguments) {
          ++tries) {
       Prng rng(Prng::at(arguments.seed, draw++));
       Case one;
-      one.conversation = abacus::draw_conversation(kinds[i], true, rng);
+      one.conversation = abacus::draw_conversation(
+          kinds[i], true, rng, arguments.hard ? abacus::Numbers::kHard : abacus::Numbers::kPlain);
       if (!drawn.insert(canonical(one.conversation.problem)).second) continue;
       one.prompt = prompt_tokens(one.conversation);
       cases.push_back(std::move(one));
@@ -275,6 +277,8 @@ int run(int argc, char** argv) {
   app.add_option("--seed", arguments.seed, "of the drawn problems [1]");
   app.add_option("--threads", arguments.threads, "of the engine [all]")->check(CLI::Range(0, 1024));
   app.add_option("--sequences", arguments.sequences, "asked at a time [64]")->check(CLI::Range(1, 1024));
+  app.add_flag("--hard", arguments.hard,
+               "numbers as in training: many of few different digits, of like length, or close");
   app.add_flag("--json", arguments.json, "one JSON object for programs");
   app.add_flag("-v,--verbose", arguments.verbose, "also print every wrong reply");
   try {

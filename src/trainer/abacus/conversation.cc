@@ -51,9 +51,9 @@ void write_prompt(Writer& out, const Conversation& conversation) {
   out.special(kStart).text("assistant");
 }
 
-Problem draw_on_side(Kind kind, bool held_out, Prng& rng) {
+Problem draw_on_side(Kind kind, bool held_out, Prng& rng, Numbers numbers) {
   for (;;) {
-    Problem problem = draw_problem(kind, rng);
+    Problem problem = draw_problem(kind, rng, numbers);
     if (is_held_out(problem) == held_out) return problem;
   }
 }
@@ -68,9 +68,9 @@ std::string special_name(std::int32_t id) {
   return fmt::format("<|{}|>", kNames[static_cast<std::size_t>(id - kEndOfText)]);
 }
 
-Conversation draw_conversation(Kind kind, bool held_out, Prng& rng) {
+Conversation draw_conversation(Kind kind, bool held_out, Prng& rng, Numbers numbers) {
   Conversation conversation;
-  conversation.problem = draw_on_side(kind, held_out, rng);
+  conversation.problem = draw_on_side(kind, held_out, rng, numbers);
   conversation.question = draw_question(conversation.problem, rng);
   conversation.offers_python = kind == Kind::kPython || (kind != Kind::kTooLong && rng.below(8) == 0);
   if (rng.below(10) == 0) conversation.instructions = draw_instruction(rng);
@@ -79,7 +79,7 @@ Conversation draw_conversation(Kind kind, bool held_out, Prng& rng) {
       const auto earlier_kind = static_cast<Kind>(rng.below(kKinds));
       const bool python = conversation.offers_python;
       if ((earlier_kind == Kind::kPython && !python) || (earlier_kind == Kind::kTooLong && python)) continue;
-      const Problem earlier = draw_on_side(earlier_kind, false, rng);
+      const Problem earlier = draw_on_side(earlier_kind, false, rng, numbers);
       conversation.earlier.push_back({draw_question(earlier, rng), answer(earlier)});
     }
   }

@@ -50,7 +50,7 @@ struct Conversation {
 inline constexpr std::string_view kPythonTools = "# Tools\n\n## python";
 
 // `held_out` chooses the side of the split for the problem; earlier turns always hold training problems.
-Conversation draw_conversation(Kind kind, bool held_out, Prng& rng);
+Conversation draw_conversation(Kind kind, bool held_out, Prng& rng, Numbers numbers = Numbers::kHard);
 
 // "print(123456789 * 987654321)"; a division prints quotient and remainder. Its output: "142 3".
 std::string python_call(const Problem& problem);

@@ -24,10 +24,10 @@ std::int64_t power_of_ten(int exponent) {
 }
 
 // A number with exactly `digits` digits (one digit: 0 to 9).
-std::int64_t number_of_digits(int digits, Prng& rng) {
+std::int64_t number_of_digits(int digits, Prng& rng, Numbers numbers) {
   const std::int64_t low = digits == 1 ? 0 : power_of_ten(digits - 1);
   const std::uint64_t shape = rng.below(10);
-  if (shape >= 3) return rng.between(low, power_of_ten(digits) - 1);
+  if (shape >= 3 || numbers == Numbers::kPlain) return rng.between(low, power_of_ten(digits) - 1);
   // Few different digits.
   const int first = static_cast<int>(rng.between(1, 9));
   const int second = static_cast<int>(rng.below(10));
@@ -42,19 +42,20 @@ std::int64_t number_of_digits(int digits, Prng& rng) {
   return value;
 }
 
-std::int64_t number_up_to(int digits_max, Prng& rng) {
-  return number_of_digits(static_cast<int>(rng.between(1, digits_max)), rng);
+std::int64_t number_up_to(int digits_max, Prng& rng, Numbers numbers) {
+  return number_of_digits(static_cast<int>(rng.between(1, digits_max)), rng, numbers);
 }
 
 // Two numbers; often of similar length, sometimes with the same first digits.
-std::vector<std::int64_t> draw_pair(int digits_max, Prng& rng, bool close) {
-  std::int64_t first = number_up_to(digits_max, rng);
-  std::int64_t second = number_up_to(digits_max, rng);
+std::vector<std::int64_t> draw_pair(int digits_max, Prng& rng, bool close, Numbers numbers) {
+  std::int64_t first = number_up_to(digits_max, rng, numbers);
+  std::int64_t second = number_up_to(digits_max, rng, numbers);
+  if (numbers == Numbers::kPlain) return {first, second};
   const std::uint64_t shape = rng.below(10);
   if (shape < 4) {
     const int digits = static_cast<int>(rng.between(1 + digits_max / 2, digits_max));
-    first = number_of_digits(digits, rng);
-    second = number_of_digits(std::max(1, digits - static_cast<int>(rng.below(2))), rng);
+    first = number_of_digits(digits, rng, numbers);
+    second = number_of_digits(std::max(1, digits - static_cast<int>(rng.below(2))), rng, numbers);
   }
   if (close && shape >= 8) {
     const int digits = digit_count(first);
@@ -90,7 +91,7 @@ std::vector<std::int64_t> draw_days(Prng& rng) {
 
 // Arithmetic that no working covers: operands of 7 to 15 digits, or a product of more than 3 digits, or a
 // division out of range.
-void draw_long(Problem& problem, Prng& rng) {
+void draw_long(Problem& problem, Prng& rng, Numbers numbers) {
   problem.sign = "+-*/"[weighted(rng, {3, 3, 5, 1})];
   int first = static_cast<int>(rng.between(7, 15));
   int second = static_cast<int>(rng.between(7, 15));
@@ -104,35 +105,35 @@ void draw_long(Problem& problem, Prng& rng) {
     first = static_cast<int>(rng.between(long_divisor ? 1 : 6, 15));
     second = static_cast<int>(rng.between(long_divisor ? 3 : 1, 5));
   }
-  problem.terms = {number_of_digits(first, rng), number_of_digits(second, rng)};
+  problem.terms = {number_of_digits(first, rng, numbers), number_of_digits(second, rng, numbers)};
   if (problem.sign == '/' && problem.terms[1] == 0) problem.terms[1] = 7;
   if (problem.sign != '/' && rng.below(2) == 0) std::swap(problem.terms[0], problem.terms[1]);
 }
 
-void draw_conversion(Problem& problem, Prng& rng) {
+void draw_conversion(Problem& problem, Prng& rng, Numbers numbers) {
   problem.conversion = static_cast<int>(rng.below(kConversions.size()));
   problem.to_small = rng.below(2) == 0;
   const std::int64_t factor = kConversions[static_cast<std::size_t>(problem.conversion)].factor;
   const bool decimal_factor = factor % 10 == 0 && factor != 60;
-  std::int64_t large = number_up_to(decimal_factor && problem.to_small ? 4 : 3, rng);
+  std::int64_t large = number_up_to(decimal_factor && problem.to_small ? 4 : 3, rng, numbers);
   if (large == 0) large = 1 + static_cast<std::int64_t>(rng.below(9));
   problem.terms = {problem.to_small ? large : large * factor};
 }
 
-std::vector<std::int64_t> draw_division(Prng& rng) {
+std::vector<std::int64_t> draw_division(Prng& rng, Numbers numbers) {
   const int digits = 1 + weighted(rng, {1, 2, 3, 3, 3});
   const std::int64_t divisor = rng.below(5) < 2 ? rng.between(1, 9) : rng.between(10, 99);
-  std::int64_t dividend = number_of_digits(digits, rng);
+  std::int64_t dividend = number_of_digits(digits, rng, numbers);
   if (rng.below(50) == 0) return {dividend, 0};
   if (rng.below(8) == 0) dividend = dividend / divisor * divisor;
   return {dividend, divisor};
 }
 
-void draw_comparison(Problem& problem, Prng& rng) {
+void draw_comparison(Problem& problem, Prng& rng, Numbers numbers) {
   problem.wants_larger = rng.below(2) == 0;
-  problem.terms = draw_pair(6, rng, true);
+  problem.terms = draw_pair(6, rng, true, numbers);
   if (rng.below(3) != 0) return;
-  problem.terms.push_back(draw_pair(6, rng, true)[0]);
+  problem.terms.push_back(draw_pair(6, rng, true, numbers)[0]);
   while (problem.terms[2] == problem.terms[0] || problem.terms[2] == problem.terms[1]) ++problem.terms[2];
   if (problem.terms[2] > 999999) problem.terms[2] = 0;
   if (problem.terms[0] == problem.terms[1]) problem.terms.pop_back();
@@ -149,38 +150,39 @@ std::optional<Kind> kind_of_name(std::string_view name) {
   return std::nullopt;
 }
 
-Problem draw_problem(Kind kind, Prng& rng) {
+Problem draw_problem(Kind kind, Prng& rng, Numbers numbers) {
   Problem problem;
   problem.kind = kind;
   switch (kind) {
     case Kind::kAddition:
-      problem.terms = draw_pair(6, rng, false);
+      problem.terms = draw_pair(6, rng, false, numbers);
       break;
     case Kind::kSubtraction:
-      problem.terms = draw_pair(6, rng, true);
+      problem.terms = draw_pair(6, rng, true, numbers);
       break;
     case Kind::kMultiplication:
-      problem.terms = {number_of_digits(1 + weighted(rng, {1, 2, 4}), rng),
-                       number_of_digits(1 + weighted(rng, {1, 2, 3}), rng)};
+      problem.terms = {number_of_digits(1 + weighted(rng, {1, 2, 4}), rng, numbers),
+                       number_of_digits(1 + weighted(rng, {1, 2, 3}), rng, numbers)};
       break;
     case Kind::kDivision:
-      problem.terms = draw_division(rng);
+      problem.terms = draw_division(rng, numbers);
       break;
     case Kind::kComparison:
-      draw_comparison(problem, rng);
+      draw_comparison(problem, rng, numbers);
       break;
     case Kind::kSum:
-      for (auto left = rng.between(3, 5); left > 0; --left) problem.terms.push_back(number_up_to(4, rng));
+      for (auto left = rng.between(3, 5); left > 0; --left)
+        problem.terms.push_back(number_up_to(4, rng, numbers));
       break;
     case Kind::kConversion:
-      draw_conversion(problem, rng);
+      draw_conversion(problem, rng, numbers);
       break;
     case Kind::kDays:
       problem.terms = draw_days(rng);
       break;
     case Kind::kPython:
     case Kind::kTooLong:
-      draw_long(problem, rng);
+      draw_long(problem, rng, numbers);
       break;
     case Kind::kOther:
       problem.text = draw_other_text(rng);

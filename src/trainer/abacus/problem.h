@@ -72,7 +72,11 @@ struct Problem {
   std::string text;                 // kOther: the whole question
 };
 
-Problem draw_problem(Kind kind, Prng& rng);
+// kPlain: every number is even over its digit counts, then over the numbers of that many digits. kHard, for
+// training: three numbers in ten are made of few different digits, pairs are often of like length or close to
+// each other.
+enum class Numbers { kHard, kPlain };
+Problem draw_problem(Kind kind, Prng& rng, Numbers numbers = Numbers::kHard);
 
 // One line that names the problem whatever the phrasing: "48217+9386", "max 5,17", "12 km in m". Its hash
 // decides on which side of the split the problem is.
