@@ -286,7 +286,7 @@ TEST_F(EngineServerTest, DrainingLetsAnswersEndAndRefusesNewOnes) {
     slow = own.request(url_, {.method = "POST", .target = "/v1/chat/completions",
                               .body = R"({"model":"abacus","messages":[{"role":"user","content":"x"}]})"}, {}).value_or(http::Response{.status = 0});
   });
-  std::this_thread::sleep_for(100ms);
+  for (int i = 0; i < 1000 && source_->submitted() == 0; ++i) std::this_thread::sleep_for(5ms);
   server_->drain(10'000);
   running.join();
   EXPECT_EQ(slow.status, 200) << slow.body;

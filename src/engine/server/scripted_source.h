@@ -39,6 +39,10 @@ class ScriptedSource : public TokenSource {
     cancelled_.insert(id);
   }
   BatchStats stats() const override { return {}; }
+  int submitted() {
+    const std::lock_guard lock(mutex_);
+    return static_cast<int>(next_id_) - 1;
+  }
   int cancelled() {
     const std::lock_guard lock(mutex_);
     return static_cast<int>(cancelled_.size());
