@@ -205,6 +205,19 @@ void Cgroups::remove(const std::vector<std::string>& directories) {
   for (const auto& directory : directories) ::rmdir(directory.c_str());
 }
 
+void Cgroups::sweep(const std::set<std::string>& keep) const {
+  for (const auto& base : bases_) {
+    std::error_code error;
+    for (std::filesystem::directory_iterator it(base.directory, error), end; !error && it != end; it.increment(error)) {
+      std::error_code ignored;
+      if (!it->is_directory(ignored) || keep.contains(it->path().filename().string())) continue;
+      const std::string directory = it->path().string();
+      if (!cgroup_processes(directory).empty()) kill_cgroup(directory);
+      ::rmdir(directory.c_str());
+    }
+  }
+}
+
 void Cgroups::remove_instance() const {
   for (const auto& base : bases_) {
     ::rmdir(base.directory.c_str());

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,9 @@ class Cgroups {
   Result<std::vector<std::string>> create(const std::string& name, const Limits& limits) const;
   // Removes what create made; processes must be gone. Missing directories are fine.
   static void remove(const std::vector<std::string>& directories);
+  // Ends what runs in groups of this instance whose names are not among `keep`, and removes those groups: what a
+  // process that died in the middle of a create left behind. Groups that do not empty at once stay for the next sweep.
+  void sweep(const std::set<std::string>& keep) const;
   // Removes the instance's own directories if they are empty.
   void remove_instance() const;
 

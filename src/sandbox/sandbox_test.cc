@@ -186,5 +186,21 @@ TEST(CgroupTest, AllProcessesOfAGroupAreFoundAndKilled) {
   for (const auto& directory : *directories) EXPECT_FALSE(fs::exists(directory));
 }
 
+TEST(CgroupTest, ASweepRemovesGroupsThatNobodyKnows) {
+  Instance instance;
+  if (!instance.cgroups.can("cgroup_kill")) GTEST_SKIP() << "cgroup_kill is not available on this host";
+  const auto known = instance.cgroups.create("known", {});
+  const auto forgotten = instance.cgroups.create("forgotten", {});
+  ASSERT_TRUE(known && forgotten);
+  const pid_t child = spawn_in(*forgotten, [] { ::pause(); });
+  while (cgroup_processes(forgotten->back()).empty()) ::usleep(1'000);
+  instance.cgroups.sweep({"known"});
+  EXPECT_EQ(WTERMSIG(wait_for(child)), SIGKILL);
+  instance.cgroups.sweep({"known"});
+  for (const auto& directory : *forgotten) EXPECT_FALSE(fs::exists(directory));
+  for (const auto& directory : *known) EXPECT_TRUE(fs::exists(directory));
+  Cgroups::remove(*known);
+}
+
 }  // namespace
 }  // namespace capstan::sandbox

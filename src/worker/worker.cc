@@ -98,6 +98,12 @@ void bound_own_log() {
   if (::ftruncate(STDERR_FILENO, 0) == 0) log_info("the log begins anew", "bytes_dropped={}", status.st_size);
 }
 
+std::set<std::string> names_of(const std::vector<RankView>& ranks) {
+  std::set<std::string> names;
+  for (const auto& rank : ranks) names.insert(rank.id.text());
+  return names;
+}
+
 void keep_house(const DataDirectory& data, const Supervisor& supervisor) {
   bound_own_log();
   std::set<std::int64_t> known;
@@ -160,6 +166,7 @@ Result<void> run(const WorkerOptions& options) {
     (void)!::write(changes.get(), &one, sizeof one);
   });
   CAPSTAN_CHECK(supervisor.adopt());
+  cgroups.sweep(names_of(supervisor.ranks()));
   CAPSTAN_TRY(const auto logs, LogServer::start(data, supervisor, token));
   const std::string incarnation = random_hex(8);
   CAPSTAN_CHECK(lock.announce(data, incarnation, build_id(), logs->port()));
@@ -177,7 +184,10 @@ Result<void> run(const WorkerOptions& options) {
   if (stop_ranks) stop_all(supervisor, signals);
   sync.leave(stop_ranks);
   conversation.join();
-  if (supervisor.unended() == 0) cgroups.remove_instance();
+  if (supervisor.unended() == 0) {
+    cgroups.sweep({});
+    cgroups.remove_instance();
+  }
   log_info("worker leaves", "ranks={}", supervisor.unended());
   return {};
 }

@@ -65,27 +65,27 @@ int free_port() {
   return ntohs(address.sin_port);
 }
 
-bool kill_process(pid_t pid) { return pid > 1 && ::kill(pid, SIGKILL) == 0; }
+bool kill_process(const House& house, pid_t pid) { return house.owns(pid) && ::kill(pid, SIGKILL) == 0; }
 
 // Kills one thing; its name, or empty if there was none to kill.
 std::string strike(House& house, Prng& prng) {
   const std::uint64_t draw = prng.below(100);
-  if (draw < 40) return kill_process(house.controller_pid()) ? "controller" : "";
-  if (draw < 65) return kill_process(house.worker_pid()) ? "worker" : "";
+  if (draw < 40) return kill_process(house, house.controller_pid()) ? "controller" : "";
+  if (draw < 65) return kill_process(house, house.worker_pid()) ? "worker" : "";
   if (draw < 80) {
     const bool worker_first = prng.below(2) == 0;
-    if (worker_first) kill_process(house.worker_pid());
+    if (worker_first) kill_process(house, house.worker_pid());
     ::usleep(static_cast<useconds_t>(prng.below(30'000)));
-    kill_process(house.controller_pid());
-    if (!worker_first) kill_process(house.worker_pid());
-    return "both";
+    const bool killed = kill_process(house, house.controller_pid());
+    if (!worker_first) kill_process(house, house.worker_pid());
+    return killed ? "both" : "worker";
   }
-  if (draw < 85) return kill_process(house.up_pid()) ? "up" : "";
+  if (draw < 85) return kill_process(house, house.up_pid()) ? "up" : "";
   const auto ranks = house.rank_pids();
   if (ranks.empty()) return "";
   const auto& rank = ranks[prng.below(ranks.size())];
-  if (draw < 93) return kill_process(rank.shim) ? "shim" : "";
-  return kill_process(rank.child) ? "rank" : "";
+  if (draw < 93) return kill_process(house, rank.shim) ? "shim" : "";
+  return kill_process(house, rank.child) ? "rank" : "";
 }
 
 Result<void> recover(House& house, const std::string& struck, Prng& prng) {

@@ -140,18 +140,22 @@ Result<http::Response> House::request(const std::string& method, const std::stri
   return client_.request(fmt::format("http://127.0.0.1:{}", port_), request, options);
 }
 
+// Never by pid alone: the number in a record may belong to a stranger by now.
+bool House::owns(pid_t pid) const {
+  const fs::path process = "/proc/" + std::to_string(pid);
+  if (pid <= 1 || pid == ::getpid() || is_zombie(process)) return false;
+  const std::string scratch = scratch_.string();
+  const std::string command = read_file(process / "cmdline").value_or("");
+  const std::string environment = read_file(process / "environ").value_or("");
+  return command.find(scratch) != command.npos || environment.find(scratch) != environment.npos || has_file_below(process, scratch);
+}
+
 std::vector<pid_t> House::processes() const {
   std::vector<pid_t> found;
   std::error_code error;
-  const std::string scratch = scratch_.string();
   for (fs::directory_iterator it("/proc", error), end; !error && it != end; it.increment(error)) {
     const auto pid = parse_int(it->path().filename().string());
-    if (!pid || *pid == ::getpid() || is_zombie(it->path())) continue;
-    const std::string command = read_file(it->path() / "cmdline").value_or("");
-    const std::string environment = read_file(it->path() / "environ").value_or("");
-    if (command.find(scratch) != command.npos || environment.find(scratch) != environment.npos || has_file_below(it->path(), scratch)) {
-      found.push_back(static_cast<pid_t>(*pid));
-    }
+    if (pid && owns(static_cast<pid_t>(*pid))) found.push_back(static_cast<pid_t>(*pid));
   }
   return found;
 }

@@ -48,7 +48,8 @@ class House {
   // One API call. kUnavailable and the like mean: outcome unknown.
   Result<http::Response> request(const std::string& method, const std::string& target, const std::string& body = {});
 
-  // Processes that have the scratch directory in their command line, environment or open files.
+  // Whether a live process has the scratch directory in its command line, environment or open files.
+  bool owns(pid_t pid) const;
   std::vector<pid_t> processes() const;
   void remove_scratch() { remove_ = true; }
 
