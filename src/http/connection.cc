@@ -1,7 +1,13 @@
 // How: everything of a connection happens on the server's one I/O thread; handlers run on the pool and reach the connection
 // through an Answer, whose methods post to that thread. One request at a time: the next is read after the answer's end.
-// While a handler works, the socket is watched for the client's leaving.
+// While a handler works, the socket is watched for the client's leaving. A refusal before the request was read whole is
+// followed by a moment of reading on: closing at once would reset the connection, and the client might never see why.
 #include "http/connection.h"
+
+#include <condition_variable>
+#include <deque>
+#include <optional>
+#include <string>
 
 #include <sys/socket.h>
 
@@ -11,6 +17,9 @@ namespace capstan::http {
 namespace {
 
 namespace bhttp = beast::http;
+
+constexpr int kLingerMs = 1'000;
+constexpr std::size_t kLingerPieceBytes = 16u << 10;
 
 template <class Stream>
 class Connection;
@@ -48,7 +57,7 @@ class Answer final : public ResponseWriter {
 
   bool write(std::string_view piece) override {
     if (gone_ || finished_ || piece.empty()) return !gone_;
-    if (queued_bytes_ > shared_->limits.write_queue_bytes_max) {
+    if (queued_bytes_ > shared_->limits.write_queue_bytes_max && !wait_for_room()) {
       abort();
       return false;
     }
@@ -61,18 +70,27 @@ class Answer final : public ResponseWriter {
     if (finished_.exchange(true)) return;
     if (chunked_ && !head_ && !gone_) send("0\r\n\r\n");
     --shared_->answers_under_way;
-    asio::post(executor_, [connection = connection_, close = close_after_.load()] { connection->answer_ended(close); });
+    post([connection = connection_, close = close_after_.load()] { connection->answer_ended(close); });
   }
 
   bool client_gone() const override { return gone_; }
 
   void on_client_gone(std::function<void()> callback) override {
-    asio::post(executor_, [connection = connection_, callback = std::move(callback)]() mutable { connection->set_gone_callback(std::move(callback)); });
+    if (shared_->stopped) return callback();
+    post([connection = connection_, callback = std::move(callback)]() mutable { connection->set_gone_callback(std::move(callback)); });
   }
 
   // Of the connection, on the I/O thread:
-  void mark_gone() { gone_ = true; }
-  void written(std::size_t bytes) { queued_bytes_ -= bytes; }
+  void mark_gone() {
+    const std::scoped_lock lock(room_mutex_);
+    gone_ = true;
+    room_.notify_all();
+  }
+  void written(std::size_t bytes) {
+    const std::scoped_lock lock(room_mutex_);
+    queued_bytes_ -= bytes;
+    room_.notify_all();
+  }
 
  private:
   std::string head_bytes(int status, const Headers& headers) {
@@ -86,11 +104,23 @@ class Answer final : public ResponseWriter {
   }
   void send(std::string bytes) {
     queued_bytes_ += bytes.size();
-    asio::post(executor_, [connection = connection_, bytes = std::move(bytes)]() mutable { connection->enqueue(std::move(bytes)); });
+    post([connection = connection_, bytes = std::move(bytes)]() mutable { connection->enqueue(std::move(bytes)); });
   }
   void abort() {
     gone_ = true;
-    asio::post(executor_, [connection = connection_] { connection->close(); });
+    post([connection = connection_] { connection->close(); });
+  }
+  template <class Function>
+  void post(Function function) {
+    if (!shared_->stopped) asio::post(executor_, std::move(function));
+  }
+  // Back-pressure: a handler's thread waits while the client reads; false on any other thread, and once the client is gone.
+  // It ends in any case, since a write that makes no progress closes the connection.
+  bool wait_for_room() {
+    if (!shared_->pool.get_executor().running_in_this_thread()) return false;
+    std::unique_lock lock(room_mutex_);
+    room_.wait(lock, [this] { return gone_ || queued_bytes_ <= shared_->limits.write_queue_bytes_max / 2; });
+    return !gone_;
   }
 
   std::shared_ptr<Connection<Stream>> connection_;  // shared: the connection lives until its answer ended
@@ -104,6 +134,8 @@ class Answer final : public ResponseWriter {
   std::atomic<bool> gone_{false};
   std::atomic<bool> close_after_{false};
   std::atomic<std::size_t> queued_bytes_{0};
+  std::mutex room_mutex_;
+  std::condition_variable room_;
 };
 
 template <class Stream>
@@ -116,13 +148,19 @@ class Connection final : public std::enable_shared_from_this<Connection<Stream>>
     if (!ignored) remote_ = endpoint.address().to_string();
     socket().set_option(tcp::no_delay(true), ignored);
   }
-  ~Connection() { --shared_->connections; }
+  ~Connection() {
+    shared_->remove(this);
+    --shared_->connections;
+  }
 
   asio::any_io_executor executor() { return stream_.get_executor(); }
   std::shared_ptr<Shared> shared() const { return shared_; }
   bool keep_alive() const { return keep_alive_; }
 
   void run() {
+    shared_->add(this, [weak = this->weak_from_this()] {
+      if (const auto self = weak.lock()) self->close();
+    });
     if constexpr (std::is_same_v<Stream, TlsStream>) {
       arm(shared_->limits.request_timeout_ms);
       stream_.async_handshake(asio::ssl::stream_base::server, [self = this->shared_from_this()](beast::error_code error) {
@@ -182,9 +220,15 @@ class Connection final : public std::enable_shared_from_this<Connection<Stream>>
     });
   }
 
+  // Not cancel(): a call that is already on its way sees by the expiry that it is void.
+  void disarm() { timer_.expires_at(std::chrono::steady_clock::time_point::max()); }
+
   void timed_out() {
-    if (reading_body_) return refuse(408, "the request did not arrive in time");
-    close();
+    if (timer_.expiry() > std::chrono::steady_clock::now()) return;  // armed anew while this call was on its way
+    if (!reading_body_) return close();
+    beast::error_code ignored;
+    socket().cancel(ignored);
+    refuse(408, "the request did not arrive in time");
   }
 
   void read_request() {
@@ -220,7 +264,7 @@ class Connection final : public std::enable_shared_from_this<Connection<Stream>>
   void read_body() {
     reading_body_ = true;
     bhttp::async_read(stream_, buffer_, *parser_, [self = this->shared_from_this()](beast::error_code error, std::size_t) {
-      if (self->closed_) return;
+      if (self->closed_ || self->refused_) return;
       if (error) return self->on_read_error(error);
       self->dispatch();
     });
@@ -241,13 +285,14 @@ class Connection final : public std::enable_shared_from_this<Connection<Stream>>
   void refuse(int status, std::string message) {
     reading_body_ = false;
     keep_alive_ = false;
+    refused_ = true;
     auto answer = std::make_shared<Answer<Stream>>(this->shared_from_this(), false, false);
     answer_ = answer;
     answer->respond(Response::json(status, Json::object({{"error", Json::object({{"code", "invalid"}, {"message", std::move(message)}})}})));
   }
 
   void dispatch() {
-    timer_.cancel();
+    disarm();
     reading_body_ = false;
     auto message = parser_->release();
     keep_alive_ = message.keep_alive() && !shared_->stopping;
@@ -289,7 +334,7 @@ class Connection final : public std::enable_shared_from_this<Connection<Stream>>
       if (const auto answer = self->answer_.lock()) answer->written(bytes);
       if (error || self->closed_) return self->close();
       self->queue_.pop_front();
-      self->timer_.cancel();
+      self->disarm();
       if (!self->queue_.empty()) return self->write_next();
       if (self->ended_) self->next();
     });
@@ -297,11 +342,27 @@ class Connection final : public std::enable_shared_from_this<Connection<Stream>>
 
   void next() {
     if (closed_) return;
+    if (refused_) return linger();
     if (close_after_) return close();
     gone_callback_ = nullptr;
     beast::error_code ignored;
     socket().cancel(ignored);  // ends the watch
     read_request();
+  }
+
+  void linger() {
+    beast::error_code ignored;
+    socket().shutdown(tcp::socket::shutdown_send, ignored);
+    arm(kLingerMs);
+    drop_input();
+  }
+
+  void drop_input() {
+    buffer_.clear();
+    socket().async_read_some(buffer_.prepare(kLingerPieceBytes), [self = this->shared_from_this()](beast::error_code error, std::size_t) {
+      if (error || self->closed_) return self->close();
+      self->drop_input();
+    });
   }
 
   std::shared_ptr<Shared> shared_;  // shared with the server and all connections
@@ -315,6 +376,7 @@ class Connection final : public std::enable_shared_from_this<Connection<Stream>>
   std::function<void()> gone_callback_;
   bool keep_alive_ = true;
   bool reading_body_ = false;
+  bool refused_ = false;
   bool ended_ = false;
   bool writing_ = false;
   bool close_after_ = false;

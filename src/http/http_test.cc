@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <mutex>
 #include <thread>
 
 #include "base/prng.h"
@@ -37,6 +38,16 @@ class HttpTest : public testing::Test {
       for (int i = 0; i < 500 && !writer->client_gone(); ++i) std::this_thread::sleep_for(10ms);
       ++ended_;
     });
+    router_.add("GET", "/large", [this](const Request&, const ResponseWriterPtr& writer) {
+      writer->start(200, {});
+      for (int i = 0; i < 256 && writer->write(std::string(64u << 10, static_cast<char>('a' + i % 26))); ++i) ++written_;
+      writer->finish();
+    });
+    router_.add("GET", "/kept", [this](const Request&, const ResponseWriterPtr& writer) {
+      writer->start(200, {});
+      const std::scoped_lock lock(kept_mutex_);
+      kept_.push_back(writer);
+    });
     router_.add("GET", "/forgotten", [](const Request&, const ResponseWriterPtr&) {});
     auto server = Server::start(options, router_.handler());
     ASSERT_TRUE(server) << server.error().message;
@@ -44,8 +55,8 @@ class HttpTest : public testing::Test {
     url_ = fmt::format("http://127.0.0.1:{}", server_->port());
   }
 
-  // Sends raw bytes and returns everything until the server closes (or two seconds pass).
-  std::string raw(const std::string& bytes) {
+  // A connected socket whose reads give up after two seconds.
+  int connected() {
     const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
     sockaddr_in address{};
     address.sin_family = AF_INET;
@@ -54,6 +65,12 @@ class HttpTest : public testing::Test {
     EXPECT_EQ(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
     const timeval timeout{2, 0};
     ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+    return fd;
+  }
+
+  // Sends raw bytes and returns everything until the server closes (or two seconds pass).
+  std::string raw(const std::string& bytes) {
+    const int fd = connected();
     EXPECT_GE(::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL), 0);
     std::string answer;
     char buffer[4096];
@@ -73,6 +90,9 @@ class HttpTest : public testing::Test {
   Router router_;
   std::atomic<int> gone_{0};
   std::atomic<int> ended_{0};
+  std::atomic<int> written_{0};
+  std::mutex kept_mutex_;
+  std::vector<ResponseWriterPtr> kept_;
   std::unique_ptr<Server> server_;
   std::string url_;
   Client client_;
@@ -169,6 +189,108 @@ TEST_F(HttpTest, MutatedRequestsNeverCrash) {
     raw(text);
   }
   EXPECT_EQ(client_.request(url_, {.target = "/hello/x"}, {})->status, 200);
+}
+
+TEST_F(HttpTest, PipelinedRequestsAreAnsweredInOrder) {
+  start();
+  const std::string one = "GET /hello/1 HTTP/1.1\r\nHost: x\r\n\r\n";
+  const std::string answer = raw(one + "GET /count HTTP/1.1\r\nHost: x\r\n\r\n" + "GET /hello/2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  const auto first = answer.find("hello 1"), stream = answer.find("data: 99"), last = answer.find("hello 2");
+  ASSERT_NE(last, std::string::npos) << answer;
+  EXPECT_LT(first, stream);
+  EXPECT_LT(stream, last);
+}
+
+TEST_F(HttpTest, HeadHasNoBodyAndAChunkedBodyArrivesWhole) {
+  start();
+  const std::string head = raw("HEAD /hello/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  EXPECT_NE(head.find("content-length: 7\r\n"), std::string::npos) << head;
+  EXPECT_TRUE(head.ends_with("\r\n\r\n")) << head;
+  const std::string chunked = raw(
+      "POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
+  EXPECT_TRUE(chunked.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK")) << chunked;
+  EXPECT_TRUE(chunked.ends_with("abcde")) << chunked;
+}
+
+// Goal: a refusal reaches a client that is still sending. Method: four megabytes where a thousand bytes are allowed.
+TEST_F(HttpTest, ARefusalReachesAClientThatIsStillSending) {
+  start({.limits = {.body_bytes_max = 1000}});
+  EXPECT_TRUE(raw("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n" + std::string(4'000'000, 'x')).starts_with("HTTP/1.1 413"));
+}
+
+// Goal: a slow client slows its handler down and loses nothing. Method: 16 MiB through a queue of 1 MiB, read late.
+TEST_F(HttpTest, ASlowClientHoldsItsHandlerBackAndLosesNothing) {
+  start({.limits = {.write_queue_bytes_max = 1u << 20}});
+  std::size_t received = 0;
+  const auto result = client_.stream(url_, {.target = "/large"}, {}, [](const Response&) { return true; }, [&](std::string_view piece) {
+    if (received == 0) {
+      std::this_thread::sleep_for(300ms);
+      EXPECT_LT(written_, 256);
+    }
+    received += piece.size();
+    return true;
+  });
+  EXPECT_TRUE(result) << result.error().message;
+  EXPECT_EQ(received, 256u * (64u << 10));
+}
+
+TEST_F(HttpTest, OffTheHandlersThreadsASlowClientIsCutOff) {
+  start({.limits = {.write_queue_bytes_max = 1u << 20}});
+  const int fd = connected();
+  const std::string text = "GET /kept HTTP/1.1\r\nHost: x\r\n\r\n";
+  ASSERT_GT(::send(fd, text.data(), text.size(), MSG_NOSIGNAL), 0);
+  ASSERT_TRUE(eventually([&] {
+    const std::scoped_lock lock(kept_mutex_);
+    return kept_.size() == 1;
+  }));
+  const std::string piece(64u << 10, 'x');
+  EXPECT_TRUE(eventually([&] {
+    for (int i = 0; i < 64; ++i) {
+      if (!kept_[0]->write(piece)) return true;
+    }
+    return false;
+  }));
+  EXPECT_TRUE(kept_[0]->client_gone());
+  ::close(fd);
+}
+
+TEST_F(HttpTest, OpenStreamsHoldNoThread) {
+  start({.threads = 2});
+  std::vector<int> sockets;
+  const std::string text = "GET /kept HTTP/1.1\r\nHost: x\r\n\r\n";
+  for (int i = 0; i < 200; ++i) {
+    sockets.push_back(connected());
+    ASSERT_GT(::send(sockets.back(), text.data(), text.size(), MSG_NOSIGNAL), 0);
+  }
+  EXPECT_TRUE(eventually([&] {
+    const std::scoped_lock lock(kept_mutex_);
+    return kept_.size() == 200;
+  }));
+  EXPECT_EQ(client_.request(url_, {.target = "/hello/x"}, {})->status, 200);
+  for (const auto& writer : kept_) writer->finish();
+  for (const int fd : sockets) ::close(fd);
+}
+
+TEST_F(HttpTest, StoppingTellsHandlersAndAnAnswerMayOutliveItsServer) {
+  start();
+  Client other;
+  std::thread stuck([&] { (void)other.request(url_, {.target = "/slow"}, {}); });
+  std::thread kept([&] { (void)other.request(url_, {.target = "/kept"}, {}); });
+  ASSERT_TRUE(eventually([&] {
+    const std::scoped_lock lock(kept_mutex_);
+    return kept_.size() == 1;
+  }));
+  std::this_thread::sleep_for(50ms);
+  server_.reset();
+  EXPECT_EQ(ended_, 1);
+  stuck.join();
+  kept.join();
+  EXPECT_TRUE(kept_[0]->client_gone());
+  EXPECT_FALSE(kept_[0]->write("nobody reads this"));
+  bool told = false;
+  kept_[0]->on_client_gone([&] { told = true; });
+  EXPECT_TRUE(told);
+  kept_.clear();
 }
 
 TEST_F(HttpTest, ManyClientsAtOnce) {

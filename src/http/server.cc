@@ -1,3 +1,5 @@
+// How: one thread accepts and runs the event loop. Stopping goes from the outside in: no new connections, a wait for the answers
+// under way, all connections closed (which tells their handlers), the handlers' ends awaited, then the event loop's.
 #include "http/server.h"
 
 #include <chrono>
@@ -8,13 +10,18 @@
 namespace capstan::http {
 
 struct Server::State {
-  asio::io_context io{1};
-  tcp::acceptor acceptor{io};
+  std::shared_ptr<Shared> shared;  // shared with the connections; before what lives on its event loop
+  tcp::acceptor acceptor;
+  asio::executor_work_guard<asio::io_context::executor_type> work;
   asio::ssl::context tls{asio::ssl::context::tls_server};
   bool use_tls = false;
-  std::shared_ptr<Shared> shared;  // shared with the connections
   std::thread thread;
   int port = 0;
+
+  State(const ServerOptions& options, Handler handler)
+      : shared(std::make_shared<Shared>(options.limits, std::move(handler), options.threads)),
+        acceptor(shared->io),
+        work(shared->io.get_executor()) {}
 
   void accept() {
     acceptor.async_accept([this](beast::error_code error, tcp::socket socket) {
@@ -33,7 +40,7 @@ struct Server::State {
 
   // Out of descriptors, usually: accept again a little later instead of spinning.
   void retry() {
-    auto timer = std::make_shared<asio::steady_timer>(io, std::chrono::milliseconds(50));
+    auto timer = std::make_shared<asio::steady_timer>(shared->io, std::chrono::milliseconds(50));
     timer->async_wait([this, timer](beast::error_code error) {
       if (!error && acceptor.is_open()) accept();
     });
@@ -80,17 +87,17 @@ Result<void> listen(tcp::acceptor& acceptor, const ServerOptions& options) {
 Server::Server(std::shared_ptr<State> state) : state_(std::move(state)) {}
 
 Result<std::unique_ptr<Server>> Server::start(const ServerOptions& options, Handler handler) {
-  auto state = std::make_shared<State>();
-  state->use_tls = !options.tls_certificate.empty() || !options.tls_key.empty();
-  if (!is_loopback(options.host) && !state->use_tls) {
+  const bool use_tls = !options.tls_certificate.empty() || !options.tls_key.empty();
+  if (!is_loopback(options.host) && !use_tls) {
     return fail(Code::kInvalid, "listening on {} needs TLS: give a certificate and a key, or listen on 127.0.0.1", options.host);
   }
-  if (state->use_tls) CAPSTAN_CHECK(load_tls(state->tls, options));
+  auto state = std::make_shared<State>(options, std::move(handler));
+  state->use_tls = use_tls;
+  if (use_tls) CAPSTAN_CHECK(load_tls(state->tls, options));
   CAPSTAN_CHECK(listen(state->acceptor, options));
   state->port = state->acceptor.local_endpoint().port();
-  state->shared = std::make_shared<Shared>(options.limits, std::move(handler), options.threads);
   state->accept();
-  state->thread = std::thread([raw = state.get()] { raw->io.run(); });
+  state->thread = std::thread([shared = state->shared] { shared->io.run(); });
   return std::unique_ptr<Server>(new Server(std::move(state)));
 }
 
@@ -98,17 +105,24 @@ int Server::port() const { return state_->port; }
 
 void Server::stop(int drain_ms) {
   if (!state_->thread.joinable()) return;
-  state_->shared->stopping = true;
-  asio::post(state_->io, [raw = state_.get()] {
+  Shared& shared = *state_->shared;
+  shared.stopping = true;
+  asio::post(shared.io, [raw = state_.get()] {
     beast::error_code ignored;
     raw->acceptor.close(ignored);
   });
-  for (int waited_ms = 0; waited_ms < drain_ms && state_->shared->answers_under_way > 0; waited_ms += 5) {
+  for (int waited_ms = 0; waited_ms < drain_ms && shared.answers_under_way > 0; waited_ms += 5) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
-  state_->io.stop();
+  asio::post(shared.io, [&shared] { shared.close_all(); });
+  shared.pool.join();
+  state_->work.reset();
+  shared.stopped = true;
+  shared.io.stop();
   state_->thread.join();
-  state_->shared->pool.join();
+  // The handlers of what was closed: each holds its connection, and would keep it and this loop alive for ever.
+  shared.io.restart();
+  shared.io.poll();
 }
 
 Server::~Server() { stop(0); }

@@ -27,8 +27,8 @@ class ResponseWriter {
   virtual ~ResponseWriter() = default;  // an unanswered request gets a 500
   // The whole answer, once.
   virtual void respond(Response response) = 0;
-  // Or: head, pieces, end. `write` queues and returns false once the client is gone or lags by more than
-  // ServerLimits::write_queue_bytes_max.
+  // Or: head, pieces, end. `write` queues; false once the client is gone. Past ServerLimits::write_queue_bytes_max it waits
+  // for the client on a handler's thread; on any other thread it cuts that slow client off.
   virtual void start(int status, Headers headers) = 0;
   virtual bool write(std::string_view piece) = 0;
   virtual void finish() = 0;
@@ -73,8 +73,8 @@ struct ServerLimits {
   std::uint64_t body_bytes_max = 32u << 20;
   std::uint64_t write_queue_bytes_max = 8u << 20;
   int connections_max = 10'000;
-  int request_timeout_ms = 30'000;  // from a request's first byte to its last
-  int idle_timeout_ms = 120'000;    // between requests
+  int request_timeout_ms = 30'000;  // for a request's body, from the end of its header
+  int idle_timeout_ms = 120'000;    // from an answer to the end of the next request's header; also for one write
 };
 
 struct ServerOptions {
