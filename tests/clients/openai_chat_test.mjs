@@ -3,8 +3,10 @@
 //   CAPSTAN_BASE_URL=http://127.0.0.1:8080/v1 node openai_chat_test.mjs
 //
 // CAPSTAN_MODEL: the model (abacus).  CAPSTAN_EXPECT: what the answer to the question contains (57603; empty: not checked).
+// The model `scripted` is scripted_engine.mjs, which can be told to fail.
 // CAPSTAN_TOOLS=1: the model calls the python tool for long products.  CAPSTAN_GATEWAY=1: the server is the gateway, not a replica.
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
 import OpenAI from 'openai';
 
@@ -196,6 +198,28 @@ test('alias: /openai/v1 serves the same', { skip: !withGateway && 'not the gatew
   const alias = client.withOptions({ baseURL: baseURL.replace(/\/v1\/?$/, '/openai/v1') });
   const whole = await alias.chat.completions.create(ask(question));
   assert.ok(whole.choices[0].message.content.includes(expected));
+});
+
+const notScripted = model !== 'scripted' && 'needs a replica that fails when asked to';
+
+test('retries: the client tries again after 503, as long as it may', { skip: notScripted }, async () => {
+  const patient = client.withOptions({ maxRetries: 2 });
+  const whole = await patient.chat.completions.create(ask(`busy 2 ${randomUUID()}`));
+  assert.equal(whole.choices[0].finish_reason, 'stop');
+  await assert.rejects(chat(`busy 1 ${randomUUID()}`), (error) => {
+    assert.ok(error instanceof OpenAI.InternalServerError, String(error));
+    assert.equal(error.status, 503);
+    assert.equal(error.code, 'model_not_ready');
+    return true;
+  });
+});
+
+test('break: a stream that breaks off raises an error', { skip: notScripted }, async () => {
+  await assert.rejects(async () => collect(await chat('please break off', { stream: true })), (error) => {
+    if (withGateway) assert.equal(error.code, 'replica_lost');
+    return true;
+  });
+  assert.ok((await chat(question)).choices[0].message.content);
 });
 
 const product = 'What is 123456789 * 987654321?';

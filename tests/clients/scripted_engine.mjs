@@ -4,7 +4,8 @@
 //
 // A token is a word with the space after it. First comes reasoning, then `The scripted answer to "PROMPT" is N.`, where N is a
 // checksum of the prompt (and of the seed, if temperature is above 0). A question with a `*` gets a call of the tool `python`
-// if that was offered; a tool's result is repeated as the answer.
+// if that was offered; a tool's result is repeated as the answer. The question `busy 2 KEY` gets 503 twice before its answer, and
+// the answer to one with `break off` breaks off after a few tokens.
 import { createServer } from 'node:http';
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,6 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 const model = process.env.SCRIPTED_MODEL ?? 'scripted';
 const delayMs = Number(process.env.SCRIPTED_DELAY_MS ?? 1);
 const maxBodyBytes = 1 << 20;
+const busySeen = new Map();
 let answered = 0;
 
 const modelObject = { id: model, object: 'model', created: 0, owned_by: 'capstan' };
@@ -36,6 +38,14 @@ function check(body) {
   if (typeof temperature !== 'number' || temperature < 0 || temperature > 2) {
     throw new Refusal(400, `'temperature' is between 0 and 2, not ${temperature}`, 'temperature', 'invalid_value');
   }
+}
+
+function checkBusy(prompt) {
+  const [, times] = prompt.match(/^busy (\d+) /) ?? [];
+  const seen = busySeen.get(prompt) ?? 0;
+  if (seen >= Number(times ?? 0)) return;
+  busySeen.set(prompt, seen + 1);
+  throw new Refusal(503, `busy for the ${seen + 1}. time`, null, 'model_not_ready');
 }
 
 // What is said, as parts {channel, text}, of one token each; call arguments are one part, so that they are never cut.
@@ -104,12 +114,14 @@ function deltaOf(id, part) {
 }
 
 async function stream(response, head, body, kept, finish, counts, chat) {
+  const breaks = chat && body.messages.at(-1)?.content?.includes?.('break off');
   const withUsage = body.stream_options?.include_usage === true;
   const send = (fields) => response.write(`data: ${JSON.stringify({ ...head, ...(withUsage ? { usage: null } : {}), ...fields })}\n\n`);
   const choice = (said, finish_reason) => ({ choices: [{ index: 0, ...said, logprobs: null, finish_reason }] });
   response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
   if (chat) send(choice({ delta: { role: 'assistant', content: '' } }, null));
-  for (const part of kept) {
+  for (const [at, part] of kept.entries()) {
+    if (breaks && at === 5) return response.destroy();
     if (response.destroyed) return;
     send(choice(chat ? { delta: deltaOf(head.id, part) } : { text: part.text }, null));
     await sleep(delayMs);
@@ -124,6 +136,7 @@ async function complete(response, body, chat) {
   if (chat && !Array.isArray(body.messages)) throw new Refusal(400, `'messages' is not a list`, 'messages', 'invalid_type');
   const said = chat ? body.messages.findLast((message) => message.role === 'user')?.content ?? '' : body.prompt ?? '';
   const prompt = String(said);
+  checkBusy(prompt);
   const { kept, finish } = cut(compose(body, prompt, chat ? body.messages : null), body);
   const head = {
     id: `${chat ? 'chatcmpl' : 'cmpl'}-${(answered += 1)}`,
@@ -168,6 +181,7 @@ const server = createServer((request, response) => {
   answer(request, response).catch((failure) => {
     if (response.headersSent) return response.destroy();
     const { status = 500, message, param = null, code = null } = failure;
+    if (status === 503) response.setHeader('retry-after-ms', '20');
     const type = status < 500 ? 'invalid_request_error' : 'server_error';
     sendJson(response, status, { error: { message, type, param, code } });
   });
