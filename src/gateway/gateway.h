@@ -3,12 +3,14 @@
 //   Gateway gateway(directory, registry);
 //   gateway.mount(router);   // /v1/… and the alias /openai/v1/…
 //
-// GET models, models/{id}; POST chat/completions and completions, relayed to a replica (our engine or any OpenAI-compatible
-// server) that src/routing chooses by load in tokens. Streams are relayed piece by piece; a client that leaves ends the
-// replica's work; a replica that cannot be reached is left alone for a while and another is tried before the first byte.
-// Every answer carries x-request-id; every error has OpenAI's shape.
-// Threads: handlers run on the server's pool; one thread a request under way.  Failure: 404 unknown model (with the nearest),
-// 503 nothing ready (with why, retry-after and x-should-retry), 502 a replica broke off before its answer began.
+// GET models, models/{id}; POST chat/completions and completions, relayed to a replica (our engine or any
+// OpenAI-compatible server) that src/routing chooses by load in tokens. Streams are relayed piece by piece; a
+// client that leaves ends the replica's work; a replica that cannot be reached is left alone for a while;
+// another is tried before the first byte, also when one answers that it is full, loading or leaving (429,
+// 502, 503). A stream that breaks off ends with an event with an error. Every answer carries x-request-id;
+// every error has OpenAI's shape. Threads: handlers run on the server's pool; one thread a request under way.
+// Failure: 404 unknown model (with the nearest), 503 nothing ready or too many requests (with why,
+// retry-after and x-should-retry), 502 a replica broke off its answer.
 #pragma once
 
 #include <memory>
@@ -41,9 +43,16 @@ class ReplicaDirectory {
   virtual std::vector<std::pair<std::string, std::string>> waiting() const = 0;
 };
 
+struct GatewayLimits {
+  int requests_max =
+      64;  // under way at once; below the server's threads, so that inference never starves the control API
+};
+
 class Gateway {
  public:
-  Gateway(const ReplicaDirectory& directory, std::shared_ptr<prometheus::Registry> registry);
+  // `directory` outlives the gateway.
+  Gateway(const ReplicaDirectory& directory, std::shared_ptr<prometheus::Registry> registry,
+          const GatewayLimits& limits = {});
   ~Gateway();
   void mount(http::Router& router);
   void cancel();  // ends all requests under way, for shutting down

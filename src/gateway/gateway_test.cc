@@ -3,10 +3,13 @@
 
 #include <gtest/gtest.h>
 #include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
 
 #include <atomic>
 #include <chrono>
 #include <thread>
+
+#include "gateway/relay.h"
 
 namespace capstan::gateway {
 namespace {
@@ -24,21 +27,23 @@ class Directory final : public ReplicaDirectory {
 class GatewayTest : public testing::Test {
  protected:
   void SetUp() override {
-    upstream_.add("POST", "/v1/chat/completions", [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
-      ++served_;
-      last_id_ = request.headers.get("x-request-id");
-      if (!Json::parse(request.body)->get_bool("stream").value_or(false)) {
-        return writer->respond(http::Response::json(200, Json::object({{"echo", request.body}})));
-      }
-      writer->start(200, {{"content-type", "text/event-stream"}});
-      int sent = 0;
-      while (sent < 1000 && writer->write(http::sse_event(std::to_string(sent)))) {
-        ++sent;
-        std::this_thread::sleep_for(1ms);
-      }
-      streamed_ = sent;
-      writer->finish();
-    });
+    upstream_.add(
+        "POST", "/v1/chat/completions",
+        [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
+          ++served_;
+          last_id_ = request.headers.get("x-request-id");
+          if (!Json::parse(request.body)->get_bool("stream").value_or(false)) {
+            return writer->respond(http::Response::json(200, Json::object({{"echo", request.body}})));
+          }
+          writer->start(200, {{"content-type", "text/event-stream"}});
+          int sent = 0;
+          while (sent < 1000 && writer->write(http::sse_event(std::to_string(sent)))) {
+            ++sent;
+            std::this_thread::sleep_for(1ms);
+          }
+          streamed_ = sent;
+          writer->finish();
+        });
     replica_ = std::move(http::Server::start({}, upstream_.handler()).value());
     directory_.list = {{"a-1", "abacus", fmt::format("http://127.0.0.1:{}", replica_->port()), true}};
     gateway_.mount(router_);
@@ -47,15 +52,38 @@ class GatewayTest : public testing::Test {
   }
 
   http::Response post(std::string body, std::string target = "/v1/chat/completions") {
-    return client_.request(url_, {.method = "POST", .target = std::move(target), .body = std::move(body)}, {}).value();
+    return client_.request(url_, {.method = "POST", .target = std::move(target), .body = std::move(body)}, {})
+        .value();
+  }
+  // The value of one sample in the metrics, e.g. `name{a="b"}`; waits, since a request is counted after its
+  // answer.
+  bool metric_is(const std::string& sample, const std::string& value) {
+    std::string text;
+    for (int i = 0; i < 300; ++i) {
+      text = prometheus::TextSerializer().Serialize(registry_->Collect());
+      if (text.find(sample + " " + value + "\n") != std::string::npos) return true;
+      std::this_thread::sleep_for(10ms);
+    }
+    ADD_FAILURE() << text;
+    return false;
+  }
+  // A second replica of the same model, whose chat/completions is `handler`.
+  void add_replica(http::Handler handler) {
+    http::Router router;
+    router.add("POST", "/v1/chat/completions", std::move(handler));
+    others_.push_back(std::move(http::Server::start({}, router.handler()).value()));
+    directory_.list.push_back({fmt::format("other-{}", others_.size()), "abacus",
+                               fmt::format("http://127.0.0.1:{}", others_.back()->port()), true});
   }
   static Json error_of(const http::Response& response) { return *Json::parse(response.body)->find("error"); }
 
   Directory directory_;
-  Gateway gateway_{directory_, std::make_shared<prometheus::Registry>()};
+  std::shared_ptr<prometheus::Registry> registry_ = std::make_shared<prometheus::Registry>();
+  Gateway gateway_{directory_, registry_, {.requests_max = 8}};
   http::Router upstream_;
   http::Router router_;
   std::unique_ptr<http::Server> replica_;
+  std::vector<std::unique_ptr<http::Server>> others_;
   std::unique_ptr<http::Server> server_;
   std::string url_;
   http::Client client_;
@@ -76,7 +104,9 @@ TEST_F(GatewayTest, RelaysBytesUnchangedAndNamesTheRequest) {
 
 TEST_F(GatewayTest, ModelsAreListed) {
   const auto answer = client_.request(url_, {.target = "/v1/models"}, {});
-  EXPECT_EQ(answer->body, R"({"object":"list","data":[{"id":"abacus","object":"model","created":0,"owned_by":"capstan"}]})");
+  EXPECT_EQ(
+      answer->body,
+      R"({"object":"list","data":[{"id":"abacus","object":"model","created":0,"owned_by":"capstan"}]})");
   EXPECT_EQ(client_.request(url_, {.target = "/v1/models/abacus"}, {})->status, 200);
   EXPECT_EQ(client_.request(url_, {.target = "/v1/models/org/other"}, {})->status, 404);
 }
@@ -86,7 +116,8 @@ TEST_F(GatewayTest, WrongRequestsGetOpenAiErrors) {
   EXPECT_EQ(error_of(post("{}")).get_string("param"), "model");
   const auto answer = post(R"({"model":"abakus"})");
   EXPECT_EQ(answer.status, 404);
-  EXPECT_EQ(error_of(answer).get_string("message"), "the model 'abakus' does not exist; did you mean 'abacus'?");
+  EXPECT_EQ(error_of(answer).get_string("message"),
+            "the model 'abakus' does not exist; did you mean 'abacus'?");
   EXPECT_EQ(error_of(answer).get_string("code"), "model_not_found");
 }
 
@@ -108,13 +139,118 @@ TEST_F(GatewayTest, ADeadReplicaIsPassedOver) {
 }
 
 TEST_F(GatewayTest, AClientThatLeavesEndsTheReplicasWork) {
-  const http::Request request{.method = "POST", .target = "/v1/chat/completions", .body = R"({"model":"abacus","stream":true})"};
+  const http::Request request{
+      .method = "POST", .target = "/v1/chat/completions", .body = R"({"model":"abacus","stream":true})"};
   int pieces = 0;
-  const auto result = client_.stream(url_, request, {}, [](const http::Response&) { return true; }, [&](std::string_view) { return ++pieces < 5; });
+  const auto result = client_.stream(
+      url_, request, {}, [](const http::Response&) { return true; },
+      [&](std::string_view) { return ++pieces < 5; });
   EXPECT_EQ(result.error().code, Code::kCancelled);
   for (int i = 0; i < 300 && streamed_ < 0; ++i) std::this_thread::sleep_for(10ms);
   EXPECT_GE(streamed_, 0);
   EXPECT_LT(streamed_, 1000);
+  EXPECT_TRUE(metric_is(R"(capstan_gateway_requests_total{model="abacus",status="499"})", "1"));
+}
+
+TEST_F(GatewayTest, ABusyReplicaIsPassedOverAndTheLastOnesRefusalIsTold) {
+  std::atomic<int> refused{0};
+  for (const int status : {503, 429}) {
+    add_replica([status, &refused](const http::Request&, const http::ResponseWriterPtr& writer) {
+      ++refused;
+      writer->respond(
+          http::Response::json(status, Json::object({{"error", Json::object({{"message", "full"}})}})));
+    });
+  }
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(post(fmt::format(R"({{"model":"abacus","n":{}}})", i)).status, 200);
+  EXPECT_EQ(served_, 20);
+  EXPECT_GT(refused, 0);
+  directory_.list = {directory_.list.back()};
+  const auto answer = post(R"({"model":"abacus"})");
+  EXPECT_EQ(answer.status, 429);
+  EXPECT_EQ(error_of(answer).get_string("message"), "full");
+}
+
+// Goal: a stream that breaks off must not look like a short answer. Method: a replica whose connection breaks
+// inside an event.
+TEST_F(GatewayTest, AStreamThatBreaksOffEndsWithAnError) {
+  directory_.list.clear();
+  std::atomic<bool> leave{false};
+  add_replica([&leave](const http::Request&, const http::ResponseWriterPtr& writer) {
+    writer->start(200, {{"content-type", "text/event-stream"}});
+    writer->write("data: {\"n\":1}\n\ndata: {\"n");
+    while (!leave && !writer->client_gone()) std::this_thread::sleep_for(1ms);
+  });
+  std::vector<std::string> events;
+  http::SseParser parser([&](std::string_view, std::string_view data) { events.emplace_back(data); });
+  std::thread breaker;
+  const http::Request request{
+      .method = "POST", .target = "/v1/chat/completions", .body = R"({"model":"abacus","stream":true})"};
+  const auto result = client_.stream(
+      url_, request, {}, [](const http::Response&) { return true; },
+      [&](std::string_view piece) {
+        parser.feed(piece);
+        if (!breaker.joinable()) breaker = std::thread([&] { others_[0]->stop(0); });
+        return true;
+      });
+  breaker.join();
+  EXPECT_TRUE(result);
+  ASSERT_EQ(events.size(), 3u);
+  EXPECT_EQ(events[0], R"({"n":1})");
+  EXPECT_EQ(Json::parse(events[2])->find("error")->get_string("code"), "replica_lost");
+}
+
+TEST_F(GatewayTest, TokensAreCountedFromWhatReplicasReport) {
+  directory_.list.clear();
+  add_replica([](const http::Request& request, const http::ResponseWriterPtr& writer) {
+    const Json usage = Json::object({{"prompt_tokens", 5}, {"completion_tokens", 7}});
+    if (!Json::parse(request.body)->get_bool("stream").value_or(false))
+      return writer->respond(http::Response::json(200, Json::object({{"usage", usage}})));
+    writer->start(200, {{"content-type", "text/event-stream"}});
+    writer->write(http::sse_event(R"({"usage":null})"));
+    writer->write(http::sse_event(Json::object({{"choices", Json::array()}, {"usage", usage}}).dump()));
+    writer->write(http::sse_event("[DONE]"));
+    writer->finish();
+  });
+  EXPECT_EQ(post(R"({"model":"abacus"})").status, 200);
+  EXPECT_EQ(post(R"({"model":"abacus","stream":true})").status, 200);
+  EXPECT_TRUE(metric_is(R"(capstan_gateway_tokens_total{kind="completion",model="abacus"})", "14"));
+  EXPECT_TRUE(metric_is(R"(capstan_gateway_tokens_total{kind="prompt",model="abacus"})", "10"));
+}
+
+TEST_F(GatewayTest, MoreThanTheLimitIsRefusedAndRetryable) {
+  directory_.list.clear();
+  std::atomic<int> held{0};
+  add_replica([&held](const http::Request&, const http::ResponseWriterPtr& writer) {
+    ++held;
+    while (!writer->client_gone()) std::this_thread::sleep_for(1ms);
+  });
+  http::Client leaving;
+  std::vector<std::thread> clients;
+  for (int i = 0; i < 8; ++i) {
+    clients.emplace_back([&] {
+      (void)leaving.request(
+          url_, {.method = "POST", .target = "/v1/chat/completions", .body = R"({"model":"abacus"})"}, {});
+    });
+  }
+  for (int i = 0; i < 500 && held < 8; ++i) std::this_thread::sleep_for(10ms);
+  const auto answer = post(R"({"model":"abacus"})");
+  EXPECT_EQ(answer.status, 503);
+  EXPECT_EQ(error_of(answer).get_string("code"), "overloaded");
+  EXPECT_EQ(answer.headers.get("x-should-retry"), "true");
+  leaving.cancel();
+  for (auto& client : clients) client.join();
+}
+
+TEST(UsageTailTest, TheLastReportCountsAndTextDoesNot) {
+  UsageTail tail;
+  tail.feed(R"(data: {"text":"\"usage\":{\"prompt_tokens\":9}"})");
+  EXPECT_FALSE(tail.between_events());
+  EXPECT_TRUE(tail.usage().is_null());
+  tail.feed("\n\n" + std::string(20'000, 'x') +
+            R"(data: {"usage": {"prompt_tokens":1,"details":{"a":"}"}},"b":1})");
+  tail.feed("\n\ndata: [DONE]\n\n");
+  EXPECT_EQ(tail.usage().get_int("prompt_tokens"), 1);
+  EXPECT_TRUE(tail.between_events());
 }
 
 }  // namespace

@@ -6,7 +6,8 @@
 
 namespace capstan::gateway {
 
-std::vector<routing::ReplicaLoad> LoadBoard::view(const std::vector<Replica>& replicas, const std::vector<std::string>& tried,
+std::vector<routing::ReplicaLoad> LoadBoard::view(const std::vector<Replica>& replicas,
+                                                  const std::vector<std::string>& tried,
                                                   std::int64_t now_ms) const {
   const std::scoped_lock lock(mutex_);
   std::vector<routing::ReplicaLoad> out;
@@ -39,7 +40,9 @@ void LoadBoard::end(const std::string& id, std::int64_t tokens) {
 void LoadBoard::eject(const std::string& id, std::int64_t now_ms) {
   const std::scoped_lock lock(mutex_);
   entries_[id].ejected_until_ms = now_ms + kEjectionMs;
-  std::erase_if(entries_, [&](const auto& entry) { return entry.second.tokens == 0 && entry.second.ejected_until_ms <= now_ms; });
+  std::erase_if(entries_, [&](const auto& entry) {
+    return entry.second.tokens == 0 && entry.second.ejected_until_ms <= now_ms;
+  });
 }
 
 }  // namespace capstan::gateway

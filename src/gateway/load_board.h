@@ -14,12 +14,14 @@
 
 namespace capstan::gateway {
 
-inline constexpr std::int64_t kEjectionMs = 2'000;  // a replica that could not be reached gets nothing for so long
+inline constexpr std::int64_t kEjectionMs =
+    2'000;  // a replica that could not be reached gets nothing for so long
 
 class LoadBoard {
  public:
   // The replicas as routing sees them; those in `tried` and those ejected are not healthy.
-  std::vector<routing::ReplicaLoad> view(const std::vector<Replica>& replicas, const std::vector<std::string>& tried, std::int64_t now_ms) const;
+  std::vector<routing::ReplicaLoad> view(const std::vector<Replica>& replicas,
+                                         const std::vector<std::string>& tried, std::int64_t now_ms) const;
   void begin(const std::string& id, std::int64_t tokens);
   void end(const std::string& id, std::int64_t tokens);
   void eject(const std::string& id, std::int64_t now_ms);

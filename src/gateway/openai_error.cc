@@ -9,12 +9,15 @@ Json or_null(const std::string& text) { return text.empty() ? Json() : Json(text
 
 }  // namespace
 
+Json to_json(const OpenAiError& error) {
+  return Json::object({{"error", Json::object({{"message", error.message},
+                                               {"type", error.type},
+                                               {"param", or_null(error.param)},
+                                               {"code", or_null(error.code)}})}});
+}
+
 http::Response to_response(const OpenAiError& error) {
-  http::Response response = http::Response::json(
-      error.status, Json::object({{"error", Json::object({{"message", error.message},
-                                                          {"type", error.type},
-                                                          {"param", or_null(error.param)},
-                                                          {"code", or_null(error.code)}})}}));
+  http::Response response = http::Response::json(error.status, to_json(error));
   if (error.status == 429 || error.status == 503) {
     response.headers.set("retry-after", std::to_string(kRetryAfterMs / 1000));
     response.headers.set("retry-after-ms", std::to_string(kRetryAfterMs));

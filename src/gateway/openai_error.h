@@ -16,7 +16,10 @@ struct OpenAiError {
   std::string code = {};   // empty: null
 };
 
-// {"error":{"message","type","param","code"}}; 429 and 503 also get retry-after, retry-after-ms and x-should-retry.
+// {"error":{"message","type","param","code"}}
+Json to_json(const OpenAiError& error);
+
+// The same as an answer; 429 and 503 also get retry-after, retry-after-ms and x-should-retry.
 http::Response to_response(const OpenAiError& error);
 
 }  // namespace capstan::gateway

@@ -7,7 +7,9 @@
 namespace capstan::routing {
 namespace {
 
-std::uint64_t rendezvous(std::uint64_t key, std::string_view id) { return Prng::mix(key ^ Prng::mix(hash_text(id))); }
+std::uint64_t rendezvous(std::uint64_t key, std::string_view id) {
+  return Prng::mix(key ^ Prng::mix(hash_text(id)));
+}
 
 }  // namespace
 
@@ -17,10 +19,12 @@ std::uint64_t hash_text(std::string_view text) {
   return Prng::mix(hash);
 }
 
-std::optional<std::size_t> choose(std::span<const ReplicaLoad> replicas, const Request& request, const Policy& policy) {
+std::optional<std::size_t> choose(std::span<const ReplicaLoad> replicas, const Request& request,
+                                  const Policy& policy) {
   std::optional<std::int64_t> least;
   for (const ReplicaLoad& replica : replicas) {
-    if (replica.healthy) least = std::min(least.value_or(replica.tokens_outstanding), replica.tokens_outstanding);
+    if (replica.healthy)
+      least = std::min(least.value_or(replica.tokens_outstanding), replica.tokens_outstanding);
   }
   if (!least) return std::nullopt;
   const bool affine = request.affinity_key != 0;
@@ -29,9 +33,11 @@ std::optional<std::size_t> choose(std::span<const ReplicaLoad> replicas, const R
   std::optional<std::size_t> best;
   for (std::size_t i = 0; i < replicas.size(); ++i) {
     if (!replicas[i].healthy || replicas[i].tokens_outstanding > load_max) continue;
-    // Equal hashes (never seen, but possible) go to the smaller id, so that the choice does not depend on the order.
+    // Equal hashes (never seen, but possible) go to the smaller id, so that the choice does not depend on the
+    // order.
     const auto rank = [&](std::size_t at) { return rendezvous(key, replicas[at].id); };
-    if (!best || rank(i) > rank(*best) || (rank(i) == rank(*best) && replicas[i].id < replicas[*best].id)) best = i;
+    if (!best || rank(i) > rank(*best) || (rank(i) == rank(*best) && replicas[i].id < replicas[*best].id))
+      best = i;
   }
   return best;
 }
