@@ -36,7 +36,7 @@ namespace capstan::worker {
 namespace {
 
 constexpr int kExitConflict = 6;
-constexpr std::int64_t kHouseworkMs = 60'000;
+constexpr std::int64_t kHouseworkMs = 10'000;
 constexpr off_t kOwnLogBytesMax = 16 << 20;
 
 // Blocks the signals that this process handles or ignores; later threads inherit that.
@@ -104,22 +104,29 @@ std::set<std::string> names_of(const std::vector<RankView>& ranks) {
   return names;
 }
 
-void keep_house(const DataDirectory& data, const Supervisor& supervisor) {
+// False when the data directory was removed: nothing can be recorded any more, so nothing may run.
+bool keep_house(const DataDirectory& data, const Supervisor& supervisor) {
+  struct stat status{};
+  if (::fstat(data.ranks_fd(), &status) == 0 && status.st_nlink == 0) {
+    log_warn("the data directory was removed", "path={}", data.path().string());
+    return false;
+  }
   bound_own_log();
   std::set<std::int64_t> known;
   for (const auto& rank : supervisor.ranks()) known.insert(rank.id.job);
   if (const int removed = prune_logs(data.logs_fd(), kLoggedJobsMax, known); removed > 0) log_info("old logs removed", "jobs={}", removed);
+  return true;
 }
 
 // Waits for a signal or a shutdown by the controller; keeps the health checks in step with what runs.
 // True: ranks are to be stopped; false: leave them.
 bool wait_for_end(const Descriptor& signals, const Descriptor& changes, HealthMonitor& health, const SyncLoop& sync,
-                  const std::function<void()>& keep_house) {
+                  const std::function<bool()>& keep_house) {
   std::int64_t housework_at_ms = 0;
   for (;;) {
     if (const std::int64_t now_ms = shim::monotonic_ms(); now_ms >= housework_at_ms) {
       housework_at_ms = now_ms + kHouseworkMs;
-      keep_house();
+      if (!keep_house()) return true;
     }
     pollfd polled[2] = {{signals.get(), POLLIN, 0}, {changes.get(), POLLIN, 0}};
     (void)::poll(polled, 2, 200);
@@ -179,7 +186,7 @@ Result<void> run(const WorkerOptions& options) {
   bool stop_ranks = false;
   {
     HealthMonitor health(supervisor, reports, http_probe());
-    stop_ranks = wait_for_end(signals, changes, health, sync, [&] { keep_house(data, supervisor); });
+    stop_ranks = wait_for_end(signals, changes, health, sync, [&] { return keep_house(data, supervisor); });
   }
   if (stop_ranks) stop_all(supervisor, signals);
   sync.leave(stop_ranks);
