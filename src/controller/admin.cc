@@ -1,5 +1,5 @@
-// How it works: workloads come, change and go by commands; epochs and drains frame them. apply_specs checks all specs
-// before the first event, so a file is taken whole or not at all.
+// How it works: workloads come, change and go by commands; epochs and drains frame them. apply_specs checks
+// all specs before the first event, so a file is taken whole or not at all.
 #include <algorithm>
 
 #include "controller/commands.h"
@@ -22,7 +22,8 @@ void forget(State& state, std::int64_t id) {
   if (workload == nullptr) return;
   state.ended.erase({workload->ended_ms, id});
   if (workload->deadline_ms != kNever) state.timers.erase({workload->deadline_ms, id});
-  if (const auto at = state.by_name.find(workload->spec.name); at != state.by_name.end() && at->second == id) state.by_name.erase(at);
+  if (const auto at = state.by_name.find(workload->spec.name); at != state.by_name.end() && at->second == id)
+    state.by_name.erase(at);
   state.workloads.erase(id);
 }
 
@@ -65,7 +66,8 @@ Result<void> state_changed(State& state, std::int64_t time_ms, const Json& event
   CAPSTAN_TRY(Workload * workload, need_workload(state, event));
   CAPSTAN_TRY(const std::string name, need_text(event, "state"));
   const auto parsed = parse_state(name);
-  if (!parsed || has_ended(workload->state)) return fail(Code::kCorrupt, "workload {} cannot become {}", workload->id, name);
+  if (!parsed || has_ended(workload->state))
+    return fail(Code::kCorrupt, "workload {} cannot become {}", workload->id, name);
   workload->state = *parsed;
   CAPSTAN_TRY(workload->reason, protocol::text_or(event, "reason", ""));
   if (has_ended(*parsed)) {
@@ -88,14 +90,19 @@ Result<Plan> plan(State& state, const workload::Spec& spec) {
   plan.existing = existing;
   const auto kind = workload::kind_name(existing->spec.kind);
   if (existing->spec.kind != spec.kind) {
-    return fail(Code::kConflict, "{} is the name of a {} that has not ended; cancel it first, or choose another name", spec.name, kind);
+    return fail(Code::kConflict,
+                "{} is the name of a {} that has not ended; cancel it first, or choose another name",
+                spec.name, kind);
   }
-  if (existing->cancelling) return fail(Code::kConflict, "{} {} is being cancelled; apply it again once it has ended", kind, spec.name);
+  if (existing->cancelling)
+    return fail(Code::kConflict, "{} {} is being cancelled; apply it again once it has ended", kind,
+                spec.name);
   plan.changes = workload::differences(existing->spec, spec);
   for (const auto& change : plan.changes) {
     if (change.restart == workload::Restart::kRefused) {
-      return fail(Code::kConflict, "{} {}: {} cannot change from {} to {} while it runs; cancel it first", kind, spec.name, change.path,
-                  change.from.empty() ? "nothing" : change.from, change.to.empty() ? "nothing" : change.to);
+      return fail(Code::kConflict, "{} {}: {} cannot change from {} to {} while it runs; cancel it first",
+                  kind, spec.name, change.path, change.from.empty() ? "nothing" : change.from,
+                  change.to.empty() ? "nothing" : change.to);
     }
     if (change.restart == workload::Restart::kRanks) plan.restart = workload::Restart::kRanks;
   }
@@ -104,18 +111,27 @@ Result<Plan> plan(State& state, const workload::Spec& spec) {
 
 Json result_of(const workload::Spec& spec, const Plan& plan) {
   Json changes = Json::array();
-  for (const auto& change : plan.changes) changes.push_back(Json::object({{"path", change.path}, {"from", change.from}, {"to", change.to}}));
+  for (const auto& change : plan.changes)
+    changes.push_back(Json::object({{"path", change.path}, {"from", change.from}, {"to", change.to}}));
   const bool restarts = plan.restart == workload::Restart::kRanks;
-  return Json::object({{"kind", workload::kind_name(spec.kind)}, {"name", spec.name},
-                       {"action", plan.existing == nullptr ? "created" : plan.changes.empty() ? "unchanged" : "updated"},
+  return Json::object({{"kind", workload::kind_name(spec.kind)},
+                       {"name", spec.name},
+                       {"action", plan.existing == nullptr ? "created"
+                                  : plan.changes.empty()   ? "unchanged"
+                                                           : "updated"},
                        {"changes", std::move(changes)},
-                       {"restarts", !restarts ? "none" : spec.kind == workload::Kind::kJob ? "all" : "ranks"}});
+                       {"restarts", !restarts                           ? "none"
+                                    : spec.kind == workload::Kind::kJob ? "all"
+                                                                        : "ranks"}});
 }
 
 void carry_out(Decision& decision, const workload::Spec& spec, const Plan& plan) {
   if (plan.existing == nullptr) {
-    decision.emit(Json::object({{"type", "workload_submitted"}, {"job", decision.state.next_id}, {"name", spec.name},
-                                {"kind", workload::kind_name(spec.kind)}, {"spec", workload::to_json(spec)}}));
+    decision.emit(Json::object({{"type", "workload_submitted"},
+                                {"job", decision.state.next_id},
+                                {"name", spec.name},
+                                {"kind", workload::kind_name(spec.kind)},
+                                {"spec", workload::to_json(spec)}}));
     return;
   }
   if (plan.changes.empty()) return;
@@ -125,7 +141,8 @@ void carry_out(Decision& decision, const workload::Spec& spec, const Plan& plan)
   change["generation"] = workload.generation + (restarts ? 1 : 0);
   change["spec"] = workload::to_json(spec);
   decision.emit(std::move(change));
-  if (restarts && spec.kind == workload::Kind::kJob) stop_job(decision, workload, StopWhy::kUpdate, "its spec has changed");
+  if (restarts && spec.kind == workload::Kind::kJob)
+    stop_job(decision, workload, StopWhy::kUpdate, "its spec has changed");
 }
 
 }  // namespace
@@ -151,8 +168,9 @@ FoldResult fold_admin(State& state, std::int64_t time_ms, std::string_view type,
     }
     return {};
   };
-  for (const std::string_view known : {"workload_submitted", "workload_updated", "workload_state", "workload_cancelling",
-                                       "workload_forgotten", "drain_began", "epoch_began"}) {
+  for (const std::string_view known :
+       {"workload_submitted", "workload_updated", "workload_state", "workload_cancelling",
+        "workload_forgotten", "drain_began", "epoch_began"}) {
     if (type == known) return apply();
   }
   return std::nullopt;
@@ -167,8 +185,10 @@ Result<Json> apply_specs(Decision& decision, const Apply& apply) {
     plans.push_back(std::move(one));
   }
   const std::size_t active = decision.state.workloads.size() - decision.state.ended.size();
-  if (active + fresh > kWorkloadsMax) return fail(Code::kExhausted, "{} workloads have not ended, the limit is {}", active, kWorkloadsMax);
-  if (decision.state.draining && !apply.dry_run) return fail(Code::kUnavailable, "Capstan is going down; apply again after the next `capstan up`");
+  if (active + fresh > kWorkloadsMax)
+    return fail(Code::kExhausted, "{} workloads have not ended, the limit is {}", active, kWorkloadsMax);
+  if (decision.state.draining && !apply.dry_run)
+    return fail(Code::kUnavailable, "Capstan is going down; apply again after the next `capstan up`");
   Json results = Json::array();
   for (std::size_t i = 0; i < plans.size(); ++i) {
     results.push_back(result_of(apply.specs[i], plans[i]));
@@ -179,9 +199,11 @@ Result<Json> apply_specs(Decision& decision, const Apply& apply) {
 
 Result<Json> cancel(Decision& decision, const Cancel& command) {
   Workload* workload = decision.state.find(command.name);
-  if (workload == nullptr) return fail(Code::kNotFound, "there is no workload {}; see: capstan get", command.name);
+  if (workload == nullptr)
+    return fail(Code::kNotFound, "there is no workload {}; see: capstan get", command.name);
   if (has_ended(workload->state)) {
-    return fail(Code::kConflict, "{} {} has already ended: {}", workload::kind_name(workload->spec.kind), command.name, state_name(workload->state));
+    return fail(Code::kConflict, "{} {} has already ended: {}", workload::kind_name(workload->spec.kind),
+                command.name, state_name(workload->state));
   }
   if (!workload->cancelling) {
     decision.emit(event("workload_cancelling", *workload));

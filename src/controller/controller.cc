@@ -1,5 +1,6 @@
-// How it works: apply() dispatches the input to its family, then lets every workload that was touched (or whose time has
-// come, or that waited for room which has grown) advance, in order of priority and submission, until nothing moves.
+// How it works: apply() dispatches the input to its family, then lets every workload that was touched (or
+// whose time has come, or that waited for room which has grown) advance, in order of priority and submission,
+// until nothing moves.
 #include "controller/controller.h"
 
 #include <algorithm>
@@ -13,9 +14,12 @@ namespace {
 
 bool advance(Decision& decision, Workload& workload) {
   switch (workload.spec.kind) {
-    case workload::Kind::kJob: return advance_job(decision, workload);
-    case workload::Kind::kService: return advance_service(decision, workload);
-    case workload::Kind::kTasks: return advance_tasks(decision, workload);
+    case workload::Kind::kJob:
+      return advance_job(decision, workload);
+    case workload::Kind::kService:
+      return advance_service(decision, workload);
+    case workload::Kind::kTasks:
+      return advance_tasks(decision, workload);
   }
   return false;
 }
@@ -31,18 +35,17 @@ Outcome Controller::apply(const Input& input) {
   Decision decision{.state = state_, .time_ms = std::max(input.time_ms, state_.time_ms)};
   Outcome outcome;
   outcome.time_ms = decision.time_ms;
-  std::visit(Cases{[&](const BeginEpoch& what) {
-                     begin_epoch(decision, what);
-                     try_all_ = true;  // what a drain held back
-                   },
-                   [&](const Apply& what) { outcome.answer = apply_specs(decision, what); },
-                   [&](const Cancel& what) { outcome.answer = cancel(decision, what); },
-                   [&](const Drain&) { drain(decision); },
-                   [&](const JoinHost& what) { join_host(decision, what); },
-                   [&](const SetHealth& what) { set_health(decision, what); },
-                   [&](const Reports& what) { take_reports(decision, what); },
-                   [&](const Tick&) {}},
-             input.what);
+  std::visit(
+      Cases{[&](const BeginEpoch& what) {
+              begin_epoch(decision, what);
+              try_all_ = true;  // what a drain held back
+            },
+            [&](const Apply& what) { outcome.answer = apply_specs(decision, what); },
+            [&](const Cancel& what) { outcome.answer = cancel(decision, what); },
+            [&](const Drain&) { drain(decision); }, [&](const JoinHost& what) { join_host(decision, what); },
+            [&](const SetHealth& what) { set_health(decision, what); },
+            [&](const Reports& what) { take_reports(decision, what); }, [&](const Tick&) {}},
+      input.what);
   settle(decision);
   outcome.events = std::move(decision.events);
   outcome.effects = std::move(decision.effects);
@@ -61,7 +64,8 @@ void Controller::note(const Decision& decision) {
   for (const std::int64_t id : decision.touched) {
     if (const Workload* workload = state_.find(id)) add(*workload);
   }
-  for (auto at = state_.timers.upper_bound({looked_until_ms_, INT64_MAX}); at != state_.timers.end() && at->first <= decision.time_ms; ++at) {
+  for (auto at = state_.timers.upper_bound({looked_until_ms_, INT64_MAX});
+       at != state_.timers.end() && at->first <= decision.time_ms; ++at) {
     add(*state_.find(at->second));
   }
   looked_until_ms_ = decision.time_ms;

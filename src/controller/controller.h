@@ -5,10 +5,11 @@
 //   journal(outcome.events); then send(outcome.effects); then answer(outcome.answer);
 //   while (controller.next_deadline_ms() <= now_ms) controller.apply({now_ms, Tick{}});
 //
-// It reads no clock, no socket, no random number: time and ids arrive in inputs. State is the fold of events, so
-// replaying them (`replay`) gives the same state and the same hash. Events come into force at once, so the next input sees
-// them; that nothing leaves the process before they are durable is the driver's duty (driver.h).
-// Threads: one owner.  Cost: an input costs what it changes, plus one placement for each workload that might move.
+// It reads no clock, no socket, no random number: time and ids arrive in inputs. State is the fold of events,
+// so replaying them (`replay`) gives the same state and the same hash. Events come into force at once, so the
+// next input sees them; that nothing leaves the process before they are durable is the driver's duty
+// (driver.h). Threads: one owner.  Cost: an input costs what it changes, plus one placement for each workload
+// that might move.
 #pragma once
 
 #include <set>
@@ -51,7 +52,8 @@ class Controller {
   void advance_all(Decision& decision);
 
   State state_;
-  // A hint, not state: who might move, and who has been refused for want of room. A refusal holds until room grows.
+  // A hint, not state: who might move, and who has been refused for want of room. A refusal holds until room
+  // grows.
   std::set<Order> to_try_;
   std::set<Order> blocked_;
   bool try_all_ = true;

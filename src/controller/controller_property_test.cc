@@ -1,10 +1,10 @@
-// Goal: whatever happens, in whatever order: no core is booked twice, no start is repeated, a gang's next attempt never
-// meets its last one, every accepted command shows, and replay (whole, or snapshot and tail) gives the same state.
-// Method: random commands, reports, losses and restarts against simulated workers that follow the wire's rules; after
-// each sequence the world calms down and everything must come to its end.
-#include <algorithm>
-
+// Goal: whatever happens, in whatever order: no core is booked twice, no start is repeated, a gang's next
+// attempt never meets its last one, every accepted command shows, and replay (whole, or snapshot and tail)
+// gives the same state. Method: random commands, reports, losses and restarts against simulated workers that
+// follow the wire's rules; after each sequence the world calms down and everything must come to its end.
 #include <gtest/gtest.h>
+
+#include <algorithm>
 
 #include "base/prng.h"
 #include "controller/controller.h"
@@ -58,25 +58,38 @@ class World {
     time_ms_ += static_cast<std::int64_t>(prng_.below(2'000));
     switch (prng_.below(12)) {
       case 0:
-      case 1: return submit();
-      case 2: return cancel();
-      case 3: return apply(Tick{});
-      case 4: return restart_worker();
-      case 5: return cut_or_heal();
-      case 6: return restart_controller();
-      default: return talk();
+      case 1:
+        return submit();
+      case 2:
+        return cancel();
+      case 3:
+        return apply(Tick{});
+      case 4:
+        return restart_worker();
+      case 5:
+        return cut_or_heal();
+      case 6:
+        return restart_controller();
+      default:
+        return talk();
     }
   }
 
   std::string random_spec(const std::string& name) {
     const auto cpus = std::to_string(prng_.between(1, 2));
     const auto command = std::string(1, static_cast<char>('x' + prng_.below(2)));
-    const std::string head = "{name: " + name + ", command: " + command + ", resources: {cpus: " + cpus + "}, priority: " +
-                             std::to_string(prng_.between(0, 2)) + ", ";
+    const std::string head = "{name: " + name + ", command: " + command + ", resources: {cpus: " + cpus +
+                             "}, priority: " + std::to_string(prng_.between(0, 2)) + ", ";
     switch (prng_.below(3)) {
-      case 0: return head + fmt::format("kind: job, ranks: {}, restarts: {{budget: {}, backoff: 1s}}}}", prng_.between(1, 4), prng_.between(0, 2));
-      case 1: return head + fmt::format("kind: service, replicas: {}, restarts: {{backoff: 1s}}}}", prng_.between(1, 3));
-      default: return head + fmt::format("kind: tasks, count: {}, retries: {}}}", prng_.between(1, 9), prng_.between(0, 2));
+      case 0:
+        return head + fmt::format("kind: job, ranks: {}, restarts: {{budget: {}, backoff: 1s}}}}",
+                                  prng_.between(1, 4), prng_.between(0, 2));
+      case 1:
+        return head +
+               fmt::format("kind: service, replicas: {}, restarts: {{backoff: 1s}}}}", prng_.between(1, 3));
+      default:
+        return head +
+               fmt::format("kind: tasks, count: {}, retries: {}}}", prng_.between(1, 9), prng_.between(0, 2));
     }
   }
 
@@ -99,7 +112,9 @@ class World {
   }
 
   // ---- workers
-  Worker& random_worker() { return std::next(workers_.begin(), static_cast<std::ptrdiff_t>(prng_.below(workers_.size())))->second; }
+  Worker& random_worker() {
+    return std::next(workers_.begin(), static_cast<std::ptrdiff_t>(prng_.below(workers_.size())))->second;
+  }
 
   void restart_worker() {
     Worker& worker = random_worker();
@@ -150,7 +165,8 @@ class World {
     progress(worker, calm);
     const bool clean = std::ranges::all_of(worker.ranks, [&](const auto& entry) {
       const auto known = state().hosts.find(worker.name);
-      return entry.second.phase == protocol::RankPhase::kExited || (known != state().hosts.end() && known->second.ranks.contains(entry.first));
+      return entry.second.phase == protocol::RankPhase::kExited ||
+             (known != state().hosts.end() && known->second.ranks.contains(entry.first));
     });
     if (clean) apply(SetHealth{worker.name, fleet::Health::kHealthy});
   }
@@ -185,7 +201,8 @@ class World {
     }
   }
 
-  // Its ranks get on: start, end well or badly, end because they were asked to; what ended is reported, then forgotten.
+  // Its ranks get on: start, end well or badly, end because they were asked to; what ended is reported, then
+  // forgotten.
   void progress(Worker& worker, bool calm) {
     std::vector<protocol::Report> reports;
     for (auto& [id, rank] : worker.ranks) {
@@ -195,7 +212,8 @@ class World {
         reports.push_back({1, id, protocol::RankStarted{1, 0}});
       }
       const Workload* workload = state().find(id.job);
-      const bool serves = workload != nullptr && workload->spec.kind == workload::Kind::kService && !workload->cancelling;
+      const bool serves =
+          workload != nullptr && workload->spec.kind == workload::Kind::kService && !workload->cancelling;
       if (rank.phase != protocol::RankPhase::kExited && (rank.stop_asked || (calm ? !serves : dice == 5))) {
         protocol::RankExited exit;
         exit.exit_code = rank.stop_asked ? 75 : calm ? 0 : static_cast<std::int64_t>(prng_.below(2));
@@ -207,8 +225,10 @@ class World {
       if (rank.phase == protocol::RankPhase::kExited) reports.push_back(rank.end);
     }
     if (!reports.empty()) apply(Reports{worker.name, reports});
-    if (prng_.below(4) == 0 && !reports.empty()) apply(Reports{worker.name, reports});  // told again: nothing new
-    std::erase_if(worker.ranks, [](const auto& entry) { return entry.second.phase == protocol::RankPhase::kExited; });
+    if (prng_.below(4) == 0 && !reports.empty())
+      apply(Reports{worker.name, reports});  // told again: nothing new
+    std::erase_if(worker.ranks,
+                  [](const auto& entry) { return entry.second.phase == protocol::RankPhase::kExited; });
   }
 
   // ---- the journal
@@ -257,14 +277,16 @@ class World {
       live += job.live + static_cast<std::int64_t>(workload.tasks.running.size());
       for (const auto& [index, replica] : workload.service.replicas) live += replica.rank.live();
       ASSERT_TRUE(!has_ended(workload.state) || job.live == 0);
-      if (job.in_attempt && job.stopping == StopWhy::kNone && job.live == static_cast<std::int64_t>(job.ranks.size())) {
+      if (job.in_attempt && job.stopping == StopWhy::kNone &&
+          job.live == static_cast<std::int64_t>(job.ranks.size())) {
         std::int64_t placed = 0;
         for (const auto& slice : job.slices) placed += slice.ranks;
         ASSERT_EQ(placed, static_cast<std::int64_t>(job.ranks.size())) << "a gang is placed whole";
       }
       if (workload.spec.kind == workload::Kind::kTasks) {
         const Tasks& tasks = workload.tasks;
-        ASSERT_EQ(tasks.pending.size() + tasks.succeeded.size() + tasks.failed.size() + static_cast<std::int64_t>(tasks.running.size()) +
+        ASSERT_EQ(tasks.pending.size() + tasks.succeeded.size() + tasks.failed.size() +
+                      static_cast<std::int64_t>(tasks.running.size()) +
                       static_cast<std::int64_t>(tasks.waiting.size()),
                   workload.spec.count);
       }
@@ -272,7 +294,8 @@ class World {
     ASSERT_EQ(live, state().live_ranks);
   }
 
-  // All workers answer, all ranks end well, time passes: every job and array must end, every service serve, if it fits.
+  // All workers answer, all ranks end well, time passes: every job and array must end, every service serve,
+  // if it fits.
   void calm_down() {
     for (auto& [name, worker] : workers_) worker.cut_off = false;
     for (int round = 0; round < 400; ++round) {

@@ -1,9 +1,11 @@
 // Goal: the lives of jobs, services, tasks and hosts, legal and illegal steps alike.
-// Method: scripts. Each line is an input and, after "->", what must follow: events in order, then effects (+start …).
+// Method: scripts. Each line is an input and, after "->", what must follow: events in order, then effects
+// (+start …).
+#include "controller/controller.h"
+
 #include <gtest/gtest.h>
 
 #include "base/text.h"
-#include "controller/controller.h"
 #include "controller/view.h"
 
 namespace capstan::controller {
@@ -11,14 +13,24 @@ namespace {
 
 class Script {
  public:
+  // A line that begins with "->" or "&" goes on with the one before.
   void check(std::string_view text) {
+    std::vector<std::string> statements;
     for (const std::string_view raw : split(text, '\n')) {
       const std::string_view line = trim(raw);
-      if (line.empty() || line.starts_with('#')) continue;
-      const std::size_t arrow = line.find("->");
-      ASSERT_NE(arrow, line.npos) << line;
-      const std::string got = run(std::string(trim(line.substr(0, arrow))));
-      EXPECT_EQ(got, trim(line.substr(arrow + 2))) << "at: " << line;
+      if (line.empty()) continue;
+      if (line.starts_with("->")) {
+        statements.back() += " " + std::string(line);
+      } else if (line.starts_with("&")) {
+        statements.back() += " " + std::string(trim(line.substr(1)));
+      } else {
+        statements.emplace_back(line);
+      }
+    }
+    for (const std::string& statement : statements) {
+      const std::size_t arrow = statement.find(" -> ");
+      ASSERT_NE(arrow, statement.npos) << statement;
+      EXPECT_EQ(run(statement.substr(0, arrow)), statement.substr(arrow + 4)) << "at: " << statement;
     }
   }
   const State& state() const { return controller_.state(); }
@@ -31,8 +43,10 @@ class Script {
     const std::int64_t index = *parse_int(parts[1]);
     std::int64_t attempt = 1;
     if (workload->spec.kind == workload::Kind::kJob) attempt = workload->job.attempt;
-    if (workload->spec.kind == workload::Kind::kService) attempt = workload->service.replicas.at(index).attempt;
-    if (const auto at = workload->tasks.running.find(index); at != workload->tasks.running.end()) attempt = at->second.attempt;
+    if (workload->spec.kind == workload::Kind::kService)
+      attempt = workload->service.replicas.at(index).attempt;
+    if (const auto at = workload->tasks.running.find(index); at != workload->tasks.running.end())
+      attempt = at->second.attempt;
     return {workload->id, attempt, index};
   }
   static std::string one_line(std::string text) {
@@ -62,7 +76,13 @@ class Script {
     if (verb == "cancel") return apply(Cancel{words[1]});
     if (verb == "drain") return apply(Drain{});
     if (verb == "epoch") return apply(BeginEpoch{state().epoch + 1, "b"});
-    if (verb == "host") return apply(JoinHost{words[1], "i1", "b", "http://127.0.0.1:1", {*parse_int(words[2]) * 1000, std::int64_t{8} << 30, 0}, {}});
+    if (verb == "host")
+      return apply(JoinHost{words[1],
+                            "i1",
+                            "b",
+                            "http://127.0.0.1:1",
+                            {*parse_int(words[2]) * 1000, std::int64_t{8} << 30, 0},
+                            {}});
     if (verb == "suspect") return apply(SetHealth{words[1], fleet::Health::kSuspect});
     if (verb == "lost") return apply(SetHealth{words[1], fleet::Health::kLost});
     if (verb == "back") return apply(SetHealth{words[1], fleet::Health::kHealthy});
@@ -89,7 +109,8 @@ class Script {
 
   std::string show(const std::string& name) {
     const Json json = view(state(), *state().find(name), false);
-    return fmt::format("{} {}/{} {}", *json.get_string("state"), *json.get_int("ready"), *json.get_int("wanted"), *json.get_string("reason"));
+    return fmt::format("{} {}/{} {}", *json.get_string("state"), *json.get_int("ready"),
+                       *json.get_int("wanted"), *json.get_string("reason"));
   }
 
   std::string apply(decltype(Input::what) what) {
@@ -99,7 +120,8 @@ class Script {
     for (const Json& event : outcome.events) {
       out += (out.empty() ? "" : " ") + *event.get_string("type");
       for (const auto key : {"state", "next", "why", "rank", "health"}) {
-        if (const Json* value = event.find(key)) out += ":" + (value->is_string() ? value->as_string() : value->dump());
+        if (const Json* value = event.find(key))
+          out += ":" + (value->is_string() ? value->as_string() : value->dump());
       }
       if (const Json* ranges = event.find("ranges")) out += ranges->dump();
     }
@@ -119,7 +141,8 @@ void check_script(std::string_view text) { Script().check(text); }
 TEST(Controller, AGangStartsRunsAndSucceedsTogether) {
   check_script(R"(
     host h1 2 -> host_joined
-    apply {kind: job, name: a, ranks: 2, command: x} -> workload_submitted attempt_began workload_state:starting +start:1-1-0 +start:1-1-1
+    apply {kind: job, name: a, ranks: 2, command: x}
+      -> workload_submitted attempt_began workload_state:starting +start:1-1-0 +start:1-1-1
     started a/0 -> rank_started:0
     started a/0 -> nothing
     started a/1 -> rank_started:1 workload_state:running
@@ -134,7 +157,8 @@ TEST(Controller, AGangStartsRunsAndSucceedsTogether) {
 TEST(Controller, OneBadRankRestartsTheGangUntilTheBudgetIsUsed) {
   check_script(R"(
     host h1 2 -> host_joined
-    apply {kind: job, name: a, ranks: 2, command: x, restarts: {budget: 1, backoff: 1s}} -> workload_submitted attempt_began workload_state:starting +start:1-1-0 +start:1-1-1
+    apply {kind: job, name: a, ranks: 2, command: x, restarts: {budget: 1, backoff: 1s}}
+      -> workload_submitted attempt_began workload_state:starting +start:1-1-0 +start:1-1-1
     exit a/1 3 -> rank_ended:1 attempt_stopping:failure workload_state:stopping +stop:1-1-0
     exit a/0 0 stopped -> rank_ended:0 attempt_ended:restart workload_state:restarting
     wait 999 -> nothing
@@ -157,13 +181,16 @@ TEST(Controller, OrderIsPriorityThenSubmissionAndWaitingIsExplained) {
 TEST(Controller, WhatWaitsStartsWhenRoomGrows) {
   check_script(R"(
     host h1 2 -> host_joined
-    apply {kind: job, name: a, command: x} -> workload_submitted attempt_began workload_state:starting +start:1-1-0
+    apply {kind: job, name: a, command: x}
+      -> workload_submitted attempt_began workload_state:starting +start:1-1-0
     apply {kind: job, name: big, ranks: 2, command: x} -> workload_submitted
     show big -> pending 0/2 not now: needs 2 cpus, 1 is free; job a holds 1
     apply {kind: job, name: huge, ranks: 3, command: x} -> workload_submitted
     show huge -> pending 0/3 never: 3 ranks need 3 cpus, all hosts together have 2: room for 2 at most
     apply {kind: job, name: urgent, ranks: 2, priority: 5, command: x} -> workload_submitted
-    exit a/0 0 -> rank_ended:0 attempt_ended:succeeded workload_state:succeeded attempt_began workload_state:starting +start:4-1-0 +start:4-1-1
+    exit a/0 0
+      -> rank_ended:0 attempt_ended:succeeded workload_state:succeeded attempt_began
+      & workload_state:starting +start:4-1-0 +start:4-1-1
     cancel big -> workload_cancelling workload_state:cancelled
   )");
 }
@@ -171,34 +198,43 @@ TEST(Controller, WhatWaitsStartsWhenRoomGrows) {
 TEST(Controller, CancelStopsGracefullyThenIsOver) {
   check_script(R"(
     host h1 2 -> host_joined
-    apply {kind: job, name: a, command: x} -> workload_submitted attempt_began workload_state:starting +start:1-1-0
+    apply {kind: job, name: a, command: x}
+      -> workload_submitted attempt_began workload_state:starting +start:1-1-0
     cancel a -> workload_cancelling attempt_stopping:cancel workload_state:stopping +stop:1-1-0
     cancel a -> nothing
-    apply {kind: job, name: a, command: y} -> refused: job a is being cancelled; apply it again once it has ended
+    apply {kind: job, name: a, command: y}
+      -> refused: job a is being cancelled; apply it again once it has ended
     exit a/0 75 stopped -> rank_ended:0 attempt_ended:cancelled workload_state:cancelled
-    apply {kind: job, name: a, command: y} -> workload_submitted attempt_began workload_state:starting +start:2-1-0
+    apply {kind: job, name: a, command: y}
+      -> workload_submitted attempt_began workload_state:starting +start:2-1-0
   )");
 }
 
 TEST(Controller, AChangedJobRestartsWithoutUsingItsBudget) {
   check_script(R"(
     host h1 2 -> host_joined
-    apply {kind: job, name: a, command: x} -> workload_submitted attempt_began workload_state:starting +start:1-1-0
+    apply {kind: job, name: a, command: x}
+      -> workload_submitted attempt_began workload_state:starting +start:1-1-0
     apply {kind: job, name: a, command: x} -> nothing
     apply {kind: job, name: a, command: x, priority: 3} -> workload_updated
-    apply {kind: job, name: a, command: y, priority: 3} -> workload_updated attempt_stopping:update workload_state:stopping +stop:1-1-0
-    exit a/0 75 stopped -> rank_ended:0 attempt_ended:resume attempt_began workload_state:starting +start:1-2-0
-    apply {kind: service, name: a, command: y, port: 9} -> refused: a is the name of a job that has not ended; cancel it first, or choose another name
+    apply {kind: job, name: a, command: y, priority: 3}
+      -> workload_updated attempt_stopping:update workload_state:stopping +stop:1-1-0
+    exit a/0 75 stopped
+      -> rank_ended:0 attempt_ended:resume attempt_began workload_state:starting +start:1-2-0
+    apply {kind: service, name: a, command: y, port: 9}
+      -> refused: a is the name of a job that has not ended; cancel it first, or choose another name
   )");
 }
 
 TEST(Controller, DownStopsEverythingAndTheNextEpochResumesIt) {
   check_script(R"(
     host h1 2 -> host_joined
-    apply {kind: job, name: a, command: x} -> workload_submitted attempt_began workload_state:starting +start:1-1-0
+    apply {kind: job, name: a, command: x}
+      -> workload_submitted attempt_began workload_state:starting +start:1-1-0
     started a/0 -> rank_started:0 workload_state:running
     drain -> drain_began attempt_stopping:down workload_state:stopping +stop:1-1-0
-    apply {kind: job, name: b, command: x} -> refused: Capstan is going down; apply again after the next `capstan up`
+    apply {kind: job, name: b, command: x}
+      -> refused: Capstan is going down; apply again after the next `capstan up`
     exit a/0 0 stopped -> rank_ended:0 attempt_ended:resume workload_state:pending
     epoch -> epoch_began attempt_began workload_state:starting +start:1-2-0
   )");
@@ -208,24 +244,32 @@ TEST(Controller, ALostHostsGangStartsElsewhere) {
   check_script(R"(
     host h1 2 -> host_joined
     host h2 2 -> host_joined
-    apply {kind: job, name: a, ranks: 3, command: x, restarts: {backoff: 1s}} -> workload_submitted attempt_began workload_state:starting +start:1-1-0 +start:1-1-1 +start:1-1-2
+    apply {kind: job, name: a, ranks: 3, command: x, restarts: {backoff: 1s}}
+      -> workload_submitted attempt_began workload_state:starting +start:1-1-0 +start:1-1-1 +start:1-1-2
     suspect h1 -> host_health:suspect
-    lost h1 -> host_health:lost rank_ended:0 attempt_stopping:failure rank_ended:1 workload_state:stopping +stop:1-1-1 +stop:1-1-2
+    lost h1
+      -> host_health:lost rank_ended:0 attempt_stopping:failure rank_ended:1 workload_state:stopping
+      & +stop:1-1-1 +stop:1-1-2
     exit a/2 0 stopped -> rank_ended:2 attempt_ended:restart workload_state:restarting
     wait 1000 -> nothing
     show a -> restarting 0/3 rank 0 was lost: its host h1 is lost
-    back h1 -> host_health:healthy attempt_began workload_state:starting +start:1-2-0 +start:1-2-1 +start:1-2-2
+    back h1
+      -> host_health:healthy attempt_began workload_state:starting +start:1-2-0 +start:1-2-1 +start:1-2-2
   )");
 }
 
 TEST(Controller, AnImpossibleStartFailsAtOnceAndABusyPortIsTriedAgain) {
   check_script(R"(
     host h1 2 -> host_joined
-    apply {kind: job, name: a, command: x} -> workload_submitted attempt_began workload_state:starting +start:1-1-0
-    unstartable a/0 no-such-user -> rank_ended:0 attempt_stopping:failure attempt_ended:failed workload_state:failed
+    apply {kind: job, name: a, command: x}
+      -> workload_submitted attempt_began workload_state:starting +start:1-1-0
+    unstartable a/0 no-such-user
+      -> rank_ended:0 attempt_stopping:failure attempt_ended:failed workload_state:failed
     show a -> failed 0/1 rank 0 could not start: no-such-user
-    apply {kind: job, name: b, command: x, restarts: {budget: 0, backoff: 1s}} -> workload_submitted attempt_began workload_state:starting +start:2-1-0
-    unstartable b/0 port-taken retryable -> rank_ended:0 attempt_stopping:failure attempt_ended:restart workload_state:restarting
+    apply {kind: job, name: b, command: x, restarts: {budget: 0, backoff: 1s}}
+      -> workload_submitted attempt_began workload_state:starting +start:2-1-0
+    unstartable b/0 port-taken retryable
+      -> rank_ended:0 attempt_stopping:failure attempt_ended:restart workload_state:restarting
     wait 1000 -> attempt_began workload_state:starting +start:2-2-0
   )");
 }
@@ -233,7 +277,8 @@ TEST(Controller, AnImpossibleStartFailsAtOnceAndABusyPortIsTriedAgain) {
 TEST(Controller, ATimeLimitEndsAJob) {
   check_script(R"(
     host h1 2 -> host_joined
-    apply {kind: job, name: a, command: x, time_limit: 10s} -> workload_submitted attempt_began workload_state:starting +start:1-1-0
+    apply {kind: job, name: a, command: x, time_limit: 10s}
+      -> workload_submitted attempt_began workload_state:starting +start:1-1-0
     wait 9999 -> nothing
     wait 1 -> attempt_stopping:time_limit workload_state:stopping +stop:1-1-0
     exit a/0 75 stopped -> rank_ended:0 attempt_ended:failed workload_state:failed
@@ -243,20 +288,24 @@ TEST(Controller, ATimeLimitEndsAJob) {
 TEST(Controller, ReplicasRestartAloneAndRollOneByOne) {
   check_script(R"(
     host h1 4 -> host_joined
-    apply {kind: service, name: s, replicas: 2, command: x, health: {path: /h}, restarts: {backoff: 1s}} -> workload_submitted replica_began:0 replica_began:1 workload_state:starting +start:1-1-0 +start:1-1-1
+    apply {kind: service, name: s, replicas: 2, command: x, health: {path: /h}, restarts: {backoff: 1s}}
+      -> workload_submitted replica_began:0 replica_began:1 workload_state:starting +start:1-1-0
+      & +start:1-1-1
     started s/0 -> rank_started:0
     ready s/0 -> replica_ready:0 workload_state:running
     ready s/1 -> replica_ready:1
     exit s/1 1 -> rank_ended:1 workload_state:running
     wait 1000 -> replica_began:1 workload_state:running +start:1-2-1
     ready s/1 -> replica_ready:1
-    apply {kind: service, name: s, replicas: 2, command: y, health: {path: /h}, restarts: {backoff: 1s}} -> workload_updated replica_stopping:update:0 +stop:1-1-0
+    apply {kind: service, name: s, replicas: 2, command: y, health: {path: /h}, restarts: {backoff: 1s}}
+      -> workload_updated replica_stopping:update:0 +stop:1-1-0
     exit s/0 0 stopped -> rank_ended:0 replica_began:0 +start:1-2-0
     ready s/0 -> replica_ready:0 replica_stopping:update:1 +stop:1-2-1
     exit s/1 0 stopped -> rank_ended:1 replica_began:1 +start:1-3-1
     ready s/1 -> replica_ready:1
     unready s/1 -> replica_unready:500:1
-    apply {kind: service, name: s, replicas: 1, command: y, health: {path: /h}, restarts: {backoff: 1s}} -> workload_updated replica_stopping:scale_down:1 +stop:1-3-1
+    apply {kind: service, name: s, replicas: 1, command: y, health: {path: /h}, restarts: {backoff: 1s}}
+      -> workload_updated replica_stopping:scale_down:1 +stop:1-3-1
     exit s/1 0 stopped -> rank_ended:1
     cancel s -> workload_cancelling replica_stopping:cancel:0 workload_state:stopping +stop:1-2-0
     exit s/0 0 stopped -> rank_ended:0 workload_state:cancelled
@@ -266,7 +315,8 @@ TEST(Controller, ReplicasRestartAloneAndRollOneByOne) {
 TEST(Controller, TasksAreRangesAndFailuresAreTriedAgainAlone) {
   check_script(R"(
     host h1 2 -> host_joined
-    apply {kind: tasks, name: t, count: 1000000, retries: 1, command: x} -> workload_submitted tasks_began[[0,2]] workload_state:running +start:1-1-0 +start:1-1-1
+    apply {kind: tasks, name: t, count: 1000000, retries: 1, command: x}
+      -> workload_submitted tasks_began[[0,2]] workload_state:running +start:1-1-0 +start:1-1-1
     started t/0 -> tasks_started[[0,1]]
     exit t/0 0 -> tasks_succeeded[[0,1]] tasks_began[[2,3]] +start:1-1-2
     exit t/1 9 -> rank_ended:retry:1 tasks_began[[3,4]] workload_state:running +start:1-1-3
@@ -274,7 +324,8 @@ TEST(Controller, TasksAreRangesAndFailuresAreTriedAgainAlone) {
     exit t/2 0 -> tasks_succeeded[[2,3]] tasks_began[[1,2]] +start:1-2-1
     exit t/1 9 -> rank_ended:failed:1 tasks_began[[4,5]] +start:1-1-4
     show t -> running 3/1000000 task 1 exited with code 9
-    apply {kind: tasks, name: t, count: 1000000, retries: 1, command: y} -> refused: tasks t: command cannot change from x to y while it runs; cancel it first
+    apply {kind: tasks, name: t, count: 1000000, retries: 1, command: y}
+      -> refused: tasks t: command cannot change from x to y while it runs; cancel it first
     cancel t -> workload_cancelling tasks_stopping:cancel workload_state:stopping +stop:1-1-3 +stop:1-1-4
   )");
 }
@@ -282,7 +333,8 @@ TEST(Controller, TasksAreRangesAndFailuresAreTriedAgainAlone) {
 TEST(Controller, AnArrayEndsWhenAllTasksHave) {
   check_script(R"(
     host h1 4 -> host_joined
-    apply {kind: tasks, name: t, count: 3, parallelism: 2, command: x} -> workload_submitted tasks_began[[0,2]] workload_state:running +start:1-1-0 +start:1-1-1
+    apply {kind: tasks, name: t, count: 3, parallelism: 2, command: x}
+      -> workload_submitted tasks_began[[0,2]] workload_state:running +start:1-1-0 +start:1-1-1
     exit t/0 0 -> tasks_succeeded[[0,1]] tasks_began[[2,3]] +start:1-1-2
     exit t/1 1 -> rank_ended:failed:1 workload_state:running
     exit t/2 0 -> tasks_succeeded[[2,3]] workload_state:failed
@@ -300,9 +352,12 @@ TEST(Controller, RanksGetTorchrunsEnvironment) {
   std::string text;
   for (const auto& [name, value] : start.env) text += name + "=" + value + " ";
   EXPECT_EQ(text,
-            "CAPSTAN_ATTEMPT=1 CAPSTAN_JOB=a CAPSTAN_JOB_ID=1 CAPSTAN_RANK=1 FOO=bar GROUP_RANK=0 GROUP_WORLD_SIZE=1 LOCAL_RANK=1 "
-            "LOCAL_WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=20000 NODE_RANK=0 OMP_NUM_THREADS=1 RANK=1 ROLE_RANK=1 ROLE_WORLD_SIZE=2 "
-            "TORCHELASTIC_MAX_RESTARTS=3 TORCHELASTIC_RESTART_COUNT=0 TORCHELASTIC_RUN_ID=a-1 TORCHELASTIC_USE_AGENT_STORE=False WORLD_SIZE=2 ");
+            "CAPSTAN_ATTEMPT=1 CAPSTAN_JOB=a CAPSTAN_JOB_ID=1 CAPSTAN_RANK=1 FOO=bar GROUP_RANK=0 "
+            "GROUP_WORLD_SIZE=1 LOCAL_RANK=1 "
+            "LOCAL_WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=20000 NODE_RANK=0 OMP_NUM_THREADS=1 RANK=1 "
+            "ROLE_RANK=1 ROLE_WORLD_SIZE=2 "
+            "TORCHELASTIC_MAX_RESTARTS=3 TORCHELASTIC_RESTART_COUNT=0 TORCHELASTIC_RUN_ID=a-1 "
+            "TORCHELASTIC_USE_AGENT_STORE=False WORLD_SIZE=2 ");
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// How it works: emit() folds, then asks effects.cc what the event means for hosts. Also the small things that several
-// families share: exits in words, back-off, lookups.
+// How it works: emit() folds, then asks effects.cc what the event means for hosts. Also the small things that
+// several families share: exits in words, back-off, lookups.
 #include "controller/decision.h"
 
 #include <algorithm>
@@ -42,14 +42,16 @@ Result<void> fold(State& state, std::int64_t time_ms, const Json& event) {
 Result<Workload*> need_workload(State& state, const Json& event) {
   CAPSTAN_TRY(const std::int64_t id, protocol::need_int(event, "job", 1));
   Workload* workload = state.find(id);
-  if (workload == nullptr) return fail(Code::kCorrupt, "an event names workload {}, which does not exist", id);
+  if (workload == nullptr)
+    return fail(Code::kCorrupt, "an event names workload {}, which does not exist", id);
   return workload;
 }
 
 protocol::RankExited exit_of(const protocol::Report& report) {
   if (const auto* exited = std::get_if<protocol::RankExited>(&report.body)) return *exited;
   protocol::RankExited exit;
-  if (const auto* failed = std::get_if<protocol::RankStartFailed>(&report.body)) exit.message = "could not start: " + failed->message;
+  if (const auto* failed = std::get_if<protocol::RankStartFailed>(&report.body))
+    exit.message = "could not start: " + failed->message;
   return exit;
 }
 
@@ -62,7 +64,8 @@ std::string exit_text(const protocol::RankExited& exit) {
   } else if (exit.signal) {
     text = fmt::format("was killed by signal {}", *exit.signal);
   } else if (exit.exit_code) {
-    return fmt::format("exited with code {}{}{}", *exit.exit_code, exit.message.empty() ? "" : ": ", exit.message);
+    return fmt::format("exited with code {}{}{}", *exit.exit_code, exit.message.empty() ? "" : ": ",
+                       exit.message);
   }
   if (text.empty()) return exit.message;
   return exit.message.empty() ? text : text + ": " + exit.message;
@@ -101,9 +104,12 @@ std::int64_t backoff_ms(const workload::RestartPolicy& policy, std::int64_t fail
 
 void stop_workload(Decision& decision, Workload& workload, StopWhy why, std::string_view reason) {
   switch (workload.spec.kind) {
-    case workload::Kind::kJob: return stop_job(decision, workload, why, reason);
-    case workload::Kind::kService: return stop_service(decision, workload, why);
-    case workload::Kind::kTasks: return stop_tasks(decision, workload, why);
+    case workload::Kind::kJob:
+      return stop_job(decision, workload, why, reason);
+    case workload::Kind::kService:
+      return stop_service(decision, workload, why);
+    case workload::Kind::kTasks:
+      return stop_tasks(decision, workload, why);
   }
 }
 
@@ -119,7 +125,8 @@ std::pair<WorkloadState, std::string> derived_state(const Workload& workload) {
   const auto of_job = [](const Job& job) -> std::pair<WorkloadState, std::string> {
     if (job.in_attempt) {
       if (job.stopping != StopWhy::kNone) return {WorkloadState::kStopping, job.failure};
-      if (job.running == static_cast<std::int64_t>(job.ranks.size()) || job.live < static_cast<std::int64_t>(job.ranks.size())) {
+      if (job.running == static_cast<std::int64_t>(job.ranks.size()) ||
+          job.live < static_cast<std::int64_t>(job.ranks.size())) {
         return {WorkloadState::kRunning, ""};
       }
       return {WorkloadState::kStarting, ""};
@@ -143,14 +150,19 @@ std::pair<WorkloadState, std::string> derived_state(const Workload& workload) {
     return {waits ? WorkloadState::kRestarting : WorkloadState::kPending, failure};
   };
   switch (workload.spec.kind) {
-    case workload::Kind::kJob: return of_job(workload.job);
-    case workload::Kind::kService: return of_service(workload.service);
-    case workload::Kind::kTasks: break;
+    case workload::Kind::kJob:
+      return of_job(workload.job);
+    case workload::Kind::kService:
+      return of_service(workload.service);
+    case workload::Kind::kTasks:
+      break;
   }
   const Tasks& tasks = workload.tasks;
   if (workload.cancelling) return {WorkloadState::kStopping, ""};
   if (!tasks.running.empty()) return {WorkloadState::kRunning, tasks.last_failure};
-  return {tasks.pending.empty() && !tasks.waiting.empty() ? WorkloadState::kRestarting : WorkloadState::kPending, tasks.last_failure};
+  return {
+      tasks.pending.empty() && !tasks.waiting.empty() ? WorkloadState::kRestarting : WorkloadState::kPending,
+      tasks.last_failure};
 }
 
 }  // namespace capstan::controller

@@ -1,9 +1,10 @@
-// Decision: one input on its way through the controller: the events it causes and the effects that follow from them.
+// Decision: one input on its way through the controller: the events it causes and the effects that follow
+// from them.
 //
 //   decision.emit(event("attempt_stopping", job.id).with("why", "cancel"));
 //
-// emit() folds the event into the state at once, so that the next line of code sees it, and adds the effects that it
-// implies. Nothing else changes the state.  Threads: the controller's.
+// emit() folds the event into the state at once, so that the next line of code sees it, and adds the effects
+// that it implies. Nothing else changes the state.  Threads: the controller's.
 #pragma once
 
 #include <set>
@@ -47,8 +48,8 @@ FoldResult fold_jobs(State& state, std::int64_t time_ms, std::string_view type, 
 FoldResult fold_services(State& state, std::int64_t time_ms, std::string_view type, const Json& event);
 FoldResult fold_tasks(State& state, std::int64_t time_ms, std::string_view type, const Json& event);
 
-// Moves a workload on as far as it can go now: starts what is wanted, concludes what is over. True if it wants room
-// that is not there.
+// Moves a workload on as far as it can go now: starts what is wanted, concludes what is over. True if it
+// wants room that is not there.
 bool advance_job(Decision& decision, Workload& workload);
 bool advance_service(Decision& decision, Workload& workload);
 bool advance_tasks(Decision& decision, Workload& workload);

@@ -1,5 +1,6 @@
-// How it works: public functions put tasks on one bounded queue. The loop takes what is there (a batch), applies it, adds
-// what time asks for, commits, and then lets out replies, effects and events of the batch, in this order.
+// How it works: public functions put tasks on one bounded queue. The loop takes what is there (a batch),
+// applies it, adds what time asks for, commits, and then lets out replies, effects and events of the batch,
+// in this order.
 #include "controller/driver.h"
 
 #include <chrono>
@@ -26,7 +27,8 @@ std::int64_t clock_ms() {
 EventLine line_of(std::int64_t seq, std::int64_t time_ms, const Json& event) {
   Json line = Json::object({{"seq", seq}, {"time_ms", time_ms}});
   for (const auto& [key, value] : event.members()) {
-    // An event may have members of these names only by mistake; the journal's numbering is the one that counts.
+    // An event may have members of these names only by mistake; the journal's numbering is the one that
+    // counts.
     if (key != "seq" && key != "time_ms") line.members().emplace_back(key, value);
   }
   return {seq, line.dump()};
@@ -93,14 +95,16 @@ class Driver::Loop {
 
   // Runs `call` on the loop's thread and waits for it.
   Result<void> run_there(std::function<void()> call) {
-    auto done = std::make_shared<std::promise<void>>();  // shared by the caller and the task, whichever ends last
+    auto done =
+        std::make_shared<std::promise<void>>();  // shared by the caller and the task, whichever ends last
     auto future = done->get_future();
     auto guarded = [call = std::move(call), done] {
       call();
       done->set_value();
     };
     done.reset();
-    if (!enqueue(CallTask{std::move(guarded)})) return fail(Code::kExhausted, "the controller is busy: {} requests wait", kQueueMax);
+    if (!enqueue(CallTask{std::move(guarded)}))
+      return fail(Code::kExhausted, "the controller is busy: {} requests wait", kQueueMax);
     try {
       future.get();
     } catch (const std::future_error&) {  // dropped: the loop has ended
@@ -179,7 +183,8 @@ class Driver::Loop {
     }
     std::deque<Task> batch;
     std::unique_lock lock(mutex_);
-    wake_.wait_for(lock, std::chrono::milliseconds(std::max<std::int64_t>(pause_ms, 1)), [&] { return !queue_.empty() || stop.stop_requested(); });
+    wake_.wait_for(lock, std::chrono::milliseconds(std::max<std::int64_t>(pause_ms, 1)),
+                   [&] { return !queue_.empty() || stop.stop_requested(); });
     while (!queue_.empty() && batch.size() < kBatchMax) {
       batch.push_back(std::move(queue_.front()));
       queue_.pop_front();
@@ -204,13 +209,14 @@ class Driver::Loop {
     sessions_.detect(state(), now_ms, feed_one);
 
     if (const auto committed = commit(); !committed) {
-      for (auto& [promise, answer] : answers) promise.set_value(std::unexpected(committed.error()));
       fail_batch(committed.error(), now_ms);
+      for (auto& [promise, answer] : answers) promise.set_value(std::unexpected(committed.error()));
       for (Task& task : batch) {
         if (auto* call = std::get_if<CallTask>(&task)) call->call();  // reads see the reloaded, durable state
       }
       return;
     }
+    note_status();
     for (auto& [promise, answer] : answers) promise.set_value(std::move(answer));
     sessions_.push(std::exchange(effects_, {}));
     publish();
@@ -220,7 +226,6 @@ class Driver::Loop {
     if (controller_.is_drained() && on_drained_) std::exchange(on_drained_, nullptr)();
     sessions_.answer_due(state(), controller_.is_drained(), now_ms);
     if (state().event_last - snapshot_event_ >= options_.snapshot_every_events) save_snapshot();
-    note_status();
   }
 
   Result<Json> feed(Command command) {
@@ -234,8 +239,8 @@ class Driver::Loop {
         ++seq;
       }
       for (Json& event : outcome.events) events.push_back(std::move(event));
-      rows_.push_back({journal_->last_seq() + static_cast<std::int64_t>(rows_.size()) + 1, outcome.time_ms, options_.build,
-                       input.to_json().dump(), events.dump(), state().event_last});
+      rows_.push_back({journal_->last_seq() + static_cast<std::int64_t>(rows_.size()) + 1, outcome.time_ms,
+                       options_.build, input.to_json().dump(), events.dump(), state().event_last});
     }
     std::move(outcome.effects.begin(), outcome.effects.end(), std::back_inserter(effects_));
     return std::move(outcome.answer);
@@ -245,7 +250,9 @@ class Driver::Loop {
     if (rows_.empty()) return {};
     const auto began = std::chrono::steady_clock::now();
     const auto appended = journal_->append(rows_);
-    const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - began).count();
+    const auto micros =
+        std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - began)
+            .count();
     const std::lock_guard lock(mutex_);
     ++status_.appends;
     status_.append_micros += micros;
@@ -264,7 +271,8 @@ class Driver::Loop {
     effects_.clear();
     lines_.clear();
     if (error.code != Code::kExhausted) return fatal(error);
-    if (!exhausted_) log_error("nothing is acknowledged until there is room; running ranks go on", "why={}", error.message);
+    if (!exhausted_)
+      log_error("nothing is acknowledged until there is room; running ranks go on", "why={}", error.message);
     exhausted_ = true;
     retry_ms_ = now_ms + kExhaustedPauseMs;
     auto reloaded = load(*journal_);
@@ -300,13 +308,15 @@ class Driver::Loop {
   void publish() {
     for (const EventLine& line : lines_) {
       if (line.seq == 0) continue;  // nobody followed when it was made
-      for (auto at = followers_.begin(); at != followers_.end();) at = at->second(line) ? std::next(at) : followers_.erase(at);
+      for (auto at = followers_.begin(); at != followers_.end();)
+        at = at->second(line) ? std::next(at) : followers_.erase(at);
     }
     lines_.clear();
   }
 
   void save_snapshot() {
-    const auto saved = journal_->save_snapshot({journal_->last_seq(), controller_.state_hash(), controller_.snapshot().dump()});
+    const auto saved = journal_->save_snapshot(
+        {journal_->last_seq(), controller_.state_hash(), controller_.snapshot().dump()});
     if (!saved) log_warn("no snapshot; the next start replays more rows", "why={}", saved.error().message);
     snapshot_event_ = state().event_last;
   }
@@ -347,7 +357,8 @@ class Driver::Loop {
 Driver::Driver(std::unique_ptr<Loop> loop) : loop_(std::move(loop)) {}
 Driver::~Driver() = default;
 
-Result<std::unique_ptr<Driver>> Driver::start(std::unique_ptr<journal::Journal> journal, DriverOptions options) {
+Result<std::unique_ptr<Driver>> Driver::start(std::unique_ptr<journal::Journal> journal,
+                                              DriverOptions options) {
   if (!options.unix_ms) options.unix_ms = clock_ms<std::chrono::system_clock>;
   if (!options.monotonic_ms) options.monotonic_ms = clock_ms<std::chrono::steady_clock>;
   auto loop = std::make_unique<Loop>(std::move(journal), std::move(options));

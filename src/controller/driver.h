@@ -1,17 +1,17 @@
-// Driver: the loop around the controller: one thread that takes inputs, makes their events durable, then lets out what
-// follows from them.
+// Driver: the loop around the controller: one thread that takes inputs, makes their events durable, then lets
+// out what follows from them.
 //
 //   CAPSTAN_TRY(auto driver, Driver::start(std::move(journal), {.build = build_id()}));
 //   Result<Json> answer = driver->submit(Cancel{"train-1"}).get();
 //   driver->sync(request, [writer](Result<SyncAnswer> answer) { … });   // long poll
 //   driver->read([&](const State& state) { … });
 //
-// Group commit: all that arrived meanwhile is applied in order, its events are appended with one fsync, and only then do
-// acknowledgements, effects, events and reads leave.
-// Disk full: the batch is refused with kExhausted, the state is reloaded from the journal, ranks are left alone, and
-// it is tried again every kExhaustedPauseMs. Any other failure of the journal ends the process (options.on_fatal).
-// Threads: every public function from any thread; callbacks run on the driver's thread and must not block.
-// Bounds: kQueueMax tasks wait (then kExhausted), kBatchMax in one commit.
+// Group commit: all that arrived meanwhile is applied in order, its events are appended with one fsync, and
+// only then do acknowledgements, effects, events and reads leave. Disk full: the batch is refused with
+// kExhausted, the state is reloaded from the journal, ranks are left alone, and it is tried again every
+// kExhaustedPauseMs. Any other failure of the journal ends the process (options.on_fatal). Threads: every
+// public function from any thread; callbacks run on the driver's thread and must not block. Bounds: kQueueMax
+// tasks wait (then kExhausted), kBatchMax in one commit.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +37,7 @@ struct DriverOptions {
   std::int64_t suspect_after_ms = 10'000;  // without a word from a worker
   std::int64_t lost_after_ms = 30'000;
   std::int64_t long_poll_ms = protocol::kLongPollMs;
-  std::function<std::int64_t()> unix_ms = {};       // empty: the system's clocks
+  std::function<std::int64_t()> unix_ms = {};  // empty: the system's clocks
   std::function<std::int64_t()> monotonic_ms = {};
   std::function<void(const Error&)> on_fatal = {};  // empty: log and exit with 1
 };
@@ -52,16 +52,17 @@ struct DriverStatus {
   std::int64_t epoch = 0;
   bool disk_full = false;
   std::int64_t queue = 0;
-  std::int64_t rows = 0;             // appended by this process
+  std::int64_t rows = 0;  // appended by this process
   std::int64_t events = 0;
-  std::int64_t appends = 0;          // commits
-  std::int64_t append_micros = 0;    // all commits together
+  std::int64_t appends = 0;        // commits
+  std::int64_t append_micros = 0;  // all commits together
   std::int64_t append_micros_max = 0;
 };
 
 class Driver {
  public:
-  static Result<std::unique_ptr<Driver>> start(std::unique_ptr<journal::Journal> journal, DriverOptions options);
+  static Result<std::unique_ptr<Driver>> start(std::unique_ptr<journal::Journal> journal,
+                                               DriverOptions options);
   ~Driver();  // finishes the batch in progress; ranks and workers go on
   Driver(const Driver&) = delete;
   Driver& operator=(const Driver&) = delete;
@@ -76,7 +77,8 @@ class Driver {
 
   // Up to `limit` events after number `since`; negative: the newest `limit`.
   Result<std::vector<EventLine>> events(std::int64_t since, int limit);
-  // Each event after number `since` (negative: only new ones), in order, until `take` returns false. The id is for unfollow.
+  // Each event after number `since` (negative: only new ones), in order, until `take` returns false. The id
+  // is for unfollow.
   Result<std::int64_t> follow(std::int64_t since, std::function<bool(const EventLine&)> take);
   void unfollow(std::int64_t id);
 

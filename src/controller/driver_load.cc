@@ -13,7 +13,8 @@ Result<void> replay_row(Controller& controller, const journal::Row& row) {
     }
   }
   if (controller.state().event_last != row.event_last) {
-    return fail(Code::kCorrupt, "journal row {} ends at event {}, not {}", row.seq, controller.state().event_last, row.event_last);
+    return fail(Code::kCorrupt, "journal row {} ends at event {}, not {}", row.seq,
+                controller.state().event_last, row.event_last);
   }
   return {};
 }
@@ -22,7 +23,8 @@ Result<Controller> from_snapshot(const journal::Snapshot& snapshot) {
   CAPSTAN_TRY(const Json json, Json::parse(snapshot.state));
   CAPSTAN_TRY(Controller controller, Controller::from_snapshot(json));
   if (controller.state_hash() != snapshot.state_hash) {
-    return fail(Code::kCorrupt, "the snapshot at row {} does not give the state that it was made from", snapshot.seq);
+    return fail(Code::kCorrupt, "the snapshot at row {} does not give the state that it was made from",
+                snapshot.seq);
   }
   return controller;
 }
@@ -31,7 +33,8 @@ Result<Controller> from_snapshot(const journal::Snapshot& snapshot) {
 
 Result<Json::Array> events_of(const journal::Row& row) {
   auto events = Json::parse(row.events);
-  if (!events || !events->is_array()) return fail(Code::kCorrupt, "journal row {}: its events are no JSON array", row.seq);
+  if (!events || !events->is_array())
+    return fail(Code::kCorrupt, "journal row {}: its events are no JSON array", row.seq);
   return events->items();
 }
 
@@ -48,7 +51,11 @@ Result<Controller> load(journal::Journal& journal) {
 }
 
 Json Verification::to_json() const {
-  return Json::object({{"rows", rows}, {"events", events}, {"epoch", epoch}, {"state_hash", state_hash}, {"snapshot_seq", snapshot_seq}});
+  return Json::object({{"rows", rows},
+                       {"events", events},
+                       {"epoch", epoch},
+                       {"state_hash", state_hash},
+                       {"snapshot_seq", snapshot_seq}});
 }
 
 Result<Verification> verify_journal(const std::string& path) {
@@ -74,8 +81,9 @@ Result<Verification> verify_journal(const std::string& path) {
   result.state_hash = whole.state_hash();
   result.snapshot_seq = snapshot ? snapshot->seq : 0;
   if (resumed.state_hash() != result.state_hash) {
-    return fail(Code::kCorrupt, "replaying all {} rows gives state {}, but the snapshot at row {} and its tail give {}", result.rows,
-                result.state_hash, result.snapshot_seq, resumed.state_hash());
+    return fail(Code::kCorrupt,
+                "replaying all {} rows gives state {}, but the snapshot at row {} and its tail give {}",
+                result.rows, result.state_hash, result.snapshot_seq, resumed.state_hash());
   }
   return result;
 }

@@ -22,8 +22,8 @@ struct Verification {
   std::int64_t snapshot_seq = 0;  // 0: there is none
   Json to_json() const;
 };
-// Verifies the chain, replays all rows from the first, and checks that snapshot and tail give the same state hash.
-// Opens read-only; may run beside the owner.
+// Verifies the chain, replays all rows from the first, and checks that snapshot and tail give the same state
+// hash. Opens read-only; may run beside the owner.
 Result<Verification> verify_journal(const std::string& path);
 
 }  // namespace capstan::controller

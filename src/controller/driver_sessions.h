@@ -1,5 +1,5 @@
-// Sessions: the driver's side of its conversations with workers: who has called, what they are still to be told, who has
-// gone silent. Not durable: a new controller begins with full lists.
+// Sessions: the driver's side of its conversations with workers: who has called, what they are still to be
+// told, who has gone silent. Not durable: a new controller begins with full lists.
 //
 // Threads: the driver's.  Time: monotonic milliseconds, given.
 #pragma once
@@ -34,7 +34,8 @@ class Sessions {
   explicit Sessions(Limits limits) : limits_(limits) {}
 
   // A worker calls. What it says is fed; its answer is due when the batch is durable (`answer_due`) or later.
-  void take(const State& state, protocol::SyncRequest request, Answer answer, std::int64_t now_ms, const Feed& feed);
+  void take(const State& state, protocol::SyncRequest request, Answer answer, std::int64_t now_ms,
+            const Feed& feed);
   // Effects of the batch, now durable.
   void push(std::vector<HostEffect> effects);
   // Answers every call that has something to be told or has waited long enough.

@@ -1,14 +1,16 @@
-// Goal: nothing leaves before it is durable; workers get their effects until they have taken them; a full disk stops
-// acknowledgements and nothing else; another controller on the same journal goes on where this one was.
-// Method: a driver over a memory journal (or a SQLite file), with clocks of the test; a worker played by hand.
-#include <atomic>
-#include <filesystem>
-#include <thread>
+// Goal: nothing leaves before it is durable; workers get their effects until they have taken them; a full
+// disk stops acknowledgements and nothing else; another controller on the same journal goes on where this one
+// was. Method: a driver over a memory journal (or a SQLite file), with clocks of the test; a worker played by
+// hand.
+#include "controller/driver.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include "controller/driver.h"
+#include <atomic>
+#include <filesystem>
+#include <thread>
+
 #include "controller/driver_load.h"
 #include "controller/view.h"
 
@@ -18,7 +20,9 @@ namespace {
 using protocol::SyncAnswer;
 using protocol::SyncRequest;
 
-std::vector<workload::Spec> specs(std::string_view yaml) { return *workload::parse_specs(yaml, {.source = "t", .base_directory = "/"}); }
+std::vector<workload::Spec> specs(std::string_view yaml) {
+  return *workload::parse_specs(yaml, {.source = "t", .base_directory = "/"});
+}
 
 // Passes on to a journal that outlives the driver, so that a second driver can be started on it.
 class Shared : public journal::Journal {
@@ -26,9 +30,15 @@ class Shared : public journal::Journal {
   explicit Shared(journal::MemoryJournal& real) : real_(real) {}
   Result<void> append(std::span<const journal::Row> rows) override { return real_.append(rows); }
   Result<void> read(std::int64_t from, const RowVisitor& visit) override { return real_.read(from, visit); }
-  Result<std::vector<journal::Row>> rows_after_event(std::int64_t event, int max) override { return real_.rows_after_event(event, max); }
-  Result<void> save_snapshot(const journal::Snapshot& snapshot) override { return real_.save_snapshot(snapshot); }
-  Result<std::optional<journal::Snapshot>> latest_snapshot(std::int64_t max) override { return real_.latest_snapshot(max); }
+  Result<std::vector<journal::Row>> rows_after_event(std::int64_t event, int max) override {
+    return real_.rows_after_event(event, max);
+  }
+  Result<void> save_snapshot(const journal::Snapshot& snapshot) override {
+    return real_.save_snapshot(snapshot);
+  }
+  Result<std::optional<journal::Snapshot>> latest_snapshot(std::int64_t max) override {
+    return real_.latest_snapshot(max);
+  }
   std::int64_t last_seq() const override { return real_.last_seq(); }
 
  private:
@@ -48,7 +58,9 @@ class DriverTest : public testing::Test {
     driver_ = *std::move(driver);
   }
   static std::int64_t base_ms() {
-    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    return std::chrono::duration_cast<std::chrono::milliseconds>(
+               std::chrono::steady_clock::now().time_since_epoch())
+        .count();
   }
 
   Result<SyncAnswer> sync(SyncRequest request) {
@@ -57,7 +69,8 @@ class DriverTest : public testing::Test {
     request.worker = "h1";
     if (request.incarnation.empty()) request.incarnation = "i1";
     request.resources = {2000, 0, 0};
-    driver_->sync(std::move(request), [&](Result<SyncAnswer> answer) { promise.set_value(std::move(answer)); });
+    driver_->sync(std::move(request),
+                  [&](Result<SyncAnswer> answer) { promise.set_value(std::move(answer)); });
     return future.get();
   }
   // The first two calls of a worker: told to send its list, then sends it.
@@ -97,7 +110,8 @@ std::string effects_of(const Result<SyncAnswer>& answer) {
   if (!answer) return "error: " + answer.error().message;
   constexpr const char* kNames[] = {"start", "stop", "forget"};
   std::string out;
-  for (const auto& effect : answer->effects) out += fmt::format("{}{} {}", out.empty() ? "" : ", ", kNames[effect.body.index()], effect.rank.text());
+  for (const auto& effect : answer->effects)
+    out += fmt::format("{}{} {}", out.empty() ? "" : ", ", kNames[effect.body.index()], effect.rank.text());
   return out;
 }
 
@@ -134,14 +148,17 @@ TEST_F(DriverTest, ANewControllerAdoptsWhatRuns) {
   EXPECT_EQ(driver_->status().epoch, 2);
   EXPECT_EQ(state_of("a"), "starting");
   // Rank 0 runs on both sides; rank 1 never arrived; 9-1-0 belongs to nobody; 8-1-0 has long ended.
-  const auto answer = join({{{1, 1, 0}, protocol::RankPhase::kRunning}, {{8, 1, 0}, protocol::RankPhase::kExited}, {{9, 1, 0}, protocol::RankPhase::kRunning}});
+  const auto answer = join({{{1, 1, 0}, protocol::RankPhase::kRunning},
+                            {{8, 1, 0}, protocol::RankPhase::kExited},
+                            {{9, 1, 0}, protocol::RankPhase::kRunning}});
   EXPECT_EQ(effects_of(answer), "forget 8-1-0, stop 9-1-0, start 1-1-1");
 }
 
 TEST_F(DriverTest, ARankThatVanishedWithoutARecordIsLost) {
   start();
   join();
-  ASSERT_TRUE(driver_->submit(Apply{specs("{kind: job, name: a, command: x, restarts: {budget: 0}}"), false}).get());
+  ASSERT_TRUE(
+      driver_->submit(Apply{specs("{kind: job, name: a, command: x, restarts: {budget: 0}}"), false}).get());
   const auto effects = sync({});
   sync(with({1, {1, 1, 0}, protocol::RankStarted{7, 0}}, effects->effects.back().id));
   join({}, "i2");
@@ -189,7 +206,8 @@ TEST_F(DriverTest, ASilentHostIsSuspectThenLostThenBack) {
     return out;
   };
   const auto becomes = [&](std::string_view wanted) {
-    for (int i = 0; i < 300 && health() != wanted; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    for (int i = 0; i < 300 && health() != wanted; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
     return health();
   };
   // In steps shorter than what counts as a stall of the controller itself.
@@ -259,15 +277,19 @@ TEST_F(DriverTest, ADrainIsOverWhenNothingRuns) {
 }
 
 TEST_F(DriverTest, ManyCommandsShareACommitAndVerifyOnDisk) {
-  const auto directory = std::filesystem::temp_directory_path() / ("driver_test_" + std::to_string(::getpid()));
+  const auto directory =
+      std::filesystem::temp_directory_path() / ("driver_test_" + std::to_string(::getpid()));
   std::filesystem::create_directories(directory);
   const std::string path = (directory / "journal.sqlite").string();
   constexpr int kCommands = 300;
   {
-    auto driver = Driver::start(*journal::open_sqlite_journal(path), {.build = "b", .snapshot_every_events = 100});
+    auto driver =
+        Driver::start(*journal::open_sqlite_journal(path), {.build = "b", .snapshot_every_events = 100});
     ASSERT_TRUE(driver) << driver.error().message;
     std::vector<std::future<Result<Json>>> answers;
-    for (int i = 0; i < kCommands; ++i) answers.push_back((*driver)->submit(Apply{specs(fmt::format("{{kind: job, name: j{}, command: x}}", i)), false}));
+    for (int i = 0; i < kCommands; ++i)
+      answers.push_back(
+          (*driver)->submit(Apply{specs(fmt::format("{{kind: job, name: j{}, command: x}}", i)), false}));
     for (auto& answer : answers) EXPECT_TRUE(answer.get());
     const DriverStatus status = (*driver)->status();
     EXPECT_EQ(status.rows, kCommands + 1);

@@ -1,4 +1,5 @@
-// How it works: a start is composed from spec and placement alone, so it can be composed again for a worker that lost it.
+// How it works: a start is composed from spec and placement alone, so it can be composed again for a worker
+// that lost it.
 #include "controller/effects.h"
 
 #include <algorithm>
@@ -18,7 +19,8 @@ void add_gang_env(Env& env, const Workload& workload, std::int64_t rank) {
   const Job& job = workload.job;
   const auto world = static_cast<std::int64_t>(job.ranks.size());
   std::int64_t node = 0, first = 0;
-  while (first + job.slices[static_cast<std::size_t>(node)].ranks <= rank) first += job.slices[static_cast<std::size_t>(node++)].ranks;
+  while (first + job.slices[static_cast<std::size_t>(node)].ranks <= rank)
+    first += job.slices[static_cast<std::size_t>(node++)].ranks;
   const auto& slice = job.slices[static_cast<std::size_t>(node)];
   const bool one_host = job.slices.size() == 1;
   env["RANK"] = env["ROLE_RANK"] = text(rank);
@@ -44,10 +46,12 @@ void add_task_env(Env& env, const Workload& workload, const RankId& id) {
 
 std::vector<std::string> engine_command(const workload::Spec& spec, std::int64_t port) {
   const std::string& model = spec.engine->model;
-  std::vector<std::string> command = {"capstan-engine", "serve", "--model",
-                                      model.starts_with('/') ? model : "${CAPSTAN_SHARE}/models/" + model,
-                                      "--host", "127.0.0.1", "--port", text(port), "--served-name",
-                                      spec.model_name.empty() ? spec.name : spec.model_name};
+  std::vector<std::string> command = {
+      "capstan-engine", "serve",
+      "--model",        model.starts_with('/') ? model : "${CAPSTAN_SHARE}/models/" + model,
+      "--host",         "127.0.0.1",
+      "--port",         text(port),
+      "--served-name",  spec.model_name.empty() ? spec.name : spec.model_name};
   if (spec.engine->context > 0) {
     command.emplace_back("--context");
     command.push_back(text(spec.engine->context));
@@ -73,8 +77,9 @@ Place place_of(const State& state, const RankId& id) {
     const RunningTask& task = workload->tasks.running.at(id.rank);
     return {task.host, task.started ? Phase::kRunning : Phase::kStarting, task.stopping};
   }
-  const Rank& rank = workload->spec.kind == workload::Kind::kJob ? workload->job.ranks.at(static_cast<std::size_t>(id.rank))
-                                                                 : workload->service.replicas.at(id.rank).rank;
+  const Rank& rank = workload->spec.kind == workload::Kind::kJob
+                         ? workload->job.ranks.at(static_cast<std::size_t>(id.rank))
+                         : workload->service.replicas.at(id.rank).rank;
   return {rank.host, rank.phase, rank.stopping};
 }
 
@@ -97,7 +102,10 @@ protocol::Effect start_effect(const State& state, const RankId& id) {
   start.workdir = spec.workdir;
   start.resources = workload->each();
   start.grace_ms = spec.grace_ms;
-  Env env = {{"CAPSTAN_JOB", spec.name}, {"CAPSTAN_JOB_ID", text(id.job)}, {"CAPSTAN_ATTEMPT", text(id.attempt)}, {"CAPSTAN_RANK", text(id.rank)}};
+  Env env = {{"CAPSTAN_JOB", spec.name},
+             {"CAPSTAN_JOB_ID", text(id.job)},
+             {"CAPSTAN_ATTEMPT", text(id.attempt)},
+             {"CAPSTAN_RANK", text(id.rank)}};
   switch (spec.kind) {
     case workload::Kind::kJob:
       add_gang_env(env, *workload, id.rank);
@@ -131,8 +139,12 @@ void append_effects(const State& state, const Json& event, std::vector<HostEffec
   const std::int64_t attempt = event.get_int("attempt").value_or(0);
   const std::int64_t rank = event.get_int("rank").value_or(0);
   const Workload* workload = state.find(job_id);
-  const auto start = [&](const std::string& host, const RankId& id) { effects.push_back({host, start_effect(state, id)}); };
-  const auto stop = [&](const std::string& host, const RankId& id, StopWhy why) { effects.push_back({host, stop_effect(state, id, why)}); };
+  const auto start = [&](const std::string& host, const RankId& id) {
+    effects.push_back({host, start_effect(state, id)});
+  };
+  const auto stop = [&](const std::string& host, const RankId& id, StopWhy why) {
+    effects.push_back({host, stop_effect(state, id, why)});
+  };
   if (type == "attempt_began" || type == "attempt_stopping") {
     const auto& ranks = workload->job.ranks;
     for (std::size_t i = 0; i < ranks.size(); ++i) {
@@ -148,14 +160,17 @@ void append_effects(const State& state, const Json& event, std::vector<HostEffec
   } else if (type == "tasks_began") {
     const auto ranges = ranges_from_json(*event.find("ranges"));
     for (const Range& range : *ranges) {
-      for (std::int64_t index = range.begin; index < range.end; ++index) start(*event.get_string("host"), {job_id, attempt, index});
+      for (std::int64_t index = range.begin; index < range.end; ++index)
+        start(*event.get_string("host"), {job_id, attempt, index});
     }
   } else if (type == "tasks_stopping") {
-    for (const auto& [index, task] : workload->tasks.running) stop(task.host, {job_id, task.attempt, index}, task.stopping);
+    for (const auto& [index, task] : workload->tasks.running)
+      stop(task.host, {job_id, task.attempt, index}, task.stopping);
   }
 }
 
-Reconciliation reconcile(const State& state, const std::string& host, const std::vector<protocol::RankStatus>& ranks) {
+Reconciliation reconcile(const State& state, const std::string& host,
+                         const std::vector<protocol::RankStatus>& ranks) {
   Reconciliation result;
   std::map<RankId, protocol::RankPhase> there;
   for (const auto& status : ranks) there.emplace(status.id, status.phase);
@@ -182,8 +197,10 @@ Reconciliation reconcile(const State& state, const std::string& host, const std:
       result.lost.push_back({1, id, exit});
     } else if (place.stopping != StopWhy::kNone) {
       result.effects.push_back(stop_effect(state, id, place.stopping));
-    } else if (at == there.end() || at->second != protocol::RankPhase::kRunning || place.phase != Phase::kRunning) {
-      result.effects.push_back(start_effect(state, id));  // or, if it started before, the worker says again what it knows
+    } else if (at == there.end() || at->second != protocol::RankPhase::kRunning ||
+               place.phase != Phase::kRunning) {
+      result.effects.push_back(
+          start_effect(state, id));  // or, if it started before, the worker says again what it knows
     }
   }
   return result;

@@ -13,12 +13,13 @@ namespace capstan::controller {
 void append_effects(const State& state, const Json& event, std::vector<HostEffect>& effects);
 
 struct Reconciliation {
-  std::vector<protocol::Effect> effects;   // to send, in order
-  std::vector<protocol::Report> lost;      // ranks that ran there and are gone without a record
-  std::vector<RankId> leftovers;           // run there and belong to nobody; `effects` stops them
+  std::vector<protocol::Effect> effects;  // to send, in order
+  std::vector<protocol::Report> lost;     // ranks that ran there and are gone without a record
+  std::vector<RankId> leftovers;          // run there and belong to nobody; `effects` stops them
 };
 // Compares the full list of a worker with what the state says that its host runs.
-Reconciliation reconcile(const State& state, const std::string& host, const std::vector<protocol::RankStatus>& ranks);
+Reconciliation reconcile(const State& state, const std::string& host,
+                         const std::vector<protocol::RankStatus>& ranks);
 
 // The start of one live rank.
 protocol::Effect start_effect(const State& state, const RankId& id);

@@ -1,5 +1,6 @@
-// How it works: a host joins with each new worker process; its health follows the failure detector. A lost host's ranks
-// are ended as lost, one report each, so that jobs, services and tasks treat them as any other end.
+// How it works: a host joins with each new worker process; its health follows the failure detector. A lost
+// host's ranks are ended as lost, one report each, so that jobs, services and tasks treat them as any other
+// end.
 #include "controller/commands.h"
 #include "controller/decision.h"
 #include "controller/input.h"
@@ -30,7 +31,8 @@ Result<void> host_health(State& state, const Json& event) {
   CAPSTAN_TRY(const std::string name, need_text(event, "host"));
   CAPSTAN_TRY(const std::string health, need_text(event, "health"));
   const auto at = state.hosts.find(name);
-  if (at == state.hosts.end()) return fail(Code::kCorrupt, "an event names host {}, which never joined", name);
+  if (at == state.hosts.end())
+    return fail(Code::kCorrupt, "an event names host {}, which never joined", name);
   CAPSTAN_TRY(at->second.health, parse_health(health));
   state.inventory.set_host({name, at->second.capacity, at->second.health});
   state.room_grew = state.room_grew || at->second.health == fleet::Health::kHealthy;
@@ -41,9 +43,12 @@ void report(Decision& decision, const protocol::Report& report, TaskBatch& batch
   Workload* workload = decision.state.find(report.id.job);
   if (workload == nullptr) return;
   switch (workload->spec.kind) {
-    case workload::Kind::kJob: return report_job(decision, *workload, report);
-    case workload::Kind::kService: return report_service(decision, *workload, report);
-    case workload::Kind::kTasks: return report_tasks(decision, *workload, report, batch);
+    case workload::Kind::kJob:
+      return report_job(decision, *workload, report);
+    case workload::Kind::kService:
+      return report_service(decision, *workload, report);
+    case workload::Kind::kTasks:
+      return report_tasks(decision, *workload, report, batch);
   }
 }
 
@@ -64,15 +69,20 @@ void join_host(Decision& decision, const JoinHost& join) {
       return;
     }
   }
-  decision.emit(Json::object({{"type", "host_joined"}, {"host", join.host}, {"incarnation", join.incarnation}, {"build", join.build},
-                              {"logs_url", join.logs_url}, {"capacity", protocol::to_json(join.capacity)},
+  decision.emit(Json::object({{"type", "host_joined"},
+                              {"host", join.host},
+                              {"incarnation", join.incarnation},
+                              {"build", join.build},
+                              {"logs_url", join.logs_url},
+                              {"capacity", protocol::to_json(join.capacity)},
                               {"capabilities", protocol::to_json(join.capabilities)}}));
 }
 
 void set_health(Decision& decision, const SetHealth& change) {
   const auto known = decision.state.hosts.find(change.host);
   if (known == decision.state.hosts.end() || known->second.health == change.health) return;
-  decision.emit(Json::object({{"type", "host_health"}, {"host", change.host}, {"health", health_name(change.health)}}));
+  decision.emit(
+      Json::object({{"type", "host_health"}, {"host", change.host}, {"health", health_name(change.health)}}));
   if (change.health != fleet::Health::kLost) return;
   Reports lost{change.host, {}};
   for (const RankId& id : known->second.ranks) {

@@ -10,7 +10,9 @@ using protocol::array_or_empty;
 using protocol::need_int;
 using protocol::need_text;
 
-Json put(const BeginEpoch& what) { return Json::object({{"type", "begin_epoch"}, {"epoch", what.epoch}, {"build", what.build}}); }
+Json put(const BeginEpoch& what) {
+  return Json::object({{"type", "begin_epoch"}, {"epoch", what.epoch}, {"build", what.build}});
+}
 Json put(const Apply& what) {
   Json specs = Json::array();
   for (const auto& spec : what.specs) specs.push_back(workload::to_json(spec));
@@ -19,11 +21,17 @@ Json put(const Apply& what) {
 Json put(const Cancel& what) { return Json::object({{"type", "cancel"}, {"name", what.name}}); }
 Json put(const Drain&) { return Json::object({{"type", "drain"}}); }
 Json put(const JoinHost& what) {
-  return Json::object({{"type", "join_host"}, {"host", what.host}, {"incarnation", what.incarnation}, {"build", what.build},
-                       {"logs_url", what.logs_url}, {"capacity", protocol::to_json(what.capacity)},
+  return Json::object({{"type", "join_host"},
+                       {"host", what.host},
+                       {"incarnation", what.incarnation},
+                       {"build", what.build},
+                       {"logs_url", what.logs_url},
+                       {"capacity", protocol::to_json(what.capacity)},
                        {"capabilities", protocol::to_json(what.capabilities)}});
 }
-Json put(const SetHealth& what) { return Json::object({{"type", "set_health"}, {"host", what.host}, {"health", health_name(what.health)}}); }
+Json put(const SetHealth& what) {
+  return Json::object({{"type", "set_health"}, {"host", what.host}, {"health", health_name(what.health)}});
+}
 Json put(const Reports& what) {
   Json reports = Json::array();
   for (const auto& report : what.reports) reports.push_back(report.to_json());
@@ -58,9 +66,12 @@ Result<JoinHost> join_from(const Json& json) {
 
 std::string_view health_name(fleet::Health health) {
   switch (health) {
-    case fleet::Health::kHealthy: return "healthy";
-    case fleet::Health::kSuspect: return "suspect";
-    case fleet::Health::kLost: return "lost";
+    case fleet::Health::kHealthy:
+      return "healthy";
+    case fleet::Health::kSuspect:
+      return "suspect";
+    case fleet::Health::kLost:
+      return "lost";
   }
   return "lost";
 }

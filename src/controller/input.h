@@ -1,7 +1,8 @@
-// Input: everything that can happen to the controller: commands from people, reports from workers, the passing of time.
+// Input: everything that can happen to the controller: commands from people, reports from workers, the
+// passing of time.
 //
-// Each becomes one journal row (if it causes events) with its JSON, so that a later build can be asked whether it would
-// decide the same.  Threads: values.  Failure: from_json refuses with kCorrupt or kInvalid.
+// Each becomes one journal row (if it causes events) with its JSON, so that a later build can be asked
+// whether it would decide the same.  Threads: values.  Failure: from_json refuses with kCorrupt or kInvalid.
 #pragma once
 
 #include <string>

@@ -70,7 +70,8 @@ Result<std::vector<Range>> ranges_from_json(const Json& json) {
       return fail(Code::kCorrupt, "a range must be [begin, end]");
     }
     ranges.push_back({pair.items()[0].as_int(), pair.items()[1].as_int()});
-    if (ranges.back().begin < 0 || ranges.back().begin >= ranges.back().end) return fail(Code::kCorrupt, "a range must not be empty");
+    if (ranges.back().begin < 0 || ranges.back().begin >= ranges.back().end)
+      return fail(Code::kCorrupt, "a range must not be empty");
   }
   return ranges;
 }

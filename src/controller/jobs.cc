@@ -1,5 +1,6 @@
-// How it works: a gang's life is a chain of attempts. attempt_began places and starts all ranks; rank_ended takes one
-// away; the first bad end stops the others; when the last has ended, attempt_ended says what comes next.
+// How it works: a gang's life is a chain of attempts. attempt_began places and starts all ranks; rank_ended
+// takes one away; the first bad end stops the others; when the last has ended, attempt_ended says what comes
+// next.
 #include <algorithm>
 
 #include "base/assert.h"
@@ -17,7 +18,8 @@ Result<std::size_t> rank_index(const Workload& workload, const Json& event) {
   CAPSTAN_TRY(const std::int64_t rank, need_int(event, "rank"));
   CAPSTAN_TRY(const std::int64_t attempt, need_int(event, "attempt", 1));
   if (attempt != workload.job.attempt || rank >= static_cast<std::int64_t>(workload.job.ranks.size())) {
-    return fail(Code::kCorrupt, "an event names rank {} of attempt {}, which job {} does not have", rank, attempt, workload.id);
+    return fail(Code::kCorrupt, "an event names rank {} of attempt {}, which job {} does not have", rank,
+                attempt, workload.id);
   }
   return static_cast<std::size_t>(rank);
 }
@@ -59,7 +61,8 @@ Result<void> attempt_began(State& state, std::int64_t time_ms, Workload& workloa
 Result<void> rank_started(Workload& workload, const Json& event) {
   CAPSTAN_TRY(const std::size_t index, rank_index(workload, event));
   Rank& rank = workload.job.ranks[index];
-  if (rank.phase != Phase::kStarting) return fail(Code::kCorrupt, "rank {} of job {} starts twice", index, workload.id);
+  if (rank.phase != Phase::kStarting)
+    return fail(Code::kCorrupt, "rank {} of job {} starts twice", index, workload.id);
   rank.phase = Phase::kRunning;
   CAPSTAN_TRY(rank.pid, need_int(event, "pid", -1));
   ++workload.job.running;
@@ -76,7 +79,8 @@ Result<void> rank_ended(State& state, std::int64_t time_ms, Workload& workload, 
   rank.phase = Phase::kEnded;
   rank.ended_ms = time_ms;
   --job.live;
-  state.release(rank.host, {workload.id, job.attempt, static_cast<std::int64_t>(index)}, job.each, index == 0 ? job.master_port : 0);
+  state.release(rank.host, {workload.id, job.attempt, static_cast<std::int64_t>(index)}, job.each,
+                index == 0 ? job.master_port : 0);
   return {};
 }
 
@@ -108,11 +112,13 @@ Result<void> attempt_ended(Workload& workload, const Json& event) {
 }
 
 // Which ranks are where, and which port the first one listens on.
-void begin_attempt(Decision& decision, Workload& workload, const std::vector<scheduler::Slice>& slices, std::int64_t port) {
+void begin_attempt(Decision& decision, Workload& workload, const std::vector<scheduler::Slice>& slices,
+                   std::int64_t port) {
   Json began = event("attempt_began", workload);
   began["attempt"] = workload.job.attempt + 1;
   Json list = Json::array();
-  for (const auto& slice : slices) list.push_back(Json::object({{"host", slice.host}, {"ranks", slice.ranks}}));
+  for (const auto& slice : slices)
+    list.push_back(Json::object({{"host", slice.host}, {"ranks", slice.ranks}}));
   began["slices"] = std::move(list);
   began["master_port"] = port;
   decision.emit(std::move(began));
@@ -122,7 +128,9 @@ void begin_attempt(Decision& decision, Workload& workload, const std::vector<sch
 void conclude(Decision& decision, Workload& workload) {
   const Job& job = workload.job;
   const auto& policy = workload.spec.restarts;
-  const bool complete = std::all_of(job.ranks.begin(), job.ranks.end(), [](const Rank& rank) { return is_clean(rank.exit) && !rank.exit.stopped; });
+  const bool complete = std::all_of(job.ranks.begin(), job.ranks.end(), [](const Rank& rank) {
+    return is_clean(rank.exit) && !rank.exit.stopped;
+  });
   const StopWhy why = job.stopping;
   const std::string failure = job.failure;
   Json ended = event("attempt_ended", workload);
@@ -180,7 +188,8 @@ bool advance_job(Decision& decision, Workload& workload) {
   if (job.in_attempt) {
     const std::int64_t limit_ms = workload.spec.time_limit_ms;
     if (job.stopping == StopWhy::kNone && limit_ms > 0 && decision.time_ms >= job.began_ms + limit_ms) {
-      stop_job(decision, workload, StopWhy::kTimeLimit, fmt::format("ran longer than its time limit of {} ms", limit_ms));
+      stop_job(decision, workload, StopWhy::kTimeLimit,
+               fmt::format("ran longer than its time limit of {} ms", limit_ms));
     }
     return false;
   }
@@ -189,7 +198,8 @@ bool advance_job(Decision& decision, Workload& workload) {
     return false;
   }
   if (decision.state.draining || decision.time_ms < job.backoff_until_ms) return false;
-  const auto placed = scheduler::place(decision.state.inventory, {.ranks = workload.spec.ranks, .each = workload.each()});
+  const auto placed =
+      scheduler::place(decision.state.inventory, {.ranks = workload.spec.ranks, .each = workload.each()});
   if (!placed) return true;
   const std::int64_t port = decision.state.free_port(placed->front().host);
   if (port == 0) return true;
@@ -208,7 +218,9 @@ void stop_job(Decision& decision, Workload& workload, StopWhy why, std::string_v
 
 void report_job(Decision& decision, Workload& workload, const protocol::Report& report) {
   Job& job = workload.job;
-  if (!job.in_attempt || report.id.attempt != job.attempt || report.id.rank >= static_cast<std::int64_t>(job.ranks.size())) return;
+  if (!job.in_attempt || report.id.attempt != job.attempt ||
+      report.id.rank >= static_cast<std::int64_t>(job.ranks.size()))
+    return;
   const Rank& rank = job.ranks[static_cast<std::size_t>(report.id.rank)];
   if (const auto* started = std::get_if<protocol::RankStarted>(&report.body)) {
     if (rank.phase != Phase::kStarting) return;

@@ -1,6 +1,6 @@
-// How it works: each replica restarts alone. advance_service compares what is wanted (replicas 0..n-1 of the newest
-// generation) with what lives, and takes one step for each difference. A change rolls: an old replica is stopped only
-// while all the others are ready.
+// How it works: each replica restarts alone. advance_service compares what is wanted (replicas 0..n-1 of the
+// newest generation) with what lives, and takes one step for each difference. A change rolls: an old replica
+// is stopped only while all the others are ready.
 #include <algorithm>
 
 #include "base/assert.h"
@@ -18,7 +18,8 @@ Result<Replica*> live_replica(Workload& workload, const Json& event) {
   CAPSTAN_TRY(const std::int64_t attempt, need_int(event, "attempt", 1));
   const auto at = workload.service.replicas.find(index);
   if (at == workload.service.replicas.end() || at->second.attempt != attempt || !at->second.rank.live()) {
-    return fail(Code::kCorrupt, "an event names replica {} attempt {}, which service {} does not have", index, attempt, workload.id);
+    return fail(Code::kCorrupt, "an event names replica {} attempt {}, which service {} does not have", index,
+                attempt, workload.id);
   }
   return &at->second;
 }
@@ -26,7 +27,8 @@ Result<Replica*> live_replica(Workload& workload, const Json& event) {
 Result<void> replica_began(State& state, std::int64_t time_ms, Workload& workload, const Json& event) {
   CAPSTAN_TRY(const std::int64_t index, need_int(event, "rank"));
   Replica& replica = workload.service.replicas[index];
-  if (replica.rank.live()) return fail(Code::kCorrupt, "replica {} of service {} starts twice", index, workload.id);
+  if (replica.rank.live())
+    return fail(Code::kCorrupt, "replica {} of service {} starts twice", index, workload.id);
   CAPSTAN_TRY(replica.attempt, need_int(event, "attempt", 1));
   replica.generation = workload.generation;
   replica.backoff_until_ms = 0;
@@ -49,11 +51,14 @@ Result<void> replica_ended(State& state, std::int64_t time_ms, Workload& workloa
   replica->rank.phase = Phase::kEnded;
   replica->rank.ready = false;
   replica->rank.ended_ms = time_ms;
-  state.release(replica->rank.host, {workload.id, replica->attempt, index}, replica->held, replica->rank.port);
+  state.release(replica->rank.host, {workload.id, replica->attempt, index}, replica->held,
+                replica->rank.port);
   return {};
 }
 
-bool is_wanted(const Workload& workload, std::int64_t index) { return !workload.cancelling && index < workload.spec.replicas; }
+bool is_wanted(const Workload& workload, std::int64_t index) {
+  return !workload.cancelling && index < workload.spec.replicas;
+}
 
 void stop_replica(Decision& decision, Workload& workload, std::int64_t index, StopWhy why) {
   const Replica& replica = workload.service.replicas.at(index);
@@ -87,7 +92,8 @@ bool begin_replica(Decision& decision, Workload& workload, std::int64_t index) {
 void roll(Decision& decision, Workload& workload) {
   std::int64_t oldest = -1;
   for (const auto& [index, replica] : workload.service.replicas) {
-    if (!is_wanted(workload, index) || !replica.rank.live() || replica.generation == workload.generation) continue;
+    if (!is_wanted(workload, index) || !replica.rank.live() || replica.generation == workload.generation)
+      continue;
     if (replica.rank.stopping != StopWhy::kNone) return;  // one at a time
     if (!replica.rank.ready) return stop_replica(decision, workload, index, StopWhy::kUpdate);
     if (oldest < 0) oldest = index;
@@ -159,7 +165,8 @@ bool advance_service(Decision& decision, Workload& workload) {
     if (replica.rank.live()) {
       stop_replica(decision, workload, index, workload.cancelling ? StopWhy::kCancel : StopWhy::kScaleDown);
     } else if (!workload.cancelling && replica.backoff_until_ms > 0) {
-      // Its number of attempts is kept, so that a later replica of this index does not repeat one; its wait is not.
+      // Its number of attempts is kept, so that a later replica of this index does not repeat one; its wait
+      // is not.
       Json calm = event("replica_idle", workload);
       calm["rank"] = index;
       decision.emit(std::move(calm));
@@ -183,7 +190,9 @@ void stop_service(Decision& decision, Workload& workload, StopWhy why) {
 
 void report_service(Decision& decision, Workload& workload, const protocol::Report& report) {
   const auto at = workload.service.replicas.find(report.id.rank);
-  if (at == workload.service.replicas.end() || at->second.attempt != report.id.attempt || !at->second.rank.live()) return;
+  if (at == workload.service.replicas.end() || at->second.attempt != report.id.attempt ||
+      !at->second.rank.live())
+    return;
   const Replica& replica = at->second;
   const auto about = [&](std::string_view type) {
     Json json = event(type, workload);
@@ -212,8 +221,10 @@ void report_service(Decision& decision, Workload& workload, const protocol::Repo
     const protocol::RankExited exit = exit_of(report);
     const auto& policy = workload.spec.restarts;
     const bool ours = replica.rank.stopping != StopWhy::kNone;
-    // Having served for longer than the longest pause counts as healthy: the next failure is a first one again.
-    const bool was_healthy = replica.rank.ready_ms > 0 && decision.time_ms - replica.rank.ready_ms > policy.backoff_max_ms;
+    // Having served for longer than the longest pause counts as healthy: the next failure is a first one
+    // again.
+    const bool was_healthy =
+        replica.rank.ready_ms > 0 && decision.time_ms - replica.rank.ready_ms > policy.backoff_max_ms;
     const std::int64_t failures = ours ? 0 : was_healthy ? 1 : replica.failures + 1;
     Json ended = about("rank_ended");
     Json how = exit_to_json(exit);

@@ -9,9 +9,10 @@
 namespace capstan::controller {
 namespace {
 
-constexpr std::array<std::string_view, 8> kStates = {"pending",   "starting", "running",   "stopping",
-                                                     "restarting", "succeeded", "failed", "cancelled"};
-constexpr std::array<std::string_view, 7> kStops = {"", "failure", "cancel", "update", "down", "time_limit", "scale_down"};
+constexpr std::array<std::string_view, 8> kStates = {"pending",    "starting",  "running", "stopping",
+                                                     "restarting", "succeeded", "failed",  "cancelled"};
+constexpr std::array<std::string_view, 7> kStops = {"",     "failure",    "cancel",    "update",
+                                                    "down", "time_limit", "scale_down"};
 
 template <class Enum, std::size_t n>
 std::optional<Enum> parse(const std::array<std::string_view, n>& names, std::string_view name) {
@@ -35,7 +36,8 @@ std::int64_t deadline_of(const Workload& workload) {
     }
     case workload::Kind::kService:
       for (const auto& [index, replica] : workload.service.replicas) {
-        if (!replica.rank.live() && replica.backoff_until_ms > 0) deadline_ms = std::min(deadline_ms, replica.backoff_until_ms);
+        if (!replica.rank.live() && replica.backoff_until_ms > 0)
+          deadline_ms = std::min(deadline_ms, replica.backoff_until_ms);
       }
       break;
     case workload::Kind::kTasks:
@@ -48,7 +50,9 @@ std::int64_t deadline_of(const Workload& workload) {
 }  // namespace
 
 std::string_view state_name(WorkloadState state) { return kStates[static_cast<std::size_t>(state)]; }
-std::optional<WorkloadState> parse_state(std::string_view name) { return parse<WorkloadState>(kStates, name); }
+std::optional<WorkloadState> parse_state(std::string_view name) {
+  return parse<WorkloadState>(kStates, name);
+}
 std::string_view stop_name(StopWhy why) { return kStops[static_cast<std::size_t>(why)]; }
 std::optional<StopWhy> parse_stop(std::string_view name) { return parse<StopWhy>(kStops, name); }
 std::string_view phase_name(Phase phase) {
@@ -66,7 +70,8 @@ Workload* State::find(std::int64_t id) {
 }
 const Workload* State::find(std::int64_t id) const { return const_cast<State*>(this)->find(id); }
 
-void State::hold(const std::string& host, const RankId& id, const fleet::Capacity& amount, std::int64_t port) {
+void State::hold(const std::string& host, const RankId& id, const fleet::Capacity& amount,
+                 std::int64_t port) {
   Host& at = hosts[host];
   const bool is_new = at.ranks.insert(id).second;
   CAPSTAN_ASSERT(is_new);
@@ -78,7 +83,8 @@ void State::hold(const std::string& host, const RankId& id, const fleet::Capacit
   ++live_ranks;
 }
 
-void State::release(const std::string& host, const RankId& id, const fleet::Capacity& amount, std::int64_t port) {
+void State::release(const std::string& host, const RankId& id, const fleet::Capacity& amount,
+                    std::int64_t port) {
   Host& at = hosts[host];
   const bool was_there = at.ranks.erase(id) == 1;
   CAPSTAN_ASSERT(was_there);

@@ -1,8 +1,9 @@
 // State: everything the controller knows, and nothing that events do not say.
 //
-// State = fold of events (fold.h). It is a plain value: snapshot and hash come from its canonical JSON (state_json.h).
-// Indices that can be computed from the rest (hosts' use, timers, names) are not part of the JSON but kept current here.
-// Threads: the controller's one thread owns it; readers get it through the driver.
+// State = fold of events (fold.h). It is a plain value: snapshot and hash come from its canonical JSON
+// (state_json.h). Indices that can be computed from the rest (hosts' use, timers, names) are not part of the
+// JSON but kept current here. Threads: the controller's one thread owns it; readers get it through the
+// driver.
 #pragma once
 
 #include <cstdint>
@@ -28,9 +29,18 @@ inline constexpr std::int64_t kPortMin = 20'000;
 inline constexpr std::int64_t kPortMax = 29'999;
 inline constexpr std::size_t kWorkloadsMax = 100'000;  // that have not ended
 inline constexpr std::size_t kEndedMax = 1'000;        // ended workloads that are kept for people to look at
-inline constexpr int kStartRetriesMax = 5;             // starts that failed through no fault of the workload, in a row
+inline constexpr int kStartRetriesMax = 5;  // starts that failed through no fault of the workload, in a row
 
-enum class WorkloadState { kPending, kStarting, kRunning, kStopping, kRestarting, kSucceeded, kFailed, kCancelled };
+enum class WorkloadState {
+  kPending,
+  kStarting,
+  kRunning,
+  kStopping,
+  kRestarting,
+  kSucceeded,
+  kFailed,
+  kCancelled
+};
 std::string_view state_name(WorkloadState state);
 std::optional<WorkloadState> parse_state(std::string_view name);
 inline bool has_ended(WorkloadState state) { return state >= WorkloadState::kSucceeded; }
@@ -54,8 +64,8 @@ struct Rank {
   std::int64_t began_ms = 0;
   std::int64_t ready_ms = 0;
   std::int64_t ended_ms = 0;
-  std::string address;             // where a ready replica answers
-  protocol::RankExited exit;       // once ended
+  std::string address;        // where a ready replica answers
+  protocol::RankExited exit;  // once ended
   bool live() const { return phase != Phase::kEnded; }
 };
 
@@ -65,18 +75,18 @@ struct Job {
   std::int64_t restarts_used = 0;
   std::int64_t start_retries = 0;
   bool in_attempt = false;
-  std::vector<Rank> ranks;                   // of the current or last attempt
-  std::vector<scheduler::Slice> slices;      // where they are, in order of rank
-  fleet::Capacity each;                      // what each of them holds
+  std::vector<Rank> ranks;               // of the current or last attempt
+  std::vector<scheduler::Slice> slices;  // where they are, in order of rank
+  fleet::Capacity each;                  // what each of them holds
   std::int64_t master_port = 0;
-  std::int64_t live = 0;                     // computed
-  std::int64_t running = 0;                  // computed: phase kRunning
+  std::int64_t live = 0;     // computed
+  std::int64_t running = 0;  // computed: phase kRunning
   StopWhy stopping = StopWhy::kNone;
-  std::string failure;                       // why the attempt failed, in words
-  bool fatal = false;                        // starting again would not help
-  bool start_failure = false;                // retryable: does not use the budget
+  std::string failure;         // why the attempt failed, in words
+  bool fatal = false;          // starting again would not help
+  bool start_failure = false;  // retryable: does not use the budget
   std::int64_t began_ms = 0;
-  std::int64_t backoff_until_ms = 0;         // 0: none
+  std::int64_t backoff_until_ms = 0;  // 0: none
 };
 
 struct Replica {
@@ -100,7 +110,7 @@ struct RunningTask {
 };
 // Only tasks that were started more than once, or wait to be, have one.
 struct RetriedTask {
-  std::int64_t attempt = 0;   // the last one made
+  std::int64_t attempt = 0;  // the last one made
   std::int64_t failures = 0;
   std::int64_t not_before_ms = -1;  // waits until then; -1: does not wait
 };
@@ -123,12 +133,14 @@ struct Workload {
   WorkloadState state = WorkloadState::kPending;
   std::string reason;
   bool cancelling = false;
-  Job job;          // kind job
-  Service service;  // kind service
-  Tasks tasks;      // kind tasks
+  Job job;                            // kind job
+  Service service;                    // kind service
+  Tasks tasks;                        // kind tasks
   std::int64_t deadline_ms = kNever;  // computed: when time alone gives it something to do
 
-  fleet::Capacity each() const { return {spec.resources.milli_cpus, spec.resources.memory_bytes, spec.resources.gpus}; }
+  fleet::Capacity each() const {
+    return {spec.resources.milli_cpus, spec.resources.memory_bytes, spec.resources.gpus};
+  }
 };
 
 struct Host {
@@ -146,17 +158,17 @@ struct Host {
 struct State {
   std::int64_t epoch = 0;
   std::string build;
-  std::int64_t time_ms = 0;      // of the newest event
-  std::int64_t event_last = 0;   // number of the newest event
+  std::int64_t time_ms = 0;     // of the newest event
+  std::int64_t event_last = 0;  // number of the newest event
   std::int64_t next_id = 1;
-  bool draining = false;         // everything stops; nothing starts before the next epoch
+  bool draining = false;  // everything stops; nothing starts before the next epoch
   std::map<std::string, Host> hosts;
   std::map<std::int64_t, Workload> workloads;
 
   // Computed from the rest.
-  std::map<std::string, std::int64_t> by_name;                     // the newest workload of each name
-  std::set<std::pair<std::int64_t, std::int64_t>> timers;          // (deadline_ms, workload)
-  std::set<std::pair<std::int64_t, std::int64_t>> ended;           // (ended_ms, workload)
+  std::map<std::string, std::int64_t> by_name;             // the newest workload of each name
+  std::set<std::pair<std::int64_t, std::int64_t>> timers;  // (deadline_ms, workload)
+  std::set<std::pair<std::int64_t, std::int64_t>> ended;   // (ended_ms, workload)
   scheduler::Inventory inventory;
   std::int64_t live_ranks = 0;
   bool room_grew = false;  // since someone last looked; not state, but a hint for the scheduler

@@ -1,4 +1,5 @@
-// How it works: one pair of functions a struct. Reading ends by rebuilding what is computed: names, timers, what hosts hold.
+// How it works: one pair of functions a struct. Reading ends by rebuilding what is computed: names, timers,
+// what hosts hold.
 #include "controller/state_json.h"
 
 #include "controller/decision.h"
@@ -15,9 +16,16 @@ using protocol::need_text;
 using protocol::text_or;
 
 Json put(const Rank& rank) {
-  Json json = Json::object({{"host", rank.host}, {"phase", phase_name(rank.phase)}, {"ready", rank.ready},
-                            {"stopping", stop_name(rank.stopping)}, {"pid", rank.pid}, {"port", rank.port}, {"began_ms", rank.began_ms},
-                            {"ready_ms", rank.ready_ms}, {"ended_ms", rank.ended_ms}, {"address", rank.address}});
+  Json json = Json::object({{"host", rank.host},
+                            {"phase", phase_name(rank.phase)},
+                            {"ready", rank.ready},
+                            {"stopping", stop_name(rank.stopping)},
+                            {"pid", rank.pid},
+                            {"port", rank.port},
+                            {"began_ms", rank.began_ms},
+                            {"ready_ms", rank.ready_ms},
+                            {"ended_ms", rank.ended_ms},
+                            {"address", rank.address}});
   if (!rank.live()) json["exit"] = exit_to_json(rank.exit);
   return json;
 }
@@ -50,11 +58,21 @@ Result<Rank> rank_from(const Json& json) {
 Json put(const Job& job) {
   Json ranks = Json::array(), slices = Json::array();
   for (const Rank& rank : job.ranks) ranks.push_back(put(rank));
-  for (const auto& slice : job.slices) slices.push_back(Json::object({{"host", slice.host}, {"ranks", slice.ranks}}));
-  return Json::object({{"attempt", job.attempt}, {"restarts_used", job.restarts_used}, {"start_retries", job.start_retries},
-                       {"in_attempt", job.in_attempt}, {"ranks", std::move(ranks)}, {"slices", std::move(slices)},
-                       {"each", protocol::to_json(job.each)}, {"master_port", job.master_port}, {"stopping", stop_name(job.stopping)},
-                       {"failure", job.failure}, {"fatal", job.fatal}, {"start_failure", job.start_failure}, {"began_ms", job.began_ms},
+  for (const auto& slice : job.slices)
+    slices.push_back(Json::object({{"host", slice.host}, {"ranks", slice.ranks}}));
+  return Json::object({{"attempt", job.attempt},
+                       {"restarts_used", job.restarts_used},
+                       {"start_retries", job.start_retries},
+                       {"in_attempt", job.in_attempt},
+                       {"ranks", std::move(ranks)},
+                       {"slices", std::move(slices)},
+                       {"each", protocol::to_json(job.each)},
+                       {"master_port", job.master_port},
+                       {"stopping", stop_name(job.stopping)},
+                       {"failure", job.failure},
+                       {"fatal", job.fatal},
+                       {"start_failure", job.start_failure},
+                       {"began_ms", job.began_ms},
                        {"backoff_until_ms", job.backoff_until_ms}});
 }
 
@@ -98,9 +116,13 @@ Result<Job> job_from(const Json& json) {
 Json put(const Service& service) {
   Json list = Json::array();
   for (const auto& [index, replica] : service.replicas) {
-    list.push_back(Json::object({{"index", index}, {"attempt", replica.attempt}, {"generation", replica.generation},
-                                 {"failures", replica.failures}, {"backoff_until_ms", replica.backoff_until_ms},
-                                 {"held", protocol::to_json(replica.held)}, {"rank", put(replica.rank)}}));
+    list.push_back(Json::object({{"index", index},
+                                 {"attempt", replica.attempt},
+                                 {"generation", replica.generation},
+                                 {"failures", replica.failures},
+                                 {"backoff_until_ms", replica.backoff_until_ms},
+                                 {"held", protocol::to_json(replica.held)},
+                                 {"rank", put(replica.rank)}}));
   }
   return list;
 }
@@ -125,14 +147,23 @@ Result<Service> service_from(const Json& json) {
 Json put(const Tasks& tasks) {
   Json running = Json::array(), retried = Json::array();
   for (const auto& [index, task] : tasks.running) {
-    running.push_back(Json::object({{"index", index}, {"attempt", task.attempt}, {"host", task.host}, {"started", task.started},
+    running.push_back(Json::object({{"index", index},
+                                    {"attempt", task.attempt},
+                                    {"host", task.host},
+                                    {"started", task.started},
                                     {"stopping", stop_name(task.stopping)}}));
   }
   for (const auto& [index, task] : tasks.retried) {
-    retried.push_back(Json::object({{"index", index}, {"attempt", task.attempt}, {"failures", task.failures}, {"not_before_ms", task.not_before_ms}}));
+    retried.push_back(Json::object({{"index", index},
+                                    {"attempt", task.attempt},
+                                    {"failures", task.failures},
+                                    {"not_before_ms", task.not_before_ms}}));
   }
-  return Json::object({{"pending", ranges_to_json(tasks.pending.ranges())}, {"succeeded", ranges_to_json(tasks.succeeded.ranges())},
-                       {"failed", ranges_to_json(tasks.failed.ranges())}, {"running", std::move(running)}, {"retried", std::move(retried)},
+  return Json::object({{"pending", ranges_to_json(tasks.pending.ranges())},
+                       {"succeeded", ranges_to_json(tasks.succeeded.ranges())},
+                       {"failed", ranges_to_json(tasks.failed.ranges())},
+                       {"running", std::move(running)},
+                       {"retried", std::move(retried)},
                        {"last_failure", tasks.last_failure}});
 }
 
@@ -173,13 +204,24 @@ Result<Tasks> tasks_from(const Json& json) {
 }
 
 Json put(const Workload& workload) {
-  Json json = Json::object({{"id", workload.id}, {"spec", workload::to_json(workload.spec)}, {"generation", workload.generation},
-                            {"created_ms", workload.created_ms}, {"ended_ms", workload.ended_ms}, {"state", state_name(workload.state)},
-                            {"reason", workload.reason}, {"cancelling", workload.cancelling}});
+  Json json = Json::object({{"id", workload.id},
+                            {"spec", workload::to_json(workload.spec)},
+                            {"generation", workload.generation},
+                            {"created_ms", workload.created_ms},
+                            {"ended_ms", workload.ended_ms},
+                            {"state", state_name(workload.state)},
+                            {"reason", workload.reason},
+                            {"cancelling", workload.cancelling}});
   switch (workload.spec.kind) {
-    case workload::Kind::kJob: json["job"] = put(workload.job); break;
-    case workload::Kind::kService: json["replicas"] = put(workload.service); break;
-    case workload::Kind::kTasks: json["tasks"] = put(workload.tasks); break;
+    case workload::Kind::kJob:
+      json["job"] = put(workload.job);
+      break;
+    case workload::Kind::kService:
+      json["replicas"] = put(workload.service);
+      break;
+    case workload::Kind::kTasks:
+      json["tasks"] = put(workload.tasks);
+      break;
   }
   return json;
 }
@@ -213,9 +255,14 @@ Result<Workload> workload_from(const Json& json) {
 }
 
 Json put(const std::string& name, const Host& host) {
-  return Json::object({{"name", name}, {"capacity", protocol::to_json(host.capacity)}, {"health", health_name(host.health)},
-                       {"incarnation", host.incarnation}, {"build", host.build}, {"logs_url", host.logs_url},
-                       {"capabilities", protocol::to_json(host.capabilities)}, {"port_next", host.port_next}});
+  return Json::object({{"name", name},
+                       {"capacity", protocol::to_json(host.capacity)},
+                       {"health", health_name(host.health)},
+                       {"incarnation", host.incarnation},
+                       {"build", host.build},
+                       {"logs_url", host.logs_url},
+                       {"capabilities", protocol::to_json(host.capabilities)},
+                       {"port_next", host.port_next}});
 }
 
 Result<void> host_from(State& state, const Json& json) {
@@ -235,7 +282,8 @@ Result<void> host_from(State& state, const Json& json) {
 
 // Names, timers, and what live ranks hold.
 void rebuild(State& state, Workload& workload) {
-  if (!has_ended(workload.state) || !state.by_name.contains(workload.spec.name)) state.by_name[workload.spec.name] = workload.id;
+  if (!has_ended(workload.state) || !state.by_name.contains(workload.spec.name))
+    state.by_name[workload.spec.name] = workload.id;
   if (has_ended(workload.state)) state.ended.insert({workload.ended_ms, workload.id});
   for (std::size_t i = 0; i < workload.job.ranks.size(); ++i) {
     const Rank& rank = workload.job.ranks[i];
@@ -243,9 +291,11 @@ void rebuild(State& state, Workload& workload) {
     if (rank.live()) state.hold(rank.host, id, workload.job.each, i == 0 ? workload.job.master_port : 0);
   }
   for (const auto& [index, replica] : workload.service.replicas) {
-    if (replica.rank.live()) state.hold(replica.rank.host, {workload.id, replica.attempt, index}, replica.held, replica.rank.port);
+    if (replica.rank.live())
+      state.hold(replica.rank.host, {workload.id, replica.attempt, index}, replica.held, replica.rank.port);
   }
-  for (const auto& [index, task] : workload.tasks.running) state.hold(task.host, {workload.id, task.attempt, index}, workload.each(), 0);
+  for (const auto& [index, task] : workload.tasks.running)
+    state.hold(task.host, {workload.id, task.attempt, index}, workload.each(), 0);
   state.update_deadline(workload);
 }
 
@@ -255,15 +305,22 @@ Json state_to_json(const State& state) {
   Json hosts = Json::array(), workloads = Json::array();
   for (const auto& [name, host] : state.hosts) hosts.push_back(put(name, host));
   for (const auto& [id, workload] : state.workloads) workloads.push_back(put(workload));
-  return Json::object({{"format", 1}, {"epoch", state.epoch}, {"build", state.build}, {"time_ms", state.time_ms},
-                       {"event_last", state.event_last}, {"next_id", state.next_id}, {"draining", state.draining},
-                       {"hosts", std::move(hosts)}, {"workloads", std::move(workloads)}});
+  return Json::object({{"format", 1},
+                       {"epoch", state.epoch},
+                       {"build", state.build},
+                       {"time_ms", state.time_ms},
+                       {"event_last", state.event_last},
+                       {"next_id", state.next_id},
+                       {"draining", state.draining},
+                       {"hosts", std::move(hosts)},
+                       {"workloads", std::move(workloads)}});
 }
 
 Result<State> state_from_json(const Json& json) {
   State state;
   CAPSTAN_TRY(const std::int64_t format, need_int(json, "format"));
-  if (format != 1) return fail(Code::kUnsupported, "a snapshot has format {}, this build reads format 1", format);
+  if (format != 1)
+    return fail(Code::kUnsupported, "a snapshot has format {}, this build reads format 1", format);
   CAPSTAN_TRY(state.epoch, need_int(json, "epoch"));
   CAPSTAN_TRY(state.build, need_text(json, "build"));
   CAPSTAN_TRY(state.time_ms, need_int(json, "time_ms"));

@@ -1,5 +1,6 @@
-// How it works: an array of tasks keeps ranges of indices (never started, succeeded, failed) and single entries only for
-// tasks that run or were tried before. Events carry ranges per array and host, so a million tasks make few rows.
+// How it works: an array of tasks keeps ranges of indices (never started, succeeded, failed) and single
+// entries only for tasks that run or were tried before. Events carry ranges per array and host, so a million
+// tasks make few rows.
 #include <algorithm>
 
 #include "base/assert.h"
@@ -20,7 +21,8 @@ Result<std::vector<Range>> ranges_of(const Json& event) {
 
 Result<RunningTask*> running_task(Workload& workload, std::int64_t index) {
   const auto at = workload.tasks.running.find(index);
-  if (at == workload.tasks.running.end()) return fail(Code::kCorrupt, "task {} of {} does not run", index, workload.id);
+  if (at == workload.tasks.running.end())
+    return fail(Code::kCorrupt, "task {} of {} does not run", index, workload.id);
   return &at->second;
 }
 
@@ -41,7 +43,8 @@ Result<void> tasks_began(State& state, Workload& workload, const Json& event) {
   for (const Range& range : ranges) {
     if (attempt == 1) tasks.pending.erase(range.begin, range.end);
     for (std::int64_t index = range.begin; index < range.end; ++index) {
-      const bool is_new = tasks.running.emplace(index, RunningTask{attempt, host, false, StopWhy::kNone}).second;
+      const bool is_new =
+          tasks.running.emplace(index, RunningTask{attempt, host, false, StopWhy::kNone}).second;
       if (!is_new) return fail(Code::kCorrupt, "task {} of {} starts twice", index, workload.id);
       if (const auto at = tasks.retried.find(index); at != tasks.retried.end()) {
         tasks.waiting.erase({at->second.not_before_ms, index});
@@ -88,7 +91,8 @@ void emit_groups(Decision& decision, Workload& workload, const Groups& groups) {
 }
 
 // The tasks that may start now, at most `count`: those that wait and are due first, then new ones, by index.
-std::vector<std::pair<std::int64_t, std::int64_t>> eligible(const Tasks& tasks, std::int64_t time_ms, std::int64_t count) {
+std::vector<std::pair<std::int64_t, std::int64_t>> eligible(const Tasks& tasks, std::int64_t time_ms,
+                                                            std::int64_t count) {
   std::vector<std::pair<std::int64_t, std::int64_t>> chosen;  // (index, attempt)
   for (const auto& [not_before_ms, index] : tasks.waiting) {
     if (not_before_ms > time_ms || static_cast<std::int64_t>(chosen.size()) == count) break;
@@ -113,7 +117,8 @@ FoldResult fold_tasks(State& state, std::int64_t, std::string_view type, const J
     if (type == "tasks_began") return tasks_began(state, workload, event);
     if (type == "tasks_stopping") {
       CAPSTAN_TRY(const std::string why, need_text(event, "why"));
-      for (auto& [index, task] : workload.tasks.running) task.stopping = parse_stop(why).value_or(StopWhy::kCancel);
+      for (auto& [index, task] : workload.tasks.running)
+        task.stopping = parse_stop(why).value_or(StopWhy::kCancel);
       return {};
     }
     CAPSTAN_TRY(const std::vector<Range> ranges, ranges_of(event));
@@ -144,17 +149,20 @@ bool advance_tasks(Decision& decision, Workload& workload) {
   if (running == 0 && tasks.pending.empty() && tasks.waiting.empty()) {
     const bool all_well = tasks.failed.empty();
     finish(decision, workload, all_well ? WorkloadState::kSucceeded : WorkloadState::kFailed,
-           all_well ? "" : fmt::format("{} of {} tasks failed; {}", tasks.failed.size(), workload.spec.count, tasks.last_failure));
+           all_well ? ""
+                    : fmt::format("{} of {} tasks failed; {}", tasks.failed.size(), workload.spec.count,
+                                  tasks.last_failure));
     return false;
   }
   if (decision.state.draining) return false;
   const std::int64_t limit = workload.spec.parallelism > 0 ? workload.spec.parallelism : scheduler::kFitMax;
-  const std::int64_t wanted = std::min<std::int64_t>(limit - running, static_cast<std::int64_t>(protocol::kRanksPerHostMax));
+  const std::int64_t wanted =
+      std::min<std::int64_t>(limit - running, static_cast<std::int64_t>(protocol::kRanksPerHostMax));
   if (wanted <= 0) return false;
   const auto chosen = eligible(tasks, decision.time_ms, wanted);
   if (chosen.empty()) return false;
-  const auto placed = scheduler::place_some(decision.state.inventory,
-                                            {.ranks = static_cast<std::int64_t>(chosen.size()), .each = workload.each()});
+  const auto placed = scheduler::place_some(
+      decision.state.inventory, {.ranks = static_cast<std::int64_t>(chosen.size()), .each = workload.each()});
   if (!placed) return true;
   Groups groups;
   std::size_t next = 0;
@@ -169,8 +177,9 @@ bool advance_tasks(Decision& decision, Workload& workload) {
 }
 
 void stop_tasks(Decision& decision, Workload& workload, StopWhy why) {
-  const bool all_stop = std::all_of(workload.tasks.running.begin(), workload.tasks.running.end(),
-                                    [](const auto& entry) { return entry.second.stopping != StopWhy::kNone; });
+  const bool all_stop =
+      std::all_of(workload.tasks.running.begin(), workload.tasks.running.end(),
+                  [](const auto& entry) { return entry.second.stopping != StopWhy::kNone; });
   if (all_stop) return;
   Json stopping = event("tasks_stopping", workload);
   stopping["why"] = stop_name(why);
@@ -210,7 +219,9 @@ void report_tasks(Decision& decision, Workload& workload, const protocol::Report
   for (auto& [key, value] : how.members()) ended[key] = std::move(value);
   ended["next"] = requeue ? "requeue" : retry ? "retry" : "failed";
   ended["failures"] = failures;
-  ended["not_before_ms"] = requeue ? 0 : retry ? decision.time_ms + backoff_ms(workload.spec.restarts, failures) : 0;
+  ended["not_before_ms"] = requeue ? 0
+                           : retry ? decision.time_ms + backoff_ms(workload.spec.restarts, failures)
+                                   : 0;
   decision.emit(std::move(ended));
 }
 

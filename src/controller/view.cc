@@ -1,5 +1,5 @@
-// How it works: reads the state and words it. Why a workload waits is asked anew from the scheduler each time, so that
-// the answer is true now.
+// How it works: reads the state and words it. Why a workload waits is asked anew from the scheduler each
+// time, so that the answer is true now.
 #include "controller/view.h"
 
 #include <algorithm>
@@ -37,8 +37,12 @@ Json ranks_view(const Workload& workload) {
   }
   for (const auto& [index, task] : workload.tasks.running) {
     if (list.size() >= kRanksShownMax) break;
-    list.push_back(Json::object({{"rank", index}, {"attempt", task.attempt}, {"host", task.host},
-                                 {"state", task.stopping != StopWhy::kNone ? "stopping" : task.started ? "running" : "starting"}}));
+    list.push_back(Json::object({{"rank", index},
+                                 {"attempt", task.attempt},
+                                 {"host", task.host},
+                                 {"state", task.stopping != StopWhy::kNone ? "stopping"
+                                           : task.started                  ? "running"
+                                                                           : "starting"}}));
   }
   return list;
 }
@@ -49,9 +53,10 @@ std::vector<scheduler::Holder> holders(const State& state, const Workload& excep
     for (const RankId& id : host.ranks) {
       if (id.job == except.id) continue;
       const Workload& workload = *state.find(id.job);
-      const fleet::Capacity each = workload.spec.kind == workload::Kind::kJob       ? workload.job.each
-                                   : workload.spec.kind == workload::Kind::kService ? workload.service.replicas.at(id.rank).held
-                                                                                    : workload.each();
+      const fleet::Capacity each = workload.spec.kind == workload::Kind::kJob ? workload.job.each
+                                   : workload.spec.kind == workload::Kind::kService
+                                       ? workload.service.replicas.at(id.rank).held
+                                       : workload.each();
       held[id.job] = scheduler::operator+(held[id.job], each);
     }
   }
@@ -75,20 +80,23 @@ std::optional<Wait> waits_for_room(const State& state, const Workload& workload)
   const auto placed = scheduler::place(state.inventory, request);
   if (placed) return std::nullopt;
   const bool never = placed.error().never();
-  return Wait{never ? "never" : "not_now", scheduler::explain(placed.error(), state.inventory, request, holders(state, workload))};
+  return Wait{never ? "never" : "not_now",
+              scheduler::explain(placed.error(), state.inventory, request, holders(state, workload))};
 }
 
 bool wants_room(const Workload& workload) {
   if (has_ended(workload.state) || workload.cancelling) return false;
   switch (workload.spec.kind) {
-    case workload::Kind::kJob: return !workload.job.in_attempt;
+    case workload::Kind::kJob:
+      return !workload.job.in_attempt;
     case workload::Kind::kService:
       for (std::int64_t index = 0; index < workload.spec.replicas; ++index) {
         const auto at = workload.service.replicas.find(index);
         if (at == workload.service.replicas.end() || !at->second.rank.live()) return true;
       }
       return false;
-    case workload::Kind::kTasks: return !workload.tasks.pending.empty() || !workload.tasks.waiting.empty();
+    case workload::Kind::kTasks:
+      return !workload.tasks.pending.empty() || !workload.tasks.waiting.empty();
   }
   return false;
 }
@@ -128,19 +136,32 @@ Json view(const State& state, const Workload& workload, bool details) {
   const Progress now = progress(workload);
   std::string reason = workload.reason;
   if (workload.state == WorkloadState::kPending && !state.draining) {
-    if (const auto wait = waits_for_room(state, workload)) reason = (wait->decision == "never" ? "never: " : "not now: ") + wait->text;
+    if (const auto wait = waits_for_room(state, workload))
+      reason = (wait->decision == "never" ? "never: " : "not now: ") + wait->text;
   }
   Json labels = Json::object();
   for (const auto& [key, value] : workload.spec.labels) labels[key] = value;
-  Json json = Json::object({{"id", workload.id}, {"name", workload.spec.name}, {"kind", workload::kind_name(workload.spec.kind)},
-                            {"state", state_name(workload.state)}, {"reason", reason}, {"ready", now.ready}, {"wanted", now.wanted},
-                            {"attempt", now.attempt}, {"restarts_used", now.restarts}, {"tenant", workload.spec.tenant},
-                            {"priority", workload.spec.priority}, {"labels", std::move(labels)}, {"created_ms", workload.created_ms},
+  Json json = Json::object({{"id", workload.id},
+                            {"name", workload.spec.name},
+                            {"kind", workload::kind_name(workload.spec.kind)},
+                            {"state", state_name(workload.state)},
+                            {"reason", reason},
+                            {"ready", now.ready},
+                            {"wanted", now.wanted},
+                            {"attempt", now.attempt},
+                            {"restarts_used", now.restarts},
+                            {"tenant", workload.spec.tenant},
+                            {"priority", workload.spec.priority},
+                            {"labels", std::move(labels)},
+                            {"created_ms", workload.created_ms},
                             {"ended_ms", workload.ended_ms}});
   if (workload.spec.kind == workload::Kind::kTasks) {
     const Tasks& tasks = workload.tasks;
-    json["tasks"] = Json::object({{"pending", tasks.pending.size() + static_cast<std::int64_t>(tasks.waiting.size())},
-                                  {"running", tasks.running.size()}, {"succeeded", tasks.succeeded.size()}, {"failed", tasks.failed.size()}});
+    json["tasks"] =
+        Json::object({{"pending", tasks.pending.size() + static_cast<std::int64_t>(tasks.waiting.size())},
+                      {"running", tasks.running.size()},
+                      {"succeeded", tasks.succeeded.size()},
+                      {"failed", tasks.failed.size()}});
   }
   if (!workload.spec.model_name.empty()) json["model"] = workload.spec.model_name;
   if (details) {
@@ -169,10 +190,17 @@ Json view_hosts(const State& state) {
   for (const auto& [name, host] : state.hosts) {
     const auto& entry = state.inventory.hosts().at(name);
     const fleet::Capacity room = entry.room();
-    list.push_back(Json::object({{"name", name}, {"health", health_name(host.health)}, {"milli_cpus", host.capacity.milli_cpus},
-                                 {"milli_cpus_free", room.milli_cpus}, {"memory_bytes", host.capacity.memory_bytes},
-                                 {"memory_bytes_free", room.memory_bytes}, {"gpus", host.capacity.gpus}, {"gpus_free", room.gpus},
-                                 {"ranks", host.ranks.size()}, {"build", host.build}, {"capabilities", protocol::to_json(host.capabilities)}}));
+    list.push_back(Json::object({{"name", name},
+                                 {"health", health_name(host.health)},
+                                 {"milli_cpus", host.capacity.milli_cpus},
+                                 {"milli_cpus_free", room.milli_cpus},
+                                 {"memory_bytes", host.capacity.memory_bytes},
+                                 {"memory_bytes_free", room.memory_bytes},
+                                 {"gpus", host.capacity.gpus},
+                                 {"gpus_free", room.gpus},
+                                 {"ranks", host.ranks.size()},
+                                 {"build", host.build},
+                                 {"capabilities", protocol::to_json(host.capabilities)}}));
   }
   return list;
 }
@@ -185,7 +213,8 @@ Json explain(const State& state, const Workload& workload) {
   if (workload.spec.kind == workload::Kind::kTasks) {
     text += fmt::format(" ({} of {} tasks ended)", now.ready, now.wanted);
   } else if (!has_ended(workload.state)) {
-    text += fmt::format(" ({} of {} {} {})", now.ready, now.wanted, workload.spec.kind == workload::Kind::kJob ? "ranks" : "replicas",
+    text += fmt::format(" ({} of {} {} {})", now.ready, now.wanted,
+                        workload.spec.kind == workload::Kind::kJob ? "ranks" : "replicas",
                         workload.spec.kind == workload::Kind::kJob ? "running" : "ready");
   }
   if (!workload.reason.empty()) text += ": " + workload.reason;
@@ -198,14 +227,19 @@ Json explain(const State& state, const Workload& workload) {
       text += fmt::format("\n{}: {}", wait->decision == "never" ? "never" : "not now", wait->text);
     } else if (workload.job.backoff_until_ms > 0) {
       decision = "not_now";
-      text += fmt::format("\nnot now: starts again after its back-off ({} of {} restarts used)", now.restarts, workload.spec.restarts.budget);
+      text += fmt::format("\nnot now: starts again after its back-off ({} of {} restarts used)", now.restarts,
+                          workload.spec.restarts.budget);
     }
   }
   if (!workload.job.slices.empty() && workload.job.in_attempt) {
     text += fmt::format("\nattempt {} is placed first-fit:", workload.job.attempt);
-    for (const auto& slice : workload.job.slices) text += fmt::format(" {} ranks on {}", slice.ranks, slice.host);
+    for (const auto& slice : workload.job.slices)
+      text += fmt::format(" {} ranks on {}", slice.ranks, slice.host);
   }
-  return Json::object({{"name", workload.spec.name}, {"state", state_name(workload.state)}, {"decision", decision}, {"text", text}});
+  return Json::object({{"name", workload.spec.name},
+                       {"state", state_name(workload.state)},
+                       {"decision", decision},
+                       {"text", text}});
 }
 
 Served served(const State& state) {
@@ -217,34 +251,43 @@ Served served(const State& state) {
       if (!replica.rank.live()) continue;
       live = true;
       out.replicas.push_back({RankId{id, replica.attempt, index}.text(), workload.spec.model_name,
-                              replica.rank.address.empty() ? "127.0.0.1" : replica.rank.address, replica.rank.port, replica.rank.ready});
+                              replica.rank.address.empty() ? "127.0.0.1" : replica.rank.address,
+                              replica.rank.port, replica.rank.ready});
     }
     if (live) continue;
     const auto wait = waits_for_room(state, workload);
-    out.waiting.emplace_back(workload.spec.model_name, wait ? wait->text : std::string(state_name(workload.state)));
+    out.waiting.emplace_back(workload.spec.model_name,
+                             wait ? wait->text : std::string(state_name(workload.state)));
   }
   return out;
 }
 
-Result<LogPlace> log_place(const State& state, const Workload& workload, std::int64_t rank, std::int64_t attempt) {
+Result<LogPlace> log_place(const State& state, const Workload& workload, std::int64_t rank,
+                           std::int64_t attempt) {
   std::string host;
   std::int64_t newest = 0;
   const std::string& name = workload.spec.name;
   if (workload.spec.kind == workload::Kind::kJob) {
-    if (rank >= static_cast<std::int64_t>(workload.job.ranks.size())) return fail(Code::kNotFound, "{} has no rank {} yet", name, rank);
+    if (rank >= static_cast<std::int64_t>(workload.job.ranks.size()))
+      return fail(Code::kNotFound, "{} has no rank {} yet", name, rank);
     host = workload.job.ranks[static_cast<std::size_t>(rank)].host;
     newest = workload.job.attempt;
   } else if (workload.spec.kind == workload::Kind::kService) {
     const auto at = workload.service.replicas.find(rank);
-    if (at == workload.service.replicas.end()) return fail(Code::kNotFound, "{} has no replica {} yet", name, rank);
+    if (at == workload.service.replicas.end())
+      return fail(Code::kNotFound, "{} has no replica {} yet", name, rank);
     host = at->second.rank.host;
     newest = at->second.attempt;
   } else {
-    if (rank >= workload.spec.count) return fail(Code::kNotFound, "{} has tasks 0 to {}, no task {}", name, workload.spec.count - 1, rank);
-    if (workload.tasks.pending.contains(rank)) return fail(Code::kNotFound, "task {} of {} has not started yet", rank, name);
+    if (rank >= workload.spec.count)
+      return fail(Code::kNotFound, "{} has tasks 0 to {}, no task {}", name, workload.spec.count - 1, rank);
+    if (workload.tasks.pending.contains(rank))
+      return fail(Code::kNotFound, "task {} of {} has not started yet", rank, name);
     const auto running = workload.tasks.running.find(rank);
     const auto retried = workload.tasks.retried.find(rank);
-    newest = running != workload.tasks.running.end() ? running->second.attempt : retried != workload.tasks.retried.end() ? retried->second.attempt : 1;
+    newest = running != workload.tasks.running.end()   ? running->second.attempt
+             : retried != workload.tasks.retried.end() ? retried->second.attempt
+                                                       : 1;
     if (running != workload.tasks.running.end()) host = running->second.host;
     if (host.empty() && !state.hosts.empty()) host = state.hosts.begin()->first;
   }

@@ -45,6 +45,7 @@ struct LogPlace {
   std::string logs_url;
   RankId id;
 };
-Result<LogPlace> log_place(const State& state, const Workload& workload, std::int64_t rank, std::int64_t attempt);
+Result<LogPlace> log_place(const State& state, const Workload& workload, std::int64_t rank,
+                           std::int64_t attempt);
 
 }  // namespace capstan::controller

@@ -1,14 +1,14 @@
 // Journal: the append-only record of everything the controller ever decided.
 //
 //   CAPSTAN_TRY(auto journal, open_sqlite_journal(path, {}));
-//   CAPSTAN_CHECK(journal->append(rows));           // returns when all rows are durable: one transaction, one fsync
-//   CAPSTAN_CHECK(journal->read(1, [&](const Row& row) { return replay(row); }));
+//   CAPSTAN_CHECK(journal->append(rows));           // returns when all rows are durable: one transaction,
+//   one fsync CAPSTAN_CHECK(journal->read(1, [&](const Row& row) { return replay(row); }));
 //
-// Nothing leaves the controller before its row is durable, so its state can always be rebuilt by replay. A row holds an
-// input and the events that it caused, as JSON. Rows are chained by checksum: a changed, missing or swapped row is found.
-// A snapshot bounds the replay: state = snapshot + the rows after it. Two snapshots are kept.
-// Failure: kExhausted if the disk is full (nothing of the batch is kept; may be tried again), kCorrupt with the row's
-// number, kConflict if another process has the file open for writing, else kIo.
+// Nothing leaves the controller before its row is durable, so its state can always be rebuilt by replay. A
+// row holds an input and the events that it caused, as JSON. Rows are chained by checksum: a changed, missing
+// or swapped row is found. A snapshot bounds the replay: state = snapshot + the rows after it. Two snapshots
+// are kept. Failure: kExhausted if the disk is full (nothing of the batch is kept; may be tried again),
+// kCorrupt with the row's number, kConflict if another process has the file open for writing, else kIo.
 // Threads: one owner.
 #pragma once
 
@@ -28,9 +28,9 @@ struct Row {
   std::int64_t seq = 0;  // 1, 2, 3 … without gaps
   std::int64_t time_ms = 0;
   std::string build;
-  std::string input;             // JSON object
-  std::string events;            // JSON array
-  std::int64_t event_last = 0;   // number of the newest event so far, this row's included
+  std::string input;            // JSON object
+  std::string events;           // JSON array
+  std::int64_t event_last = 0;  // number of the newest event so far, this row's included
   friend bool operator==(const Row&, const Row&) = default;
 };
 
@@ -64,7 +64,8 @@ struct SqliteOptions {
 };
 
 // Opens or creates. The whole chain is verified before it returns: cost O(rows), about 300 MB a second.
-Result<std::unique_ptr<Journal>> open_sqlite_journal(const std::string& path, const SqliteOptions& options = {});
+Result<std::unique_ptr<Journal>> open_sqlite_journal(const std::string& path,
+                                                     const SqliteOptions& options = {});
 
 // Without a disk: for tests and simulation. `fail_appends(code)` makes appends fail until told otherwise.
 class MemoryJournal : public Journal {
@@ -85,7 +86,8 @@ class MemoryJournal : public Journal {
   std::optional<Code> failing_;
 };
 
-// SHA-256 over the previous row's checksum and this row's fields, each with its length; 64 hexadecimal characters.
+// SHA-256 over the previous row's checksum and this row's fields, each with its length; 64 hexadecimal
+// characters.
 std::string row_checksum(std::string_view previous, const Row& row);
 
 }  // namespace capstan::journal

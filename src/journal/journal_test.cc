@@ -1,13 +1,14 @@
 // Goal: what was appended is read back or refused, never silently changed; a full disk loses nothing.
 // Method: both implementations run the same script; a second connection damages the SQLite file.
-#include <filesystem>
+#include "journal/journal.h"
 
 #include <gtest/gtest.h>
 #include <sqlite3.h>
 #include <unistd.h>
 
+#include <filesystem>
+
 #include "base/file.h"
-#include "journal/journal.h"
 
 namespace capstan::journal {
 namespace {
@@ -18,7 +19,8 @@ Row row(std::int64_t seq) {
 
 class JournalTest : public testing::Test {
  protected:
-  JournalTest() : directory_(std::filesystem::temp_directory_path() / ("journal_test_" + std::to_string(::getpid()))) {
+  JournalTest()
+      : directory_(std::filesystem::temp_directory_path() / ("journal_test_" + std::to_string(::getpid()))) {
     std::filesystem::create_directories(directory_);
   }
   ~JournalTest() override { std::filesystem::remove_all(directory_); }
@@ -61,7 +63,8 @@ void check_script(Journal& journal) {
   EXPECT_EQ(*journal.rows_after_event(3, 10), (std::vector<Row>{row(2), row(3)}));
   EXPECT_EQ(*journal.rows_after_event(3, 1), (std::vector<Row>{row(2)}));
   EXPECT_FALSE(*journal.latest_snapshot(INT64_MAX));
-  for (const std::int64_t seq : {1, 2, 3}) ASSERT_TRUE(journal.save_snapshot({seq, "h", fmt::format("{{\"at\":{}}}", seq)}));
+  for (const std::int64_t seq : {1, 2, 3})
+    ASSERT_TRUE(journal.save_snapshot({seq, "h", fmt::format("{{\"at\":{}}}", seq)}));
   EXPECT_EQ((*journal.latest_snapshot(INT64_MAX))->seq, 3);
   EXPECT_EQ((*journal.latest_snapshot(2))->state, "{\"at\":2}");
 }
@@ -87,7 +90,9 @@ TEST_F(JournalTest, DamageIsRefusedWithTheRowAndWhatToDo) {
   };
   filled();
   damage("UPDATE journal SET events = '[]' WHERE seq = 2");
-  EXPECT_TRUE(refusal().starts_with("journal row 2 fails its checksum: the file is damaged and nothing was started; restore it")) << refusal();
+  EXPECT_TRUE(refusal().starts_with(
+      "journal row 2 fails its checksum: the file is damaged and nothing was started; restore it"))
+      << refusal();
   filled();
   damage("DELETE FROM journal WHERE seq = 2");
   EXPECT_TRUE(refusal().starts_with("journal row 2 is missing")) << refusal();

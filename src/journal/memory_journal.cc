@@ -34,7 +34,9 @@ Result<void> MemoryJournal::append(std::span<const Row> rows) {
 }
 
 Result<void> MemoryJournal::read(std::int64_t seq_from, const RowVisitor& visit) {
-  for (std::size_t i = static_cast<std::size_t>(std::max<std::int64_t>(seq_from, 1) - 1); i < rows_.size(); ++i) CAPSTAN_CHECK(visit(rows_[i]));
+  for (std::size_t i = static_cast<std::size_t>(std::max<std::int64_t>(seq_from, 1) - 1); i < rows_.size();
+       ++i)
+    CAPSTAN_CHECK(visit(rows_[i]));
   return {};
 }
 

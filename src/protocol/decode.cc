@@ -38,7 +38,8 @@ Result<RankExited> rank_exited(const Json& json) {
   CAPSTAN_TRY(body.lost, bool_or(json, "lost", false));
   CAPSTAN_TRY(body.stopped, bool_or(json, "stopped", false));
   CAPSTAN_TRY(body.message, text_or(json, "message", ""));
-  if (!body.exit_code && !body.signal && !body.lost) return fail(Code::kInvalid, "rank_exited needs exit_code, signal or lost");
+  if (!body.exit_code && !body.signal && !body.lost)
+    return fail(Code::kInvalid, "rank_exited needs exit_code, signal or lost");
   return body;
 }
 
@@ -155,11 +156,13 @@ Result<Effect> Effect::from_json(const Json& json) {
 }
 
 Result<SyncRequest> SyncRequest::from_json(const Json& json) {
-  if (!json.is_object()) return fail(Code::kInvalid, "a sync request must be an object, not {}", json.type_name());
+  if (!json.is_object())
+    return fail(Code::kInvalid, "a sync request must be an object, not {}", json.type_name());
   SyncRequest request;
   CAPSTAN_TRY(request.worker, need_text(json, "worker", kNameBytesMax));
   CAPSTAN_TRY(request.incarnation, need_text(json, "incarnation", kNameBytesMax));
-  if (request.worker.empty() || request.incarnation.empty()) return fail(Code::kInvalid, "'worker' and 'incarnation' must not be empty");
+  if (request.worker.empty() || request.incarnation.empty())
+    return fail(Code::kInvalid, "'worker' and 'incarnation' must not be empty");
   CAPSTAN_TRY(request.build, text_or(json, "build", "", kNameBytesMax));
   CAPSTAN_TRY(request.epoch_seen, int_or(json, "epoch_seen", 0));
   const Json* resources = json.find("resources");

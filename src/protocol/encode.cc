@@ -6,15 +6,22 @@ namespace {
 
 std::string_view phase_name(RankPhase phase) {
   switch (phase) {
-    case RankPhase::kStarting: return "starting";
-    case RankPhase::kRunning: return "running";
-    case RankPhase::kExited: return "exited";
+    case RankPhase::kStarting:
+      return "starting";
+    case RankPhase::kRunning:
+      return "running";
+    case RankPhase::kExited:
+      return "exited";
   }
   return "exited";
 }
 
 Json head(std::string_view number_key, std::int64_t number, std::string_view type, const RankId& id) {
-  return Json::object({{std::string(number_key), number}, {"type", type}, {"job", id.job}, {"attempt", id.attempt}, {"rank", id.rank}});
+  return Json::object({{std::string(number_key), number},
+                       {"type", type},
+                       {"job", id.job},
+                       {"attempt", id.attempt},
+                       {"rank", id.rank}});
 }
 
 void put(Json& json, const RankStarted& body) {
@@ -67,7 +74,8 @@ void put(Json& json, const StopRank& body) {
 }
 void put(Json&, const ForgetRank&) {}
 
-constexpr std::string_view kReportTypes[] = {"rank_started", "rank_ready", "rank_unready", "rank_exited", "rank_start_failed"};
+constexpr std::string_view kReportTypes[] = {"rank_started", "rank_ready", "rank_unready", "rank_exited",
+                                             "rank_start_failed"};
 constexpr std::string_view kEffectTypes[] = {"start_rank", "stop_rank", "forget_rank"};
 
 }  // namespace
@@ -75,7 +83,9 @@ constexpr std::string_view kEffectTypes[] = {"start_rank", "stop_rank", "forget_
 std::string RankId::text() const { return fmt::format("{}-{}-{}", job, attempt, rank); }
 
 Json to_json(const fleet::Capacity& capacity) {
-  return Json::object({{"milli_cpus", capacity.milli_cpus}, {"memory_bytes", capacity.memory_bytes}, {"gpus", capacity.gpus}});
+  return Json::object({{"milli_cpus", capacity.milli_cpus},
+                       {"memory_bytes", capacity.memory_bytes},
+                       {"gpus", capacity.gpus}});
 }
 
 Json to_json(const std::vector<Capability>& capabilities) {
@@ -99,13 +109,19 @@ Json Effect::to_json() const {
 }
 
 Json SyncRequest::to_json() const {
-  Json json = Json::object({{"worker", worker}, {"incarnation", incarnation}, {"build", build}, {"epoch_seen", epoch_seen},
-                            {"resources", protocol::to_json(resources)}, {"capabilities", protocol::to_json(capabilities)},
+  Json json = Json::object({{"worker", worker},
+                            {"incarnation", incarnation},
+                            {"build", build},
+                            {"epoch_seen", epoch_seen},
+                            {"resources", protocol::to_json(resources)},
+                            {"capabilities", protocol::to_json(capabilities)},
                             {"logs_url", logs_url}});
   if (ranks) {
     Json list = Json::array();
     for (const RankStatus& rank : *ranks) {
-      list.push_back(Json::object({{"job", rank.id.job}, {"attempt", rank.id.attempt}, {"rank", rank.id.rank},
+      list.push_back(Json::object({{"job", rank.id.job},
+                                   {"attempt", rank.id.attempt},
+                                   {"rank", rank.id.rank},
                                    {"state", phase_name(rank.phase)}}));
     }
     json["ranks"] = std::move(list);
@@ -120,7 +136,10 @@ Json SyncRequest::to_json() const {
 Json SyncAnswer::to_json() const {
   Json list = Json::array();
   for (const Effect& effect : effects) list.push_back(effect.to_json());
-  return Json::object({{"epoch", epoch}, {"reports_acked", reports_acked}, {"full", full}, {"effects", std::move(list)},
+  return Json::object({{"epoch", epoch},
+                       {"reports_acked", reports_acked},
+                       {"full", full},
+                       {"effects", std::move(list)},
                        {"shutdown", shutdown}});
 }
 

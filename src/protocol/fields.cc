@@ -5,9 +5,10 @@ namespace capstan::protocol {
 namespace {
 
 std::unexpected<Error> wrong(std::string_view key, std::string_view wanted, const Json* got) {
-  return std::unexpected<Error>(Error{Code::kInvalid,
-                                      fmt::format("'{}' must be {}, not {}", key, wanted, got == nullptr ? "absent" : got->type_name()),
-                                      std::string(key)});
+  return std::unexpected<Error>(
+      Error{Code::kInvalid,
+            fmt::format("'{}' must be {}, not {}", key, wanted, got == nullptr ? "absent" : got->type_name()),
+            std::string(key)});
 }
 
 bool absent(const Json* value) { return value == nullptr || value->is_null(); }
@@ -19,13 +20,14 @@ Result<std::int64_t> need_int(const Json& json, std::string_view key, std::int64
   if (absent(value) || !value->is_int()) return wrong(key, "an integer", value);
   const std::int64_t number = value->as_int();
   if (number < min || number > max) {
-    return std::unexpected<Error>(
-        Error{Code::kInvalid, fmt::format("'{}' is {}, outside {}..{}", key, number, min, max), std::string(key)});
+    return std::unexpected<Error>(Error{
+        Code::kInvalid, fmt::format("'{}' is {}, outside {}..{}", key, number, min, max), std::string(key)});
   }
   return number;
 }
 
-Result<std::int64_t> int_or(const Json& json, std::string_view key, std::int64_t otherwise, std::int64_t min, std::int64_t max) {
+Result<std::int64_t> int_or(const Json& json, std::string_view key, std::int64_t otherwise, std::int64_t min,
+                            std::int64_t max) {
   if (absent(json.find(key))) return otherwise;
   return need_int(json, key, min, max);
 }
@@ -40,7 +42,8 @@ Result<std::string> need_text(const Json& json, std::string_view key, std::size_
   return value->as_string();
 }
 
-Result<std::string> text_or(const Json& json, std::string_view key, std::string_view otherwise, std::size_t bytes_max) {
+Result<std::string> text_or(const Json& json, std::string_view key, std::string_view otherwise,
+                            std::size_t bytes_max) {
   if (absent(json.find(key))) return std::string(otherwise);
   return need_text(json, key, bytes_max);
 }

@@ -19,10 +19,11 @@ namespace capstan::protocol {
 inline constexpr std::int64_t kIntMax = std::numeric_limits<std::int64_t>::max();
 inline constexpr std::size_t kTextBytesMax = 1u << 20;
 
-Result<std::int64_t> need_int(const Json& json, std::string_view key, std::int64_t min = 0, std::int64_t max = kIntMax);
+Result<std::int64_t> need_int(const Json& json, std::string_view key, std::int64_t min = 0,
+                              std::int64_t max = kIntMax);
 // `otherwise` if the member is absent or null.
-Result<std::int64_t> int_or(const Json& json, std::string_view key, std::int64_t otherwise, std::int64_t min = 0,
-                            std::int64_t max = kIntMax);
+Result<std::int64_t> int_or(const Json& json, std::string_view key, std::int64_t otherwise,
+                            std::int64_t min = 0, std::int64_t max = kIntMax);
 Result<std::string> need_text(const Json& json, std::string_view key, std::size_t bytes_max = kTextBytesMax);
 Result<std::string> text_or(const Json& json, std::string_view key, std::string_view otherwise,
                             std::size_t bytes_max = kTextBytesMax);

@@ -3,9 +3,9 @@
 //   CAPSTAN_TRY(SyncRequest request, SyncRequest::from_json(body));
 //   std::string reply = answer.to_json().dump();
 //
-// Form on the wire: docs/formats/worker-wire.md. Both directions are idempotent on (job, attempt, rank); reports also
-// carry a sequence number within one worker incarnation, effects an id within one controller session.
-// Failure: decoding refuses with kInvalid, naming the member.  Threads: values.
+// Form on the wire: docs/formats/worker-wire.md. Both directions are idempotent on (job, attempt, rank);
+// reports also carry a sequence number within one worker incarnation, effects an id within one controller
+// session. Failure: decoding refuses with kInvalid, naming the member.  Threads: values.
 #pragma once
 
 #include <compare>
@@ -87,7 +87,9 @@ struct Report {
   RankId id;
   std::variant<RankStarted, RankReady, RankUnready, RankExited, RankStartFailed> body;
 
-  bool is_end() const { return std::holds_alternative<RankExited>(body) || std::holds_alternative<RankStartFailed>(body); }
+  bool is_end() const {
+    return std::holds_alternative<RankExited>(body) || std::holds_alternative<RankStartFailed>(body);
+  }
   Json to_json() const;
   static Result<Report> from_json(const Json& json);
   friend bool operator==(const Report&, const Report&) = default;

@@ -8,20 +8,24 @@ namespace capstan::protocol {
 namespace {
 
 const char* const kRequest =
-    R"({"worker":"h1","incarnation":"ab12","build":"cafe","epoch_seen":3,"resources":{"milli_cpus":2000,"memory_bytes":8000000000,"gpus":0},)"
+    R"({"worker":"h1","incarnation":"ab12","build":"cafe","epoch_seen":3,)"
+    R"("resources":{"milli_cpus":2000,"memory_bytes":8000000000,"gpus":0},)"
     R"("capabilities":[{"name":"cgroup_memory","ok":false,"why":"no cgroup"}],"logs_url":"http://127.0.0.1:9000",)"
     R"("ranks":[{"job":1,"attempt":1,"rank":0,"state":"running"}],"effects_done":4,"reports":[)"
     R"({"seq":1,"type":"rank_started","job":1,"attempt":1,"rank":0,"pid":77,"port":20001},)"
     R"({"seq":2,"type":"rank_ready","job":1,"attempt":1,"rank":0,"host":"127.0.0.1","port":20001},)"
     R"({"seq":3,"type":"rank_unready","job":1,"attempt":1,"rank":0,"why":"GET /health: 500"},)"
-    R"({"seq":4,"type":"rank_exited","job":1,"attempt":1,"rank":0,"signal":9,"oom":true,"lost":false,"stopped":false,"message":"killed"},)"
+    R"({"seq":4,"type":"rank_exited","job":1,"attempt":1,"rank":0,)"
+    R"("signal":9,"oom":true,"lost":false,"stopped":false,"message":"killed"},)"
     R"({"seq":5,"type":"rank_start_failed","job":1,"attempt":2,"rank":0,"message":"port 20001 is taken","retryable":true}]})";
 
 const char* const kAnswer =
     R"({"epoch":3,"reports_acked":5,"full":false,"effects":[)"
-    R"({"id":1,"type":"start_rank","job":2,"attempt":1,"rank":1,"name":"train","kind":"job","tenant":"default","user":"ada",)"
+    R"({"id":1,"type":"start_rank","job":2,"attempt":1,"rank":1,)"
+    R"("name":"train","kind":"job","tenant":"default","user":"ada",)"
     R"("command":["/bin/true"],"env":{"RANK":"1"},"workdir":"","resources":{"milli_cpus":1000,"memory_bytes":0,"gpus":0},)"
-    R"("grace_ms":30000,"timeout_ms":0,"port":20002,"health":{"path":"/health","interval_ms":1000,"timeout_ms":2000,"start_timeout_ms":120000},)"
+    R"("grace_ms":30000,"timeout_ms":0,"port":20002,)"
+    R"("health":{"path":"/health","interval_ms":1000,"timeout_ms":2000,"start_timeout_ms":120000},)"
     R"("log_bytes_max":67108864},)"
     R"({"id":2,"type":"stop_rank","job":2,"attempt":1,"rank":0,"grace_ms":1000,"why":"cancelled"},)"
     R"({"id":3,"type":"forget_rank","job":1,"attempt":1,"rank":0}],"shutdown":false})";
@@ -56,18 +60,22 @@ TEST(Protocol, WrongMembersAreNamed) {
   EXPECT_EQ(refusal("resources", nullptr), "'resources' must be an object, not absent");
   EXPECT_EQ(refusal("effects_done", -1), "'effects_done' is -1, outside 0..9223372036854775807");
   EXPECT_EQ(refusal("reports", Json::object()), "'reports' must be an array, not object");
-  EXPECT_EQ(refusal("ranks", Json::array({Json::object({{"job", 0}})})), "'job' is 0, outside 1..9223372036854775807");
+  EXPECT_EQ(refusal("ranks", Json::array({Json::object({{"job", 0}})})),
+            "'job' is 0, outside 1..9223372036854775807");
 }
 
 TEST(Protocol, AnExitNeedsACause) {
-  const auto report = Report::from_json(*Json::parse(R"({"seq":1,"type":"rank_exited","job":1,"attempt":1,"rank":0})"));
+  const auto report =
+      Report::from_json(*Json::parse(R"({"seq":1,"type":"rank_exited","job":1,"attempt":1,"rank":0})"));
   ASSERT_FALSE(report);
   EXPECT_EQ(report.error().message, "rank_exited needs exit_code, signal or lost");
 }
 
 TEST(Protocol, UnknownTypesAreRefused) {
-  EXPECT_FALSE(Report::from_json(*Json::parse(R"({"seq":1,"type":"rank_flew","job":1,"attempt":1,"rank":0})")));
-  EXPECT_FALSE(Effect::from_json(*Json::parse(R"({"id":1,"type":"start_fire","job":1,"attempt":1,"rank":0})")));
+  EXPECT_FALSE(
+      Report::from_json(*Json::parse(R"({"seq":1,"type":"rank_flew","job":1,"attempt":1,"rank":0})")));
+  EXPECT_FALSE(
+      Effect::from_json(*Json::parse(R"({"id":1,"type":"start_fire","job":1,"attempt":1,"rank":0})")));
 }
 
 }  // namespace

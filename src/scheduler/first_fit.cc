@@ -1,5 +1,5 @@
-// How it works: hosts live in an ordered map with what is used on each. Placing walks it and fills host after host.
-// Whether a refusal is "never" is asked only when placing has failed: the same walk over an idle fleet.
+// How it works: hosts live in an ordered map with what is used on each. Placing walks it and fills host after
+// host. Whether a refusal is "never" is asked only when placing has failed: the same walk over an idle fleet.
 #include <algorithm>
 
 #include "base/assert.h"
@@ -46,7 +46,8 @@ void Inventory::give(const std::string& host, const Capacity& amount) {
   const auto at = hosts_.find(host);
   CAPSTAN_ASSERT(at != hosts_.end());
   at->second.used = at->second.used - amount;
-  CAPSTAN_ASSERT(at->second.used.milli_cpus >= 0 && at->second.used.memory_bytes >= 0 && at->second.used.gpus >= 0);
+  CAPSTAN_ASSERT(at->second.used.milli_cpus >= 0 && at->second.used.memory_bytes >= 0 &&
+                 at->second.used.gpus >= 0);
 }
 
 namespace {
@@ -60,7 +61,8 @@ std::vector<Slice> fill(const Inventory& inventory, const Request& request, Assu
   for (const auto& [name, entry] : inventory.hosts()) {
     if (left == 0) break;
     if (assume != Assume::kIdleAndHealthy && entry.health != fleet::Health::kHealthy) continue;
-    const std::int64_t count = std::min(left, fit(assume == Assume::kNow ? entry.room() : entry.capacity, request.each));
+    const std::int64_t count =
+        std::min(left, fit(assume == Assume::kNow ? entry.room() : entry.capacity, request.each));
     if (count == 0) continue;
     slices.push_back({name, count});
     left -= count;

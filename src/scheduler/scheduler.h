@@ -6,12 +6,12 @@
 //   if (decision) for (const Slice& slice : *decision) inventory.take(slice.host, slice.ranks * each);
 //   else text = explain(decision.error(), inventory, request, holders);
 //
-// First fit: hosts in order of name, each takes as many ranks as it has room for. Pure and deterministic: no clock, no
-// randomness, integers only; ties go to the smaller name. A gang is placed whole or not at all.
-// A refusal is typed: *never* (the fleet, all of it idle, could not hold it) or *not now* (it could, once others end).
-// A refusal stays valid until capacity grows, so a caller tries again only then: cost follows what changed.
-// Cost: place is O(hosts up to the last one used); take and give are O(log hosts).
-// Threads: one owner.
+// First fit: hosts in order of name, each takes as many ranks as it has room for. Pure and deterministic: no
+// clock, no randomness, integers only; ties go to the smaller name. A gang is placed whole or not at all. A
+// refusal is typed: *never* (the fleet, all of it idle, could not hold it) or *not now* (it could, once
+// others end). A refusal stays valid until capacity grows, so a caller tries again only then: cost follows
+// what changed. Cost: place is O(hosts up to the last one used); take and give are O(log hosts). Threads: one
+// owner.
 #pragma once
 
 #include <cstdint>
@@ -67,11 +67,11 @@ struct Slice {
 };
 
 enum class Reason {
-  kNoHosts,           // nobody has joined (not now)
-  kRankTooLarge,      // one rank is larger than any host (never)
-  kGangTooLarge,      // the gang is larger than the whole fleet (never)
-  kBusy,              // others hold what it needs (not now)
-  kHostsUnhealthy,    // it would fit if suspect or lost hosts came back (not now)
+  kNoHosts,         // nobody has joined (not now)
+  kRankTooLarge,    // one rank is larger than any host (never)
+  kGangTooLarge,    // the gang is larger than the whole fleet (never)
+  kBusy,            // others hold what it needs (not now)
+  kHostsUnhealthy,  // it would fit if suspect or lost hosts came back (not now)
 };
 struct Refusal {
   Reason reason = Reason::kBusy;
@@ -91,6 +91,7 @@ struct Holder {
 };
 // One line for a person: the binding constraint with its numbers.
 //   "rank needs 4 cpus, the largest host has 2"  "needs 2 cpus, 1 is free; job train-1 holds 1"
-std::string explain(const Refusal& refusal, const Inventory& inventory, const Request& request, const std::vector<Holder>& holders);
+std::string explain(const Refusal& refusal, const Inventory& inventory, const Request& request,
+                    const std::vector<Holder>& holders);
 
 }  // namespace capstan::scheduler
