@@ -5,12 +5,11 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <thread>
-
-#include <CLI/CLI.hpp>
 
 #include "base/log.h"
 #include "engine/server/load_model.h"
@@ -43,11 +42,12 @@ int failed(const Error& error) {
 int serve(const ServeOptions& options) {
   const sigset_t signals = block_signals();
   log_configure("engine", LogLevel::kInfo);
-  auto server = EngineServer::start({.host = options.host, .port = options.port, .served_name = options.load.name},
-                                    [&](const EngineServer::Progress& progress) { return load_served_model(options.load, progress); });
+  auto server = EngineServer::start(
+      {.host = options.host, .port = options.port, .served_name = options.load.name},
+      [&](const EngineServer::Progress& progress) { return load_served_model(options.load, progress); });
   if (!server) return failed(server.error());
-  log_info("listening", "url=http://{}:{} model={} directory={}", options.host, (*server)->port(), options.load.name,
-           options.load.directory.string());
+  log_info("listening", "url=http://{}:{} model={} directory={}", options.host, (*server)->port(),
+           options.load.name, options.load.directory.string());
 
   Result<void> ready;
   std::thread watcher([&, main = pthread_self()] {
@@ -76,16 +76,33 @@ int serve(const ServeOptions& options) {
 void add_serve(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<ServeOptions>();  // shared with the callback, which outlives this function
   CLI::App* command = app.add_subcommand("serve", "Serve a model over OpenAI's HTTP interface");
-  command->add_option("--model", options->load.directory, "Directory with config.json, weights and tokenizer.json")->required();
+  command
+      ->add_option("--model", options->load.directory,
+                   "Directory with config.json, weights and tokenizer.json")
+      ->required();
   command->add_option("--host", options->host, "Loopback address to listen on (default 127.0.0.1)");
   command->add_option("--port", options->port, "Port to listen on")->required()->check(CLI::Range(0, 65535));
-  command->add_option("--served-name", options->load.name, "Name that requests use (default: the directory's)");
-  command->add_option("--context", options->load.context, "Tokens of prompt and answer together (default: the model's)")->check(CLI::Range(2, 1 << 24));
-  command->add_option("--threads", options->load.threads, "Threads (default: all that this process may use)")->check(CLI::Range(1, 1024));
-  command->add_option("--sequences", options->load.sequences_max, "Requests decoded together (default 32)")->check(CLI::Range(1, 1024));
-  command->add_option("--queue", options->load.queue_max, "Requests that may wait; more are answered 429 (default 256)")->check(CLI::Range(1, 1 << 20));
-  command->add_option("--drain-ms", options->drain_ms, "How long SIGTERM waits for answers under way (default 30000)")->check(CLI::Range(0, 3'600'000));
-  command->footer("Example:\n  capstan-engine serve --model models/abacus --port 9000\n  curl -s localhost:9000/v1/models");
+  command->add_option("--served-name", options->load.name,
+                      "Name that requests use (default: the directory's)");
+  command
+      ->add_option("--context", options->load.context,
+                   "Tokens of prompt and answer together (default: the model's)")
+      ->check(CLI::Range(2, 1 << 24));
+  command->add_option("--threads", options->load.threads, "Threads (default: all that this process may use)")
+      ->check(CLI::Range(1, 1024));
+  command->add_option("--sequences", options->load.sequences_max, "Requests decoded together (default 32)")
+      ->check(CLI::Range(1, 1024));
+  command
+      ->add_option("--queue", options->load.queue_max,
+                   "Requests that may wait; more are answered 429 (default 256)")
+      ->check(CLI::Range(1, 1 << 20));
+  command
+      ->add_option("--drain-ms", options->drain_ms,
+                   "How long SIGTERM waits for answers under way (default 30000)")
+      ->check(CLI::Range(0, 3'600'000));
+  command->footer(
+      "Example:\n  capstan-engine serve --model models/abacus --port 9000\n  curl -s "
+      "localhost:9000/v1/models");
   command->callback([options, &exit_code] {
     if (options->load.name.empty()) {
       auto directory = options->load.directory.lexically_normal();

@@ -1,8 +1,8 @@
 // A doubly linked list of parts over the piece, and a heap of candidate pairs by (rank, position).
 //
-// A candidate is stale when one of its parts has grown or gone since it was pushed; it then holds the length that
-// the pair had, which no longer agrees. Short pieces (nearly all) use a scan over a small array instead: for
-// n up to kScanBytesMax the quadratic scan is faster than a heap, and allocates nothing.
+// A candidate is stale when one of its parts has grown or gone since it was pushed; it then holds the length
+// that the pair had, which no longer agrees. Short pieces (nearly all) use a scan over a small array instead:
+// for n up to kScanBytesMax the quadratic scan is faster than a heap, and allocates nothing.
 #include "harmony/bpe.h"
 
 #include <algorithm>
@@ -38,7 +38,8 @@ void encode_by_scan(const Vocabulary& vocabulary, const Merges& merges, std::str
     const std::string_view bytes = piece.substr(parts[i].begin, end_of(i + 1) - parts[i].begin);
     parts[i].next = merges.find(vocabulary, parts[i].token, parts[i + 1].token, bytes);
   };
-  for (std::size_t i = 0; i < count; ++i) parts[i] = {static_cast<std::uint32_t>(i), byte_token(vocabulary, piece, i), {}};
+  for (std::size_t i = 0; i < count; ++i)
+    parts[i] = {static_cast<std::uint32_t>(i), byte_token(vocabulary, piece, i), {}};
   for (std::size_t i = 0; i < count; ++i) refresh(i);
   while (count > 1) {
     std::size_t best = 0;
@@ -48,7 +49,8 @@ void encode_by_scan(const Vocabulary& vocabulary, const Merges& merges, std::str
     if (parts[best].next.rank == Merges::kNoRank) break;
     parts[best].token = parts[best].next.token;
     std::copy(parts.begin() + static_cast<std::ptrdiff_t>(best) + 2,
-              parts.begin() + static_cast<std::ptrdiff_t>(count), parts.begin() + static_cast<std::ptrdiff_t>(best) + 1);
+              parts.begin() + static_cast<std::ptrdiff_t>(count),
+              parts.begin() + static_cast<std::ptrdiff_t>(best) + 1);
     --count;
     refresh(best);
     if (best > 0) refresh(best - 1);
@@ -87,7 +89,8 @@ class HeapMerge {
       const Part right = parts_[left.next];
       if (left.length + right.length != candidate.length) continue;
       // Equal lengths could still hide another split of the same bytes; the pair itself decides.
-      const auto joined = merges_.find(vocabulary_, left.token, right.token, bytes(candidate.left, candidate.length));
+      const auto joined =
+          merges_.find(vocabulary_, left.token, right.token, bytes(candidate.left, candidate.length));
       if (joined.rank != candidate.rank || joined.token != candidate.token) continue;
       parts_[left.next].length = 0;
       left = {candidate.token, candidate.length, right.next, left.previous};
@@ -109,7 +112,9 @@ class HeapMerge {
     std::uint32_t previous;
   };
 
-  std::string_view bytes(std::uint32_t begin, std::uint32_t length) const { return piece_.substr(begin, length); }
+  std::string_view bytes(std::uint32_t begin, std::uint32_t length) const {
+    return piece_.substr(begin, length);
+  }
 
   void push(std::uint32_t left) {
     const Part& right = parts_[parts_[left].next];
@@ -128,8 +133,8 @@ class HeapMerge {
 }  // namespace
 
 void Merges::add(TokenId left, TokenId right, TokenId joined) {
-  const std::uint64_t key = static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 |
-                            static_cast<std::uint32_t>(right);
+  const std::uint64_t key =
+      static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 | static_cast<std::uint32_t>(right);
   pairs_.emplace(key, Joined{next_rank_++, joined});
 }
 
@@ -143,14 +148,14 @@ Merges::Joined Merges::find(const Vocabulary& vocabulary, TokenId left, TokenId 
     const auto id = vocabulary.find(bytes);
     return id ? Joined{static_cast<std::uint32_t>(*id), *id} : Joined{kNoRank, 0};
   }
-  const std::uint64_t key = static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 |
-                            static_cast<std::uint32_t>(right);
+  const std::uint64_t key =
+      static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 | static_cast<std::uint32_t>(right);
   const auto at = pairs_.find(key);
   return at == pairs_.end() ? Joined{kNoRank, 0} : at->second;
 }
 
-void encode_piece(const Vocabulary& vocabulary, const Merges& merges, bool whole_first, std::string_view piece,
-                  std::vector<TokenId>& out) {
+void encode_piece(const Vocabulary& vocabulary, const Merges& merges, bool whole_first,
+                  std::string_view piece, std::vector<TokenId>& out) {
   if (piece.empty()) return;
   if (whole_first || piece.size() == 1) {
     if (const auto whole = vocabulary.find(piece)) {

@@ -1,15 +1,14 @@
 // Byte-pair encoding of one piece of text: join the neighbouring pair of lowest rank until none is left.
 //
-// Ranks come either from a list of merges (tokenizer.json), or from the tokens themselves, where the rank of a
-// pair is the id of its joined bytes (tiktoken).
-// Cost: O(n log n) for n bytes, so a megabyte of one letter is no attack. Threads: read by any.
+// Ranks come either from a list of merges (tokenizer.json), or from the tokens themselves, where the rank of
+// a pair is the id of its joined bytes (tiktoken). Cost: O(n log n) for n bytes, so a megabyte of one letter
+// is no attack. Threads: read by any.
 #pragma once
 
 #include <cstdint>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
-
 
 #include "base/result.h"
 #include "harmony/vocabulary.h"
@@ -47,7 +46,7 @@ class Merges {
 
 // Appends the tokens of `piece` to `out`. With `whole_first` a piece that is a token is that token before any
 // merge (tiktoken; "ignore_merges" in tokenizer.json). Every single byte must have a token.
-void encode_piece(const Vocabulary& vocabulary, const Merges& merges, bool whole_first, std::string_view piece,
-                  std::vector<TokenId>& out);
+void encode_piece(const Vocabulary& vocabulary, const Merges& merges, bool whole_first,
+                  std::string_view piece, std::vector<TokenId>& out);
 
 }  // namespace capstan::harmony

@@ -1,4 +1,5 @@
-// A conversation in harmony's own terms: messages with roles, channels and recipients, and what the model is told.
+// A conversation in harmony's own terms: messages with roles, channels and recipients, and what the model is
+// told.
 //
 // Source: openai/harmony, docs/format.md.  Threads: values.
 #pragma once
@@ -16,20 +17,21 @@ enum class Role { kSystem, kDeveloper, kUser, kAssistant, kTool };
 // "system", "developer", "user", "assistant", "tool".
 std::string_view role_name(Role role);
 
-inline constexpr std::string_view kAnalysis = "analysis";      // chain of thought: not for the user
-inline constexpr std::string_view kCommentary = "commentary";  // function calls; without a recipient, a preamble for the user
-inline constexpr std::string_view kFinal = "final";            // the answer
-inline constexpr std::string_view kPython = "python";          // the built-in tool's recipient and role name
+inline constexpr std::string_view kAnalysis = "analysis";  // chain of thought: not for the user
+inline constexpr std::string_view kCommentary =
+    "commentary";  // function calls; without a recipient, a preamble for the user
+inline constexpr std::string_view kFinal = "final";    // the answer
+inline constexpr std::string_view kPython = "python";  // the built-in tool's recipient and role name
 
 struct Message {
   Role role = Role::kUser;
-  std::string name = {};          // of a tool ("functions.get_weather", "python"): it stands in place of the role
+  std::string name = {};  // of a tool ("functions.get_weather", "python"): it stands in place of the role
   std::string recipient = {};     // "functions.get_weather", "python", "assistant"; empty: none
   std::string channel = {};       // empty: none
   std::string content_type = {};  // "<|constrain|>json" or "code"; empty: none
   std::string text = {};
-  // Where an assistant's recipient is written: `to=` behind the channel (as models write calls of built-in tools)
-  // or behind the role (openai/harmony's own rendering of function calls). Parsers must take both.
+  // Where an assistant's recipient is written: `to=` behind the channel (as models write calls of built-in
+  // tools) or behind the role (openai/harmony's own rendering of function calls). Parsers must take both.
   bool recipient_after_channel = false;
 };
 
@@ -59,7 +61,7 @@ struct Preamble {
   std::string current_date;  // "YYYY-MM-DD"; empty: the line is left out
   ReasoningEffort effort = ReasoningEffort::kMedium;
   std::vector<std::string> channels = {"analysis", "commentary", "final"};
-  bool python = false;       // the built-in python tool is offered
+  bool python = false;  // the built-in python tool is offered
 
   std::string instructions;  // the API's system prompt
   std::vector<FunctionTool> functions;

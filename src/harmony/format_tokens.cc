@@ -5,16 +5,25 @@ namespace capstan::harmony {
 
 std::string_view mark_text(Mark mark) {
   switch (mark) {
-    case Mark::kStart: return "<|start|>";
-    case Mark::kEnd: return "<|end|>";
-    case Mark::kMessage: return "<|message|>";
-    case Mark::kChannel: return "<|channel|>";
-    case Mark::kConstrain: return "<|constrain|>";
-    case Mark::kReturn: return "<|return|>";
-    case Mark::kCall: return "<|call|>";
-    case Mark::kEndOfText: return "<|endoftext|>";
+    case Mark::kStart:
+      return "<|start|>";
+    case Mark::kEnd:
+      return "<|end|>";
+    case Mark::kMessage:
+      return "<|message|>";
+    case Mark::kChannel:
+      return "<|channel|>";
+    case Mark::kConstrain:
+      return "<|constrain|>";
+    case Mark::kReturn:
+      return "<|return|>";
+    case Mark::kCall:
+      return "<|call|>";
+    case Mark::kEndOfText:
+      return "<|endoftext|>";
     case Mark::kNone:
-    case Mark::kOther: break;
+    case Mark::kOther:
+      break;
   }
   return {};
 }
@@ -23,7 +32,9 @@ Result<FormatTokens> FormatTokens::of(const Tokenizer& tokenizer) {
   FormatTokens tokens{};
   const auto need = [&](Mark mark, TokenId& id) -> Result<void> {
     const auto found = tokenizer.special(mark_text(mark));
-    if (!found) return fail(Code::kUnsupported, "the tokenizer has no {}, so the model does not speak harmony", mark_text(mark));
+    if (!found)
+      return fail(Code::kUnsupported, "the tokenizer has no {}, so the model does not speak harmony",
+                  mark_text(mark));
     id = *found;
     return {};
   };

@@ -1,7 +1,8 @@
 // Fuzzes the parser and the tokenizer: no input may crash them, break the shape of events, or change bytes.
 //
-// With clang: `clang++ -fsanitize=fuzzer,address -std=c++23 -DCAPSTAN_LIBFUZZER …` makes a libFuzzer target of it. Without, main() below runs
-// a corpus of random streams (argument: how many) and every file named after it, so `make test` keeps it alive.
+// With clang: `clang++ -fsanitize=fuzzer,address -std=c++23 -DCAPSTAN_LIBFUZZER …` makes a libFuzzer target
+// of it. Without, main() below runs a corpus of random streams (argument: how many) and every file named
+// after it, so `make test` keeps it alive.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -36,7 +37,8 @@ void check_parser(std::string_view input) {
     const auto a = collect_messages(first), b = collect_messages(second);
     must_hold(a.size() == b.size(), "the cut changes the messages", input);
     for (std::size_t i = 0; i < a.size(); ++i) {
-      must_hold(a[i].header == b[i].header && a[i].text == b[i].text && a[i].end == b[i].end, "the cut changes a message", input);
+      must_hold(a[i].header == b[i].header && a[i].text == b[i].text && a[i].end == b[i].end,
+                "the cut changes a message", input);
     }
   }
 }

@@ -27,7 +27,8 @@ std::vector<std::string_view> words_of(std::string_view text) {
 }
 
 bool looks_like_recipient(std::string_view word) {
-  return word.starts_with("functions.") || word.starts_with("browser.") || word == "python" || word == "container.exec";
+  return word.starts_with("functions.") || word.starts_with("browser.") || word == "python" ||
+         word == "container.exec";
 }
 
 void add_rest(MessageHeader& header, std::string_view word) {
@@ -67,8 +68,8 @@ std::size_t fields_end(std::string_view part, bool named) {
     const bool bare = word == "to=" || (word.size() == 1 && word.front() == kConstrainMark);
     if (bare) {
       ++i;  // its value is the next word
-    } else if (!word.starts_with("to=") && word.front() != kConstrainMark && !(named && i == 0) && word != "json" &&
-               word != "code") {
+    } else if (!word.starts_with("to=") && word.front() != kConstrainMark && !(named && i == 0) &&
+               word != "json" && word != "code") {
       return static_cast<std::size_t>(word.data() - part.data());
     }
   }
@@ -76,14 +77,17 @@ std::size_t fields_end(std::string_view part, bool named) {
 }
 
 bool is_role_name(std::string_view word) {
-  static constexpr std::array<std::string_view, 5> kRoles = {"assistant", "user", "system", "developer", "tool"};
+  static constexpr std::array<std::string_view, 5> kRoles = {"assistant", "user", "system", "developer",
+                                                             "tool"};
   return std::ranges::find(kRoles, word) != kRoles.end();
 }
 
-MessageHeader parse_message_header(std::string_view role_part, std::string_view channel_part, bool implied_role) {
+MessageHeader parse_message_header(std::string_view role_part, std::string_view channel_part,
+                                   bool implied_role) {
   MessageHeader header;
   std::vector<std::string_view> words = words_of(role_part);
-  const bool first_is_name = !words.empty() && !words[0].starts_with("to=") && words[0].front() != kConstrainMark;
+  const bool first_is_name =
+      !words.empty() && !words[0].starts_with("to=") && words[0].front() != kConstrainMark;
   if (first_is_name && (is_role_name(words[0]) || !implied_role)) {
     header.role = words[0];
     words.erase(words.begin());
@@ -97,7 +101,8 @@ MessageHeader parse_message_header(std::string_view role_part, std::string_view 
     header.channel = words[0];
     words.erase(words.begin());
   }
-  // Behind a channel a lone unknown word is a content type: "analysis code", "commentary to=functions.f json".
+  // Behind a channel a lone unknown word is a content type: "analysis code", "commentary to=functions.f
+  // json".
   take_fields(std::move(words), true, header);
   return header;
 }

@@ -1,8 +1,9 @@
 // Two states: inside a header (also between messages, where nothing or a header may come) and inside a body.
 //
-// A header collects the text before and behind <|channel|>, with <|constrain|> as a one-byte mark, until <|message|>
-// opens the body. When the text collected cannot be a header (it is no role, no "to=", and no channel mark came), it
-// is taken as the body of a message without header at once, so that a model that forgets the format still streams.
+// A header collects the text before and behind <|channel|>, with <|constrain|> as a one-byte mark, until
+// <|message|> opens the body. When the text collected cannot be a header (it is no role, no "to=", and no
+// channel mark came), it is taken as the body of a message without header at once, so that a model that
+// forgets the format still streams.
 #include "harmony/parser.h"
 
 #include <array>
@@ -21,7 +22,9 @@ void emit_text(std::string_view text, std::vector<Event>& out) {
   }
 }
 
-bool is_blank(std::string_view text) { return text.find_first_not_of(" \t\r\n\f\v") == std::string_view::npos; }
+bool is_blank(std::string_view text) {
+  return text.find_first_not_of(" \t\r\n\f\v") == std::string_view::npos;
+}
 
 // In a headerless body the constrain mark is only a mark; its byte must not reach the text.
 std::string without_constrain(std::string_view text) {
@@ -55,8 +58,8 @@ void Parser::end_body(MessageEnd end, std::vector<Event>& out) {
 
 bool Parser::header_is_empty() const { return !in_channel_ && is_blank(role_part_); }
 
-// With an implied role only "to=…" or a role name may stand before the first mark (spaces before them are fine);
-// behind a written <|start|> any one word is a role or a tool's name.
+// With an implied role only "to=…" or a role name may stand before the first mark (spaces before them are
+// fine); behind a written <|start|> any one word is a role or a tool's name.
 bool Parser::could_be_header() const {
   if (role_part_.size() + channel_part_.size() > kHeaderBytesMax) return false;
   if (in_channel_ || !implied_role_) return true;
@@ -64,7 +67,8 @@ bool Parser::could_be_header() const {
   if (begin == std::string::npos) return true;
   const std::string_view text = std::string_view(role_part_).substr(begin);
   if (text.front() == kConstrainMark) return true;
-  static constexpr std::array<std::string_view, 6> kStarts = {"to=", "assistant", "user", "system", "developer", "tool"};
+  static constexpr std::array<std::string_view, 6> kStarts = {"to=",    "assistant", "user",
+                                                              "system", "developer", "tool"};
   for (const std::string_view start : kStarts) {
     if (text.size() < start.size() ? start.starts_with(text) : text.starts_with(start)) {
       if (start == "to=" || text.size() <= start.size()) return true;
@@ -73,7 +77,8 @@ bool Parser::could_be_header() const {
       const std::size_t word = behind.find_first_not_of(" \t\r\n\f\v");
       if (word == std::string_view::npos || behind[word] == kConstrainMark) return true;
       const std::string_view next = behind.substr(word);
-      if (word > 0 && (next.size() < 3 ? std::string_view("to=").starts_with(next) : next.starts_with("to="))) return true;
+      if (word > 0 && (next.size() < 3 ? std::string_view("to=").starts_with(next) : next.starts_with("to=")))
+        return true;
     }
   }
   return false;
@@ -126,8 +131,8 @@ void Parser::header_mark(Mark mark, std::vector<Event>& out) {
       begin_header(false);
       return;
     case Mark::kChannel:
-      // A second channel mark: the last channel counts, but a recipient given before it stays. If text stood behind
-      // the first, that was a message without <|message|>.
+      // A second channel mark: the last channel counts, but a recipient given before it stays. If text stood
+      // behind the first, that was a message without <|message|>.
       if (in_channel_ && fields_end(channel_part_, true) < channel_part_.size()) {
         header_as_message(MessageEnd::kImplied, out);
       } else if (in_channel_) {
@@ -143,12 +148,19 @@ void Parser::header_mark(Mark mark, std::vector<Event>& out) {
     case Mark::kMessage:
       begin_body(parse_message_header(role_part_, channel_part_, implied_role_), out);
       return;
-    case Mark::kEnd: header_as_message(MessageEnd::kEnd, out); return;
-    case Mark::kCall: header_as_message(MessageEnd::kCall, out); return;
+    case Mark::kEnd:
+      header_as_message(MessageEnd::kEnd, out);
+      return;
+    case Mark::kCall:
+      header_as_message(MessageEnd::kCall, out);
+      return;
     case Mark::kReturn:
-    case Mark::kEndOfText: header_as_message(MessageEnd::kReturn, out); return;
+    case Mark::kEndOfText:
+      header_as_message(MessageEnd::kReturn, out);
+      return;
     case Mark::kNone:
-    case Mark::kOther: return;
+    case Mark::kOther:
+      return;
   }
 }
 
@@ -158,10 +170,16 @@ void Parser::mark(Mark mark, std::vector<Event>& out) {
     return;
   }
   switch (mark) {
-    case Mark::kEnd: end_body(MessageEnd::kEnd, out); return;
-    case Mark::kCall: end_body(MessageEnd::kCall, out); return;
+    case Mark::kEnd:
+      end_body(MessageEnd::kEnd, out);
+      return;
+    case Mark::kCall:
+      end_body(MessageEnd::kCall, out);
+      return;
     case Mark::kReturn:
-    case Mark::kEndOfText: end_body(MessageEnd::kReturn, out); return;
+    case Mark::kEndOfText:
+      end_body(MessageEnd::kReturn, out);
+      return;
     case Mark::kStart:
       end_body(MessageEnd::kImplied, out);
       begin_header(false);
@@ -173,7 +191,8 @@ void Parser::mark(Mark mark, std::vector<Event>& out) {
     case Mark::kMessage:    // doubled: the body goes on
     case Mark::kConstrain:  // stray
     case Mark::kNone:
-    case Mark::kOther: return;
+    case Mark::kOther:
+      return;
   }
 }
 
@@ -206,8 +225,8 @@ std::vector<Event> TokenReader::finish() {
 
 namespace {
 
-constexpr std::array kMarks = {Mark::kStart, Mark::kEnd,  Mark::kMessage, Mark::kChannel,
-                               Mark::kConstrain, Mark::kReturn, Mark::kCall, Mark::kEndOfText};
+constexpr std::array kMarks = {Mark::kStart,     Mark::kEnd,    Mark::kMessage, Mark::kChannel,
+                               Mark::kConstrain, Mark::kReturn, Mark::kCall,    Mark::kEndOfText};
 
 }  // namespace
 
@@ -255,9 +274,15 @@ std::vector<ParsedMessage> collect_messages(const std::vector<Event>& events) {
   std::vector<ParsedMessage> messages;
   for (const Event& event : events) {
     switch (event.kind) {
-      case Event::Kind::kMessageStart: messages.push_back({event.header, {}, MessageEnd::kTruncated}); break;
-      case Event::Kind::kText: messages.back().text += event.text; break;
-      case Event::Kind::kMessageEnd: messages.back().end = event.end; break;
+      case Event::Kind::kMessageStart:
+        messages.push_back({event.header, {}, MessageEnd::kTruncated});
+        break;
+      case Event::Kind::kText:
+        messages.back().text += event.text;
+        break;
+      case Event::Kind::kMessageEnd:
+        messages.back().end = event.end;
+        break;
     }
   }
   return messages;

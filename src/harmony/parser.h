@@ -6,11 +6,11 @@
 //   }
 //   for (Event& event : reader.finish()) …          // a stream that broke off still ends its message
 //
-// Events come in order: kMessageStart, any number of kText, kMessageEnd; then the next message. Nothing that a model
-// can emit is an error: missing or doubled marks, recipients in either place, unknown channels, text without any
-// frame (a message without a channel, to be shown as the answer), marks inside a body, a stream that ends anywhere.
-// No text of a body is ever lost, and how the input is cut changes nothing but where kText events are cut.
-// Bounds: a header longer than kHeaderBytesMax is taken for text. Memory is O(header).
+// Events come in order: kMessageStart, any number of kText, kMessageEnd; then the next message. Nothing that
+// a model can emit is an error: missing or doubled marks, recipients in either place, unknown channels, text
+// without any frame (a message without a channel, to be shown as the answer), marks inside a body, a stream
+// that ends anywhere. No text of a body is ever lost, and how the input is cut changes nothing but where
+// kText events are cut. Bounds: a header longer than kHeaderBytesMax is taken for text. Memory is O(header).
 // Threads: one owner.  Cost: linear.
 #pragma once
 
@@ -37,16 +37,16 @@ enum class MessageEnd {
 struct Event {
   enum class Kind { kMessageStart, kText, kMessageEnd };
   Kind kind;
-  MessageHeader header = {};           // of kMessageStart
-  std::string text = {};               // of kText
-  MessageEnd end = MessageEnd::kEnd;   // of kMessageEnd
+  MessageHeader header = {};          // of kMessageStart
+  std::string text = {};              // of kText
+  MessageEnd end = MessageEnd::kEnd;  // of kMessageEnd
 };
 
 class Parser {
  public:
   enum class Begin { kBehindAssistant, kNothing };
-  // kBehindAssistant: "<|start|>assistant" was the end of the prompt. kNothing: the stream holds whole messages.
-  // Both take both; the difference is only what a first word such as "functions.f" means.
+  // kBehindAssistant: "<|start|>assistant" was the end of the prompt. kNothing: the stream holds whole
+  // messages. Both take both; the difference is only what a first word such as "functions.f" means.
   explicit Parser(Begin begin = Begin::kBehindAssistant) : implied_role_(begin == Begin::kBehindAssistant) {}
 
   void text(std::string_view text, std::vector<Event>& out);
@@ -80,7 +80,8 @@ class Parser {
 // Tokens -> Parser. The tokenizer must outlive it.
 class TokenReader {
  public:
-  TokenReader(const Tokenizer& tokenizer, const FormatTokens& format, Parser::Begin begin = Parser::Begin::kBehindAssistant)
+  TokenReader(const Tokenizer& tokenizer, const FormatTokens& format,
+              Parser::Begin begin = Parser::Begin::kBehindAssistant)
       : tokenizer_(&tokenizer), format_(format), decoder_(tokenizer), parser_(begin) {}
   std::vector<Event> push(TokenId token);
   std::vector<Event> finish();

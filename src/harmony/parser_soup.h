@@ -13,16 +13,39 @@
 namespace capstan::harmony {
 
 inline std::string random_soup(Prng& random, int pieces) {
-  static constexpr std::array<std::string_view, 26> kPieces = {
-      "<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|constrain|>", "<|return|>", "<|call|>", "<|endoftext|>",
-      "assistant", "user", "functions.f", "analysis", "commentary", "final", " to=functions.web-browsing", "to=", " to= f",
-      "json", " code", " ", "\n", "<|", "|>", "The answer is 4.", "é🙂", "{\"a\": 1}"};
+  static constexpr std::array<std::string_view, 26> kPieces = {"<|start|>",
+                                                               "<|end|>",
+                                                               "<|message|>",
+                                                               "<|channel|>",
+                                                               "<|constrain|>",
+                                                               "<|return|>",
+                                                               "<|call|>",
+                                                               "<|endoftext|>",
+                                                               "assistant",
+                                                               "user",
+                                                               "functions.f",
+                                                               "analysis",
+                                                               "commentary",
+                                                               "final",
+                                                               " to=functions.web-browsing",
+                                                               "to=",
+                                                               " to= f",
+                                                               "json",
+                                                               " code",
+                                                               " ",
+                                                               "\n",
+                                                               "<|",
+                                                               "|>",
+                                                               "The answer is 4.",
+                                                               "é🙂",
+                                                               "{\"a\": 1}"};
   std::string soup;
   for (int i = 0; i < pieces; ++i) soup += kPieces[random.below(kPieces.size())];
   return soup;
 }
 
-// What must hold for every stream: events are well formed (start, texts, end, start …), and every byte between
+// What must hold for every stream: events are well formed (start, texts, end, start …), and every byte
+// between
 // <|message|> and the next ending mark is told, in order. Returns an empty string, or what is wrong.
 inline std::string broken_property(const std::vector<Event>& events) {
   bool open = false;

@@ -1,4 +1,5 @@
-// Goal: whatever a model writes becomes messages, and no text is lost; each accident seen in the field is a case.
+// Goal: whatever a model writes becomes messages, and no text is lost; each accident seen in the field is a
+// case.
 //
 // A case is a stream with its marks spelled out and the messages expected, one a line:
 //   role/channel>recipient(type) "text" end
@@ -15,11 +16,16 @@ namespace {
 
 std::string end_name(MessageEnd end) {
   switch (end) {
-    case MessageEnd::kEnd: return "end";
-    case MessageEnd::kCall: return "call";
-    case MessageEnd::kReturn: return "return";
-    case MessageEnd::kImplied: return "implied";
-    case MessageEnd::kTruncated: return "truncated";
+    case MessageEnd::kEnd:
+      return "end";
+    case MessageEnd::kCall:
+      return "call";
+    case MessageEnd::kReturn:
+      return "return";
+    case MessageEnd::kImplied:
+      return "implied";
+    case MessageEnd::kTruncated:
+      return "truncated";
   }
   return "?";
 }
@@ -48,7 +54,8 @@ std::vector<Event> read(std::string_view stream, Parser::Begin begin = Parser::B
 std::string parse(std::string_view stream) { return told(read(stream)); }
 
 TEST(Parser, ReadsAnalysisThenFinal) {
-  EXPECT_EQ(parse("<|channel|>analysis<|message|>easy<|end|><|start|>assistant<|channel|>final<|message|>4<|return|>"),
+  EXPECT_EQ(parse("<|channel|>analysis<|message|>easy<|end|><|start|>assistant<|channel|>final<|message|>4<|"
+                  "return|>"),
             "assistant/analysis \"easy\" end\nassistant/final \"4\" return\n");
 }
 
@@ -60,12 +67,15 @@ TEST(Parser, TakesTheRecipientInTheRoleOrInTheChannelPart) {
   EXPECT_EQ(parse("<|channel|>commentary to=functions.f json<|message|>{}<|call|>"), expected);
   EXPECT_EQ(parse("<|channel|>commentary to= functions.f <|constrain|> json<|message|>{}<|call|>"), expected);
   EXPECT_EQ(parse("<|channel|>commentary functions.f json<|message|>{}<|call|>"), expected);
-  EXPECT_EQ(parse("<|start|>assistant to=functions.f<|channel|>commentary<|constrain|>json<|message|>{}<|call|>"), expected);
+  EXPECT_EQ(
+      parse("<|start|>assistant to=functions.f<|channel|>commentary<|constrain|>json<|message|>{}<|call|>"),
+      expected);
 }
 
 TEST(Parser, TakesNamesWithHyphens) {  // vLLM 51977
-  EXPECT_EQ(parse("<|channel|>commentary to=functions.web-browsing <|constrain|>json<|message|>{\"q\": 1}<|call|>"),
-            "assistant/commentary>functions.web-browsing(json) \"{\"q\": 1}\" call\n");
+  EXPECT_EQ(
+      parse("<|channel|>commentary to=functions.web-browsing <|constrain|>json<|message|>{\"q\": 1}<|call|>"),
+      "assistant/commentary>functions.web-browsing(json) \"{\"q\": 1}\" call\n");
 }
 
 TEST(Parser, ReadsPythonCallsInAnalysis) {
@@ -73,7 +83,8 @@ TEST(Parser, ReadsPythonCallsInAnalysis) {
             "assistant/analysis>python(code) \"print(6*7)\" call\n");
 }
 
-TEST(Parser, AnExtraWordInTheHeaderIsKeptAsideNotFatal) {  // harmony 38: "unexpected tokens remaining in message header"
+TEST(Parser, AnExtraWordInTheHeaderIsKeptAsideNotFatal) {  // harmony 38: "unexpected tokens remaining in
+                                                           // message header"
   EXPECT_EQ(parse("<|channel|>commentary to=functions.f json please<|message|>{}<|call|>"),
             "assistant/commentary>functions.f(json)[please] \"{}\" call\n");
 }
@@ -95,7 +106,8 @@ TEST(Parser, AMissingEndIsImplied) {
 }
 
 TEST(Parser, AMissingMessageMarkLosesNoText) {
-  EXPECT_EQ(parse("<|channel|>final The answer\nis  4.<|return|>"), "assistant/final \"The answer\nis  4.\" return\n");
+  EXPECT_EQ(parse("<|channel|>final The answer\nis  4.<|return|>"),
+            "assistant/final \"The answer\nis  4.\" return\n");
   EXPECT_EQ(parse("<|channel|>commentary to=functions.f {\"a\": 1}<|call|>"),
             "assistant/commentary>functions.f \"{\"a\": 1}\" call\n");
   EXPECT_EQ(parse("<|channel|>analysis hmm<|channel|>final<|message|>x<|return|>"),
@@ -123,16 +135,20 @@ TEST(Parser, UnknownChannelsAreKept) {
 }
 
 TEST(Parser, ADoubledChannelTakesTheLast) {
-  EXPECT_EQ(parse("<|channel|>analysis<|channel|>final<|message|>a<|return|>"), "assistant/final \"a\" return\n");
+  EXPECT_EQ(parse("<|channel|>analysis<|channel|>final<|message|>a<|return|>"),
+            "assistant/final \"a\" return\n");
   EXPECT_EQ(parse("<|channel|>commentary to=functions.f<|channel|>commentary<|message|>{}<|call|>"),
             "assistant/commentary>functions.f \"{}\" call\n");
   EXPECT_EQ(parse("<|channel|><|channel|>final<|message|>a<|return|>"), "assistant/final \"a\" return\n");
 }
 
 TEST(Parser, DoubledStartsAndStrayMarksDoNoHarm) {
-  EXPECT_EQ(parse("<|start|><|start|>assistant<|channel|>final<|message|>a<|return|>"), "assistant/final \"a\" return\n");
-  EXPECT_EQ(parse("<|start|>assistant<|start|>assistant<|channel|>final<|message|>a<|return|>"), "assistant/final \"a\" return\n");
-  EXPECT_EQ(parse("<|channel|>final<|message|>a<|message|>b<|constrain|>c<|return|>"), "assistant/final \"abc\" return\n");
+  EXPECT_EQ(parse("<|start|><|start|>assistant<|channel|>final<|message|>a<|return|>"),
+            "assistant/final \"a\" return\n");
+  EXPECT_EQ(parse("<|start|>assistant<|start|>assistant<|channel|>final<|message|>a<|return|>"),
+            "assistant/final \"a\" return\n");
+  EXPECT_EQ(parse("<|channel|>final<|message|>a<|message|>b<|constrain|>c<|return|>"),
+            "assistant/final \"abc\" return\n");
   EXPECT_EQ(parse("<|end|><|end|><|return|>"), "");
 }
 
@@ -144,13 +160,16 @@ TEST(Parser, AStreamMayEndAnywhere) {
 }
 
 TEST(Parser, SeveralCallsInOneTurn) {
-  EXPECT_EQ(parse("<|channel|>commentary to=functions.a<|message|>{}<|call|><|start|>assistant<|channel|>commentary "
-                  "to=functions.b<|message|>{}<|call|>"),
-            "assistant/commentary>functions.a \"{}\" call\nassistant/commentary>functions.b \"{}\" call\n");
+  EXPECT_EQ(
+      parse(
+          "<|channel|>commentary to=functions.a<|message|>{}<|call|><|start|>assistant<|channel|>commentary "
+          "to=functions.b<|message|>{}<|call|>"),
+      "assistant/commentary>functions.a \"{}\" call\nassistant/commentary>functions.b \"{}\" call\n");
 }
 
 TEST(Parser, ReadsWholeConversations) {
-  EXPECT_EQ(told(read("<|start|>user<|message|>hi<|end|><|start|>functions.f to=assistant<|channel|>commentary<|message|>20<|end|>",
+  EXPECT_EQ(told(read("<|start|>user<|message|>hi<|end|><|start|>functions.f "
+                      "to=assistant<|channel|>commentary<|message|>20<|end|>",
                       Parser::Begin::kNothing)),
             "user/ \"hi\" end\nfunctions.f/commentary>assistant \"20\" end\n");
 }
@@ -180,20 +199,22 @@ TEST(TokenReader, ACharacterThatBreaksOffAtAMarkIsReplaced) {
   const Tokenizer tokenizer = byte_level_tokenizer();
   TokenReader reader(tokenizer, *FormatTokens::of(tokenizer));
   std::vector<Event> events;
-  for (const TokenId token : {*tokenizer.special("<|message|>"), TokenId{'a'}, 0xF0, 0x9F, *tokenizer.special("<|end|>")}) {
+  for (const TokenId token :
+       {*tokenizer.special("<|message|>"), TokenId{'a'}, 0xF0, 0x9F, *tokenizer.special("<|end|>")}) {
     for (Event& event : reader.push(token)) events.push_back(std::move(event));
   }
   EXPECT_EQ(told(events), "assistant/ \"a\xEF\xBF\xBD\" end\n");
 }
 
-// What stands between <|message|> and the mark that ends the body, by a scan that shares nothing with the parser.
+// What stands between <|message|> and the mark that ends the body, by a scan that shares nothing with the
+// parser.
 std::vector<std::string> bodies_by_scan(std::string_view soup) {
   std::vector<std::string> bodies;
   bool inside = false;
   while (!soup.empty()) {
     std::string_view mark;
-    for (const std::string_view candidate : {"<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|constrain|>",
-                                             "<|return|>", "<|call|>", "<|endoftext|>"}) {
+    for (const std::string_view candidate : {"<|start|>", "<|end|>", "<|message|>", "<|channel|>",
+                                             "<|constrain|>", "<|return|>", "<|call|>", "<|endoftext|>"}) {
       if (soup.starts_with(candidate)) mark = candidate;
     }
     if (mark.empty()) {
@@ -219,7 +240,8 @@ TEST(ParserProperty, AnySoupGivesWellFormedEventsAndLosesNoBody) {
     const std::vector<Event> events = read(soup);
     ASSERT_EQ(broken_property(events), "") << soup;
     std::string all;
-    for (const Event& event : events) all += event.kind == Event::Kind::kMessageStart ? std::string("\x02") : event.text;
+    for (const Event& event : events)
+      all += event.kind == Event::Kind::kMessageStart ? std::string("\x02") : event.text;
     std::size_t from = 0;
     for (const std::string& body : bodies_by_scan(soup)) {
       const std::size_t at = all.find(body, from);
@@ -237,7 +259,8 @@ TEST(ParserProperty, HowAStreamIsCutChangesNothing) {
     std::vector<Event> events;
     for (std::size_t at = 0; at < soup.size();) {
       const std::size_t length = 1 + random.below(7);
-      for (Event& event : reader.push(std::string_view(soup).substr(at, length))) events.push_back(std::move(event));
+      for (Event& event : reader.push(std::string_view(soup).substr(at, length)))
+        events.push_back(std::move(event));
       at += length;
     }
     for (Event& event : reader.finish()) events.push_back(std::move(event));

@@ -1,7 +1,8 @@
 // PCRE2 with its JIT, in UTF mode with Unicode properties (\p{Lu} and \s as Unicode has them).
 //
-// PCRE2_MATCH_INVALID_UTF makes bytes that are no UTF-8 simply match nothing. The match limit is raised far above
-// the default, because a long run of capital letters backtracks once per letter, which is linear and harmless.
+// PCRE2_MATCH_INVALID_UTF makes bytes that are no UTF-8 simply match nothing. The match limit is raised far
+// above the default, because a long run of capital letters backtracks once per letter, which is linear and
+// harmless.
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "harmony/pretokenizer.h"
 
@@ -45,15 +46,17 @@ class Pretokenizer::Step {
   static Result<std::unique_ptr<Step>> compile(std::string_view pattern) {
     int error = 0;
     PCRE2_SIZE offset = 0;
-    pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                                     PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF, &error, &offset, nullptr);
+    pcre2_code* code =
+        pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+                      PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF, &error, &offset, nullptr);
     if (code == nullptr) {
       unsigned char message[256] = {};
       pcre2_get_error_message(error, message, sizeof message);
       return fail(Code::kUnsupported, "pre-tokenizer pattern, at character {}: {}", offset,
                   reinterpret_cast<const char*>(message));
     }
-    pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // without a JIT the interpreter matches: slower, same result
+    pcre2_jit_compile(code,
+                      PCRE2_JIT_COMPLETE);  // without a JIT the interpreter matches: slower, same result
     return std::unique_ptr<Step>(new Step(code));
   }
 
@@ -85,7 +88,8 @@ class Pretokenizer::Step {
       const PCRE2_SIZE* span = pcre2_get_ovector_pointer(match.get());
       const std::size_t begin = span[0];
       std::size_t end = span[1];
-      if (end <= begin) end = begin + character_end(text.substr(begin), 4);  // an empty match must not stand still
+      if (end <= begin)
+        end = begin + character_end(text.substr(begin), 4);  // an empty match must not stand still
       if (begin > at) push_bounded(text.substr(at, begin - at), kPieceBytesMax, out);
       push_bounded(text.substr(begin, end - begin), kPieceBytesMax, out);
       at = end;
@@ -129,7 +133,8 @@ Result<void> Pretokenizer::add_json(const Json& json) {
   const std::string type = json.get_string("type").value_or("");
   if (type == "Sequence") {
     const Json* steps = json.find("pretokenizers");
-    if (steps == nullptr || !steps->is_array()) return fail(Code::kCorrupt, "pre_tokenizer Sequence has no list");
+    if (steps == nullptr || !steps->is_array())
+      return fail(Code::kCorrupt, "pre_tokenizer Sequence has no list");
     for (const Json& step : steps->items()) CAPSTAN_CHECK(add_json(step));
     return {};
   }
@@ -137,15 +142,19 @@ Result<void> Pretokenizer::add_json(const Json& json) {
     add_prefix_space_ = add_prefix_space_ || json.get_bool("add_prefix_space").value_or(true);
     return json.get_bool("use_regex").value_or(true) ? add_step(kGpt2Pattern) : Result<void>{};
   }
-  if (type == "Digits") return add_step(json.get_bool("individual_digits").value_or(false) ? R"(\p{N})" : R"(\p{N}+)");
-  if (type != "Split") return fail(Code::kUnsupported, "pre_tokenizer \"{}\" is not one of Sequence, Split, ByteLevel, Digits", type);
+  if (type == "Digits")
+    return add_step(json.get_bool("individual_digits").value_or(false) ? R"(\p{N})" : R"(\p{N}+)");
+  if (type != "Split")
+    return fail(Code::kUnsupported, "pre_tokenizer \"{}\" is not one of Sequence, Split, ByteLevel, Digits",
+                type);
 
   const std::string behavior = json.get_string("behavior").value_or("Isolated");
   const bool invert = json.get_bool("invert").value_or(false);
-  // Isolated makes pieces of matches and of gaps, so it is the same inverted. Removed with invert drops the gaps,
-  // which is the same only where the pattern matches everything, as GPT-4's patterns do.
+  // Isolated makes pieces of matches and of gaps, so it is the same inverted. Removed with invert drops the
+  // gaps, which is the same only where the pattern matches everything, as GPT-4's patterns do.
   if (behavior != "Isolated" && !(behavior == "Removed" && invert)) {
-    return fail(Code::kUnsupported, "pre_tokenizer Split with behavior \"{}\" (invert {}) is not supported", behavior, invert);
+    return fail(Code::kUnsupported, "pre_tokenizer Split with behavior \"{}\" (invert {}) is not supported",
+                behavior, invert);
   }
   const Json* pattern = json.find("pattern");
   if (pattern == nullptr) return fail(Code::kCorrupt, "pre_tokenizer Split has no pattern");

@@ -1,14 +1,14 @@
 // Cuts text into the pieces inside which byte-pair encoding works, by regular expressions.
 //
-// A chain of steps; each step cuts every piece of the step before. Built from tokenizer.json's `pre_tokenizer`
-// (Sequence, Split, ByteLevel, Digits) or from a pattern.
+// A chain of steps; each step cuts every piece of the step before. Built from tokenizer.json's
+// `pre_tokenizer` (Sequence, Split, ByteLevel, Digits) or from a pattern.
 //   CAPSTAN_TRY(auto cutter, Pretokenizer::from_pattern(kO200kPattern));
 //   std::vector<std::string_view> pieces = cutter.cut("Hello world");   // "Hello", " world"
 //
-// The pieces joined are the text, whatever the pattern: what a pattern does not match becomes a piece too, also
-// bytes that are no UTF-8. A search that exceeds the matcher's limits gives pieces of kFallbackBytes instead of an
-// error. No piece is longer than kPieceBytesMax.
-// Threads: read by any.  Cost: linear for the patterns in use; one match block per call.
+// The pieces joined are the text, whatever the pattern: what a pattern does not match becomes a piece too,
+// also bytes that are no UTF-8. A search that exceeds the matcher's limits gives pieces of kFallbackBytes
+// instead of an error. No piece is longer than kPieceBytesMax. Threads: read by any.  Cost: linear for the
+// patterns in use; one match block per call.
 #pragma once
 
 #include <memory>
@@ -26,7 +26,8 @@ extern const std::string_view kO200kPattern;
 // GPT-2's, which ByteLevel with use_regex means.
 extern const std::string_view kGpt2Pattern;
 
-// Longer pieces are cut at a character's end. Real text has none; it bounds what one letter repeated can cost.
+// Longer pieces are cut at a character's end. Real text has none; it bounds what one letter repeated can
+// cost.
 inline constexpr std::size_t kPieceBytesMax = 1 << 16;
 inline constexpr std::size_t kFallbackBytes = 512;
 

@@ -1,5 +1,5 @@
-// The header's parts are encoded one by one, as the reference does: "assistant" and " to=functions.f" never share
-// a token.
+// The header's parts are encoded one by one, as the reference does: "assistant" and " to=functions.f" never
+// share a token.
 #include "harmony/render.h"
 
 #include "harmony/typescript.h"
@@ -8,18 +8,26 @@ namespace capstan::harmony {
 namespace {
 
 constexpr std::string_view kPythonDescription =
-    "Use this tool to execute Python code in your chain of thought. The code will not be shown to the user. This "
-    "tool should be used for internal reasoning, but not for code that is intended to be visible to the user (e.g. "
-    "when creating plots, tables, or files).\n\nWhen you send a message containing Python code to python, it will "
-    "be executed in a stateful Jupyter notebook environment. python will respond with the output of the execution "
-    "or time out after 120.0 seconds. The drive at '/mnt/data' can be used to save and persist user files. Internet "
+    "Use this tool to execute Python code in your chain of thought. The code will not be shown to the user. "
+    "This "
+    "tool should be used for internal reasoning, but not for code that is intended to be visible to the user "
+    "(e.g. "
+    "when creating plots, tables, or files).\n\nWhen you send a message containing Python code to python, it "
+    "will "
+    "be executed in a stateful Jupyter notebook environment. python will respond with the output of the "
+    "execution "
+    "or time out after 120.0 seconds. The drive at '/mnt/data' can be used to save and persist user files. "
+    "Internet "
     "access for this session is UNKNOWN. Depends on the cluster.";
 
 std::string_view effort_name(ReasoningEffort effort) {
   switch (effort) {
-    case ReasoningEffort::kLow: return "low";
-    case ReasoningEffort::kMedium: return "medium";
-    case ReasoningEffort::kHigh: return "high";
+    case ReasoningEffort::kLow:
+      return "low";
+    case ReasoningEffort::kMedium:
+      return "medium";
+    case ReasoningEffort::kHigh:
+      return "high";
   }
   return "medium";
 }
@@ -35,7 +43,8 @@ void add_line(std::string& text, std::string_view line) {
   text += line;
 }
 
-std::vector<TokenId> render_all(const Tokenizer& tokenizer, const FormatTokens& format, const Conversation& conversation) {
+std::vector<TokenId> render_all(const Tokenizer& tokenizer, const FormatTokens& format,
+                                const Conversation& conversation) {
   std::vector<TokenId> out;
   const Preamble& preamble = conversation.preamble;
   if (auto text = system_text(preamble); !text.empty()) {
@@ -55,11 +64,16 @@ std::vector<TokenId> render_all(const Tokenizer& tokenizer, const FormatTokens& 
 
 std::string_view role_name(Role role) {
   switch (role) {
-    case Role::kSystem: return "system";
-    case Role::kDeveloper: return "developer";
-    case Role::kUser: return "user";
-    case Role::kAssistant: return "assistant";
-    case Role::kTool: return "tool";
+    case Role::kSystem:
+      return "system";
+    case Role::kDeveloper:
+      return "developer";
+    case Role::kUser:
+      return "user";
+    case Role::kAssistant:
+      return "assistant";
+    case Role::kTool:
+      return "tool";
   }
   return "user";
 }
@@ -68,7 +82,8 @@ std::string system_text(const Preamble& preamble) {
   if (preamble.system_message == SystemMessage::kOmit) return preamble.python ? "# Tools\n\n## python" : "";
   std::string identity;
   if (!preamble.model_identity.empty()) add_line(identity, preamble.model_identity);
-  if (!preamble.knowledge_cutoff.empty()) add_line(identity, "Knowledge cutoff: " + preamble.knowledge_cutoff);
+  if (!preamble.knowledge_cutoff.empty())
+    add_line(identity, "Knowledge cutoff: " + preamble.knowledge_cutoff);
   if (!preamble.current_date.empty()) add_line(identity, "Current date: " + preamble.current_date);
 
   std::string text;

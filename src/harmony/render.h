@@ -1,12 +1,13 @@
 // Conversation -> tokens, as a harmony model was trained to read it.
 //
 //   CAPSTAN_TRY(auto format, FormatTokens::of(tokenizer));
-//   std::vector<TokenId> prompt = render_prompt(tokenizer, format, conversation);   // ends in <|start|>assistant
+//   std::vector<TokenId> prompt = render_prompt(tokenizer, format, conversation);   // ends in
+//   <|start|>assistant
 //
 // All text is encoded without specials, so nothing that a user or a tool writes can become a control token.
-// History: a finished turn's analysis is left out (every message on the analysis channel before the last final
-// message that a user's message follows); the analysis of a turn that still waits for tool results stays.
-// Threads: pure.  Cost: that of encoding.  Source: openai/harmony, docs/format.md and its test data.
+// History: a finished turn's analysis is left out (every message on the analysis channel before the last
+// final message that a user's message follows); the analysis of a turn that still waits for tool results
+// stays. Threads: pure.  Cost: that of encoding.  Source: openai/harmony, docs/format.md and its test data.
 #pragma once
 
 #include <vector>
@@ -29,8 +30,8 @@ void render_message(const Tokenizer& tokenizer, const FormatTokens& format, cons
 std::vector<TokenId> render_prompt(const Tokenizer& tokenizer, const FormatTokens& format,
                                    const Conversation& conversation);
 
-// Everything, nothing behind it. A last message of the assistant on the final channel ends in <|return|>: what a
-// model learns to write.
+// Everything, nothing behind it. A last message of the assistant on the final channel ends in <|return|>:
+// what a model learns to write.
 std::vector<TokenId> render_for_training(const Tokenizer& tokenizer, const FormatTokens& format,
                                          const Conversation& conversation);
 

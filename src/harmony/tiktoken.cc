@@ -1,4 +1,5 @@
-// o200k_base.tiktoken: lines of "base64(bytes) rank", where the rank is the token id; plus o200k_harmony's specials.
+// o200k_base.tiktoken: lines of "base64(bytes) rank", where the rank is the token id; plus o200k_harmony's
+// specials.
 #include <array>
 #include <string>
 
@@ -54,7 +55,8 @@ Result<void> add_specials(Vocabulary& vocabulary) {
     CAPSTAN_CHECK(vocabulary.add_added(special.id, std::string(special.content), true));
   }
   for (TokenId id = kReservedBegin; id < kReservedEnd; ++id) {
-    if (!vocabulary.is_used(id)) CAPSTAN_CHECK(vocabulary.add_added(id, fmt::format("<|reserved_{}|>", id), true));
+    if (!vocabulary.is_used(id))
+      CAPSTAN_CHECK(vocabulary.add_added(id, fmt::format("<|reserved_{}|>", id), true));
   }
   return {};
 }

@@ -87,8 +87,10 @@ constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 bool may_continue(std::string_view bytes) {
   const auto at = [&](std::size_t i) { return static_cast<unsigned char>(bytes[i]); };
   const unsigned char first = at(0);
-  const std::size_t length = first >= 0xF0 && first <= 0xF4 ? 4 : first >= 0xE0 && first <= 0xEF ? 3
-                             : first >= 0xC2 && first <= 0xDF ? 2 : 0;
+  const std::size_t length = first >= 0xF0 && first <= 0xF4   ? 4
+                             : first >= 0xE0 && first <= 0xEF ? 3
+                             : first >= 0xC2 && first <= 0xDF ? 2
+                                                              : 0;
   if (bytes.size() >= length) return false;
   if (bytes.size() >= 2) {
     const unsigned char low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;

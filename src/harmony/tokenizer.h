@@ -8,9 +8,9 @@
 //
 // Loads Hugging Face tokenizer.json (model BPE; pre_tokenizer Sequence/Split/ByteLevel/Digits or none; no
 // normalizer) and tiktoken's o200k_base rank file with o200k_harmony's specials.
-// Threads: immutable after loading, read by any.  Cost: loading o200k takes about 0.2 s from ranks, a second or
-// two from tokenizer.json; encoding is O(n log n) in the longest piece and linear in the text.
-// Failure: Code::kCorrupt for a broken file, kUnsupported for a kind of tokenizer that is not listed above.
+// Threads: immutable after loading, read by any.  Cost: loading o200k takes about 0.2 s from ranks, a second
+// or two from tokenizer.json; encoding is O(n log n) in the longest piece and linear in the text. Failure:
+// Code::kCorrupt for a broken file, kUnsupported for a kind of tokenizer that is not listed above.
 #pragma once
 
 #include <filesystem>
@@ -27,7 +27,8 @@
 namespace capstan::harmony {
 
 // sha256 of o200k_base.tiktoken as openai/harmony pins it.
-inline constexpr std::string_view kO200kSha256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d";
+inline constexpr std::string_view kO200kSha256 =
+    "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d";
 
 class Tokenizer {
  public:

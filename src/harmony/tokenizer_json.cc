@@ -1,7 +1,7 @@
 // Hugging Face tokenizer.json: model BPE over the GPT-2 byte alphabet.
 //
-// Merges come as "left right" strings (before tokenizers 0.20) or ["left", "right"] pairs. A part, or what a merge
-// makes, that is not in the vocabulary makes the file kCorrupt, as Hugging Face's loader does.
+// Merges come as "left right" strings (before tokenizers 0.20) or ["left", "right"] pairs. A part, or what a
+// merge makes, that is not in the vocabulary makes the file kCorrupt, as Hugging Face's loader does.
 #include "base/json.h"
 #include "harmony/byte_alphabet.h"
 #include "harmony/tokenizer_parts.h"
@@ -32,8 +32,10 @@ Result<void> add_added_tokens(const Json& root, Vocabulary& vocabulary) {
     const auto id = token.get_int("id");
     const auto content = token.get_string("content");
     if (!id || !content) return fail(Code::kCorrupt, "an entry of added_tokens lacks id or content");
-    if (*id < 0 || *id >= kTokenIdEnd) return fail(Code::kCorrupt, "added_tokens: id {} is outside 0..{}", *id, kTokenIdEnd - 1);
-    CAPSTAN_CHECK(vocabulary.add_added(static_cast<TokenId>(*id), *content, token.get_bool("special").value_or(false)));
+    if (*id < 0 || *id >= kTokenIdEnd)
+      return fail(Code::kCorrupt, "added_tokens: id {} is outside 0..{}", *id, kTokenIdEnd - 1);
+    CAPSTAN_CHECK(
+        vocabulary.add_added(static_cast<TokenId>(*id), *content, token.get_bool("special").value_or(false)));
   }
   return {};
 }
@@ -45,7 +47,8 @@ Result<TokenId> token_of(const Vocabulary& vocabulary, std::string_view alphabet
   return *id;
 }
 
-Result<void> add_merge(const Vocabulary& vocabulary, std::string_view left, std::string_view right, Merges& merges) {
+Result<void> add_merge(const Vocabulary& vocabulary, std::string_view left, std::string_view right,
+                       Merges& merges) {
   CAPSTAN_TRY(const TokenId left_id, token_of(vocabulary, left));
   CAPSTAN_TRY(const TokenId right_id, token_of(vocabulary, right));
   CAPSTAN_TRY(const TokenId joined, token_of(vocabulary, std::string(left) + std::string(right)));
@@ -64,8 +67,10 @@ Result<Merges> read_merges(const Json& model, const Vocabulary& vocabulary) {
       if (space == std::string::npos) return fail(Code::kCorrupt, "model.merges: \"{}\" has no space", text);
       CAPSTAN_CHECK(add_merge(vocabulary, std::string_view(text).substr(0, space),
                               std::string_view(text).substr(space + 1), merges));
-    } else if (merge.is_array() && merge.size() == 2 && merge.items()[0].is_string() && merge.items()[1].is_string()) {
-      CAPSTAN_CHECK(add_merge(vocabulary, merge.items()[0].as_string(), merge.items()[1].as_string(), merges));
+    } else if (merge.is_array() && merge.size() == 2 && merge.items()[0].is_string() &&
+               merge.items()[1].is_string()) {
+      CAPSTAN_CHECK(
+          add_merge(vocabulary, merge.items()[0].as_string(), merge.items()[1].as_string(), merges));
     } else {
       return fail(Code::kCorrupt, "model.merges: an entry is neither \"a b\" nor [\"a\", \"b\"]");
     }
@@ -81,9 +86,11 @@ Result<void> refuse_other_kinds(const Json& root, const Json& model) {
     return fail(Code::kUnsupported, "normalizer \"{}\" is not supported; byte-level tokenizers have none",
                 normalizer->get_string("type").value_or("?"));
   }
-  if (model.get_double("dropout").value_or(0) > 0) return fail(Code::kUnsupported, "BPE dropout is not supported");
+  if (model.get_double("dropout").value_or(0) > 0)
+    return fail(Code::kUnsupported, "BPE dropout is not supported");
   for (const std::string_view key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    if (!model.get_string(key).value_or("").empty()) return fail(Code::kUnsupported, "model.{} is not supported", key);
+    if (!model.get_string(key).value_or("").empty())
+      return fail(Code::kUnsupported, "model.{} is not supported", key);
   }
   return {};
 }

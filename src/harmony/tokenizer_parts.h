@@ -20,7 +20,8 @@ struct Tokenizer::Parts {
 struct TokenizerLoader {
   static Result<Tokenizer> make(Vocabulary vocabulary, Merges merges, Pretokenizer cutter, bool whole_first) {
     if (const auto byte = vocabulary.missing_byte()) {
-      return fail(Code::kUnsupported, "the vocabulary has no token for byte 0x{:02X}; a byte-level one has all 256", *byte);
+      return fail(Code::kUnsupported,
+                  "the vocabulary has no token for byte 0x{:02X}; a byte-level one has all 256", *byte);
     }
     return Tokenizer(std::make_unique<Tokenizer::Parts>(
         Tokenizer::Parts{std::move(vocabulary), std::move(merges), std::move(cutter), whole_first}));

@@ -1,13 +1,15 @@
-// Goal: tokens agree with independent implementations, decode to the same bytes, and no text becomes a special.
+// Goal: tokens agree with independent implementations, decode to the same bytes, and no text becomes a
+// special.
 //
 // o200k is compared with ids that npm's gpt-tokenizer 4.0.0 (MIT, its own JavaScript) gave for the strings in
-// testdata/o200k_golden.json (without U+FEFF and U+0085, where JavaScript's \s differs from Unicode's). Its rank file is looked for in tests/clients/node_modules or $CAPSTAN_O200K.
+// testdata/o200k_golden.json (without U+FEFF and U+0085, where JavaScript's \s differs from Unicode's). Its
+// rank file is looked for in tests/clients/node_modules or $CAPSTAN_O200K.
 #include "harmony/tokenizer.h"
-
-#include <cstdlib>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <cstdlib>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -90,7 +92,8 @@ TEST(Tokenizer, UserTextNeverBecomesASpecialToken) {
     for (const TokenId token : tokenizer.encode(text)) EXPECT_FALSE(tokenizer.is_special(token)) << text;
     EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
   }
-  EXPECT_THAT(tokenizer.encode_with_specials("a<|end|>b"), ElementsAre('a', *tokenizer.special("<|end|>"), 'b'));
+  EXPECT_THAT(tokenizer.encode_with_specials("a<|end|>b"),
+              ElementsAre('a', *tokenizer.special("<|end|>"), 'b'));
 }
 
 TEST(Tokenizer, SpecialsListedInTheVocabularyStayOutOfReachOfText) {
@@ -148,7 +151,8 @@ TEST(Bpe, AgreesWithTheSlowTwinOnRandomVocabularies) {
     std::vector<std::string> tokens = {"a", "b", "c"};
     std::vector<std::pair<std::string, std::string>> merges;
     for (int i = 0; i < 12; ++i) {
-      const std::string left = tokens[random.below(tokens.size())], right = tokens[random.below(tokens.size())];
+      const std::string left = tokens[random.below(tokens.size())],
+                        right = tokens[random.below(tokens.size())];
       if (std::ranges::find(tokens, left + right) != tokens.end()) continue;
       merges.emplace_back(left, right);
       tokens.push_back(left + right);
@@ -176,7 +180,8 @@ TEST(Tokenizer, AnyBytesComeBackFromDecode) {
 }
 
 TEST(Tokenizer, AMegabyteOfOneThingIsNoAttack) {
-  const Tokenizer tokenizer = must(Tokenizer::from_json(small_json({{"a", "a"}, {"aa", "aa"}, {"Ġ", "Ġ"}}, true).dump()));
+  const Tokenizer tokenizer =
+      must(Tokenizer::from_json(small_json({{"a", "a"}, {"aa", "aa"}, {"Ġ", "Ġ"}}, true).dump()));
   for (const std::string unit : {"a", " ", "A", "\n", "\xCC\x81", "'", "<|", "\xFF"}) {
     std::string text;
     while (text.size() < 1'000'000) text += unit;
@@ -220,7 +225,8 @@ class O200k : public ::testing::Test {
   static const Tokenizer* tokenizer() {
     static const std::unique_ptr<Tokenizer> loaded = [] {
       const char* given = std::getenv("CAPSTAN_O200K");
-      const std::string path = given ? given : "tests/clients/node_modules/gpt-tokenizer/data/o200k_base.tiktoken";
+      const std::string path =
+          given ? given : "tests/clients/node_modules/gpt-tokenizer/data/o200k_base.tiktoken";
       const auto ranks = read_file(path);
       if (!ranks) return std::unique_ptr<Tokenizer>();
       auto tokenizer = Tokenizer::o200k_harmony(*ranks);
@@ -231,7 +237,8 @@ class O200k : public ::testing::Test {
   }
   void SetUp() override {
     if (tokenizer() == nullptr) {
-      GTEST_SKIP() << "o200k_base.tiktoken is not here: run tests/clients/install.sh, or set CAPSTAN_O200K to the file";
+      GTEST_SKIP() << "o200k_base.tiktoken is not here: run tests/clients/install.sh, or set CAPSTAN_O200K "
+                      "to the file";
     }
   }
 };
@@ -244,7 +251,8 @@ TEST_F(O200k, AgreesWithGptTokenizerOnItsGoldenStrings) {
   ASSERT_GT(golden->size(), 40u);
   for (const Json& item : golden->items()) {
     std::vector<TokenId> expected;
-    for (const Json& token : item.find("tokens")->items()) expected.push_back(static_cast<TokenId>(token.as_int()));
+    for (const Json& token : item.find("tokens")->items())
+      expected.push_back(static_cast<TokenId>(token.as_int()));
     const std::string& input = item.find("text")->as_string();
     EXPECT_EQ(tokenizer()->encode(input), expected) << input;
     EXPECT_EQ(tokenizer()->decode(expected), input);

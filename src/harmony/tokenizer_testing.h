@@ -19,14 +19,16 @@ inline Json byte_level_json() {
   }
   Json added = Json::array();
   int id = 256;
-  for (const char* content : {"<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|constrain|>", "<|return|>",
-                              "<|call|>", "<|endoftext|>", "<|reserved_264|>"}) {
+  for (const char* content : {"<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|constrain|>",
+                              "<|return|>", "<|call|>", "<|endoftext|>", "<|reserved_264|>"}) {
     added.push_back(Json::object({{"id", id++}, {"content", content}, {"special", true}}));
   }
-  return Json::object({{"added_tokens", std::move(added)},
-                       {"normalizer", nullptr},
-                       {"pre_tokenizer", Json::object({{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}})},
-                       {"model", Json::object({{"type", "BPE"}, {"vocab", std::move(vocab)}, {"merges", Json::array()}})}});
+  return Json::object(
+      {{"added_tokens", std::move(added)},
+       {"normalizer", nullptr},
+       {"pre_tokenizer",
+        Json::object({{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}})},
+       {"model", Json::object({{"type", "BPE"}, {"vocab", std::move(vocab)}, {"merges", Json::array()}})}});
 }
 
 inline Tokenizer byte_level_tokenizer() {

@@ -52,7 +52,8 @@ Text one_of_type(const Json& variants, const Text& indent) {
 }
 
 // A property whose value is a oneOf: description and default above, variants below, a comma on its own line.
-Text one_of_property(const Text& name, const Json& property, const Json& variants, bool required, const Text& indent) {
+Text one_of_property(const Text& name, const Json& property, const Json& variants, bool required,
+                     const Text& indent) {
   const Text description = property.get_string("description").value_or("");
   const bool same_as_first =
       !description.empty() && variants.items()[0].get_string("description").value_or("") == description;
@@ -94,7 +95,8 @@ Text comments_above(const Json& property, bool with_description, const Text& ind
 bool is_required(const Json& schema, std::string_view name) {
   const Json* required = schema.find("required");
   return required != nullptr && required->is_array() &&
-         std::ranges::any_of(required->items(), [&](const Json& item) { return item.is_string() && item.as_string() == name; });
+         std::ranges::any_of(required->items(),
+                             [&](const Json& item) { return item.is_string() && item.as_string() == name; });
 }
 
 Text object_type(const Json& schema, const Text& indent) {
@@ -174,9 +176,10 @@ std::string typescript_namespace(std::string_view name, std::span<const Function
     out += "type " + tool.name + " = ";
     const Json* properties = tool.parameters.find("properties");
     // An empty object of arguments is written as no argument, like an absent one.
-    const bool no_argument = tool.parameters.is_null() ||
-                             (tool.parameters.get_string("type") == "object" && !tool.parameters.contains("description") &&
-                              (properties == nullptr || properties->size() == 0));
+    const bool no_argument =
+        tool.parameters.is_null() ||
+        (tool.parameters.get_string("type") == "object" && !tool.parameters.contains("description") &&
+         (properties == nullptr || properties->size() == 0));
     out += no_argument ? "() => any;\n\n" : "(_: " + typescript_type(tool.parameters, "") + ") => any;\n\n";
   }
   return out + fmt::format("}} // namespace {}", name);

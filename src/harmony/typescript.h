@@ -6,9 +6,9 @@
 //   format?: "celsius" | "fahrenheit", // default: celsius
 //   }) => any;
 //
-// Follows openai/harmony's renderer line by line (titles, descriptions, examples, defaults, nullable, oneOf) and
-// adds anyOf and const, which that one prints as `any`. What it does not know becomes `any`; nothing fails.
-// Cost: linear; depth is bounded by the JSON parser.
+// Follows openai/harmony's renderer line by line (titles, descriptions, examples, defaults, nullable, oneOf)
+// and adds anyOf and const, which that one prints as `any`. What it does not know becomes `any`; nothing
+// fails. Cost: linear; depth is bounded by the JSON parser.
 #pragma once
 
 #include <span>

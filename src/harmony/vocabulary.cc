@@ -11,7 +11,8 @@ namespace capstan::harmony {
 std::string_view Vocabulary::keep(std::string bytes) { return arena_.emplace_back(std::move(bytes)); }
 
 Result<void> Vocabulary::add(TokenId id, std::string bytes) {
-  if (id < 0 || id >= kTokenIdEnd) return fail(Code::kCorrupt, "token id {} is outside 0..{}", id, kTokenIdEnd - 1);
+  if (id < 0 || id >= kTokenIdEnd)
+    return fail(Code::kCorrupt, "token id {} is outside 0..{}", id, kTokenIdEnd - 1);
   if (bytes.empty()) return fail(Code::kCorrupt, "token {} has no bytes", id);
   if (is_used(id)) return fail(Code::kCorrupt, "token id {} is given twice", id);
   const std::string_view view = keep(std::move(bytes));
@@ -23,15 +24,16 @@ Result<void> Vocabulary::add(TokenId id, std::string bytes) {
 }
 
 Result<void> Vocabulary::add_added(TokenId id, std::string content, bool special) {
-  if (id < 0 || id >= kTokenIdEnd) return fail(Code::kCorrupt, "token id {} is outside 0..{}", id, kTokenIdEnd - 1);
+  if (id < 0 || id >= kTokenIdEnd)
+    return fail(Code::kCorrupt, "token id {} is outside 0..{}", id, kTokenIdEnd - 1);
   if (content.empty()) return fail(Code::kCorrupt, "added token {} has no content", id);
   if (static_cast<std::size_t>(id) >= entries_.size()) entries_.resize(static_cast<std::size_t>(id) + 1);
   Entry& entry = entries_[static_cast<std::size_t>(id)];
   if (entry.kind == Kind::kAdded || entry.kind == Kind::kSpecial) {
     return fail(Code::kCorrupt, "added token id {} is given twice", id);
   }
-  // tokenizer.json of GPT-2's family lists specials in the vocabulary too. They leave the ordinary map, so that
-  // no merge and no user's text can produce them.
+  // tokenizer.json of GPT-2's family lists specials in the vocabulary too. They leave the ordinary map, so
+  // that no merge and no user's text can produce them.
   if (special && entry.kind == Kind::kOrdinary) ordinary_.erase(entry.bytes);
   const std::string_view view = keep(std::move(content));
   const auto [at, fresh] = added_.emplace(view, id);
@@ -80,7 +82,8 @@ std::optional<std::uint8_t> Vocabulary::missing_byte() const {
 
 std::optional<Vocabulary::AddedMatch> Vocabulary::next_added(std::string_view text, std::size_t from,
                                                              bool specials) const {
-  const bool any = specials ? !added_lengths_.empty() : std::ranges::any_of(added_lengths_, &AddedLength::any_plain);
+  const bool any =
+      specials ? !added_lengths_.empty() : std::ranges::any_of(added_lengths_, &AddedLength::any_plain);
   if (!any) return std::nullopt;
   for (std::size_t offset = from; offset < text.size(); ++offset) {
     if (!added_first_bytes_[static_cast<unsigned char>(text[offset])]) continue;

@@ -12,7 +12,6 @@
 #include <unordered_map>
 #include <vector>
 
-
 #include "base/result.h"
 
 namespace capstan::harmony {

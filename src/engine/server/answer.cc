@@ -1,4 +1,5 @@
-// The life of an answer: start -> tokens of every choice -> each choice ends -> complete; or refuse/abandon at any time.
+// The life of an answer: start -> tokens of every choice -> each choice ends -> complete; or refuse/abandon
+// at any time.
 #include "engine/server/answer.h"
 
 #include "base/build_id.h"
@@ -27,7 +28,8 @@ http::Response error_response(const ApiError& error) {
   return response;
 }
 
-std::optional<ApiError> context_error(const ServedModel& model, const std::vector<TokenId>& prompt, long wanted) {
+std::optional<ApiError> context_error(const ServedModel& model, const std::vector<TokenId>& prompt,
+                                      long wanted) {
   const long size = static_cast<long>(prompt.size());
   if (size >= model.context) return ApiError::context_length(model.context, size, 0);
   if (size + wanted > model.context) return ApiError::context_length(model.context, size, wanted);
@@ -39,14 +41,19 @@ Answer::Answer(Context context, const SamplingRequest& request, std::string id_p
       source_(*context_.model.source),
       request_(request),
       id_(std::move(id_prefix) + random_hex(12)),
-      created_s_(std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count()),
+      created_s_(std::chrono::duration_cast<std::chrono::seconds>(
+                     std::chrono::system_clock::now().time_since_epoch())
+                     .count()),
       seed_(request.seed ? static_cast<std::uint64_t>(*request.seed) : fresh_seed()),
       choices_(static_cast<std::size_t>(choices)),
       last_token_(static_cast<std::size_t>(choices), context_.arrived),
       open_choices_(choices) {}
 
 Json Answer::head(std::string_view object) const {
-  return Json::object({{"id", id_}, {"object", object}, {"created", created_s_}, {"model", request_.model},
+  return Json::object({{"id", id_},
+                       {"object", object},
+                       {"created", created_s_},
+                       {"model", request_.model},
                        {"system_fingerprint", "capstan-" + build_id()}});
 }
 
@@ -58,15 +65,16 @@ void Answer::start(std::vector<TokenId> prompt, int tokens_max, int top_logprobs
   const double temperature = top_p == 0 ? 0 : request_.temperature.value_or(profile.temperature);
   const auto self = shared_from_this();
   for (int i = 0; i < static_cast<int>(choices_.size()); ++i) {
-    GenerationRequest generation{.prompt = prompt,
-                                 .sampling = {.temperature = static_cast<float>(temperature),
-                                              .top_p = top_p == 0 ? 1.0f : static_cast<float>(top_p),
-                                              .seed = Prng::at(seed_, static_cast<std::uint64_t>(i))},
-                                 .tokens_max = tokens_max,
-                                 .stop_tokens = context_.model.stop_tokens,
-                                 .logprobs = logprobs,
-                                 .top_logprobs = top_logprobs,
-                                 .on_token = [self, i](const TokenEvent& event) { self->on_token(i, event); }};
+    GenerationRequest generation{
+        .prompt = prompt,
+        .sampling = {.temperature = static_cast<float>(temperature),
+                     .top_p = top_p == 0 ? 1.0f : static_cast<float>(top_p),
+                     .seed = Prng::at(seed_, static_cast<std::uint64_t>(i))},
+        .tokens_max = tokens_max,
+        .stop_tokens = context_.model.stop_tokens,
+        .logprobs = logprobs,
+        .top_logprobs = top_logprobs,
+        .on_token = [self, i](const TokenEvent& event) { self->on_token(i, event); }};
     auto id = source_.submit(std::move(generation));
     const std::lock_guard lock(mutex_);
     if (!id) {
@@ -117,14 +125,16 @@ void Answer::on_token(int choice, const TokenEvent& event) {
   }
   if (streaming() && !started_) {
     started_ = true;
-    context_.writer->start(200, {{"content-type", "text/event-stream; charset=utf-8"}, {"cache-control", "no-cache"}});
+    context_.writer->start(
+        200, {{"content-type", "text/event-stream; charset=utf-8"}, {"cache-control", "no-cache"}});
     begin_stream();
   }
   observe(event, choice);
   const bool complete_now = token(choice, event);
   if (over_) return;  // the client went away while we wrote
   if (complete_now && !event.finish) source_.cancel(event.id);
-  if (complete_now || event.finish) choice_over(choice, !complete_now && event.finish == FinishReason::kLength);
+  if (complete_now || event.finish)
+    choice_over(choice, !complete_now && event.finish == FinishReason::kLength);
 }
 
 void Answer::choice_over(int choice, bool length) {
@@ -134,11 +144,12 @@ void Answer::choice_over(int choice, bool length) {
 }
 
 Json Answer::usage() const {
-  return Json::object({{"prompt_tokens", prompt_tokens_},
-                       {"completion_tokens", completion_tokens_},
-                       {"total_tokens", prompt_tokens_ + completion_tokens_},
-                       {"prompt_tokens_details", Json::object({{"cached_tokens", 0}})},
-                       {"completion_tokens_details", Json::object({{"reasoning_tokens", reasoning_tokens()}})}});
+  return Json::object(
+      {{"prompt_tokens", prompt_tokens_},
+       {"completion_tokens", completion_tokens_},
+       {"total_tokens", prompt_tokens_ + completion_tokens_},
+       {"prompt_tokens_details", Json::object({{"cached_tokens", 0}})},
+       {"completion_tokens_details", Json::object({{"reasoning_tokens", reasoning_tokens()}})}});
 }
 
 void Answer::send(Json chunk) {
@@ -150,7 +161,8 @@ void Answer::send(Json chunk) {
 void Answer::complete() {
   if (streaming()) {
     if (request_.include_usage) {
-      Json chunk = head(context_.path.ends_with("/chat/completions") ? "chat.completion.chunk" : "text_completion");
+      Json chunk =
+          head(context_.path.ends_with("/chat/completions") ? "chat.completion.chunk" : "text_completion");
       chunk["choices"] = Json::array();
       chunk["usage"] = usage();
       send(std::move(chunk));

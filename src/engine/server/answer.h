@@ -1,9 +1,9 @@
 // An HTTP answer fed by generations: what chat and completions share. Private to this folder.
 //
-// It submits n generations, gives their tokens one by one to the derived class, writes server-sent events or one JSON
-// body, counts usage, and cancels what is left when the client goes away.
-// Threads: tokens come on the engine's thread, the client's leaving on an I/O thread; one mutex guards all state.
-// Ownership: shared by the callbacks of its generations; the model and the metrics must outlive those.
+// It submits n generations, gives their tokens one by one to the derived class, writes server-sent events or
+// one JSON body, counts usage, and cancels what is left when the client goes away. Threads: tokens come on
+// the engine's thread, the client's leaving on an I/O thread; one mutex guards all state. Ownership: shared
+// by the callbacks of its generations; the model and the metrics must outlive those.
 #pragma once
 
 #include <chrono>
@@ -88,7 +88,8 @@ class Answer : public std::enable_shared_from_this<Answer> {
 };
 
 // Does the prompt and what may follow (`wanted`, 0: anything) fit into the model's context?
-std::optional<ApiError> context_error(const ServedModel& model, const std::vector<TokenId>& prompt, long wanted);
+std::optional<ApiError> context_error(const ServedModel& model, const std::vector<TokenId>& prompt,
+                                      long wanted);
 
 // The answer to a refused request.
 http::Response error_response(const ApiError& error);

@@ -46,7 +46,8 @@ class ChatAnswer : public Answer {
   ChatAnswer(const Context& context, const ChatRequest& request)
       : Answer(context, request, "chatcmpl-", request.choices), logprobs_(request.logprobs) {
     for (int i = 0; i < request.choices; ++i) {
-      choices_.emplace_back(ChatChoice(context.model.tokenizer, context.model.format, request.stop, !request.tools.empty()));
+      choices_.emplace_back(
+          ChatChoice(context.model.tokenizer, context.model.format, request.stop, !request.tools.empty()));
     }
   }
 
@@ -61,7 +62,8 @@ class ChatAnswer : public Answer {
     Choice& choice = choices_[static_cast<std::size_t>(index)];
     ++choice.tokens;
     const ChatDelta delta = choice.reader.push(event.token);
-    if (logprobs_ && choice.reader.last_was_content()) choice.pending_logprobs.push_back(logprob_json(event.token, event.logprob, &event.top));
+    if (logprobs_ && choice.reader.last_was_content())
+      choice.pending_logprobs.push_back(logprob_json(event.token, event.logprob, &event.top));
     tell(index, delta);
     return choice.reader.stopped();
   }
@@ -91,7 +93,9 @@ class ChatAnswer : public Answer {
         json.erase("index");
         message["tool_calls"].push_back(std::move(json));
       }
-      body["choices"].push_back(Json::object({{"index", i}, {"message", std::move(message)}, {"logprobs", take_logprobs(choice)},
+      body["choices"].push_back(Json::object({{"index", i},
+                                              {"message", std::move(message)},
+                                              {"logprobs", take_logprobs(choice)},
                                               {"finish_reason", choice.finish_reason}}));
     }
     return body;
@@ -134,7 +138,9 @@ class ChatAnswer : public Answer {
 
   void send_delta(int index, Json delta, Json logprobs, Json finish_reason) {
     Json chunk = head("chat.completion.chunk");
-    chunk["choices"] = Json::array({Json::object({{"index", index}, {"delta", std::move(delta)}, {"logprobs", std::move(logprobs)},
+    chunk["choices"] = Json::array({Json::object({{"index", index},
+                                                  {"delta", std::move(delta)},
+                                                  {"logprobs", std::move(logprobs)},
                                                   {"finish_reason", std::move(finish_reason)}})});
     send(std::move(chunk));
   }
@@ -149,10 +155,12 @@ class ChatAnswer : public Answer {
     const std::string_view bytes = context_.model.tokenizer.bytes(token);
     Json::Array values;
     for (const char byte : bytes) values.emplace_back(static_cast<int>(static_cast<unsigned char>(byte)));
-    Json json = Json::object({{"token", bytes}, {"logprob", static_cast<double>(logprob)}, {"bytes", std::move(values)}});
+    Json json = Json::object(
+        {{"token", bytes}, {"logprob", static_cast<double>(logprob)}, {"bytes", std::move(values)}});
     if (top != nullptr) {
       json["top_logprobs"] = Json::array();
-      for (const TokenLogprob& other : *top) json["top_logprobs"].push_back(logprob_json(other.token, other.logprob, nullptr));
+      for (const TokenLogprob& other : *top)
+        json["top_logprobs"].push_back(logprob_json(other.token, other.logprob, nullptr));
     }
     return json;
   }
@@ -165,15 +173,16 @@ class ChatAnswer : public Answer {
 
 void answer_chat(const Answer::Context& context, const ChatRequest& request) {
   ServedModel& model = context.model;
-  const std::vector<TokenId> prompt =
-      harmony::render_prompt(model.tokenizer, model.format, chat_conversation(request, model.profile, today()));
+  const std::vector<TokenId> prompt = harmony::render_prompt(
+      model.tokenizer, model.format, chat_conversation(request, model.profile, today()));
   const long wanted = request.tokens_max.value_or(0);
   if (const auto error = context_error(model, prompt, wanted)) {
     context.metrics.http_answer(context.path, error->status);
     context.writer->respond(error_response(*error));
     return;
   }
-  std::make_shared<ChatAnswer>(context, request)->start(prompt, static_cast<int>(wanted), request.top_logprobs, request.logprobs);
+  std::make_shared<ChatAnswer>(context, request)
+      ->start(prompt, static_cast<int>(wanted), request.top_logprobs, request.logprobs);
 }
 
 }  // namespace capstan::engine

@@ -16,7 +16,8 @@ std::string escaped(const std::string& text) {
 }
 
 ToolCallDelta& arguments_of(ChatDelta& delta, int index) {
-  if (delta.tool_calls.empty() || delta.tool_calls.back().index != index) delta.tool_calls.push_back({.index = index});
+  if (delta.tool_calls.empty() || delta.tool_calls.back().index != index)
+    delta.tool_calls.push_back({.index = index});
   return delta.tool_calls.back();
 }
 
@@ -36,7 +37,8 @@ void ChatChoice::begin(const harmony::MessageHeader& header, ChatDelta& delta) {
   separate_ = route_ == Route::kReasoning ? any_reasoning_ : route_ == Route::kContent && any_content_;
   if (route_ != Route::kFunction && route_ != Route::kPython) return;
   constexpr std::string_view kPrefix = "functions.";
-  const std::string name = header.recipient.starts_with(kPrefix) ? header.recipient.substr(kPrefix.size()) : header.recipient;
+  const std::string name =
+      header.recipient.starts_with(kPrefix) ? header.recipient.substr(kPrefix.size()) : header.recipient;
   delta.tool_calls.push_back({.index = tool_calls_++, .id = "call_" + random_hex(12), .name = name});
   if (route_ == Route::kPython) delta.tool_calls.back().arguments = R"({"code":")";
 }
@@ -53,8 +55,12 @@ void ChatChoice::text(const std::string& text, ChatDelta& delta) {
       any_content_ = true;
       delta.content += stops_.push(std::string(gap) + text);
       break;
-    case Route::kFunction: arguments_of(delta, tool_calls_ - 1).arguments += text; break;
-    case Route::kPython: arguments_of(delta, tool_calls_ - 1).arguments += escaped(text); break;
+    case Route::kFunction:
+      arguments_of(delta, tool_calls_ - 1).arguments += text;
+      break;
+    case Route::kPython:
+      arguments_of(delta, tool_calls_ - 1).arguments += escaped(text);
+      break;
   }
 }
 
@@ -66,9 +72,15 @@ void ChatChoice::apply(const std::vector<harmony::Event>& events, ChatDelta& del
   for (const harmony::Event& event : events) {
     if (stops_.found()) return;
     switch (event.kind) {
-      case harmony::Event::Kind::kMessageStart: begin(event.header, delta); break;
-      case harmony::Event::Kind::kText: text(event.text, delta); break;
-      case harmony::Event::Kind::kMessageEnd: end(delta); break;
+      case harmony::Event::Kind::kMessageStart:
+        begin(event.header, delta);
+        break;
+      case harmony::Event::Kind::kText:
+        text(event.text, delta);
+        break;
+      case harmony::Event::Kind::kMessageEnd:
+        end(delta);
+        break;
     }
   }
 }

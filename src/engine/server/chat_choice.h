@@ -1,10 +1,9 @@
 // One answer under way: a model's tokens -> the pieces of OpenAI's message.
 //
-// Channels map so: analysis -> reasoning; final, none, unknown, and commentary without recipient -> content; a
-// recipient -> a tool call (functions.NAME -> NAME; python -> {"code": "…"}). If the request offered no tools, a call
-// cannot be performed by anyone: it is told as reasoning. Several messages of one kind are joined by a blank line.
-// Stop sequences look at content only.
-// Threads: one owner.
+// Channels map so: analysis -> reasoning; final, none, unknown, and commentary without recipient -> content;
+// a recipient -> a tool call (functions.NAME -> NAME; python -> {"code": "…"}). If the request offered no
+// tools, a call cannot be performed by anyone: it is told as reasoning. Several messages of one kind are
+// joined by a blank line. Stop sequences look at content only. Threads: one owner.
 #pragma once
 
 #include <string>
@@ -17,7 +16,7 @@ namespace capstan::engine {
 
 struct ToolCallDelta {
   int index = 0;
-  std::string id = {};    // id and name stand in the first delta of a call only
+  std::string id = {};  // id and name stand in the first delta of a call only
   std::string name = {};
   std::string arguments = {};
 };
@@ -31,13 +30,17 @@ struct ChatDelta {
 
 class ChatChoice {
  public:
-  ChatChoice(const harmony::Tokenizer& tokenizer, const harmony::FormatTokens& format, std::vector<std::string> stops, bool tools_offered)
-      : tokenizer_(tokenizer), reader_(tokenizer, format), stops_(std::move(stops)), tools_offered_(tools_offered) {}
+  ChatChoice(const harmony::Tokenizer& tokenizer, const harmony::FormatTokens& format,
+             std::vector<std::string> stops, bool tools_offered)
+      : tokenizer_(tokenizer),
+        reader_(tokenizer, format),
+        stops_(std::move(stops)),
+        tools_offered_(tools_offered) {}
 
   ChatDelta push(harmony::TokenId token);
   ChatDelta finish();
 
-  bool stopped() const { return stops_.found(); }        // a stop sequence was found: nothing more will be told
+  bool stopped() const { return stops_.found(); }  // a stop sequence was found: nothing more will be told
   bool called_tool() const { return tool_calls_ > 0; }
   int reasoning_tokens() const { return reasoning_tokens_; }
   bool last_was_content() const { return last_was_content_; }  // the token pushed last belongs to the content

@@ -15,40 +15,55 @@ std::string python_code(const std::string& arguments) {
 
 Message call_message(const ToolCall& call, bool python) {
   if (python && call.name == harmony::kPython) {
-    return {.role = Role::kAssistant, .recipient = "python", .channel = std::string(harmony::kAnalysis), .content_type = "code",
-            .text = python_code(call.arguments), .recipient_after_channel = true};
+    return {.role = Role::kAssistant,
+            .recipient = "python",
+            .channel = std::string(harmony::kAnalysis),
+            .content_type = "code",
+            .text = python_code(call.arguments),
+            .recipient_after_channel = true};
   }
-  return {.role = Role::kAssistant, .recipient = "functions." + call.name, .channel = std::string(harmony::kCommentary),
-          .content_type = "<|constrain|>json", .text = call.arguments};
+  return {.role = Role::kAssistant,
+          .recipient = "functions." + call.name,
+          .channel = std::string(harmony::kCommentary),
+          .content_type = "<|constrain|>json",
+          .text = call.arguments};
 }
 
 Message result_message(const ChatMessage& message, bool python) {
   const bool built_in = python && message.tool_name == harmony::kPython;
-  return {.role = Role::kTool, .name = built_in ? message.tool_name : "functions." + message.tool_name, .recipient = "assistant",
-          .channel = std::string(built_in ? harmony::kAnalysis : harmony::kCommentary), .text = message.content};
+  return {.role = Role::kTool,
+          .name = built_in ? message.tool_name : "functions." + message.tool_name,
+          .recipient = "assistant",
+          .channel = std::string(built_in ? harmony::kAnalysis : harmony::kCommentary),
+          .text = message.content};
 }
 
 void add_assistant(const ChatMessage& message, bool python, std::vector<Message>& out) {
   if (!message.reasoning.empty()) {
-    out.push_back({.role = Role::kAssistant, .channel = std::string(harmony::kAnalysis), .text = message.reasoning});
+    out.push_back(
+        {.role = Role::kAssistant, .channel = std::string(harmony::kAnalysis), .text = message.reasoning});
   }
   const bool calls = !message.tool_calls.empty();
   if (!message.content.empty() || !calls) {
-    out.push_back({.role = Role::kAssistant, .channel = std::string(calls ? harmony::kCommentary : harmony::kFinal), .text = message.content});
+    out.push_back({.role = Role::kAssistant,
+                   .channel = std::string(calls ? harmony::kCommentary : harmony::kFinal),
+                   .text = message.content});
   }
   for (const ToolCall& call : message.tool_calls) out.push_back(call_message(call, python));
 }
 
 }  // namespace
 
-harmony::Conversation chat_conversation(const ChatRequest& request, const ModelProfile& profile, std::string date) {
+harmony::Conversation chat_conversation(const ChatRequest& request, const ModelProfile& profile,
+                                        std::string date) {
   harmony::Conversation conversation;
   harmony::Preamble& preamble = conversation.preamble;
   preamble.system_message = profile.system_message;
   preamble.current_date = std::move(date);
   const Effort effort = request.effort.value_or(Effort::kMedium);
-  preamble.effort = effort == Effort::kLow ? harmony::ReasoningEffort::kLow
-                    : effort == Effort::kHigh ? harmony::ReasoningEffort::kHigh : harmony::ReasoningEffort::kMedium;
+  preamble.effort = effort == Effort::kLow    ? harmony::ReasoningEffort::kLow
+                    : effort == Effort::kHigh ? harmony::ReasoningEffort::kHigh
+                                              : harmony::ReasoningEffort::kMedium;
   for (const ChatTool& tool : request.tools) {
     if (profile.python && tool.name == harmony::kPython) {
       preamble.python = true;
@@ -63,9 +78,15 @@ harmony::Conversation chat_conversation(const ChatRequest& request, const ModelP
         if (!preamble.instructions.empty()) preamble.instructions += "\n\n";
         preamble.instructions += message.content;
         break;
-      case ChatMessage::Role::kUser: conversation.messages.push_back({.role = Role::kUser, .text = message.content}); break;
-      case ChatMessage::Role::kAssistant: add_assistant(message, profile.python, conversation.messages); break;
-      case ChatMessage::Role::kTool: conversation.messages.push_back(result_message(message, profile.python)); break;
+      case ChatMessage::Role::kUser:
+        conversation.messages.push_back({.role = Role::kUser, .text = message.content});
+        break;
+      case ChatMessage::Role::kAssistant:
+        add_assistant(message, profile.python, conversation.messages);
+        break;
+      case ChatMessage::Role::kTool:
+        conversation.messages.push_back(result_message(message, profile.python));
+        break;
     }
   }
   return conversation;

@@ -16,7 +16,8 @@ harmony::Conversation conversation(const std::string& body, const ModelProfile& 
 std::string told(const harmony::Conversation& conversation) {
   std::string out;
   for (const harmony::Message& message : conversation.messages) {
-    out += fmt::format("{}:{}>{}/{} {}\n", harmony::role_name(message.role), message.name, message.recipient, message.channel, message.text);
+    out += fmt::format("{}:{}>{}/{} {}\n", harmony::role_name(message.role), message.name, message.recipient,
+                       message.channel, message.text);
   }
   return out;
 }
@@ -52,7 +53,8 @@ TEST(ChatPrompt, PythonIsAFunctionLikeOthersWhereTheModelHasNoSuchTool) {
   const auto result = conversation(kHistory);
   EXPECT_FALSE(result.preamble.python);
   EXPECT_EQ(result.preamble.functions.size(), 2u);
-  EXPECT_NE(told(result).find("assistant:>functions.python/commentary {\"code\":\"1+1\"}"), std::string::npos);
+  EXPECT_NE(told(result).find("assistant:>functions.python/commentary {\"code\":\"1+1\"}"),
+            std::string::npos);
 }
 
 }  // namespace

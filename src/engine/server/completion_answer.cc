@@ -10,18 +10,21 @@ class CompletionAnswer : public Answer {
  public:
   CompletionAnswer(const Context& context, const CompletionRequest& request, std::string echo)
       : Answer(context, request, "cmpl-", request.choices), echo_(std::move(echo)) {
-    for (int i = 0; i < request.choices; ++i) choices_.emplace_back(context.model.tokenizer, request.stop, echo_);
+    for (int i = 0; i < request.choices; ++i)
+      choices_.emplace_back(context.model.tokenizer, request.stop, echo_);
   }
 
  protected:
   void begin_stream() override {
-    for (int i = 0; !echo_.empty() && i < static_cast<int>(choices_.size()); ++i) send_text(i, echo_, nullptr);
+    for (int i = 0; !echo_.empty() && i < static_cast<int>(choices_.size()); ++i)
+      send_text(i, echo_, nullptr);
   }
 
   bool token(int index, const TokenEvent& event) override {
     Choice& choice = choices_[static_cast<std::size_t>(index)];
     ++choice.tokens;
-    if (!context_.model.tokenizer.is_special(event.token)) tell(index, choice.stops.push(choice.decoder.push(event.token)));
+    if (!context_.model.tokenizer.is_special(event.token))
+      tell(index, choice.stops.push(choice.decoder.push(event.token)));
     return choice.stops.found();
   }
 
@@ -66,7 +69,10 @@ class CompletionAnswer : public Answer {
   }
 
   static Json choice_json(int index, const std::string& text, Json finish_reason) {
-    return Json::object({{"index", index}, {"text", text}, {"logprobs", nullptr}, {"finish_reason", std::move(finish_reason)}});
+    return Json::object({{"index", index},
+                         {"text", text},
+                         {"logprobs", nullptr},
+                         {"finish_reason", std::move(finish_reason)}});
   }
 
   void send_text(int index, const std::string& text, Json finish_reason) {
@@ -87,7 +93,9 @@ void answer_completion(const Answer::Context& context, const CompletionRequest& 
   std::vector<TokenId> prompt;
   for (const std::int64_t token : request.prompt_tokens) {
     if (token < 0 || token >= model.vocabulary) {
-      error = ApiError::bad_value("prompt", fmt::format("Invalid 'prompt': token {} is outside the vocabulary of {}.", token, model.vocabulary));
+      error = ApiError::bad_value(
+          "prompt", fmt::format("Invalid 'prompt': token {} is outside the vocabulary of {}.", token,
+                                model.vocabulary));
       break;
     }
     prompt.push_back(static_cast<TokenId>(token));
@@ -100,7 +108,8 @@ void answer_completion(const Answer::Context& context, const CompletionRequest& 
     return;
   }
   const std::string echo = request.echo ? model.tokenizer.decode(prompt) : std::string();
-  std::make_shared<CompletionAnswer>(context, request, echo)->start(prompt, static_cast<int>(request.tokens_max.value_or(0)), 0, false);
+  std::make_shared<CompletionAnswer>(context, request, echo)
+      ->start(prompt, static_cast<int>(request.tokens_max.value_or(0)), 0, false);
 }
 
 }  // namespace capstan::engine

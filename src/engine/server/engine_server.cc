@@ -1,5 +1,5 @@
-// Stages: loading -> ready -> draining. The model is published once, under the mutex; handlers take a pointer that stays
-// valid because the HTTP server runs no handler any more before the model goes.
+// Stages: loading -> ready -> draining. The model is published once, under the mutex; handlers take a pointer
+// that stays valid because the HTTP server runs no handler any more before the model goes.
 #include "engine/server/engine_server.h"
 
 #include <chrono>
@@ -32,7 +32,8 @@ struct EngineServer::State {
   void models(const http::Request& request, const http::ResponseWriterPtr& writer, bool one);
   template <class Parse, class Run>
   void generate(const http::Request& request, const http::ResponseWriterPtr& writer, Parse parse, Run run);
-  void respond(const http::Request& request, const http::ResponseWriterPtr& writer, const http::Response& response) {
+  void respond(const http::Request& request, const http::ResponseWriterPtr& writer,
+               const http::Response& response) {
     metrics.http_answer(request.path, response.status);
     writer->respond(response);
   }
@@ -66,30 +67,41 @@ void EngineServer::State::health(const http::ResponseWriterPtr& writer) {
   } else {
     body["status"] = "loading";
     body["stage"] = stage;
-    body["elapsed_ms"] = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - started).count();
+    body["elapsed_ms"] =
+        std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - started)
+            .count();
   }
   body["model"] = options.served_name;
   writer->respond(http::Response::json(status, body));
 }
 
-void EngineServer::State::models(const http::Request& request, const http::ResponseWriterPtr& writer, bool one) {
+void EngineServer::State::models(const http::Request& request, const http::ResponseWriterPtr& writer,
+                                 bool one) {
   const ServedModel* ready = ready_model();
   if (one && request.param("id") != options.served_name) {
     respond(request, writer, error_response(ApiError::model_not_found(request.param("id"))));
     return;
   }
-  Json entry = Json::object({{"id", options.served_name}, {"object", "model"}, {"created", ready ? ready->created_s : 0}, {"owned_by", "capstan"}});
+  Json entry = Json::object({{"id", options.served_name},
+                             {"object", "model"},
+                             {"created", ready ? ready->created_s : 0},
+                             {"owned_by", "capstan"}});
   if (ready) entry["max_model_len"] = ready->context;  // vLLM's name for the context
   Json list = Json::array();
   if (ready) list.push_back(entry);
-  respond(request, writer, http::Response::json(200, one ? entry : Json::object({{"object", "list"}, {"data", std::move(list)}})));
+  respond(
+      request, writer,
+      http::Response::json(200, one ? entry : Json::object({{"object", "list"}, {"data", std::move(list)}})));
 }
 
 template <class Parse, class Run>
-void EngineServer::State::generate(const http::Request& request, const http::ResponseWriterPtr& writer, Parse parse, Run run) {
+void EngineServer::State::generate(const http::Request& request, const http::ResponseWriterPtr& writer,
+                                   Parse parse, Run run) {
   ServedModel* ready = ready_model();
   if (ready == nullptr) {
-    respond(request, writer, error_response(ApiError::unavailable("The model is not ready: GET /health says why.", kRetryAfterMs)));
+    respond(request, writer,
+            error_response(
+                ApiError::unavailable("The model is not ready: GET /health says why.", kRetryAfterMs)));
     return;
   }
   const auto parsed = parse(request.body);
@@ -98,27 +110,42 @@ void EngineServer::State::generate(const http::Request& request, const http::Res
   } else if (parsed->model != options.served_name) {
     respond(request, writer, error_response(ApiError::model_not_found(parsed->model)));
   } else {
-    run(Answer::Context{.model = *ready, .metrics = metrics, .writer = writer, .path = request.path}, *parsed);
+    run(Answer::Context{.model = *ready, .metrics = metrics, .writer = writer, .path = request.path},
+        *parsed);
   }
 }
 
 void EngineServer::State::routes(http::Router& router) {
-  router.add("POST", "/v1/chat/completions", [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
-    generate(request, writer, parse_chat_request, answer_chat);
-  });
-  router.add("POST", "/v1/completions", [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
-    generate(request, writer, parse_completion_request, answer_completion);
-  });
-  router.add("GET", "/v1/models", [this](const http::Request& request, const http::ResponseWriterPtr& writer) { models(request, writer, false); });
-  router.add("GET", "/v1/models/{id}", [this](const http::Request& request, const http::ResponseWriterPtr& writer) { models(request, writer, true); });
-  router.add("GET", "/health", [this](const http::Request&, const http::ResponseWriterPtr& writer) { health(writer); });
+  router.add("POST", "/v1/chat/completions",
+             [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
+               generate(request, writer, parse_chat_request, answer_chat);
+             });
+  router.add("POST", "/v1/completions",
+             [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
+               generate(request, writer, parse_completion_request, answer_completion);
+             });
+  router.add("GET", "/v1/models",
+             [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
+               models(request, writer, false);
+             });
+  router.add("GET", "/v1/models/{id}",
+             [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
+               models(request, writer, true);
+             });
+  router.add("GET", "/health",
+             [this](const http::Request&, const http::ResponseWriterPtr& writer) { health(writer); });
   router.add("GET", "/metrics", [this](const http::Request&, const http::ResponseWriterPtr& writer) {
     const ServedModel* ready = ready_model();
-    writer->respond(http::Response::text(200, metrics.text(ready ? ready->source->stats() : BatchStats{}), "text/plain; version=0.0.4; charset=utf-8"));
+    writer->respond(http::Response::text(200, metrics.text(ready ? ready->source->stats() : BatchStats{}),
+                                         "text/plain; version=0.0.4; charset=utf-8"));
   });
   router.set_refusal("/", [](const http::Request& request, int status, const std::string& allow) {
-    ApiError error{.status = status, .message = fmt::format("Unknown request URL: {} {}.", request.method, request.path), .code = "unknown_url"};
-    if (status == 405) error.message = fmt::format("Method {} is not allowed for {}; allowed: {}.", request.method, request.path, allow);
+    ApiError error{.status = status,
+                   .message = fmt::format("Unknown request URL: {} {}.", request.method, request.path),
+                   .code = "unknown_url"};
+    if (status == 405)
+      error.message =
+          fmt::format("Method {} is not allowed for {}; allowed: {}.", request.method, request.path, allow);
     http::Response response = error_response(error);
     if (!allow.empty()) response.headers.set("allow", allow);
     return response;
@@ -131,14 +158,19 @@ EngineServer::~EngineServer() { drain(0); }
 
 Result<std::unique_ptr<EngineServer>> EngineServer::start(EngineServerOptions options, Loader loader) {
   if (!http::is_loopback(options.host)) {
-    return fail(Code::kInvalid, "host {} is not loopback, and the engine serves plain HTTP: use --host 127.0.0.1 and reach it through the gateway",
+    return fail(Code::kInvalid,
+                "host {} is not loopback, and the engine serves plain HTTP: use --host 127.0.0.1 and reach "
+                "it through the gateway",
                 options.host);
   }
   auto state = std::make_unique<State>(std::move(options));
   State* raw = state.get();
   http::Router router;
   raw->routes(router);
-  CAPSTAN_TRY(raw->server, http::Server::start({.host = raw->options.host, .port = raw->options.port, .threads = kHandlerThreads}, router.handler()));
+  CAPSTAN_TRY(
+      raw->server,
+      http::Server::start({.host = raw->options.host, .port = raw->options.port, .threads = kHandlerThreads},
+                          router.handler()));
   raw->port = raw->server->port();
   raw->loader = std::thread([raw, loader = std::move(loader)] {
     auto loaded = loader([raw](std::string_view stage) {
@@ -182,8 +214,8 @@ void EngineServer::drain(int drain_ms) {
   if (!state_->server) return;  // drained before
   state_->server->stop(drain_ms);
   if (state_->loader.joinable()) state_->loader.join();
-  // Ends the generations that the drain did not wait for. Their answers let go of their connections, which must
-  // happen while the HTTP server still exists; then it goes and closes what is left.
+  // Ends the generations that the drain did not wait for. Their answers let go of their connections, which
+  // must happen while the HTTP server still exists; then it goes and closes what is left.
   std::unique_ptr<TokenSource> source;
   {
     const std::lock_guard lock(state_->mutex);

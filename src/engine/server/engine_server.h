@@ -2,8 +2,8 @@
 //
 //   CAPSTAN_TRY(auto server, EngineServer::start({.port = 9000, .served_name = "abacus"},
 //                                                [](auto progress) { return load_served_model(...); }));
-//   ...                    // /health answers 503 with the stage while the loader runs on its own thread, then 200
-//   server->drain(30'000); // new requests get 503, those under way end, then the model is let go
+//   ...                    // /health answers 503 with the stage while the loader runs on its own thread,
+//   then 200 server->drain(30'000); // new requests get 503, those under way end, then the model is let go
 //
 // Routes: POST /v1/chat/completions, POST /v1/completions, GET /v1/models, GET /v1/models/{id}, GET /health,
 // GET /metrics. A request from a web page of another origin, or with a foreign Host, is refused.

@@ -1,12 +1,13 @@
-// Goal: over a real socket, answers have OpenAI's form to the letter, streamed and whole, and nothing leaks when clients
-// leave, the queue is full, or the server drains. The model is a script, so every byte expected is known.
+// Goal: over a real socket, answers have OpenAI's form to the letter, streamed and whole, and nothing leaks
+// when clients leave, the queue is full, or the server drains. The model is a script, so every byte expected
+// is known.
 #include "engine/server/engine_server.h"
-
-#include <algorithm>
-#include <atomic>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
 
 #include "engine/server/scripted_source.h"
 #include "harmony/tokenizer_testing.h"
@@ -19,24 +20,34 @@ using ::testing::HasSubstr;
 using namespace std::chrono_literals;
 
 constexpr const char* kAnswer =
-    "<|channel|>analysis<|message|>2+2 is 4<|end|><|start|>assistant<|channel|>final<|message|>It is 4, é.<|return|>";
+    "<|channel|>analysis<|message|>2+2 is 4<|end|><|start|>assistant<|channel|>final<|message|>It is 4, "
+    "é.<|return|>";
 constexpr const char* kCall =
     "<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{\"city\": \"SF\"}<|call|>";
 constexpr const char* kPython = "<|channel|>analysis to=python code<|message|>print(\"hi\")\n<|call|>";
 
 class EngineServerTest : public ::testing::Test {
  protected:
-  void start(std::string script, int token_ms = 0, ModelProfile profile = {.system_message = harmony::SystemMessage::kOmit, .python = true}) {
-    auto server = EngineServer::start({.served_name = "abacus"}, [&, script, token_ms, profile](const EngineServer::Progress&) -> Result<ServedModel> {
-      ServedModel model{.name = "abacus", .created_s = 1, .profile = profile, .tokenizer = harmony::byte_level_tokenizer(), .format = {},
-                        .context = 400, .vocabulary = 300, .stop_tokens = {}};
-      model.format = *harmony::FormatTokens::of(model.tokenizer);
-      model.stop_tokens = {model.format.return_, model.format.call};
-      auto source = std::make_unique<ScriptedSource>(model.tokenizer, script, token_ms);
-      source_ = source.get();
-      model.source = std::move(source);
-      return model;
-    });
+  void start(std::string script, int token_ms = 0,
+             ModelProfile profile = {.system_message = harmony::SystemMessage::kOmit, .python = true}) {
+    auto server = EngineServer::start(
+        {.served_name = "abacus"},
+        [&, script, token_ms, profile](const EngineServer::Progress&) -> Result<ServedModel> {
+          ServedModel model{.name = "abacus",
+                            .created_s = 1,
+                            .profile = profile,
+                            .tokenizer = harmony::byte_level_tokenizer(),
+                            .format = {},
+                            .context = 400,
+                            .vocabulary = 300,
+                            .stop_tokens = {}};
+          model.format = *harmony::FormatTokens::of(model.tokenizer);
+          model.stop_tokens = {model.format.return_, model.format.call};
+          auto source = std::make_unique<ScriptedSource>(model.tokenizer, script, token_ms);
+          source_ = source.get();
+          model.source = std::move(source);
+          return model;
+        });
     ASSERT_TRUE(server.has_value()) << server.error().message;
     server_ = std::move(*server);
     ASSERT_TRUE(server_->wait_ready().has_value());
@@ -44,14 +55,22 @@ class EngineServerTest : public ::testing::Test {
   }
 
   http::Response post(std::string target, const std::string& body) {
-    auto response = client_.request(url_, {.method = "POST", .target = std::move(target), .headers = {{"content-type", "application/json"}}, .body = body}, {});
+    auto response = client_.request(url_,
+                                    {.method = "POST",
+                                     .target = std::move(target),
+                                     .headers = {{"content-type", "application/json"}},
+                                     .body = body},
+                                    {});
     EXPECT_TRUE(response.has_value()) << response.error().message;
     return response.value_or(http::Response{});
   }
-  http::Response get(std::string target) { return client_.request(url_, {.target = std::move(target)}, {}).value_or(http::Response{}); }
+  http::Response get(std::string target) {
+    return client_.request(url_, {.target = std::move(target)}, {}).value_or(http::Response{});
+  }
   // A chat with one message and further members (", \"n\": 2").
   http::Response chat(const std::string& more = "", const std::string& content = "2+2?") {
-    return post("/v1/chat/completions", R"({"model":"abacus","messages":[{"role":"user","content":")" + content + "\"}]" + more + "}");
+    return post("/v1/chat/completions", R"({"model":"abacus","messages":[{"role":"user","content":")" +
+                                            content + "\"}]" + more + "}");
   }
   Json chat_json(const std::string& more = "") {
     const auto response = chat(more);
@@ -74,7 +93,9 @@ class EngineServerTest : public ::testing::Test {
   std::string url_;
 };
 
-const Json& choice_of(const Json& body, std::size_t index = 0) { return body.find("choices")->items().at(index); }
+const Json& choice_of(const Json& body, std::size_t index = 0) {
+  return body.find("choices")->items().at(index);
+}
 
 TEST_F(EngineServerTest, AWholeAnswerHasReasoningContentAndExactUsage) {
   start(kAnswer);
@@ -82,14 +103,20 @@ TEST_F(EngineServerTest, AWholeAnswerHasReasoningContentAndExactUsage) {
   EXPECT_THAT(*body.get_string("id"), HasSubstr("chatcmpl-"));
   EXPECT_EQ(body.get_string("object"), "chat.completion");
   EXPECT_EQ(body.get_string("model"), "abacus");
-  EXPECT_EQ(choice_of(body).dump(),
-            R"({"index":0,"message":{"role":"assistant","content":"It is 4, é.","refusal":null,"reasoning":"2+2 is 4","reasoning_content":"2+2 is 4"},"logprobs":null,"finish_reason":"stop"})");
-  // The prompt: <|start|>user<|message|>2+2?<|end|><|start|>assistant, a token a byte. The answer: every token, the last too.
+  EXPECT_EQ(
+      choice_of(body).dump(),
+      R"({"index":0,"message":{"role":"assistant","content":"It is 4, é.","refusal":null,"reasoning":"2+2 is 4",)"
+      R"("reasoning_content":"2+2 is 4"},"logprobs":null,"finish_reason":"stop"})");
+  // The prompt: <|start|>user<|message|>2+2?<|end|><|start|>assistant, a token a byte. The answer: every
+  // token, the last too.
   const int prompt = 1 + 4 + 1 + 4 + 1 + 1 + 9;
   const int completion = 1 + 8 + 1 + 8 + 1 + 1 + 9 + 1 + 5 + 1 + 12 + 1;
-  EXPECT_EQ(body.find("usage")->dump(),
-            fmt::format(R"({{"prompt_tokens":{},"completion_tokens":{},"total_tokens":{},"prompt_tokens_details":{{"cached_tokens":0}},"completion_tokens_details":{{"reasoning_tokens":8}}}})",
-                        prompt, completion, prompt + completion));
+  EXPECT_EQ(
+      body.find("usage")->dump(),
+      fmt::format(
+          R"({{"prompt_tokens":{},"completion_tokens":{},"total_tokens":{},)"
+      R"("prompt_tokens_details":{{"cached_tokens":0}},"completion_tokens_details":{{"reasoning_tokens":8}}}})",
+          prompt, completion, prompt + completion));
 }
 
 TEST_F(EngineServerTest, AStreamHasOpenAisChunksAndJoinsToTheSameAnswer) {
@@ -99,7 +126,8 @@ TEST_F(EngineServerTest, AStreamHasOpenAisChunksAndJoinsToTheSameAnswer) {
   EXPECT_EQ(events.back(), "[DONE]");
   const Json first = *Json::parse(events.front());
   EXPECT_EQ(first.get_string("object"), "chat.completion.chunk");
-  EXPECT_EQ(choice_of(first).dump(), R"({"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null})");
+  EXPECT_EQ(choice_of(first).dump(),
+            R"({"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null})");
   EXPECT_TRUE(first.contains("usage") && first.find("usage")->is_null());
   const Json usage = *Json::parse(events[events.size() - 2]);
   EXPECT_EQ(usage.find("choices")->size(), 0u);
@@ -126,7 +154,8 @@ TEST_F(EngineServerTest, WithoutIncludeUsageNoChunkSpeaksOfUsage) {
 }
 
 constexpr const char* kTools =
-    R"(,"tools":[{"type":"function","function":{"name":"get_weather","parameters":{"type":"object","properties":{"city":{"type":"string"}}}}},
+    R"(,"tools":[{"type":"function","function":{"name":"get_weather","parameters":{"type":"object",)"
+      R"("properties":{"city":{"type":"string"}}}}},
         {"type":"function","function":{"name":"python"}}])";
 
 TEST_F(EngineServerTest, AFunctionCallBecomesAToolCall) {
@@ -165,9 +194,12 @@ TEST_F(EngineServerTest, AStreamedCallGivesIdAndNameOnceThenArguments) {
 
 TEST_F(EngineServerTest, ThePromptShowsPythonAndItsResultsAsTheModelLearntThem) {
   start(kAnswer);
-  const auto response = post("/v1/chat/completions", R"({"model":"abacus","tools":[{"type":"function","function":{"name":"python"}}],"messages":[
+  const auto response =
+      post("/v1/chat/completions",
+           R"({"model":"abacus","tools":[{"type":"function","function":{"name":"python"}}],"messages":[
     {"role":"user","content":"q"},
-    {"role":"assistant","content":null,"tool_calls":[{"id":"c1","type":"function","function":{"name":"python","arguments":"{\"code\":\"print(1)\"}"}}]},
+    {"role":"assistant","content":null,"tool_calls":[{"id":"c1","type":"function","function":{"name":"python",)"
+      R"("arguments":"{\"code\":\"print(1)\"}"}}]},
     {"role":"tool","tool_call_id":"c1","content":"1"}]})");
   ASSERT_EQ(response.status, 200) << response.body;
   EXPECT_EQ(harmony::byte_level_tokenizer().decode(source_->last_request.prompt),
@@ -226,13 +258,16 @@ TEST_F(EngineServerTest, LogprobsCoverTheContentTokens) {
   const Json body = chat_json(R"(,"logprobs":true,"top_logprobs":2)");
   const Json& content = *choice_of(body).find("logprobs")->find("content");
   ASSERT_EQ(content.size(), 12u);  // "It is 4, é." in bytes
-  EXPECT_EQ(content.items()[0].dump(),
-            R"({"token":"I","logprob":-0.5,"bytes":[73],"top_logprobs":[{"token":"I","logprob":-0.5,"bytes":[73]},{"token":"J","logprob":-1.5,"bytes":[74]}]})");
+  EXPECT_EQ(
+      content.items()[0].dump(),
+      R"({"token":"I","logprob":-0.5,"bytes":[73],"top_logprobs":[{"token":"I","logprob":-0.5,"bytes":[73]},)"
+      R"({"token":"J","logprob":-1.5,"bytes":[74]}]})");
   std::size_t streamed = 0;
   for (const std::string& event : chat_events(R"(,"logprobs":true)")) {
     if (event == "[DONE]") continue;
     const Json chunk = *Json::parse(event);
-    if (const Json* logprobs = choice_of(chunk).find("logprobs"); !logprobs->is_null()) streamed += logprobs->find("content")->size();
+    if (const Json* logprobs = choice_of(chunk).find("logprobs"); !logprobs->is_null())
+      streamed += logprobs->find("content")->size();
   }
   EXPECT_EQ(streamed, 12u);
 }
@@ -242,7 +277,8 @@ TEST_F(EngineServerTest, APromptBeyondTheContextSaysBothNumbers) {
   auto response = chat(R"(,"max_tokens":390)");
   EXPECT_EQ(response.status, 400);
   EXPECT_EQ(Json::parse(response.body)->find("error")->get_string("code"), "context_length_exceeded");
-  EXPECT_THAT(response.body, HasSubstr("maximum context length is 400 tokens. However, you requested 411 tokens (21 in the messages, 390 in the completion)"));
+  EXPECT_THAT(response.body, HasSubstr("maximum context length is 400 tokens. However, you requested 411 "
+                                       "tokens (21 in the messages, 390 in the completion)"));
   response = chat("", std::string(500, 'x'));
   EXPECT_EQ(response.status, 400);
   EXPECT_THAT(response.body, HasSubstr("400 tokens. However, your messages resulted in 517 tokens"));
@@ -250,7 +286,8 @@ TEST_F(EngineServerTest, APromptBeyondTheContextSaysBothNumbers) {
 
 TEST_F(EngineServerTest, OtherModelsAndPathsAreNotFound) {
   start(kAnswer);
-  const auto response = post("/v1/chat/completions", R"({"model":"gpt-4o","messages":[{"role":"user","content":"x"}]})");
+  const auto response =
+      post("/v1/chat/completions", R"({"model":"gpt-4o","messages":[{"role":"user","content":"x"}]})");
   EXPECT_EQ(response.status, 404);
   EXPECT_EQ(Json::parse(response.body)->find("error")->get_string("code"), "model_not_found");
   EXPECT_EQ(get("/v1/nothing").status, 404);
@@ -270,9 +307,12 @@ TEST_F(EngineServerTest, AFullQueueIsA429WithRetryAfter) {
 
 TEST_F(EngineServerTest, AClientThatLeavesEndsItsGenerations) {
   start(kAnswer, 20);
-  const auto result = client_.stream(url_, {.method = "POST", .target = "/v1/chat/completions",
-                                            .body = R"({"model":"abacus","stream":true,"n":2,"messages":[{"role":"user","content":"x"}]})"},
-                                     {}, [](const http::Response&) { return true; }, [](std::string_view) { return false; });
+  const auto result = client_.stream(
+      url_,
+      {.method = "POST",
+       .target = "/v1/chat/completions",
+       .body = R"({"model":"abacus","stream":true,"n":2,"messages":[{"role":"user","content":"x"}]})"},
+      {}, [](const http::Response&) { return true; }, [](std::string_view) { return false; });
   EXPECT_FALSE(result.has_value());
   for (int i = 0; i < 300 && source_->cancelled() < 2; ++i) std::this_thread::sleep_for(10ms);
   EXPECT_EQ(source_->cancelled(), 2);
@@ -283,8 +323,12 @@ TEST_F(EngineServerTest, DrainingLetsAnswersEndAndRefusesNewOnes) {
   http::Response slow;
   std::thread running([&] {
     http::Client own;
-    slow = own.request(url_, {.method = "POST", .target = "/v1/chat/completions",
-                              .body = R"({"model":"abacus","messages":[{"role":"user","content":"x"}]})"}, {}).value_or(http::Response{.status = 0});
+    slow = own.request(url_,
+                       {.method = "POST",
+                        .target = "/v1/chat/completions",
+                        .body = R"({"model":"abacus","messages":[{"role":"user","content":"x"}]})"},
+                       {})
+               .value_or(http::Response{.status = 0});
   });
   for (int i = 0; i < 1000 && source_->submitted() == 0; ++i) std::this_thread::sleep_for(5ms);
   server_->drain(10'000);
@@ -295,11 +339,13 @@ TEST_F(EngineServerTest, DrainingLetsAnswersEndAndRefusesNewOnes) {
 
 TEST_F(EngineServerTest, CompletionsContinueText) {
   start("4, and<|end|> so on<|return|>");
-  const auto response = post("/v1/completions", R"({"model":"abacus","prompt":"2+2=","max_tokens":60,"echo":true})");
+  const auto response =
+      post("/v1/completions", R"({"model":"abacus","prompt":"2+2=","max_tokens":60,"echo":true})");
   ASSERT_EQ(response.status, 200) << response.body;
   const Json body = *Json::parse(response.body);
   EXPECT_EQ(body.get_string("object"), "text_completion");
-  EXPECT_EQ(choice_of(body).dump(), R"({"index":0,"text":"2+2=4, and so on","logprobs":null,"finish_reason":"stop"})");
+  EXPECT_EQ(choice_of(body).dump(),
+            R"({"index":0,"text":"2+2=4, and so on","logprobs":null,"finish_reason":"stop"})");
   EXPECT_EQ(body.find("usage")->get_int("prompt_tokens"), 4);
   EXPECT_EQ(post("/v1/completions", R"({"model":"abacus","prompt":[999]})").status, 400);
 }
@@ -307,31 +353,37 @@ TEST_F(EngineServerTest, CompletionsContinueText) {
 TEST_F(EngineServerTest, HealthModelsAndMetricsTellTheState) {
   start(kAnswer);
   EXPECT_EQ(get("/health").status, 200);
-  EXPECT_THAT(get("/v1/models").body, HasSubstr(R"({"id":"abacus","object":"model","created":1,"owned_by":"capstan","max_model_len":400})"));
+  EXPECT_THAT(
+      get("/v1/models").body,
+      HasSubstr(R"({"id":"abacus","object":"model","created":1,"owned_by":"capstan","max_model_len":400})"));
   chat_json();
   chat("", std::string(500, 'x'));
   const std::string metrics = get("/metrics").body;
-  for (const char* line : {"vllm:time_to_first_token_seconds_count{model_name=\"abacus\"} 1", "vllm:generation_tokens_total{model_name=\"abacus\"} 49",
-                           "vllm:prompt_tokens_total{model_name=\"abacus\"} 21", "finished_reason=\"stop\"",
-                           "capstan_engine_http_responses_total{path=\"/v1/chat/completions\",status=\"400\"} 1"}) {
+  for (const char* line :
+       {"vllm:time_to_first_token_seconds_count{model_name=\"abacus\"} 1",
+        "vllm:generation_tokens_total{model_name=\"abacus\"} 49",
+        "vllm:prompt_tokens_total{model_name=\"abacus\"} 21", "finished_reason=\"stop\"",
+        "capstan_engine_http_responses_total{path=\"/v1/chat/completions\",status=\"400\"} 1"}) {
     EXPECT_THAT(metrics, HasSubstr(line));
   }
 }
 
 TEST_F(EngineServerTest, AForeignOriginIsRefused) {
   start(kAnswer);
-  const auto response = client_.request(url_, {.target = "/v1/models", .headers = {{"origin", "https://evil.example"}}}, {});
+  const auto response =
+      client_.request(url_, {.target = "/v1/models", .headers = {{"origin", "https://evil.example"}}}, {});
   ASSERT_TRUE(response.has_value());
   EXPECT_EQ(response->status, 403);
 }
 
 TEST(EngineServer, WhileLoadingHealthAndRequestsAre503AndSayWhy) {
   std::atomic<bool> go = false;
-  auto server = EngineServer::start({.served_name = "m"}, [&](const EngineServer::Progress& progress) -> Result<ServedModel> {
-    progress("mapping the weights");
-    while (!go) std::this_thread::sleep_for(5ms);
-    return fail(Code::kCorrupt, "model.safetensors is cut off");
-  });
+  auto server = EngineServer::start({.served_name = "m"},
+                                    [&](const EngineServer::Progress& progress) -> Result<ServedModel> {
+                                      progress("mapping the weights");
+                                      while (!go) std::this_thread::sleep_for(5ms);
+                                      return fail(Code::kCorrupt, "model.safetensors is cut off");
+                                    });
   ASSERT_TRUE(server.has_value());
   const std::string url = fmt::format("http://127.0.0.1:{}", (*server)->port());
   http::Client client;
@@ -343,17 +395,21 @@ TEST(EngineServer, WhileLoadingHealthAndRequestsAre503AndSayWhy) {
     body = health->body;
   }
   EXPECT_THAT(body, HasSubstr(R"("status":"loading","stage":"mapping the weights")"));
-  const auto chat = client.request(url, {.method = "POST", .target = "/v1/chat/completions", .body = "{}"}, {});
+  const auto chat =
+      client.request(url, {.method = "POST", .target = "/v1/chat/completions", .body = "{}"}, {});
   EXPECT_EQ(chat->status, 503);
   EXPECT_EQ(chat->headers.get("retry-after-ms"), "1000");
   go = true;
   const auto ready = (*server)->wait_ready();
   ASSERT_FALSE(ready.has_value());
-  EXPECT_THAT(client.request(url, {.target = "/health"}, {})->body, HasSubstr("model.safetensors is cut off"));
+  EXPECT_THAT(client.request(url, {.target = "/health"}, {})->body,
+              HasSubstr("model.safetensors is cut off"));
 }
 
 TEST(EngineServer, AHostThatIsNotLoopbackIsRefusedWithWhatWouldBeRight) {
-  const auto server = EngineServer::start({.host = "0.0.0.0", .served_name = "m"}, [](const auto&) -> Result<ServedModel> { return fail(Code::kInvalid, ""); });
+  const auto server =
+      EngineServer::start({.host = "0.0.0.0", .served_name = "m"},
+                          [](const auto&) -> Result<ServedModel> { return fail(Code::kInvalid, ""); });
   ASSERT_FALSE(server.has_value());
   EXPECT_THAT(server.error().message, HasSubstr("--host 127.0.0.1"));
 }

@@ -1,9 +1,9 @@
 // Wording and codes as api.openai.com answers them.
 #include "engine/server/field_reader.h"
 
-#include <algorithm>
-
 #include <fmt/ranges.h>
+
+#include <algorithm>
 
 namespace capstan::engine {
 
@@ -52,9 +52,10 @@ std::optional<double> FieldReader::number(std::string_view key, double min, doub
   const double number = value->as_double();
   if (number >= min && number <= max) return number;
   const bool above = number > max;
-  ApiError error = ApiError::bad_value(path(key), fmt::format("Invalid '{}': decimal {} value. Expected a value {} {}, but got {} instead.",
-                                                              path(key), above ? "above maximum" : "below minimum",
-                                                              above ? "<=" : ">=", above ? max : min, number));
+  ApiError error = ApiError::bad_value(
+      path(key),
+      fmt::format("Invalid '{}': decimal {} value. Expected a value {} {}, but got {} instead.", path(key),
+                  above ? "above maximum" : "below minimum", above ? "<=" : ">=", above ? max : min, number));
   error.code = above ? "decimal_above_max_value" : "decimal_below_min_value";
   fail_with(std::move(error));
   return std::nullopt;
@@ -70,9 +71,10 @@ std::optional<std::int64_t> FieldReader::integer(std::string_view key, std::int6
   const std::int64_t number = value->as_int();
   if (number >= min && number <= max) return number;
   const bool above = number > max;
-  ApiError error = ApiError::bad_value(path(key), fmt::format("Invalid '{}': integer {} value. Expected a value {} {}, but got {} instead.",
-                                                              path(key), above ? "above maximum" : "below minimum",
-                                                              above ? "<=" : ">=", above ? max : min, number));
+  ApiError error = ApiError::bad_value(
+      path(key),
+      fmt::format("Invalid '{}': integer {} value. Expected a value {} {}, but got {} instead.", path(key),
+                  above ? "above maximum" : "below minimum", above ? "<=" : ">=", above ? max : min, number));
   error.code = above ? "integer_above_max_value" : "integer_below_min_value";
   fail_with(std::move(error));
   return std::nullopt;
@@ -86,8 +88,10 @@ const Json* FieldReader::array(std::string_view key, std::size_t length_max) {
     return nullptr;
   }
   if (value->size() <= length_max) return value;
-  ApiError error = ApiError::bad_value(path(key), fmt::format("Invalid '{}': array too long. Expected an array with maximum length {}, "
-                                                              "but got an array with length {} instead.", path(key), length_max, value->size()));
+  ApiError error = ApiError::bad_value(
+      path(key), fmt::format("Invalid '{}': array too long. Expected an array with maximum length {}, "
+                             "but got an array with length {} instead.",
+                             path(key), length_max, value->size()));
   error.code = "array_above_max_length";
   fail_with(std::move(error));
   return nullptr;
@@ -100,12 +104,15 @@ const Json* FieldReader::object(std::string_view key) {
   return nullptr;
 }
 
-std::optional<std::string> FieldReader::choice(std::string_view key, std::initializer_list<std::string_view> values) {
+std::optional<std::string> FieldReader::choice(std::string_view key,
+                                               std::initializer_list<std::string_view> values) {
   auto value = string(key);
   if (!value || std::ranges::find(values, *value) != values.end()) return value;
   std::string supported;
-  for (const std::string_view name : values) supported += fmt::format("{}'{}'", supported.empty() ? "" : ", ", name);
-  fail_with(ApiError::bad_value(path(key), fmt::format("Invalid value: '{}'. Supported values are: {}.", *value, supported)));
+  for (const std::string_view name : values)
+    supported += fmt::format("{}'{}'", supported.empty() ? "" : ", ", name);
+  fail_with(ApiError::bad_value(
+      path(key), fmt::format("Invalid value: '{}'. Supported values are: {}.", *value, supported)));
   return std::nullopt;
 }
 

@@ -1,5 +1,6 @@
 // Reads the members of one JSON object with OpenAI's error messages. The first error is kept; after it, every
-// question answers "absent", so that a parser reads straight on and looks once at the end. Private to this folder.
+// question answers "absent", so that a parser reads straight on and looks once at the end. Private to this
+// folder.
 #pragma once
 
 #include <initializer_list>
@@ -22,7 +23,9 @@ class FieldReader {
   void fail_with(ApiError error) {
     if (!error_) error_ = std::move(error);
   }
-  std::string path(std::string_view key) const { return path_.empty() ? std::string(key) : path_ + "." + std::string(key); }
+  std::string path(std::string_view key) const {
+    return path_.empty() ? std::string(key) : path_ + "." + std::string(key);
+  }
 
   // The member; nullptr if it is absent or null, or after an error.
   const Json* find(std::string_view key) const;

@@ -13,7 +13,9 @@ class GeneratorSource : public TokenSource {
  public:
   GeneratorSource(std::unique_ptr<Model> model, BatchOptions options)
       : model_(std::move(model)), generator_(Generator::start(*model_, options)) {}
-  Result<RequestId> submit(GenerationRequest request) override { return generator_->submit(std::move(request)); }
+  Result<RequestId> submit(GenerationRequest request) override {
+    return generator_->submit(std::move(request));
+  }
   void cancel(RequestId id) override { generator_->cancel(id); }
   BatchStats stats() const override { return generator_->stats(); }
 
@@ -43,16 +45,20 @@ Result<ServedModel> load_served_model(const LoadOptions& options, const EngineSe
   CAPSTAN_TRY(std::unique_ptr<Model> model, Model::load(options.directory, {.threads = options.threads}));
   const ModelConfig config = model->config();
   if (tokenizer.vocabulary_size() > config.vocab) {
-    return fail(Code::kInvalid, "{}: the tokenizer has ids up to {}, but the model only {} rows", options.directory.string(),
-                tokenizer.vocabulary_size() - 1, config.vocab);
+    return fail(Code::kInvalid, "{}: the tokenizer has ids up to {}, but the model only {} rows",
+                options.directory.string(), tokenizer.vocabulary_size() - 1, config.vocab);
   }
   if (options.context > config.positions_max) {
-    return fail(Code::kInvalid, "a context of {} tokens is longer than the model's {}", options.context, config.positions_max);
+    return fail(Code::kInvalid, "a context of {} tokens is longer than the model's {}", options.context,
+                config.positions_max);
   }
   const int context = options.context > 0 ? options.context : config.positions_max;
-  const auto now = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch());
-  auto source = std::make_unique<GeneratorSource>(
-      std::move(model), BatchOptions{.sequences_max = options.sequences_max, .queue_max = options.queue_max, .context_max = context});
+  const auto now =
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch());
+  auto source =
+      std::make_unique<GeneratorSource>(std::move(model), BatchOptions{.sequences_max = options.sequences_max,
+                                                                       .queue_max = options.queue_max,
+                                                                       .context_max = context});
   return ServedModel{.name = options.name,
                      .created_s = now.count(),
                      .profile = profile,

@@ -1,8 +1,8 @@
 // A model directory -> a ServedModel on this machine's CPU.
 //
 // Reads config.json, the weights, tokenizer.json, and the optional capstan.json and generation_config.json.
-// Failure: as Model::load and Tokenizer::load; kUnsupported if the tokenizer has no harmony tokens; kInvalid if the
-// context wanted is longer than the model's.
+// Failure: as Model::load and Tokenizer::load; kUnsupported if the tokenizer has no harmony tokens; kInvalid
+// if the context wanted is longer than the model's.
 #pragma once
 
 #include <filesystem>

@@ -1,12 +1,12 @@
-// Goal: the server over the real engine: a random checkpoint answers nonsense, but the same nonsense for the same seed,
-// alone or among others, and leaves cleanly at any moment.
+// Goal: the server over the real engine: a random checkpoint answers nonsense, but the same nonsense for the
+// same seed, alone or among others, and leaves cleanly at any moment.
 #include "engine/server/load_model.h"
-
-#include <algorithm>
-#include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <algorithm>
+#include <thread>
 
 #include "base/file.h"
 #include "engine/testing/random_checkpoint.h"
@@ -24,7 +24,9 @@ class LoadModel : public ::testing::Test {
     testing::RandomCheckpoint({.vocab = 272}).write(directory_.path());
     write("tokenizer.json", harmony::byte_level_json().dump());
   }
-  void write(const char* name, const std::string& text) { ASSERT_TRUE(write_file_atomic(directory_.path() / name, text)); }
+  void write(const char* name, const std::string& text) {
+    ASSERT_TRUE(write_file_atomic(directory_.path() / name, text));
+  }
   Result<ServedModel> load(LoadOptions options = {}) {
     options.directory = directory_.path();
     options.name = "random";
@@ -32,7 +34,8 @@ class LoadModel : public ::testing::Test {
     return load_served_model(options, [](std::string_view) {});
   }
   void serve(LoadOptions options = {}) {
-    auto server = EngineServer::start({.served_name = "random"}, [this, options](const auto&) { return load(options); });
+    auto server = EngineServer::start({.served_name = "random"},
+                                      [this, options](const auto&) { return load(options); });
     ASSERT_TRUE(server.has_value()) << server.error().message;
     server_ = std::move(*server);
     const auto ready = server_->wait_ready();
@@ -40,9 +43,12 @@ class LoadModel : public ::testing::Test {
   }
   http::Response chat(const std::string& more) {
     http::Client client;
-    return client.request(fmt::format("http://127.0.0.1:{}", server_->port()),
-                          {.method = "POST", .target = "/v1/chat/completions",
-                           .body = R"({"model":"random","messages":[{"role":"user","content":"hi"}])" + more + "}"}, {})
+    return client
+        .request(fmt::format("http://127.0.0.1:{}", server_->port()),
+                 {.method = "POST",
+                  .target = "/v1/chat/completions",
+                  .body = R"({"model":"random","messages":[{"role":"user","content":"hi"}])" + more + "}"},
+                 {})
         .value_or(http::Response{.status = 0});
   }
 
@@ -63,7 +69,9 @@ TEST_F(LoadModel, TheSameSeedGivesTheSameAnswerAloneAndAmongOthers) {
   std::vector<std::thread> clients;
   std::vector<std::string> answers(6);
   for (std::size_t i = 0; i < answers.size(); ++i) {
-    clients.emplace_back([&, i] { answers[i] = choices(chat(fmt::format(R"(,"seed":{},"max_tokens":40)", i % 2 == 0 ? 1 : 100 + i))); });
+    clients.emplace_back([&, i] {
+      answers[i] = choices(chat(fmt::format(R"(,"seed":{},"max_tokens":40)", i % 2 == 0 ? 1 : 100 + i)));
+    });
   }
   for (std::thread& client : clients) client.join();
   for (std::size_t i = 0; i < answers.size(); i += 2) EXPECT_EQ(answers[i], alone);
@@ -72,7 +80,8 @@ TEST_F(LoadModel, TheSameSeedGivesTheSameAnswerAloneAndAmongOthers) {
 TEST_F(LoadModel, WhateverARandomModelSaysIsAnAnswer) {
   serve();
   for (int seed = 0; seed < 12; ++seed) {
-    const auto response = chat(fmt::format(R"(,"seed":{},"max_tokens":60,"temperature":2,"n":2,"logprobs":true,"top_logprobs":3)", seed));
+    const auto response = chat(fmt::format(
+        R"(,"seed":{},"max_tokens":60,"temperature":2,"n":2,"logprobs":true,"top_logprobs":3)", seed));
     ASSERT_EQ(response.status, 200) << response.body;
     const auto body = Json::parse(response.body);
     ASSERT_TRUE(body.has_value());
@@ -93,7 +102,8 @@ TEST_F(LoadModel, AFullQueueRefusesWithoutLosingAnyone) {
   serve({.sequences_max = 1, .queue_max = 1});
   std::vector<std::thread> clients;
   std::vector<int> status(8);
-  for (std::size_t i = 0; i < status.size(); ++i) clients.emplace_back([&, i] { status[i] = chat(R"(,"max_tokens":200,"temperature":0)").status; });
+  for (std::size_t i = 0; i < status.size(); ++i)
+    clients.emplace_back([&, i] { status[i] = chat(R"(,"max_tokens":200,"temperature":0)").status; });
   for (std::thread& client : clients) client.join();
   for (const int code : status) EXPECT_TRUE(code == 200 || code == 429) << code;
   EXPECT_GE(std::ranges::count(status, 200), 1);
@@ -118,7 +128,8 @@ TEST_F(LoadModel, ProfileAndDirectoryErrorsSayWhatIsWrong) {
   EXPECT_THAT(error(), HasSubstr("temperature is not a number"));
   write("generation_config.json", "{}");
   Json tokenizer = harmony::byte_level_json();
-  tokenizer["added_tokens"].push_back(Json::object({{"id", 5000}, {"content", "<|far|>"}, {"special", true}}));
+  tokenizer["added_tokens"].push_back(
+      Json::object({{"id", 5000}, {"content", "<|far|>"}, {"special", true}}));
   write("tokenizer.json", tokenizer.dump());
   EXPECT_THAT(error(), HasSubstr("ids up to 5000, but the model only 272"));
 }

@@ -18,7 +18,8 @@ Result<Json> read_optional(const std::filesystem::path& path) {
   return json;
 }
 
-Result<double> number_or(const Json& json, std::string_view key, double otherwise, double max, const std::filesystem::path& path) {
+Result<double> number_or(const Json& json, std::string_view key, double otherwise, double max,
+                         const std::filesystem::path& path) {
   const Json* value = json.find(key);
   if (value == nullptr || value->is_null()) return otherwise;
   if (!value->is_number() || value->as_double() < 0 || value->as_double() > max) {
@@ -36,13 +37,15 @@ Result<ModelProfile> read_model_profile(const std::filesystem::path& directory) 
   if (const Json* harmony = capstan.find("harmony")) {
     const std::string mode = harmony->get_string("system_message").value_or("full");
     if (mode != "full" && mode != "omit") {
-      return fail(Code::kInvalid, "{}: harmony.system_message is \"{}\", not \"full\" or \"omit\"", capstan_path.string(), mode);
+      return fail(Code::kInvalid, "{}: harmony.system_message is \"{}\", not \"full\" or \"omit\"",
+                  capstan_path.string(), mode);
     }
     if (mode == "omit") profile.system_message = harmony::SystemMessage::kOmit;
   }
   if (const Json* tools = capstan.find("builtin_tools"); tools != nullptr && tools->is_array()) {
     for (const Json& tool : tools->items()) {
-      if (tool != Json("python")) return fail(Code::kInvalid, "{}: builtin_tools knows only \"python\"", capstan_path.string());
+      if (tool != Json("python"))
+        return fail(Code::kInvalid, "{}: builtin_tools knows only \"python\"", capstan_path.string());
       profile.python = true;
     }
   }

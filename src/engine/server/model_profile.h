@@ -1,7 +1,7 @@
 // How one model wants to be spoken to: what its directory says beside the weights.
 //
-//   capstan.json            {"harmony": {"system_message": "full" | "omit"}, "builtin_tools": ["python"]}   (ours)
-//   generation_config.json  {"do_sample", "temperature", "top_p", "eos_token_id"}                     (transformers')
+//   capstan.json            {"harmony": {"system_message": "full" | "omit"}, "builtin_tools": ["python"]}
+//   (ours) generation_config.json  {"do_sample", "temperature", "top_p", "eos_token_id"} (transformers')
 // Both files may be absent. Unknown members are ignored; a known one of another kind is kInvalid.
 #pragma once
 

@@ -14,15 +14,21 @@ std::string with_article(std::string_view type) {
 }  // namespace
 
 Json ApiError::to_json() const {
-  return Json::object({{"error", Json::object({{"message", message}, {"type", type}, {"param", or_null(param)}, {"code", or_null(code)}})}});
+  return Json::object(
+      {{"error",
+        Json::object(
+            {{"message", message}, {"type", type}, {"param", or_null(param)}, {"code", or_null(code)}})}});
 }
 
 ApiError ApiError::missing(std::string_view param) {
-  return {.message = fmt::format("Missing required parameter: '{}'.", param), .param = std::string(param), .code = "missing_required_parameter"};
+  return {.message = fmt::format("Missing required parameter: '{}'.", param),
+          .param = std::string(param),
+          .code = "missing_required_parameter"};
 }
 
 ApiError ApiError::wrong_type(std::string_view param, std::string_view expected, const Json& got) {
-  return {.message = fmt::format("Invalid type for '{}': expected {}, but got {} instead.", param, expected, with_article(got.type_name())),
+  return {.message = fmt::format("Invalid type for '{}': expected {}, but got {} instead.", param, expected,
+                                 with_article(got.type_name())),
           .param = std::string(param),
           .code = "invalid_type"};
 }
@@ -37,18 +43,24 @@ ApiError ApiError::unsupported(std::string_view param, std::string message) {
 
 ApiError ApiError::model_not_found(std::string_view model) {
   return {.status = 404,
-          .message = fmt::format("The model '{}' does not exist on this server; GET /v1/models lists what does.", model),
+          .message = fmt::format(
+              "The model '{}' does not exist on this server; GET /v1/models lists what does.", model),
           .param = "model",
           .code = "model_not_found"};
 }
 
 ApiError ApiError::context_length(long context, long prompt, long completion) {
-  std::string message = completion == 0
-      ? fmt::format("This model's maximum context length is {} tokens. However, your messages resulted in {} tokens, which "
-                    "leaves no room for an answer. Please reduce the length of the messages.", context, prompt)
-      : fmt::format("This model's maximum context length is {} tokens. However, you requested {} tokens ({} in the messages, "
-                    "{} in the completion). Please reduce the length of the messages or completion.",
-                    context, prompt + completion, prompt, completion);
+  std::string message =
+      completion == 0 ? fmt::format(
+                            "This model's maximum context length is {} tokens. However, your messages "
+                            "resulted in {} tokens, which "
+                            "leaves no room for an answer. Please reduce the length of the messages.",
+                            context, prompt)
+                      : fmt::format(
+                            "This model's maximum context length is {} tokens. However, you requested {} "
+                            "tokens ({} in the messages, "
+                            "{} in the completion). Please reduce the length of the messages or completion.",
+                            context, prompt + completion, prompt, completion);
   return {.message = std::move(message), .param = "messages", .code = "context_length_exceeded"};
 }
 
@@ -61,7 +73,11 @@ ApiError ApiError::overloaded(int retry_after_ms) {
 }
 
 ApiError ApiError::unavailable(std::string message, int retry_after_ms) {
-  return {.status = 503, .message = std::move(message), .type = "server_error", .code = "engine_unavailable", .retry_after_ms = retry_after_ms};
+  return {.status = 503,
+          .message = std::move(message),
+          .type = "server_error",
+          .code = "engine_unavailable",
+          .retry_after_ms = retry_after_ms};
 }
 
 ApiError ApiError::server(std::string message) {
@@ -70,10 +86,14 @@ ApiError ApiError::server(std::string message) {
 
 ApiError ApiError::from(const Error& error) {
   switch (error.code) {
-    case Code::kExhausted: return overloaded(1000);
-    case Code::kUnavailable: return unavailable("The engine is shutting down.", 1000);
-    case Code::kInvalid: return {.message = error.message, .param = error.field, .code = "invalid_value"};
-    default: return server(error.message);
+    case Code::kExhausted:
+      return overloaded(1000);
+    case Code::kUnavailable:
+      return unavailable("The engine is shutting down.", 1000);
+    case Code::kInvalid:
+      return {.message = error.message, .param = error.field, .code = "invalid_value"};
+    default:
+      return server(error.message);
   }
 }
 

@@ -1,4 +1,5 @@
-// OpenAI's error object: {"error": {"message", "type", "param", "code"}} and the HTTP status that goes with it.
+// OpenAI's error object: {"error": {"message", "type", "param", "code"}} and the HTTP status that goes with
+// it.
 //
 // Messages and codes follow what api.openai.com answers, so that clients' own handling works.
 // Threads: values.
@@ -30,9 +31,9 @@ struct ApiError {
   static ApiError unsupported(std::string_view param, std::string message);
   static ApiError model_not_found(std::string_view model);
   static ApiError context_length(long context, long prompt, long completion);
-  static ApiError overloaded(int retry_after_ms);                   // 429: the queue is full
+  static ApiError overloaded(int retry_after_ms);                        // 429: the queue is full
   static ApiError unavailable(std::string message, int retry_after_ms);  // 503: loading or draining
-  static ApiError server(std::string message);                      // 500
+  static ApiError server(std::string message);                           // 500
   // From an engine's refusal.
   static ApiError from(const Error& error);
 };

@@ -37,7 +37,9 @@ std::string read_content(FieldReader& message, bool required) {
     } else if (type.empty()) {
       message.fail_with(ApiError::missing(at(path, i) + ".type"));
     } else {
-      message.fail_with(ApiError::unsupported(at(path, i) + ".type", fmt::format("Content of type '{}' is not supported: this model reads text only.", type)));
+      message.fail_with(ApiError::unsupported(
+          at(path, i) + ".type",
+          fmt::format("Content of type '{}' is not supported: this model reads text only.", type)));
     }
   }
   return text;
@@ -69,16 +71,19 @@ std::vector<ToolCall> read_tool_calls(FieldReader& message, std::optional<ApiErr
   return calls;
 }
 
-ChatMessage read_message(const Json& item, const std::string& path, std::map<std::string, std::string>& tool_names,
-                         std::optional<ApiError>& error) {
+ChatMessage read_message(const Json& item, const std::string& path,
+                         std::map<std::string, std::string>& tool_names, std::optional<ApiError>& error) {
   using Role = ChatMessage::Role;
   ChatMessage message;
   FieldReader fields(item, path, error);
   if (fields.find("role") == nullptr) fields.fail_with(ApiError::missing(path + ".role"));
   const auto role = fields.choice("role", {"system", "developer", "user", "assistant", "tool"});
   if (!role) return message;
-  static const std::map<std::string_view, Role> kRoles = {{"system", Role::kSystem}, {"developer", Role::kDeveloper},
-      {"user", Role::kUser}, {"assistant", Role::kAssistant}, {"tool", Role::kTool}};
+  static const std::map<std::string_view, Role> kRoles = {{"system", Role::kSystem},
+                                                          {"developer", Role::kDeveloper},
+                                                          {"user", Role::kUser},
+                                                          {"assistant", Role::kAssistant},
+                                                          {"tool", Role::kTool}};
   message.role = kRoles.at(*role);
   if (message.role == Role::kAssistant) {
     message.tool_calls = read_tool_calls(fields, error);
@@ -95,9 +100,11 @@ ChatMessage read_message(const Json& item, const std::string& path, std::map<std
     if (known != tool_names.end()) {
       message.tool_name = known->second;
     } else {
-      fields.fail_with(ApiError::bad_value(path + ".tool_call_id", fmt::format(
-          "Invalid parameter: messages with role 'tool' must be a response to a preceding message with 'tool_calls'; "
-          "no call has the id '{}'.", id)));
+      fields.fail_with(ApiError::bad_value(path + ".tool_call_id",
+                                           fmt::format("Invalid parameter: messages with role 'tool' must be "
+                                                       "a response to a preceding message with 'tool_calls'; "
+                                                       "no call has the id '{}'.",
+                                                       id)));
     }
   }
   return message;
@@ -108,7 +115,9 @@ void read_messages(FieldReader& body, ChatRequest& request, std::optional<ApiErr
   const Json* list = body.array("messages", kMessagesMax);
   if (list == nullptr) return;
   if (list->size() == 0) {
-    ApiError empty = ApiError::bad_value("messages", "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.");
+    ApiError empty = ApiError::bad_value("messages",
+                                         "Invalid 'messages': empty array. Expected an array with minimum "
+                                         "length 1, but got an empty array instead.");
     empty.code = "empty_array";
     body.fail_with(std::move(empty));
   }
@@ -147,14 +156,19 @@ void read_tools(FieldReader& body, ChatRequest& request, std::optional<ApiError>
       return;
     }
     FieldReader fields(*function, path + ".function", error);
-    ChatTool read{.name = fields.required_string("name"), .description = fields.string("description").value_or(""), .parameters = {}};
+    ChatTool read{.name = fields.required_string("name"),
+                  .description = fields.string("description").value_or(""),
+                  .parameters = {}};
     if (const Json* parameters = fields.object("parameters")) read.parameters = *parameters;
     if (!error && !is_tool_name(read.name)) {
-      fields.fail_with(ApiError::bad_value(path + ".function.name", fmt::format(
-          "Invalid '{}.function.name': '{}' must match ^[a-zA-Z0-9_-]{{1,64}}$.", path, read.name)));
+      fields.fail_with(ApiError::bad_value(
+          path + ".function.name",
+          fmt::format("Invalid '{}.function.name': '{}' must match ^[a-zA-Z0-9_-]{{1,64}}$.", path,
+                      read.name)));
     }
     if (std::ranges::find(request.tools, read.name, &ChatTool::name) != request.tools.end()) {
-      fields.fail_with(ApiError::bad_value(path + ".function.name", fmt::format("The tool '{}' is given twice.", read.name)));
+      fields.fail_with(ApiError::bad_value(path + ".function.name",
+                                           fmt::format("The tool '{}' is given twice.", read.name)));
     }
     request.tools.push_back(std::move(read));
   }
@@ -163,15 +177,18 @@ void read_tools(FieldReader& body, ChatRequest& request, std::optional<ApiError>
 void read_tool_choice(FieldReader& body, ChatRequest& request) {
   const Json* choice = body.find("tool_choice");
   if (choice == nullptr) return;
-  constexpr std::string_view kWhy = "needs constrained decoding, which this server does not have; use 'auto' or 'none'.";
+  constexpr std::string_view kWhy =
+      "needs constrained decoding, which this server does not have; use 'auto' or 'none'.";
   if (choice->is_object()) {
     body.fail_with(ApiError::unsupported("tool_choice", fmt::format("A named 'tool_choice' {}", kWhy)));
     return;
   }
   const auto value = body.choice("tool_choice", {"none", "auto", "required"});
-  if (value == "required") body.fail_with(ApiError::unsupported("tool_choice", fmt::format("'tool_choice': 'required' {}", kWhy)));
+  if (value == "required")
+    body.fail_with(ApiError::unsupported("tool_choice", fmt::format("'tool_choice': 'required' {}", kWhy)));
   if (request.tools.empty() && value == "auto") {
-    body.fail_with(ApiError::bad_value("tool_choice", "'tool_choice' is only allowed when 'tools' are specified."));
+    body.fail_with(
+        ApiError::bad_value("tool_choice", "'tool_choice' is only allowed when 'tools' are specified."));
   }
   if (value == "none") request.tools.clear();
 }
@@ -196,7 +213,9 @@ void read_stop(FieldReader& body, SamplingRequest& request) {
   }
   for (const std::string& text : request.stop) {
     if (text.empty() || text.size() > kStopBytesMax) {
-      body.fail_with(ApiError::bad_value("stop", fmt::format("Invalid 'stop': a stop sequence has 1 to {} bytes, but one has {}.", kStopBytesMax, text.size())));
+      body.fail_with(ApiError::bad_value(
+          "stop", fmt::format("Invalid 'stop': a stop sequence has 1 to {} bytes, but one has {}.",
+                              kStopBytesMax, text.size())));
     }
   }
 }
@@ -205,7 +224,8 @@ void read_stop(FieldReader& body, SamplingRequest& request) {
 void refuse_unsupported(FieldReader& body) {
   for (const std::string_view key : {"frequency_penalty", "presence_penalty"}) {
     if (body.number(key, -2, 2).value_or(0) != 0) {
-      body.fail_with(ApiError::unsupported(key, fmt::format("'{}' other than 0 is not supported by this server.", key)));
+      body.fail_with(
+          ApiError::unsupported(key, fmt::format("'{}' other than 0 is not supported by this server.", key)));
     }
   }
   if (const Json* bias = body.object("logit_bias"); bias != nullptr && bias->size() > 0) {
@@ -226,35 +246,45 @@ void read_sampling(FieldReader& body, std::optional<ApiError>& error, SamplingRe
   const Json* options = body.object("stream_options");
   if (options == nullptr) return;
   if (!request.stream) {
-    body.fail_with(ApiError::bad_value("stream_options", "The 'stream_options' parameter is only allowed when 'stream' is enabled."));
+    body.fail_with(ApiError::bad_value(
+        "stream_options", "The 'stream_options' parameter is only allowed when 'stream' is enabled."));
     return;
   }
-  request.include_usage = FieldReader(*options, "stream_options", error).boolean("include_usage").value_or(false);
+  request.include_usage =
+      FieldReader(*options, "stream_options", error).boolean("include_usage").value_or(false);
 }
 
 void refuse_other_outputs(FieldReader& body, std::optional<ApiError>& error) {
   if (const Json* format = body.object("response_format")) {
-    const auto type = FieldReader(*format, "response_format", error).choice("type", {"text", "json_object", "json_schema"});
+    const auto type =
+        FieldReader(*format, "response_format", error).choice("type", {"text", "json_object", "json_schema"});
     if (type && *type != "text") {
-      body.fail_with(ApiError::unsupported("response_format", fmt::format(
-          "'response_format' of type '{}' needs constrained decoding, which this server does not have; use 'text' and ask for JSON in a message.", *type)));
+      body.fail_with(ApiError::unsupported(
+          "response_format",
+          fmt::format("'response_format' of type '{}' needs constrained decoding, which this server does not "
+                      "have; use 'text' and ask for JSON in a message.",
+                      *type)));
     }
   }
   if (const Json* modalities = body.array("modalities", 8)) {
     for (const Json& item : modalities->items()) {
-      if (item != Json("text")) body.fail_with(ApiError::unsupported("modalities", "This model answers in text only."));
+      if (item != Json("text"))
+        body.fail_with(ApiError::unsupported("modalities", "This model answers in text only."));
     }
   }
   for (const std::string_view key : {"functions", "function_call"}) {
-    if (body.find(key) != nullptr) body.fail_with(ApiError::unsupported(key, fmt::format("'{}' is no longer supported; use 'tools'.", key)));
+    if (body.find(key) != nullptr)
+      body.fail_with(
+          ApiError::unsupported(key, fmt::format("'{}' is no longer supported; use 'tools'.", key)));
   }
 }
 
 std::expected<Json, ApiError> parse_object(std::string_view text) {
   auto body = Json::parse(text);
   if (!body || !body->is_object()) {
-    return std::unexpected(ApiError{.message = fmt::format("We could not parse the JSON body of your request: {}.",
-                                                           body ? "expected an object" : body.error().message)});
+    return std::unexpected(
+        ApiError{.message = fmt::format("We could not parse the JSON body of your request: {}.",
+                                        body ? "expected an object" : body.error().message)});
   }
   return *std::move(body);
 }
@@ -273,15 +303,18 @@ std::expected<ChatRequest, ApiError> parse_chat_request(std::string_view text) {
   read_tools(body, request, error);
   read_tool_choice(body, request);
   refuse_other_outputs(body, error);
-  const auto effort = body.choice("reasoning_effort", {"none", "minimal", "low", "medium", "high", "xhigh", "max"});
+  const auto effort =
+      body.choice("reasoning_effort", {"none", "minimal", "low", "medium", "high", "xhigh", "max"});
   if (effort) {
-    request.effort = *effort == "medium" ? Effort::kMedium
-                     : *effort == "high" || *effort == "xhigh" || *effort == "max" ? Effort::kHigh : Effort::kLow;
+    request.effort = *effort == "medium"                                           ? Effort::kMedium
+                     : *effort == "high" || *effort == "xhigh" || *effort == "max" ? Effort::kHigh
+                                                                                   : Effort::kLow;
   }
   request.logprobs = body.boolean("logprobs").value_or(false);
   const auto top = body.integer("top_logprobs", 0, kChatTopLogprobsMax);
   if (top && !request.logprobs) {
-    body.fail_with(ApiError::bad_value("top_logprobs", "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled."));
+    body.fail_with(ApiError::bad_value(
+        "top_logprobs", "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled."));
   }
   request.top_logprobs = static_cast<int>(top.value_or(0));
   if (error) return std::unexpected(*std::move(error));
@@ -298,26 +331,32 @@ std::expected<CompletionRequest, ApiError> parse_completion_request(std::string_
   if (!request.tokens_max) request.tokens_max = 16;  // OpenAI's default
   request.echo = body.boolean("echo").value_or(false);
   for (const std::string_view key : {"suffix", "logprobs"}) {
-    if (body.find(key) != nullptr) body.fail_with(ApiError::unsupported(key, fmt::format("'{}' is not supported on /v1/completions.", key)));
+    if (body.find(key) != nullptr)
+      body.fail_with(
+          ApiError::unsupported(key, fmt::format("'{}' is not supported on /v1/completions.", key)));
   }
   const auto best_of = body.integer("best_of", 1, 20);
-  if (best_of && *best_of != request.choices) body.fail_with(ApiError::unsupported("best_of", "'best_of' other than 'n' is not supported."));
+  if (best_of && *best_of != request.choices)
+    body.fail_with(ApiError::unsupported("best_of", "'best_of' other than 'n' is not supported."));
 
   const Json* prompt = body.find("prompt");
   if (prompt == nullptr) body.fail_with(ApiError::missing("prompt"));
-  if (prompt != nullptr && prompt->is_array() && prompt->size() == 1 && !prompt->items()[0].is_int()) prompt = &prompt->items()[0];
+  if (prompt != nullptr && prompt->is_array() && prompt->size() == 1 && !prompt->items()[0].is_int())
+    prompt = &prompt->items()[0];
   if (prompt == nullptr) {
   } else if (prompt->is_string()) {
     request.prompt = prompt->as_string();
   } else if (prompt->is_array() && std::ranges::all_of(prompt->items(), &Json::is_int)) {
     for (const Json& token : prompt->items()) request.prompt_tokens.push_back(token.as_int());
   } else if (prompt->is_array()) {
-    body.fail_with(ApiError::unsupported("prompt", "Several prompts in one request are not supported; send one request each."));
+    body.fail_with(ApiError::unsupported(
+        "prompt", "Several prompts in one request are not supported; send one request each."));
   } else {
     body.fail_with(ApiError::wrong_type("prompt", "one of a string or array of integers", *prompt));
   }
   if (!error && request.prompt.empty() && request.prompt_tokens.empty()) {
-    body.fail_with(ApiError::bad_value("prompt", "Invalid 'prompt': empty. A completion continues at least one token."));
+    body.fail_with(
+        ApiError::bad_value("prompt", "Invalid 'prompt': empty. A completion continues at least one token."));
   }
   if (error) return std::unexpected(*std::move(error));
   return request;

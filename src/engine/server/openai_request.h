@@ -1,4 +1,5 @@
-// OpenAI's request bodies, checked: JSON -> ChatRequest or CompletionRequest, or the error that OpenAI would answer.
+// OpenAI's request bodies, checked: JSON -> ChatRequest or CompletionRequest, or the error that OpenAI would
+// answer.
 //
 //   auto request = parse_chat_request(body);
 //   if (!request) return answer(request.error());

@@ -1,4 +1,5 @@
-// Goal: every wrong field is answered as OpenAI answers it (testdata/bad_requests.txt), right ones are understood.
+// Goal: every wrong field is answered as OpenAI answers it (testdata/bad_requests.txt), right ones are
+// understood.
 #include "engine/server/openai_request.h"
 
 #include <gtest/gtest.h>
@@ -26,7 +27,8 @@ TEST(ChatRequest, WrongBodiesGetOpenAisErrors) {
     ASSERT_FALSE(request.has_value()) << body;
     const ApiError& error = request.error();
     const auto or_dash = [](const std::string& text) { return text.empty() ? std::string("-") : text; };
-    std::string got = fmt::format("{} {} {} {}", error.status, or_dash(error.param), or_dash(error.code), error.message);
+    std::string got =
+        fmt::format("{} {} {} {}", error.status, or_dash(error.param), or_dash(error.code), error.message);
     if (line.ends_with('*')) got = got.substr(0, line.size() - 1) + "*";
     EXPECT_EQ(got, line) << body;
     EXPECT_EQ(error.type, "invalid_request_error");
@@ -40,7 +42,8 @@ TEST(ChatRequest, ReadsEverythingItKnowsAndIgnoresTheRest) {
     "stop": "END", "stream": true, "stream_options": {"include_usage": true}, "logprobs": true, "top_logprobs": 3,
     "reasoning_effort": "minimal", "response_format": {"type": "text"}, "user": "u", "metadata": {}, "unheard_of": [1],
     "frequency_penalty": 0, "tool_choice": "auto",
-    "tools": [{"type": "function", "function": {"name": "get_weather", "description": "d", "parameters": {"type": "object"}, "strict": true}}],
+    "tools": [{"type": "function", "function": {"name": "get_weather", "description": "d",)"
+      R"( "parameters": {"type": "object"}, "strict": true}}],
     "messages": [
       {"role": "system", "content": "be brief"},
       {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
@@ -64,29 +67,35 @@ TEST(ChatRequest, ReadsEverythingItKnowsAndIgnoresTheRest) {
 }
 
 TEST(ChatRequest, ToolChoiceNoneHidesTheTools) {
-  const auto request = parse_chat_request(R"({"model":"m","messages":[{"role":"user","content":"x"}],"tool_choice":"none",
+  const auto request =
+      parse_chat_request(R"({"model":"m","messages":[{"role":"user","content":"x"}],"tool_choice":"none",
     "tools":[{"type":"function","function":{"name":"f"}}]})");
   ASSERT_TRUE(request.has_value());
   EXPECT_TRUE(request->tools.empty());
 }
 
 TEST(ChatRequest, NullMeansAbsent) {
-  const auto request = parse_chat_request(R"({"model":"m","messages":[{"role":"user","content":"x"}],"temperature":null,"stop":null,
+  const auto request = parse_chat_request(
+      R"({"model":"m","messages":[{"role":"user","content":"x"}],"temperature":null,"stop":null,
     "tools":null,"stream_options":null,"response_format":null,"max_tokens":null})");
   ASSERT_TRUE(request.has_value()) << request.error().message;
   EXPECT_FALSE(request->temperature.has_value());
 }
 
 TEST(ChatRequest, MutatedBodiesNeverCrash) {
-  const std::string good = R"({"model":"m","messages":[{"role":"user","content":"hi"}],"tools":[{"type":"function","function":{"name":"f","parameters":{}}}],"stop":["a"],"n":2})";
+  const std::string good =
+      R"({"model":"m","messages":[{"role":"user","content":"hi"}],"tools":[{"type":"function","function":{"name":"f",)"
+      R"("parameters":{}}}],"stop":["a"],"n":2})";
   Prng random(9);
   for (int round = 0; round < 3000; ++round) {
     std::string body = good;
     for (std::uint64_t i = 1 + random.below(4); i > 0; --i) {
       const std::size_t at = random.below(body.size());
       constexpr std::string_view kBytes = "[]{}\",:0anul";
-      if (random.below(2) == 0) body[at] = kBytes[random.below(kBytes.size())];
-      else body.erase(at, 1 + random.below(8));
+      if (random.below(2) == 0)
+        body[at] = kBytes[random.below(kBytes.size())];
+      else
+        body.erase(at, 1 + random.below(8));
       if (body.empty()) body = "{";
     }
     (void)parse_chat_request(body);
@@ -110,9 +119,12 @@ TEST(CompletionRequest, TakesTextOrTokensAndRefusesTheRest) {
 }
 
 TEST(ApiError, IsOpenAisObject) {
-  EXPECT_EQ(ApiError::missing("model").to_json().dump(),
-            R"({"error":{"message":"Missing required parameter: 'model'.","type":"invalid_request_error","param":"model","code":"missing_required_parameter"}})");
-  EXPECT_EQ(ApiError::server("x").to_json().dump(), R"({"error":{"message":"x","type":"server_error","param":null,"code":"internal_error"}})");
+  EXPECT_EQ(
+      ApiError::missing("model").to_json().dump(),
+      R"({"error":{"message":"Missing required parameter: 'model'.","type":"invalid_request_error","param":"model",)"
+      R"("code":"missing_required_parameter"}})");
+  EXPECT_EQ(ApiError::server("x").to_json().dump(),
+            R"({"error":{"message":"x","type":"server_error","param":null,"code":"internal_error"}})");
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
-// A TokenSource for tests: says a fixed text (marks spelled out) to every prompt, one token after another, on its own
-// thread; honours tokens_max, stop tokens and cancel. Needs the byte-level tokenizer of harmony/tokenizer_testing.h.
+// A TokenSource for tests: says a fixed text (marks spelled out) to every prompt, one token after another, on
+// its own thread; honours tokens_max, stop tokens and cancel. Needs the byte-level tokenizer of
+// harmony/tokenizer_testing.h.
 #pragma once
 
 #include <condition_variable>
@@ -60,7 +61,8 @@ class ScriptedSource : public TokenSource {
     for (std::size_t i = 0; i < tokens_.size(); ++i) {
       if (token_ms_ > 0) std::this_thread::sleep_for(std::chrono::milliseconds(token_ms_));
       TokenEvent event{.id = id, .token = tokens_[i], .index = static_cast<int>(i), .logprob = -0.5f};
-      for (int k = 0; k < request.top_logprobs; ++k) event.top.push_back({tokens_[i] + k, -0.5f - static_cast<float>(k)});
+      for (int k = 0; k < request.top_logprobs; ++k)
+        event.top.push_back({tokens_[i] + k, -0.5f - static_cast<float>(k)});
       const bool limit = request.tokens_max > 0 && static_cast<int>(i) + 1 >= request.tokens_max;
       const bool stop = std::ranges::find(request.stop_tokens, tokens_[i]) != request.stop_tokens.end();
       if (gone(id)) {

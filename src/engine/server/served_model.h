@@ -14,8 +14,8 @@
 namespace capstan::engine {
 
 struct ServedModel {
-  std::string name;                  // as clients ask for it
-  std::int64_t created_s = 0;        // Unix time, for /v1/models
+  std::string name;            // as clients ask for it
+  std::int64_t created_s = 0;  // Unix time, for /v1/models
   ModelProfile profile;
   harmony::Tokenizer tokenizer;
   harmony::FormatTokens format;

@@ -1,4 +1,5 @@
-// Stop sequences over streamed text: what may still become one is held back, and text ends before the first found.
+// Stop sequences over streamed text: what may still become one is held back, and text ends before the first
+// found.
 //
 // Threads: one owner.  Cost: O(bytes x stops); holds at most the longest stop.
 #pragma once

@@ -1,4 +1,5 @@
-// What the server needs of an engine: tokens for a prompt. The real one is a Generator; tests script their own.
+// What the server needs of an engine: tokens for a prompt. The real one is a Generator; tests script their
+// own.
 #pragma once
 
 #include "engine/batching/batch.h"
