@@ -1,13 +1,13 @@
-// How: each route checks its query, asks the backend, and answers JSON. What can block long (following events, a worker's poll)
-// waits in its handler's thread, in steps that notice a client's leaving.
+// How: each route checks its query, asks the backend, and answers JSON. What can block long (following
+// events, a worker's poll) waits in its handler's thread, in steps that notice a client's leaving.
 #include "api/api.h"
-
-#include <algorithm>
-#include <array>
 
 #include <prometheus/gauge.h>
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
+
+#include <algorithm>
+#include <array>
 
 #include "api/errors.h"
 #include "api/logs.h"
@@ -28,7 +28,8 @@ constexpr std::int64_t kEventsDefault = 1000;
 constexpr std::int64_t kEventsMax = 10'000;
 constexpr int kFollowStepMs = 500;
 constexpr std::array<std::string_view, 3> kKinds{"job", "service", "tasks"};
-constexpr std::array<std::string_view, 8> kStates{"pending", "starting", "running", "stopping", "restarting", "succeeded", "failed", "cancelled"};
+constexpr std::array<std::string_view, 8> kStates{"pending",    "starting",  "running", "stopping",
+                                                  "restarting", "succeeded", "failed",  "cancelled"};
 
 // "Bearer TOKEN" with exactly this token.
 bool carries(const Request& request, const std::string& token) {
@@ -39,7 +40,10 @@ bool carries(const Request& request, const std::string& token) {
 }
 
 Response unauthorized(std::string_view which) {
-  return to_response(Error{Code::kDenied, fmt::format("this needs the {} token of the data directory, as 'Authorization: Bearer …'", which), {}});
+  return to_response(
+      Error{Code::kDenied,
+            fmt::format("this needs the {} token of the data directory, as 'Authorization: Bearer …'", which),
+            {}});
 }
 
 void answer(const ResponseWriterPtr& writer, const Result<Json>& result) {
@@ -50,11 +54,13 @@ Result<std::int64_t> number(const Request& request, std::string_view name, std::
   const auto text = request.query_value(name);
   if (!text) return otherwise;
   const auto value = parse_int(*text);
-  if (!value || *value < 0) return fail(Code::kInvalid, "'{}' must be a whole number from 0, not '{}'", name, *text);
+  if (!value || *value < 0)
+    return fail(Code::kInvalid, "'{}' must be a whole number from 0, not '{}'", name, *text);
   return *value;
 }
 
-Result<std::string> one_of(const Request& request, std::string_view name, std::span<const std::string_view> known) {
+Result<std::string> one_of(const Request& request, std::string_view name,
+                           std::span<const std::string_view> known) {
   const std::string value = request.query_value(name).value_or("");
   if (value.empty() || std::ranges::find(known, value) != known.end()) return value;
   return fail(Code::kInvalid, "'{}' cannot be '{}'; known are {}", name, value, fmt::join(known, ", "));
@@ -74,12 +80,15 @@ Result<controller::WorkloadFilter> filter_of(const Request& request) {
 Result<Json> list_workloads(Backend& backend, const Request& request) {
   CAPSTAN_TRY(const auto filter, filter_of(request));
   std::vector<Json> list;
-  CAPSTAN_CHECK(backend.read([&](const controller::State& state) { list = controller::view_all(state, filter); }));
+  CAPSTAN_CHECK(
+      backend.read([&](const controller::State& state) { list = controller::view_all(state, filter); }));
   return Json::object({{"workloads", Json(Json::Array(std::move(list)))}});
 }
 
 // Reads one workload by name and makes an answer of it.
-Result<Json> of_workload(Backend& backend, const std::string& name, const std::function<Json(const controller::State&, const controller::Workload&)>& make) {
+Result<Json> of_workload(
+    Backend& backend, const std::string& name,
+    const std::function<Json(const controller::State&, const controller::Workload&)>& make) {
   Result<Json> result = fail(Code::kNotFound, "there is no workload '{}'", name);
   CAPSTAN_CHECK(backend.read([&](const controller::State& state) {
     if (const auto* workload = state.find(name)) result = make(state, *workload);
@@ -107,9 +116,11 @@ Result<Json> get_status(Backend& backend) {
 }
 
 void apply(Backend& backend, const Request& request, const ResponseWriterPtr& writer) {
-  workload::ParseOptions options{.source = request.query_value("source").value_or("spec.yaml"), .base_directory = request.query_value("base_dir").value_or("")};
+  workload::ParseOptions options{.source = request.query_value("source").value_or("spec.yaml"),
+                                 .base_directory = request.query_value("base_dir").value_or("")};
   if (!options.base_directory.empty() && !options.base_directory.starts_with('/')) {
-    return answer(writer, fail(Code::kInvalid, "'base_dir' must be an absolute path, not '{}'", options.base_directory));
+    return answer(writer, fail(Code::kInvalid, "'base_dir' must be an absolute path, not '{}'",
+                               options.base_directory));
   }
   auto specs = workload::parse_specs(request.body, options);
   if (!specs) return writer->respond(to_response(specs.error()));
@@ -139,10 +150,12 @@ struct Api::State {
 void Api::State::follow_events(std::int64_t since, const ResponseWriterPtr& writer) {
   if (++followers > kFollowersMax) {
     --followers;
-    return answer(writer, fail(Code::kExhausted, "{} clients follow events already; try again later", kFollowersMax));
+    return answer(writer,
+                  fail(Code::kExhausted, "{} clients follow events already; try again later", kFollowersMax));
   }
   writer->start(200, {{"content-type", "text/event-stream"}, {"cache-control", "no-cache"}});
-  // A comment at once, so that the client knows that it is connected; later ones find out whether it still is.
+  // A comment at once, so that the client knows that it is connected; later ones find out whether it still
+  // is.
   bool going = writer->write(": following\n\n");
   for (int silent_steps = 0; going && !leaving && !writer->client_gone();) {
     const auto events = backend.events(since, kEventsDefault);
@@ -172,14 +185,22 @@ void Api::State::sync(const Request& request, const ResponseWriterPtr& writer) {
 // Counts of the moment are taken when they are asked for; counters live in the registry.
 std::string Api::State::metrics() {
   prometheus::Registry now;
-  auto& workloads = prometheus::BuildGauge().Name("capstan_workloads").Help("Workloads by kind and state").Register(now);
-  auto& ranks = prometheus::BuildGauge().Name("capstan_ranks_live").Help("Ranks, replicas and tasks that run").Register(now);
+  auto& workloads =
+      prometheus::BuildGauge().Name("capstan_workloads").Help("Workloads by kind and state").Register(now);
+  auto& ranks = prometheus::BuildGauge()
+                    .Name("capstan_ranks_live")
+                    .Help("Ranks, replicas and tasks that run")
+                    .Register(now);
   auto& hosts = prometheus::BuildGauge().Name("capstan_hosts").Help("Hosts that joined").Register(now);
-  auto& events = prometheus::BuildGauge().Name("capstan_events_total").Help("Events in the journal").Register(now);
+  auto& events =
+      prometheus::BuildGauge().Name("capstan_events_total").Help("Events in the journal").Register(now);
   auto& epoch = prometheus::BuildGauge().Name("capstan_epoch").Help("Starts of the controller").Register(now);
   const auto read = backend.read([&](const controller::State& state) {
     for (const auto& [id, workload] : state.workloads) {
-      workloads.Add({{"kind", std::string(workload::kind_name(workload.spec.kind))}, {"state", std::string(controller::state_name(workload.state))}}).Increment();
+      workloads
+          .Add({{"kind", std::string(workload::kind_name(workload.spec.kind))},
+                {"state", std::string(controller::state_name(workload.state))}})
+          .Increment();
     }
     ranks.Add({}).Set(static_cast<double>(state.live_ranks));
     hosts.Add({}).Set(static_cast<double>(state.hosts.size()));
@@ -200,7 +221,8 @@ Api::~Api() = default;
 void Api::mount(http::Router& router) {
   const auto state = state_;
   router.add_guard("/api/", [state](const Request& request) -> std::optional<Response> {
-    if (request.path == "/api/v1/openapi.json" || carries(request, state->options.control_token)) return std::nullopt;
+    if (request.path == "/api/v1/openapi.json" || carries(request, state->options.control_token))
+      return std::nullopt;
     return unauthorized("control");
   });
   router.add_guard("/worker/", [state](const Request& request) -> std::optional<Response> {
@@ -208,34 +230,47 @@ void Api::mount(http::Router& router) {
     return unauthorized("worker");
   });
   const auto get = [&](std::string pattern, auto handler) {
-    router.add("GET", std::move(pattern), [state, handler](const Request& request, const ResponseWriterPtr& writer) { answer(writer, handler(*state, request)); });
+    router.add("GET", std::move(pattern),
+               [state, handler](const Request& request, const ResponseWriterPtr& writer) {
+                 answer(writer, handler(*state, request));
+               });
   };
   get("/api/v1/status", [](State& s, const Request&) { return get_status(s.backend); });
   get("/api/v1/hosts", [](State& s, const Request&) { return list_hosts(s.backend); });
-  get("/api/v1/workloads", [](State& s, const Request& request) { return list_workloads(s.backend, request); });
-  get("/api/v1/workloads/{name}", [](State& s, const Request& request) { 
-    return of_workload(s.backend, request.param("name"), [](const auto& all, const auto& workload) { return controller::view(all, workload, true); });
+  get("/api/v1/workloads",
+      [](State& s, const Request& request) { return list_workloads(s.backend, request); });
+  get("/api/v1/workloads/{name}", [](State& s, const Request& request) {
+    return of_workload(s.backend, request.param("name"), [](const auto& all, const auto& workload) {
+      return controller::view(all, workload, true);
+    });
   });
   get("/api/v1/workloads/{name}/explain", [](State& s, const Request& request) {
     return of_workload(s.backend, request.param("name"), &controller::explain);
   });
   get("/api/v1/openapi.json", [](State&, const Request&) -> Result<Json> { return openapi_document(); });
 
-  router.add("POST", "/api/v1/apply", [state](const Request& request, const ResponseWriterPtr& writer) { apply(state->backend, request, writer); });
-  router.add("POST", "/api/v1/workloads/{name}/cancel", [state](const Request& request, const ResponseWriterPtr& writer) {
-    answer(writer, state->backend.cancel({request.param("name")}));
+  router.add("POST", "/api/v1/apply", [state](const Request& request, const ResponseWriterPtr& writer) {
+    apply(state->backend, request, writer);
   });
-  router.add("GET", "/api/v1/workloads/{name}/logs", [state](const Request& request, const ResponseWriterPtr& writer) {
-    LogRelay{state->backend, state->client, state->options.worker_token}(request, writer);
-  });
+  router.add("POST", "/api/v1/workloads/{name}/cancel",
+             [state](const Request& request, const ResponseWriterPtr& writer) {
+               answer(writer, state->backend.cancel({request.param("name")}));
+             });
+  router.add("GET", "/api/v1/workloads/{name}/logs",
+             [state](const Request& request, const ResponseWriterPtr& writer) {
+               LogRelay{state->backend, state->client, state->options.worker_token}(request, writer);
+             });
   router.add("GET", "/api/v1/events", [state](const Request& request, const ResponseWriterPtr& writer) {
     const auto since = number(request, "since", 0);
     const auto limit = number(request, "limit", kEventsDefault);
     if (!since || !limit) return answer(writer, std::unexpected((since ? limit : since).error()));
-    if (request.query_value("follow").value_or("0") != "1") return answer(writer, list_events(state->backend, *since, std::min(*limit, kEventsMax)));
+    if (request.query_value("follow").value_or("0") != "1")
+      return answer(writer, list_events(state->backend, *since, std::min(*limit, kEventsMax)));
     std::int64_t from = *since;
     if (!request.query_value("since")) {
-      if (const auto read = state->backend.read([&](const controller::State& s) { from = s.event_last; }); !read) return answer(writer, std::unexpected(read.error()));
+      if (const auto read = state->backend.read([&](const controller::State& s) { from = s.event_last; });
+          !read)
+        return answer(writer, std::unexpected(read.error()));
     }
     state->follow_events(from, writer);
   });
@@ -245,12 +280,17 @@ void Api::mount(http::Router& router) {
     answer(writer, Json::object({{"accepted", true}}));
     state->backend.shutdown(body->get_bool("stop_ranks").value_or(false));
   });
-  router.add("POST", "/worker/v1/sync", [state](const Request& request, const ResponseWriterPtr& writer) { state->sync(request, writer); });
+  router.add("POST", "/worker/v1/sync", [state](const Request& request, const ResponseWriterPtr& writer) {
+    state->sync(request, writer);
+  });
 
-  router.add("GET", "/healthz", [](const Request&, const ResponseWriterPtr& writer) { writer->respond(Response::text(200, "ok\n")); });
+  router.add("GET", "/healthz", [](const Request&, const ResponseWriterPtr& writer) {
+    writer->respond(Response::text(200, "ok\n"));
+  });
   router.add("GET", "/readyz", [state](const Request&, const ResponseWriterPtr& writer) {
     const auto ready = state->backend.ready();
-    writer->respond(ready ? Response::text(200, "ready\n") : Response::text(503, ready.error().message + "\n"));
+    writer->respond(ready ? Response::text(200, "ready\n")
+                          : Response::text(503, ready.error().message + "\n"));
   });
   router.add("GET", "/metrics", [state](const Request&, const ResponseWriterPtr& writer) {
     writer->respond(Response::text(200, state->metrics(), "text/plain; version=0.0.4; charset=utf-8"));

@@ -1,11 +1,13 @@
-// The control API: /api/v1 for people and programs, /worker/v1/sync for workers, /healthz, /readyz and /metrics.
+// The control API: /api/v1 for people and programs, /worker/v1/sync for workers, /healthz, /readyz and
+// /metrics.
 //
 //   Api api(backend, {.control_token = …, .worker_token = …}, registry);
 //   api.mount(router);
 //
-// Who may: /api needs the control token, /worker the worker's, on loopback too; a foreign Host or Origin is refused before that,
-// so that neither another user nor a web page can start processes. Errors: {"error":{"code","message",…}}; docs/api.md.
-// Threads: handlers run on the server's pool; a follower or a worker's poll holds one thread (kFollowersMax of the former).
+// Who may: /api needs the control token, /worker the worker's, on loopback too; a foreign Host or Origin is
+// refused before that, so that neither another user nor a web page can start processes. Errors:
+// {"error":{"code","message",…}}; docs/api.md. Threads: handlers run on the server's pool; a follower or a
+// worker's poll holds one thread (kFollowersMax of the former).
 #pragma once
 
 #include <atomic>

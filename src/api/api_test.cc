@@ -1,4 +1,5 @@
-// Goal: the control API over real sockets, with the real controller behind it and no worker but the one that the test plays.
+// Goal: the control API over real sockets, with the real controller behind it and no worker but the one that
+// the test plays.
 #include "api/api.h"
 
 #include <gtest/gtest.h>
@@ -19,7 +20,8 @@ class DirectBackend final : public Backend {
   Result<protocol::SyncAnswer> sync(protocol::SyncRequest request) override {
     if (request.incarnation != incarnation_) {
       incarnation_ = request.incarnation;
-      (void)decide(controller::JoinHost{request.worker, request.incarnation, request.build, request.logs_url, request.resources, request.capabilities});
+      (void)decide(controller::JoinHost{request.worker, request.incarnation, request.build, request.logs_url,
+                                        request.resources, request.capabilities});
     }
     if (!request.reports.empty()) (void)decide(controller::Reports{request.worker, request.reports});
     protocol::SyncAnswer answer;
@@ -36,7 +38,8 @@ class DirectBackend final : public Backend {
     const std::scoped_lock lock(mutex_);
     std::vector<Json> out;
     for (const Json& event : events_) {
-      if (event.get_int("seq").value_or(0) > since && static_cast<std::int64_t>(out.size()) < limit) out.push_back(event);
+      if (event.get_int("seq").value_or(0) > since && static_cast<std::int64_t>(out.size()) < limit)
+        out.push_back(event);
     }
     return out;
   }
@@ -73,7 +76,8 @@ class ApiTest : public testing::Test {
   }
   void TearDown() override { api_.cancel(); }
 
-  http::Response send(std::string method, std::string target, std::string body = "", std::string token = "control") {
+  http::Response send(std::string method, std::string target, std::string body = "",
+                      std::string token = "control") {
     http::Request request{.method = std::move(method), .target = std::move(target), .body = std::move(body)};
     if (!token.empty()) request.headers.set("authorization", "Bearer " + token);
     return client_.request(url_, request, {}).value();
@@ -97,14 +101,18 @@ TEST_F(ApiTest, EveryPathNeedsItsOwnToken) {
   EXPECT_EQ(send("GET", "/api/v1/workloads", "", "worker").status, 401);
   EXPECT_EQ(send("POST", "/worker/v1/sync", "{}", "control").status, 401);
   EXPECT_EQ(send("GET", "/api/v1/workloads").status, 200);
-  for (const char* open : {"/healthz", "/readyz", "/metrics", "/api/v1/openapi.json"}) EXPECT_EQ(send("GET", open, "", "").status, 200) << open;
+  for (const char* open : {"/healthz", "/readyz", "/metrics", "/api/v1/openapi.json"})
+    EXPECT_EQ(send("GET", open, "", "").status, 200) << open;
 }
 
 TEST_F(ApiTest, AppliedWorkloadsAreListedDescribedAndCancelled) {
   const std::string spec = "kind: job\nname: a\nlabels: {team: x}\ncommand: 'true'\n";
-  EXPECT_NE(send("POST", "/api/v1/apply?source=a.yaml", spec).body.find(R"("action":"created")"), std::string::npos);
-  EXPECT_NE(send("POST", "/api/v1/apply?source=a.yaml", spec).body.find(R"("action":"unchanged")"), std::string::npos);
-  EXPECT_NE(send("GET", "/api/v1/workloads?label=team%3Dx&kind=job").body.find(R"("name":"a")"), std::string::npos);
+  EXPECT_NE(send("POST", "/api/v1/apply?source=a.yaml", spec).body.find(R"("action":"created")"),
+            std::string::npos);
+  EXPECT_NE(send("POST", "/api/v1/apply?source=a.yaml", spec).body.find(R"("action":"unchanged")"),
+            std::string::npos);
+  EXPECT_NE(send("GET", "/api/v1/workloads?label=team%3Dx&kind=job").body.find(R"("name":"a")"),
+            std::string::npos);
   EXPECT_EQ(send("GET", "/api/v1/workloads?label=team%3Dy").body, R"({"workloads":[]})");
   EXPECT_EQ(Json::parse(send("GET", "/api/v1/workloads/a").body)->find("spec")->get_string("name"), "a");
   EXPECT_EQ(send("POST", "/api/v1/workloads/a/cancel", "{}").status, 200);
@@ -112,10 +120,13 @@ TEST_F(ApiTest, AppliedWorkloadsAreListedDescribedAndCancelled) {
 }
 
 TEST_F(ApiTest, MistakesSayWhatWouldBeRight) {
-  EXPECT_EQ(message_of(send("POST", "/api/v1/apply?source=a.yaml", "kind: job\nname: a\nrank: 2\ncommand: x\n")),
-            "a.yaml:3:1: unknown key 'rank'; did you mean 'ranks'?");
-  EXPECT_EQ(message_of(send("GET", "/api/v1/workloads?kind=jobs")), "'kind' cannot be 'jobs'; known are job, service, tasks");
-  EXPECT_EQ(message_of(send("GET", "/api/v1/events?since=x")), "'since' must be a whole number from 0, not 'x'");
+  EXPECT_EQ(
+      message_of(send("POST", "/api/v1/apply?source=a.yaml", "kind: job\nname: a\nrank: 2\ncommand: x\n")),
+      "a.yaml:3:1: unknown key 'rank'; did you mean 'ranks'?");
+  EXPECT_EQ(message_of(send("GET", "/api/v1/workloads?kind=jobs")),
+            "'kind' cannot be 'jobs'; known are job, service, tasks");
+  EXPECT_EQ(message_of(send("GET", "/api/v1/events?since=x")),
+            "'since' must be a whole number from 0, not 'x'");
   EXPECT_EQ(message_of(send("GET", "/api/v1/workloads/b")), "there is no workload 'b'");
   EXPECT_EQ(send("POST", "/worker/v1/sync", "{}", "worker").status, 400);
 }
@@ -123,12 +134,14 @@ TEST_F(ApiTest, MistakesSayWhatWouldBeRight) {
 TEST_F(ApiTest, EventsAreFollowedFromWhereTheClientStands) {
   send("POST", "/api/v1/apply", "kind: job\nname: a\ncommand: 'true'\n");
   std::string seen;
-  const http::Request request{.target = "/api/v1/events?follow=1&since=0", .headers = {{"authorization", "Bearer control"}}};
-  const auto result = client_.stream(url_, request, {.timeout_ms = 5000}, [](const http::Response& head) { return head.status == 200; },
-                                     [&](std::string_view piece) {
-                                       seen += piece;
-                                       return seen.find("id: 1\n") == std::string::npos;
-                                     });
+  const http::Request request{.target = "/api/v1/events?follow=1&since=0",
+                              .headers = {{"authorization", "Bearer control"}}};
+  const auto result = client_.stream(
+      url_, request, {.timeout_ms = 5000}, [](const http::Response& head) { return head.status == 200; },
+      [&](std::string_view piece) {
+        seen += piece;
+        return seen.find("id: 1\n") == std::string::npos;
+      });
   EXPECT_EQ(result.error().code, Code::kCancelled);
   EXPECT_NE(seen.find("data: {"), std::string::npos);
 }
@@ -141,7 +154,9 @@ TEST_F(ApiTest, HostsAndMetricsShowAWorkerThatJoined) {
   join.resources.milli_cpus = 2000;
   join.logs_url = "http://127.0.0.1:1";
   EXPECT_EQ(send("POST", "/worker/v1/sync", join.to_json().dump(), "worker").status, 200);
-  EXPECT_EQ(Json::parse(send("GET", "/api/v1/hosts").body)->find("hosts")->items().at(0).get_int("milli_cpus_free"), 2000);
+  EXPECT_EQ(
+      Json::parse(send("GET", "/api/v1/hosts").body)->find("hosts")->items().at(0).get_int("milli_cpus_free"),
+      2000);
   EXPECT_NE(send("GET", "/metrics").body.find("capstan_hosts 1"), std::string::npos);
 }
 
@@ -150,7 +165,8 @@ TEST_F(ApiTest, OpenApiDocumentNamesEveryRoute) {
   ASSERT_TRUE(document);
   EXPECT_EQ(document->get_string("openapi"), "3.1.0");
   const Json* paths = document->find("paths");
-  for (const char* path : {"/api/v1/apply", "/api/v1/workloads/{name}/logs", "/api/v1/events", "/api/v1/shutdown"}) {
+  for (const char* path :
+       {"/api/v1/apply", "/api/v1/workloads/{name}/logs", "/api/v1/events", "/api/v1/shutdown"}) {
     EXPECT_TRUE(paths->contains(path)) << path;
   }
 }

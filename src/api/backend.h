@@ -1,7 +1,7 @@
 // What the control API needs of the controller. The driver stands behind it; tests script it.
 //
-// Threads: every method may be called from any thread. Failure: kExhausted while commands cannot be made durable (disk full,
-// queue full), kUnavailable while leaving, else what the command itself says.
+// Threads: every method may be called from any thread. Failure: kExhausted while commands cannot be made
+// durable (disk full, queue full), kUnavailable while leaving, else what the command itself says.
 #pragma once
 
 #include <cstdint>

@@ -16,14 +16,17 @@ Result<std::int64_t> number_of(const http::Request& request, std::string_view na
   const auto text = request.query_value(name);
   if (!text) return otherwise;
   const auto number = parse_int(*text);
-  if (!number || *number < 0) return fail(Code::kInvalid, "'{}' must be a whole number from 0, not '{}'", name, *text);
+  if (!number || *number < 0)
+    return fail(Code::kInvalid, "'{}' must be a whole number from 0, not '{}'", name, *text);
   return *number;
 }
 
-Result<controller::LogPlace> find(Backend& backend, const std::string& name, std::int64_t rank, std::int64_t attempt) {
+Result<controller::LogPlace> find(Backend& backend, const std::string& name, std::int64_t rank,
+                                  std::int64_t attempt) {
   Result<controller::LogPlace> result = fail(Code::kNotFound, "there is no workload '{}'", name);
   CAPSTAN_CHECK(backend.read([&](const controller::State& state) {
-    if (const auto* workload = state.find(name)) result = controller::log_place(state, *workload, rank, attempt);
+    if (const auto* workload = state.find(name))
+      result = controller::log_place(state, *workload, rank, attempt);
   }));
   return result;
 }
@@ -39,12 +42,15 @@ void LogRelay::operator()(const http::Request& request, const http::ResponseWrit
   }
   const auto place = find(backend, request.param("name"), *rank, *attempt);
   if (!place) return writer->respond(to_response(place.error()));
-  std::string target = fmt::format("/logs?job={}&attempt={}&rank={}", place->id.job, place->id.attempt, place->id.rank);
+  std::string target =
+      fmt::format("/logs?job={}&attempt={}&rank={}", place->id.job, place->id.attempt, place->id.rank);
   if (*tail > 0) target += fmt::format("&tail_bytes={}", *tail);
   if (request.query_value("follow").value_or("0") == "1") target += "&follow=1";
 
   http::Cancellation cancellation;
-  const auto gone = std::make_shared<std::pair<std::mutex, http::Cancellation*>>();  // shared with the callback, which may come late
+  const auto gone =
+      std::make_shared<std::pair<std::mutex, http::Cancellation*>>();  // shared with the callback, which may
+                                                                       // come late
   gone->second = &cancellation;
   writer->on_client_gone([gone] {
     const std::scoped_lock lock(gone->first);

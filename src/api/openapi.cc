@@ -32,43 +32,115 @@ const Parameter kName{"name", "path", "string", "the workload's name"};
 
 std::vector<Operation> operations() {
   return {
-      {"get", "/api/v1/status", "getStatus", "Capstan itself: version, epoch, counts", {}, "", "application/json", "Status"},
-      {"get", "/api/v1/hosts", "listHosts", "Hosts with their capacity, health, and what they can enforce", {}, "", "application/json", "HostList"},
-      {"post", "/api/v1/apply", "apply", "Start or change what a spec file says; all documents are checked before any is applied",
+      {"get",
+       "/api/v1/status",
+       "getStatus",
+       "Capstan itself: version, epoch, counts",
+       {},
+       "",
+       "application/json",
+       "Status"},
+      {"get",
+       "/api/v1/hosts",
+       "listHosts",
+       "Hosts with their capacity, health, and what they can enforce",
+       {},
+       "",
+       "application/json",
+       "HostList"},
+      {"post",
+       "/api/v1/apply",
+       "apply",
+       "Start or change what a spec file says; all documents are checked before any is applied",
        {{"source", "query", "string", "the file's name, for messages"},
         {"base_dir", "query", "string", "absolute directory that relative paths of the spec are relative to"},
         {"dry_run", "query", "integer", "1: say what would change, change nothing"}},
-       "application/yaml", "application/json", "ApplyResult"},
-      {"get", "/api/v1/workloads", "listWorkloads", "Workloads, newest last",
-       {{"kind", "query", "string", "job, service or tasks"}, {"state", "query", "string", "pending, running, …"}, {"label", "query", "string", "key=value"}},
-       "", "application/json", "WorkloadList"},
-      {"get", "/api/v1/workloads/{name}", "getWorkload", "One workload with its spec and ranks", {kName}, "", "application/json", "Workload"},
-      {"post", "/api/v1/workloads/{name}/cancel", "cancelWorkload", "Stop it for good, gracefully", {kName}, "", "application/json", "Accepted"},
-      {"get", "/api/v1/workloads/{name}/explain", "explainWorkload", "Why it waits, or what it does", {kName}, "", "application/json", "Explanation"},
-      {"get", "/api/v1/workloads/{name}/logs", "getLogs", "What a rank wrote to its standard output and error",
+       "application/yaml",
+       "application/json",
+       "ApplyResult"},
+      {"get",
+       "/api/v1/workloads",
+       "listWorkloads",
+       "Workloads, newest last",
+       {{"kind", "query", "string", "job, service or tasks"},
+        {"state", "query", "string", "pending, running, …"},
+        {"label", "query", "string", "key=value"}},
+       "",
+       "application/json",
+       "WorkloadList"},
+      {"get",
+       "/api/v1/workloads/{name}",
+       "getWorkload",
+       "One workload with its spec and ranks",
+       {kName},
+       "",
+       "application/json",
+       "Workload"},
+      {"post",
+       "/api/v1/workloads/{name}/cancel",
+       "cancelWorkload",
+       "Stop it for good, gracefully",
+       {kName},
+       "",
+       "application/json",
+       "Accepted"},
+      {"get",
+       "/api/v1/workloads/{name}/explain",
+       "explainWorkload",
+       "Why it waits, or what it does",
+       {kName},
+       "",
+       "application/json",
+       "Explanation"},
+      {"get",
+       "/api/v1/workloads/{name}/logs",
+       "getLogs",
+       "What a rank wrote to its standard output and error",
        {kName,
         {"rank", "query", "integer", "rank, replica or task; default 0"},
         {"attempt", "query", "integer", "default: the latest"},
         {"tail", "query", "integer", "only the last bytes"},
         {"follow", "query", "integer", "1: go on until the rank ends"}},
-       "", "text/plain", ""},
-      {"get", "/api/v1/events", "listEvents", "What happened, in order; with follow=1 as server-sent events whose data is an Event",
+       "",
+       "text/plain",
+       ""},
+      {"get",
+       "/api/v1/events",
+       "listEvents",
+       "What happened, in order; with follow=1 as server-sent events whose data is an Event",
        {{"since", "query", "integer", "only events after this number"},
         {"limit", "query", "integer", "at most so many; default 1000"},
         {"follow", "query", "integer", "1: go on as it happens"}},
-       "", "application/json", "EventList"},
-      {"post", "/api/v1/shutdown", "shutdown", "Leave; with stop_ranks all ranks are stopped first, gracefully, and resume at the next start", {}, "application/json",
-       "application/json", "Accepted"},
+       "",
+       "application/json",
+       "EventList"},
+      {"post",
+       "/api/v1/shutdown",
+       "shutdown",
+       "Leave; with stop_ranks all ranks are stopped first, gracefully, and resume at the next start",
+       {},
+       "application/json",
+       "application/json",
+       "Accepted"},
       {"get", "/api/v1/openapi.json", "getOpenApi", "This document", {}, "", "application/json", "", false},
       {"get", "/healthz", "healthz", "The process lives", {}, "", "text/plain", "", false},
-      {"get", "/readyz", "readyz", "Commands are accepted; 503 says why not", {}, "", "text/plain", "", false},
+      {"get",
+       "/readyz",
+       "readyz",
+       "Commands are accepted; 503 says why not",
+       {},
+       "",
+       "text/plain",
+       "",
+       false},
       {"get", "/metrics", "metrics", "Prometheus text", {}, "", "text/plain", "", false},
   };
 }
 
 Json property(std::string_view type) { return Json::object({{"type", type}}); }
 Json list_of(std::string_view schema) {
-  return Json::object({{"type", "array"}, {"items", Json::object({{"$ref", "#/components/schemas/" + std::string(schema)}})}});
+  return Json::object({{"type", "array"},
+                       {"items", Json::object({{"$ref", "#/components/schemas/" + std::string(schema)}})}});
 }
 Json object_of(std::initializer_list<Json::Member> properties) {
   return Json::object({{"type", "object"}, {"properties", Json::object(properties)}});
@@ -79,18 +151,53 @@ Json schemas() {
   const Json number = property("integer");
   const Json anything = property("object");
   return Json::object({
-      {"Error", object_of({{"error", object_of({{"code", text}, {"message", text}, {"field", text}, {"hint", text}, {"diagnostics", list_of("Diagnostic")}})}})},
-      {"Diagnostic", object_of({{"file", text}, {"line", number}, {"column", number}, {"message", text}, {"hint", text}})},
-      {"Workload", object_of({{"id", number}, {"name", text}, {"kind", text}, {"tenant", text}, {"priority", number}, {"labels", anything},
-                              {"state", text}, {"reason", text}, {"ready", number}, {"wanted", number}, {"attempt", number},
-                              {"restarts_used", number}, {"created_ms", number}, {"ended_ms", number}, {"spec", anything}, {"ranks", list_of("Rank")}})},
-      {"Rank", object_of({{"rank", number}, {"attempt", number}, {"state", text}, {"ready", property("boolean")}, {"host", text}, {"pid", number},
-                          {"port", number}, {"exit_code", number}, {"signal", number}, {"message", text}})},
+      {"Error", object_of({{"error", object_of({{"code", text},
+                                                {"message", text},
+                                                {"field", text},
+                                                {"hint", text},
+                                                {"diagnostics", list_of("Diagnostic")}})}})},
+      {"Diagnostic",
+       object_of({{"file", text}, {"line", number}, {"column", number}, {"message", text}, {"hint", text}})},
+      {"Workload", object_of({{"id", number},
+                              {"name", text},
+                              {"kind", text},
+                              {"tenant", text},
+                              {"priority", number},
+                              {"labels", anything},
+                              {"state", text},
+                              {"reason", text},
+                              {"ready", number},
+                              {"wanted", number},
+                              {"attempt", number},
+                              {"restarts_used", number},
+                              {"created_ms", number},
+                              {"ended_ms", number},
+                              {"spec", anything},
+                              {"ranks", list_of("Rank")}})},
+      {"Rank", object_of({{"rank", number},
+                          {"attempt", number},
+                          {"state", text},
+                          {"ready", property("boolean")},
+                          {"host", text},
+                          {"pid", number},
+                          {"port", number},
+                          {"exit_code", number},
+                          {"signal", number},
+                          {"message", text}})},
       {"WorkloadList", object_of({{"workloads", list_of("Workload")}})},
-      {"Host", object_of({{"name", text}, {"health", text}, {"milli_cpus", number}, {"milli_cpus_free", number}, {"memory_bytes", number}, {"gpus", number}})},
+      {"Host", object_of({{"name", text},
+                          {"health", text},
+                          {"milli_cpus", number},
+                          {"milli_cpus_free", number},
+                          {"memory_bytes", number},
+                          {"gpus", number}})},
       {"HostList", object_of({{"hosts", list_of("Host")}})},
       {"Change", object_of({{"path", text}, {"from", text}, {"to", text}})},
-      {"Applied", object_of({{"kind", text}, {"name", text}, {"action", text}, {"changes", list_of("Change")}, {"restarts", text}})},
+      {"Applied", object_of({{"kind", text},
+                             {"name", text},
+                             {"action", text},
+                             {"changes", list_of("Change")},
+                             {"restarts", text}})},
       {"ApplyResult", object_of({{"results", list_of("Applied")}})},
       {"Explanation", object_of({{"text", text}})},
       {"Event", object_of({{"seq", number}, {"time_ms", number}, {"type", text}})},
@@ -102,12 +209,17 @@ Json schemas() {
 
 Json content(std::string_view media, std::string_view schema) {
   Json out = Json::object();
-  out[media] = schema.empty() ? Json::object() : Json::object({{"schema", Json::object({{"$ref", "#/components/schemas/" + std::string(schema)}})}});
+  out[media] =
+      schema.empty()
+          ? Json::object()
+          : Json::object(
+                {{"schema", Json::object({{"$ref", "#/components/schemas/" + std::string(schema)}})}});
   return out;
 }
 
 Json describe(const Operation& operation) {
-  Json out = Json::object({{"operationId", operation.id}, {"summary", operation.summary}, {"parameters", Json::array()}});
+  Json out = Json::object(
+      {{"operationId", operation.id}, {"summary", operation.summary}, {"parameters", Json::array()}});
   for (const Parameter& parameter : operation.parameters) {
     out["parameters"].push_back(Json::object({{"name", parameter.name},
                                               {"in", parameter.in},
@@ -116,8 +228,11 @@ Json describe(const Operation& operation) {
                                               {"schema", property(parameter.type)}}));
   }
   if (!operation.body.empty()) out["requestBody"] = Json::object({{"content", content(operation.body, "")}});
-  out["responses"] = Json::object({{"200", Json::object({{"description", "done"}, {"content", content(operation.answer, operation.schema)}})},
-                                   {"default", Json::object({{"description", "refused or failed"}, {"content", content("application/json", "Error")}})}});
+  out["responses"] = Json::object(
+      {{"200",
+        Json::object({{"description", "done"}, {"content", content(operation.answer, operation.schema)}})},
+       {"default", Json::object({{"description", "refused or failed"},
+                                 {"content", content("application/json", "Error")}})}});
   out["security"] = operation.token ? Json::array({Json::object({{"token", Json::array()}})}) : Json::array();
   return out;
 }
@@ -126,12 +241,17 @@ Json describe(const Operation& operation) {
 
 Json openapi_document() {
   Json paths = Json::object();
-  for (const Operation& operation : operations()) paths[operation.path][operation.method] = describe(operation);
-  return Json::object({{"openapi", "3.1.0"},
-                       {"info", Json::object({{"title", "Capstan control API"}, {"version", kVersion}})},
-                       {"paths", std::move(paths)},
-                       {"components", Json::object({{"schemas", schemas()},
-                                                    {"securitySchemes", Json::object({{"token", Json::object({{"type", "http"}, {"scheme", "bearer"}})}})}})}});
+  for (const Operation& operation : operations())
+    paths[operation.path][operation.method] = describe(operation);
+  return Json::object(
+      {{"openapi", "3.1.0"},
+       {"info", Json::object({{"title", "Capstan control API"}, {"version", kVersion}})},
+       {"paths", std::move(paths)},
+       {"components",
+        Json::object(
+            {{"schemas", schemas()},
+             {"securitySchemes",
+              Json::object({{"token", Json::object({{"type", "http"}, {"scheme", "bearer"}})}})}})}});
 }
 
 }  // namespace capstan::api

@@ -1,7 +1,6 @@
 // `capstan`: the command line, `capstan up`, and the worker's process.
-#include <cstdio>
-
 #include <CLI/CLI.hpp>
+#include <cstdio>
 
 #include "apps/journal_command.h"
 #include "apps/up/up.h"
@@ -24,9 +23,13 @@ void add_up(CLI::App& app, cli::Globals& globals, int& exit_code) {
   auto options = std::make_shared<apps::UpOptions>();  // shared by the options and the callback
   CLI::App* command = app.add_subcommand("up", "Start Capstan on this machine, in the foreground");
   command->footer("Example:\n  capstan up --port 8080");
-  command->add_option("--port", options->port, "port of API and gateway")->check(CLI::Range(1, 65535))->capture_default_str();
-  command->add_option("--host", options->host, "address to listen on; one that is not loopback needs TLS")->capture_default_str();
-  command->add_option("--tls-cert", options->tls_certificate, "certificate chain (PEM)")->check(CLI::ExistingFile);
+  command->add_option("--port", options->port, "port of API and gateway")
+      ->check(CLI::Range(1, 65535))
+      ->capture_default_str();
+  command->add_option("--host", options->host, "address to listen on; one that is not loopback needs TLS")
+      ->capture_default_str();
+  command->add_option("--tls-cert", options->tls_certificate, "certificate chain (PEM)")
+      ->check(CLI::ExistingFile);
   command->add_option("--tls-key", options->tls_key, "its key (PEM)")->check(CLI::ExistingFile);
   command->add_flag("--ephemeral", options->ephemeral, "Ctrl-C stops the ranks too");
   command->add_flag("--bare", options->bare, "do not serve the default model");
@@ -38,7 +41,9 @@ void add_up(CLI::App& app, cli::Globals& globals, int& exit_code) {
 
 void add_worker(CLI::App& app, cli::Globals& globals, int& exit_code) {
   auto options = std::make_shared<worker::WorkerOptions>();  // shared by the options and the callback
-  CLI::App* command = app.add_subcommand("worker", "The process that starts ranks on this host; `capstan up` starts it")->group("");
+  CLI::App* command =
+      app.add_subcommand("worker", "The process that starts ranks on this host; `capstan up` starts it")
+          ->group("");
   command->add_option("--share", options->share, "folder of models/ and examples/");
   command->callback([options, &globals, &exit_code] {
     options->data_directory = globals.connection.data_directory;
@@ -62,6 +67,8 @@ int main(int argc, char** argv) {
   CLI::App app{"Capstan turns CPU hosts and accelerators into training, inference and agents.", "capstan"};
   app.footer(kFooter);
   app.require_subcommand(1);
+  app.fallthrough();  // before the commands are made, which inherit it: `capstan up --data-dir D` and
+                      // `capstan --data-dir D up`
   cli::Globals globals;
   int exit_code = 0;
   add_up(app, globals, exit_code);

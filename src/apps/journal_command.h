@@ -5,8 +5,8 @@
 
 namespace capstan::apps {
 
-// Replays the journal from its first row, and from its snapshot, and prints rows, events and state hash; 1 if the chain of
-// checksums is broken or the two hashes differ.
+// Replays the journal from its first row, and from its snapshot, and prints rows, events and state hash; 1 if
+// the chain of checksums is broken or the two hashes differ.
 int verify_journal_file(const std::string& path);
 
 }  // namespace capstan::apps

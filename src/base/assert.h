@@ -8,6 +8,6 @@ namespace capstan {
 [[noreturn]] void assertion_failed(const char* condition, const char* file, int line);
 }  // namespace capstan
 
-#define CAPSTAN_ASSERT(condition)                                          \
-  (static_cast<bool>(condition) ? static_cast<void>(0)                     \
+#define CAPSTAN_ASSERT(condition)                      \
+  (static_cast<bool>(condition) ? static_cast<void>(0) \
                                 : ::capstan::assertion_failed(#condition, __FILE__, __LINE__))

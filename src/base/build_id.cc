@@ -1,12 +1,13 @@
-// How: the build id is an ELF note of the main program, which the loader's list of loaded segments names first.
+// How: the build id is an ELF note of the main program, which the loader's list of loaded segments names
+// first.
 #include "base/build_id.h"
+
+#include <elf.h>
+#include <link.h>
 
 #include <cstdint>
 #include <cstring>
 #include <span>
-
-#include <elf.h>
-#include <link.h>
 
 #include "base/text.h"
 
@@ -23,7 +24,8 @@ std::string find_build_id(const std::uint8_t* notes, std::size_t length) {
     const std::size_t name = at + sizeof header;
     const std::size_t description = name + padded(header.n_namesz);
     if (description + header.n_descsz > length) return {};
-    if (header.n_type == NT_GNU_BUILD_ID && header.n_namesz == 4 && std::memcmp(notes + name, "GNU", 4) == 0) {
+    if (header.n_type == NT_GNU_BUILD_ID && header.n_namesz == 4 &&
+        std::memcmp(notes + name, "GNU", 4) == 0) {
       return hex(std::span(notes + description, header.n_descsz)).substr(0, 12);
     }
     at = description + padded(header.n_descsz);

@@ -1,4 +1,5 @@
-// The build that is running: the linker's build id (SHA-1 of the program), so that two builds never share a name.
+// The build that is running: the linker's build id (SHA-1 of the program), so that two builds never share a
+// name.
 #pragma once
 
 #include <string>

@@ -1,12 +1,12 @@
 #include "base/file.h"
 
-#include <cerrno>
-#include <vector>
-
 #include <fcntl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <cerrno>
+#include <vector>
 
 #include "base/assert.h"
 #include "base/text.h"
@@ -58,10 +58,12 @@ Result<void> write_file_atomic(const std::filesystem::path& path, std::string_vi
     if (file.fd < 0) return fail_errno("cannot create " + temporary.string(), errno);
     CAPSTAN_CHECK(write_all(file.fd, bytes, temporary));
     if (::fsync(file.fd) != 0) return fail_errno("cannot sync " + temporary.string(), errno);
-    if (::rename(temporary.c_str(), path.c_str()) != 0) return fail_errno("cannot replace " + path.string(), errno);
+    if (::rename(temporary.c_str(), path.c_str()) != 0)
+      return fail_errno("cannot replace " + path.string(), errno);
     const std::filesystem::path parent = path.has_parent_path() ? path.parent_path() : ".";
     const Descriptor directory{::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-    if (directory.fd < 0 || ::fsync(directory.fd) != 0) return fail_errno("cannot sync " + parent.string(), errno);
+    if (directory.fd < 0 || ::fsync(directory.fd) != 0)
+      return fail_errno("cannot sync " + parent.string(), errno);
     return {};
   };
   auto result = write_and_rename();

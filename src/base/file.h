@@ -17,7 +17,8 @@ Result<std::string> read_file(const std::filesystem::path& path, std::uint64_t b
 
 // Replaces the file in one step: a temporary file beside it, fsync, rename, fsync of the directory.
 // After a crash the file holds either the old or the new bytes.
-Result<void> write_file_atomic(const std::filesystem::path& path, std::string_view bytes, unsigned mode = 0644);
+Result<void> write_file_atomic(const std::filesystem::path& path, std::string_view bytes,
+                               unsigned mode = 0644);
 
 // mkdir -p; the last component gets `mode` if it is made here.
 Result<void> make_directories(const std::filesystem::path& path, unsigned mode = 0755);

@@ -1,10 +1,11 @@
-// How: simdjson's DOM validates and parses; its tree is copied into owning values. The writer appends to one string.
+// How: simdjson's DOM validates and parses; its tree is copied into owning values. The writer appends to one
+// string.
 #include "base/json.h"
-
-#include <cmath>
 
 #include <fmt/format.h>
 #include <simdjson.h>
+
+#include <cmath>
 
 #include "base/assert.h"
 #include "base/text.h"
@@ -42,14 +43,22 @@ Result<Json> convert_object(const simdjson::dom::object& object) {
 Result<Json> convert(const simdjson::dom::element& element) {
   using simdjson::dom::element_type;
   switch (element.type()) {
-    case element_type::NULL_VALUE: return Json();
-    case element_type::BOOL: return Json(bool(element));
-    case element_type::INT64: return Json(std::int64_t(element));
-    case element_type::UINT64: return fail(Code::kInvalid, "integer {} is larger than 9223372036854775807", std::uint64_t(element));
-    case element_type::DOUBLE: return Json(double(element));
-    case element_type::STRING: return Json(std::string_view(element));
-    case element_type::ARRAY: return convert_array(element);
-    case element_type::OBJECT: return convert_object(element);
+    case element_type::NULL_VALUE:
+      return Json();
+    case element_type::BOOL:
+      return Json(bool(element));
+    case element_type::INT64:
+      return Json(std::int64_t(element));
+    case element_type::UINT64:
+      return fail(Code::kInvalid, "integer {} is larger than 9223372036854775807", std::uint64_t(element));
+    case element_type::DOUBLE:
+      return Json(double(element));
+    case element_type::STRING:
+      return Json(std::string_view(element));
+    case element_type::ARRAY:
+      return convert_array(element);
+    case element_type::OBJECT:
+      return convert_object(element);
   }
   assertion_failed("a known JSON type", __FILE__, __LINE__);
 }

@@ -70,16 +70,17 @@ class Json {
   std::int64_t as_int() const;
   double as_double() const;  // an integer converts
   const std::string& as_string() const;
-  const Array& items() const;      // of an array
+  const Array& items() const;  // of an array
   Array& items();
-  const Object& members() const;   // of an object
+  const Object& members() const;  // of an object
   Object& members();
 
   // Member access on an object; nullptr if absent or if this is no object.
   const Json* find(std::string_view key) const;
   Json* find(std::string_view key);
   bool contains(std::string_view key) const { return find(key) != nullptr; }
-  // The member's value if it is there with that type; an absent, null or otherwise typed member gives nullopt.
+  // The member's value if it is there with that type; an absent, null or otherwise typed member gives
+  // nullopt.
   std::optional<std::string> get_string(std::string_view key) const;
   std::optional<std::int64_t> get_int(std::string_view key) const;
   std::optional<double> get_double(std::string_view key) const;

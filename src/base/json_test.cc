@@ -1,6 +1,6 @@
-#include <gtest/gtest.h>
-
 #include "base/json.h"
+
+#include <gtest/gtest.h>
 
 namespace capstan {
 namespace {
@@ -22,7 +22,8 @@ TEST(JsonTest, RefusesWhatIsNotJson) {
   EXPECT_EQ(Json::parse("{\"a\":}").error().code, Code::kInvalid);
   EXPECT_EQ(Json::parse("").error().code, Code::kInvalid);
   EXPECT_EQ(Json::parse("\"\xff\"").error().code, Code::kInvalid);
-  EXPECT_NE(Json::parse(std::string(100, '[') + std::string(100, ']')).error().message.find("deeper"), std::string::npos);
+  EXPECT_NE(Json::parse(std::string(100, '[') + std::string(100, ']')).error().message.find("deeper"),
+            std::string::npos);
 }
 
 TEST(JsonTest, DuplicateKeyLastWins) { EXPECT_EQ(Json::parse(R"({"a":1,"a":2})")->get_int("a"), 2); }

@@ -1,11 +1,11 @@
 #include "base/log.h"
 
-#include <memory>
-#include <string>
-
 #include <spdlog/sinks/rotating_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+
+#include <memory>
+#include <string>
 
 namespace capstan {
 namespace {
@@ -17,7 +17,8 @@ constexpr std::size_t kLogFilesMax = 3;
 // The one logger of the process; log_configure and log_to_file replace it at start-up.
 std::shared_ptr<spdlog::logger>& logger() {
   static auto instance = [] {
-    auto made = std::make_shared<spdlog::logger>("capstan", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+    auto made =
+        std::make_shared<spdlog::logger>("capstan", std::make_shared<spdlog::sinks::stderr_sink_mt>());
     made->set_pattern(kPattern);
     made->flush_on(spdlog::level::info);
     return made;
@@ -27,10 +28,14 @@ std::shared_ptr<spdlog::logger>& logger() {
 
 spdlog::level::level_enum to_spdlog(LogLevel level) {
   switch (level) {
-    case LogLevel::kDebug: return spdlog::level::debug;
-    case LogLevel::kInfo: return spdlog::level::info;
-    case LogLevel::kWarn: return spdlog::level::warn;
-    case LogLevel::kError: return spdlog::level::err;
+    case LogLevel::kDebug:
+      return spdlog::level::debug;
+    case LogLevel::kInfo:
+      return spdlog::level::info;
+    case LogLevel::kWarn:
+      return spdlog::level::warn;
+    case LogLevel::kError:
+      return spdlog::level::err;
   }
   return spdlog::level::info;
 }
@@ -49,9 +54,14 @@ void log_configure(std::string_view name, LogLevel level) {
   replace_logger(std::string(name), logger()->sinks().front(), to_spdlog(level));
 }
 
-void log_to_file(const char* path) {
-  auto sink = std::make_shared<spdlog::sinks::rotating_file_sink_mt>(path, kLogFileBytesMax, kLogFilesMax);
-  replace_logger(logger()->name(), std::move(sink), logger()->level());
+Result<void> log_to_file(const char* path) {
+  try {
+    auto sink = std::make_shared<spdlog::sinks::rotating_file_sink_mt>(path, kLogFileBytesMax, kLogFilesMax);
+    replace_logger(logger()->name(), std::move(sink), logger()->level());
+  } catch (const spdlog::spdlog_ex& exception) {
+    return fail(Code::kIo, "cannot log: {}", exception.what());
+  }
+  return {};
 }
 
 void log_line(LogLevel level, std::string_view text, std::string_view values) {

@@ -1,7 +1,7 @@
 // A small integer generator (splitmix64, Steele et al. 2014): the same sequence from a seed on every machine.
 //
-// Not for secrets. `at(seed, index)` gives the index-th value without state, for order that is a pure function
-// of (seed, index).  Threads: one owner.
+// Not for secrets. `at(seed, index)` gives the index-th value without state, for order that is a pure
+// function of (seed, index).  Threads: one owner.
 #pragma once
 
 #include <cstdint>

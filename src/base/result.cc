@@ -9,17 +9,28 @@ namespace capstan {
 
 std::string_view code_name(Code code) {
   switch (code) {
-    case Code::kInvalid: return "invalid";
-    case Code::kNotFound: return "not_found";
-    case Code::kConflict: return "conflict";
-    case Code::kDenied: return "denied";
-    case Code::kExhausted: return "exhausted";
-    case Code::kUnavailable: return "unavailable";
-    case Code::kTimeout: return "timeout";
-    case Code::kCancelled: return "cancelled";
-    case Code::kIo: return "io";
-    case Code::kCorrupt: return "corrupt";
-    case Code::kUnsupported: return "unsupported";
+    case Code::kInvalid:
+      return "invalid";
+    case Code::kNotFound:
+      return "not_found";
+    case Code::kConflict:
+      return "conflict";
+    case Code::kDenied:
+      return "denied";
+    case Code::kExhausted:
+      return "exhausted";
+    case Code::kUnavailable:
+      return "unavailable";
+    case Code::kTimeout:
+      return "timeout";
+    case Code::kCancelled:
+      return "cancelled";
+    case Code::kIo:
+      return "io";
+    case Code::kCorrupt:
+      return "corrupt";
+    case Code::kUnsupported:
+      return "unsupported";
   }
   assertion_failed("a known code", __FILE__, __LINE__);
 }

@@ -6,16 +6,16 @@
 //   return fail(Code::kInvalid, "port {} is outside 1..65535", port);
 //
 // Codes are few: one per way in which a caller reacts. The message is for a person: lower case, names the
-// object and the limit, says what would be right. `field` points into the input (a JSON or YAML path), if any.
-// Threads: values, no sharing.  Cost: an Error allocates; a success does not.
+// object and the limit, says what would be right. `field` points into the input (a JSON or YAML path), if
+// any. Threads: values, no sharing.  Cost: an Error allocates; a success does not.
 #pragma once
+
+#include <fmt/format.h>
 
 #include <expected>
 #include <string>
 #include <string_view>
 #include <utility>
-
-#include <fmt/format.h>
 
 namespace capstan {
 
@@ -62,15 +62,14 @@ template <class... Args>
 
 #define CAPSTAN_CONCAT_(a, b) a##b
 #define CAPSTAN_CONCAT(a, b) CAPSTAN_CONCAT_(a, b)
-#define CAPSTAN_TRY_(name, declaration, expression)                       \
-  auto name = (expression);                                               \
+#define CAPSTAN_TRY_(name, declaration, expression)                             \
+  auto name = (expression);                                                     \
   if (!name) return std::unexpected<::capstan::Error>(std::move(name).error()); \
   declaration = *std::move(name)
 #define CAPSTAN_TRY(declaration, ...) \
   CAPSTAN_TRY_(CAPSTAN_CONCAT(capstan_result_, __LINE__), declaration, (__VA_ARGS__))
-#define CAPSTAN_CHECK_(name, ...)                                                            \
-  do {                                                                                       \
-    if (auto name = (__VA_ARGS__); !name)                                                    \
-      return std::unexpected<::capstan::Error>(std::move(name).error());                     \
+#define CAPSTAN_CHECK_(name, ...)                                                                            \
+  do {                                                                                                       \
+    if (auto name = (__VA_ARGS__); !name) return std::unexpected<::capstan::Error>(std::move(name).error()); \
   } while (false)
 #define CAPSTAN_CHECK(...) CAPSTAN_CHECK_(CAPSTAN_CONCAT(capstan_status_, __COUNTER__), __VA_ARGS__)

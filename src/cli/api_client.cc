@@ -19,26 +19,33 @@ std::string environment(const char* name) {
   return value != nullptr ? value : "";
 }
 
-// The user's own directory, or root's where the user may read it (after `sudo ./capstan up` it is the user's).
+// The user's own directory, or root's where the user may read it (after `sudo ./capstan up` it is the
+// user's).
 fs::path find_data_directory(const std::string& named) {
   if (!named.empty()) return named;
   const fs::path own = default_data_directory();
   std::error_code ignored;
   const fs::path system = "/var/lib/capstan";
-  if (!fs::exists(own / "controller.json", ignored) && fs::exists(system / "controller.json", ignored)) return system;
+  if (!fs::exists(own / "controller.json", ignored) && fs::exists(system / "controller.json", ignored))
+    return system;
   return own;
 }
 
 Code code_of(int status) {
   switch (status) {
     case 401:
-    case 403: return Code::kDenied;
-    case 404: return Code::kNotFound;
-    case 409: return Code::kConflict;
+    case 403:
+      return Code::kDenied;
+    case 404:
+      return Code::kNotFound;
+    case 409:
+      return Code::kConflict;
     case 429:
     case 503:
-    case 507: return Code::kExhausted;
-    default: return status >= 500 ? Code::kUnavailable : Code::kInvalid;
+    case 507:
+      return Code::kExhausted;
+    default:
+      return status >= 500 ? Code::kUnavailable : Code::kInvalid;
   }
 }
 
@@ -53,8 +60,9 @@ Error error_of(int status, const std::string& body) {
   if (diagnostics == nullptr || !diagnostics->is_array() || diagnostics->size() < 2) return error;
   error.message = "the file has mistakes:";
   for (const Json& d : diagnostics->items()) {
-    error.message += fmt::format("\n  {}:{}:{}: {}", d.get_string("file").value_or(""), d.get_int("line").value_or(0),
-                                 d.get_int("column").value_or(0), d.get_string("message").value_or(""));
+    error.message +=
+        fmt::format("\n  {}:{}:{}: {}", d.get_string("file").value_or(""), d.get_int("line").value_or(0),
+                    d.get_int("column").value_or(0), d.get_string("message").value_or(""));
   }
   return error;
 }
@@ -74,7 +82,8 @@ struct ApiClient::State {
 
   Error explain(Error error) const {
     if (error.code == Code::kUnavailable || error.code == Code::kTimeout) {
-      error.message = fmt::format("Capstan does not answer at {} ({}); start it with: capstan up", url, error.message);
+      error.message =
+          fmt::format("Capstan does not answer at {} ({}); start it with: capstan up", url, error.message);
     }
     return error;
   }
@@ -92,11 +101,12 @@ struct ApiClient::State {
     int status = 0;
     std::string refusal;
     const auto on_head = [&](const http::Response& head) { return (status = head.status) != 0; };
-    const auto result = client.stream(url, request, {.timeout_ms = kSilenceMs}, on_head, [&](std::string_view piece) {
-      if (status < 300) return on_piece(piece);
-      refusal += piece;
-      return refusal.size() < (1u << 20);
-    });
+    const auto result =
+        client.stream(url, request, {.timeout_ms = kSilenceMs}, on_head, [&](std::string_view piece) {
+          if (status < 300) return on_piece(piece);
+          refusal += piece;
+          return refusal.size() < (1u << 20);
+        });
     if (status >= 300) return std::unexpected(error_of(status, refusal));
     if (!result && result.error().code != Code::kCancelled) return std::unexpected(explain(result.error()));
     return {};
@@ -116,7 +126,8 @@ Result<ApiClient> ApiClient::connect(const ConnectionOptions& options) {
     if (const auto token = read_file(data / "control.token", 1024)) {
       state->token = trim(*token);
     } else if (token.error().code == Code::kDenied) {
-      return fail(Code::kDenied, "{} belongs to another user; ask its owner, or name yours with --data-dir", data.string());
+      return fail(Code::kDenied, "{} belongs to another user; ask its owner, or name yours with --data-dir",
+                  data.string());
     }
   }
   if (!state->url.empty()) return ApiClient(std::move(state));
@@ -127,7 +138,8 @@ Result<ApiClient> ApiClient::connect(const ConnectionOptions& options) {
   }
   CAPSTAN_TRY(const Json json, Json::parse(*text));
   const std::string scheme = json.get_bool("tls").value_or(false) ? "https" : "http";
-  state->url = fmt::format("{}://{}:{}", scheme, json.get_string("host").value_or("127.0.0.1"), json.get_int("port").value_or(8080));
+  state->url = fmt::format("{}://{}:{}", scheme, json.get_string("host").value_or("127.0.0.1"),
+                           json.get_int("port").value_or(8080));
   return ApiClient(std::move(state));
 }
 
@@ -140,11 +152,13 @@ Result<Json> ApiClient::post(std::string_view path, std::string body, std::strin
   return state_->exchange(request);
 }
 
-Result<void> ApiClient::stream(std::string_view path, const std::function<bool(std::string_view piece)>& on_piece) {
+Result<void> ApiClient::stream(std::string_view path,
+                               const std::function<bool(std::string_view piece)>& on_piece) {
   return state_->stream(state_->make("GET", path), on_piece);
 }
 
-Result<void> ApiClient::stream_post(std::string_view path, std::string body, const std::function<bool(std::string_view piece)>& on_piece) {
+Result<void> ApiClient::stream_post(std::string_view path, std::string body,
+                                    const std::function<bool(std::string_view piece)>& on_piece) {
   http::Request request = state_->make("POST", path);
   request.headers.set("content-type", "application/json");
   request.body = std::move(body);

@@ -3,9 +3,9 @@
 //   CAPSTAN_TRY(ApiClient api, ApiClient::connect({.server = "", .data_directory = ""}));
 //   CAPSTAN_TRY(Json list, api.get("/api/v1/workloads"));
 //
-// The address is --server, else $CAPSTAN_SERVER, else what controller.json in the data directory says; the token is
-// $CAPSTAN_TOKEN, else control.token there. Failure: kUnavailable if nothing answers (the message says how to start it),
-// kDenied for a wrong token, else the API's own error.  Threads: one owner.
+// The address is --server, else $CAPSTAN_SERVER, else what controller.json in the data directory says; the
+// token is $CAPSTAN_TOKEN, else control.token there. Failure: kUnavailable if nothing answers (the message
+// says how to start it), kDenied for a wrong token, else the API's own error.  Threads: one owner.
 #pragma once
 
 #include <functional>
@@ -30,11 +30,13 @@ class ApiClient {
   ~ApiClient();
 
   Result<Json> get(std::string_view path);
-  Result<Json> post(std::string_view path, std::string body, std::string_view content_type = "application/json");
+  Result<Json> post(std::string_view path, std::string body,
+                    std::string_view content_type = "application/json");
   // Raw bytes as they come; `on_piece` returns false to end. An error answer is returned as such.
   Result<void> stream(std::string_view path, const std::function<bool(std::string_view piece)>& on_piece);
   // A POST whose answer is read piece by piece.
-  Result<void> stream_post(std::string_view path, std::string body, const std::function<bool(std::string_view piece)>& on_piece);
+  Result<void> stream_post(std::string_view path, std::string body,
+                           const std::function<bool(std::string_view piece)>& on_piece);
   const std::string& base_url() const;
 
  private:

@@ -3,7 +3,8 @@
 //   CLI::App app;  Globals globals;  int exit_code = 0;
 //   add_client_commands(app, globals, exit_code);   // callbacks run the command and set exit_code
 //
-// Threads: the main thread.  Output: tables for people, one JSON document with `-o json`, errors on standard error.
+// Threads: the main thread.  Output: tables for people, one JSON document with `-o json`, errors on standard
+// error.
 #pragma once
 
 #include <string>

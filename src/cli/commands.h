@@ -57,7 +57,7 @@ struct RunOptions {
 int run(const Globals& globals, const RunOptions& options);
 
 struct ChatOptions {
-  std::string model;  // empty: the only one, or abacus
+  std::string model;    // empty: the only one, or abacus
   std::string message;  // empty: a conversation at the terminal
   bool python = false;  // offer the python tool and run it here with python3 -I after asking
   bool no_reasoning = false;

@@ -1,22 +1,23 @@
 // chat: a conversation at the terminal with a model that Capstan serves, streamed.
 //
-// How: the whole history goes with each request; analysis text is shown dimmed and not sent back. With --python the model is
-// offered harmony's python tool: its code is shown, runs here in `python3 -I` after a yes, and its output goes back.
-#include <array>
-#include <cstdio>
-#include <iostream>
-
+// How: the whole history goes with each request; analysis text is shown dimmed and not sent back. With
+// --python the model is offered harmony's python tool: its code is shown, runs here in `python3 -I` after a
+// yes, and its output goes back.
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <iostream>
 
 #include "cli/commands.h"
 
 namespace capstan::cli {
 namespace {
 
-constexpr int kToolRoundsMax = 8;          // calls that one answer may make
+constexpr int kToolRoundsMax = 8;  // calls that one answer may make
 constexpr std::size_t kToolOutputMax = 16 << 10;
 
 struct ToolCall {
@@ -56,12 +57,14 @@ void take_call(const Json& delta, Reply& reply) {
 
 // One chunk of the stream: shows it and adds it to the reply.
 void take_chunk(const Json& chunk, bool show_reasoning, bool& in_reasoning, Reply& reply) {
-  if (const Json* error = chunk.find("error")) reply.error = error->get_string("message").value_or("the server failed");
+  if (const Json* error = chunk.find("error"))
+    reply.error = error->get_string("message").value_or("the server failed");
   const Json* choices = chunk.find("choices");
   if (choices == nullptr || !choices->is_array() || choices->size() == 0) return;
   const Json* delta = choices->items().front().find("delta");
   if (delta == nullptr) return;
-  if (const auto reasoning = delta->get_string("reasoning"); reasoning && show_reasoning && !reasoning->empty()) {
+  if (const auto reasoning = delta->get_string("reasoning");
+      reasoning && show_reasoning && !reasoning->empty()) {
     show(*reasoning, true);
     in_reasoning = true;
   }
@@ -85,7 +88,8 @@ Result<Reply> ask(ApiClient& api, const Json& request, bool show_reasoning) {
       const std::string line = pending.substr(0, end);
       pending.erase(0, end + 1);
       if (!line.starts_with("data: {")) continue;
-      if (const auto chunk = Json::parse(std::string_view(line).substr(6))) take_chunk(*chunk, show_reasoning, in_reasoning, reply);
+      if (const auto chunk = Json::parse(std::string_view(line).substr(6)))
+        take_chunk(*chunk, show_reasoning, in_reasoning, reply);
     }
     return true;
   }));
@@ -105,7 +109,8 @@ std::string run_python(const std::string& code) {
   posix_spawn_file_actions_adddup2(&actions, pipe_fds[1], STDERR_FILENO);
   std::array<const char*, 5> argv{"python3", "-I", "-c", code.c_str(), nullptr};
   pid_t pid = 0;
-  const int error = ::posix_spawnp(&pid, "python3", &actions, nullptr, const_cast<char* const*>(argv.data()), environ);
+  const int error =
+      ::posix_spawnp(&pid, "python3", &actions, nullptr, const_cast<char* const*>(argv.data()), environ);
   posix_spawn_file_actions_destroy(&actions);
   ::close(pipe_fds[1]);
   std::string output;
@@ -131,10 +136,15 @@ bool confirm(const std::string& code) {
 }
 
 Json python_tool() {
-  return Json::object({{"type", "function"},
-                       {"function", Json::object({{"name", "python"},
-                                                  {"description", "runs Python and returns what it prints"},
-                                                  {"parameters", *Json::parse(R"({"type":"object","properties":{"code":{"type":"string"}},"required":["code"]})")}})}});
+  return Json::object(
+      {{"type", "function"},
+       {"function",
+        Json::object(
+            {{"name", "python"},
+             {"description", "runs Python and returns what it prints"},
+             {"parameters",
+              *Json::parse(
+                  R"({"type":"object","properties":{"code":{"type":"string"}},"required":["code"]})")}})}});
 }
 
 Json assistant_message(const Reply& reply) {
@@ -161,7 +171,8 @@ Result<void> turn(ApiClient& api, const ChatOptions& options, const std::string&
       const std::string code = arguments ? arguments->get_string("code").value_or("") : call.arguments;
       const std::string result = confirm(code) ? run_python(code) : "error: the user did not allow this";
       fmt::print("{}\n", result);
-      messages.push_back(Json::object({{"role", "tool"}, {"tool_call_id", call.id}, {"name", call.name}, {"content", result}}));
+      messages.push_back(Json::object(
+          {{"role", "tool"}, {"tool_call_id", call.id}, {"name", call.name}, {"content", result}}));
     }
   }
   return fail(Code::kExhausted, "the model made {} calls without an answer", kToolRoundsMax);

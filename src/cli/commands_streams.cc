@@ -25,8 +25,9 @@ void print_event(const Globals& globals, const Json& event) {
     std::fflush(stdout);
     return;
   }
-  std::string line = fmt::format("{}  {:>6}  {:<20}", clock_text(event.get_int("time_ms").value_or(0)),
-                                 event.get_int("seq").value_or(0), event.get_string("type").value_or("event"));
+  std::string line =
+      fmt::format("{}  {:>6}  {:<20}", clock_text(event.get_int("time_ms").value_or(0)),
+                  event.get_int("seq").value_or(0), event.get_string("type").value_or("event"));
   for (const auto& [key, value] : event.members()) {
     if (key == "seq" || key == "time_ms" || key == "type" || value.is_object() || value.is_array()) continue;
     line += fmt::format(" {}={}", key, value.is_string() ? value.as_string() : value.dump());

@@ -1,12 +1,12 @@
 // apply, run, down: what changes something.
+#include <unistd.h>
+
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
 #include <iterator>
 #include <thread>
-
-#include <unistd.h>
 
 #include "base/file.h"
 #include "cli/commands.h"
@@ -34,7 +34,8 @@ void print_result(const Json& result) {
   const Json* changes = result.find("changes");
   if (changes == nullptr || !changes->is_array()) return;
   for (const Json& change : changes->items()) {
-    fmt::print("  {}: {} -> {}\n", change.get_string("path").value_or(""), or_nothing(change, "from"), or_nothing(change, "to"));
+    fmt::print("  {}: {} -> {}\n", change.get_string("path").value_or(""), or_nothing(change, "from"),
+               or_nothing(change, "to"));
   }
 }
 
@@ -45,7 +46,8 @@ std::string yaml_quote(std::string_view text) {
 }
 
 std::string spec_of(const RunOptions& options, const std::string& name) {
-  std::string yaml = fmt::format("kind: job\nname: {}\nranks: {}\nworkdir: .\nrestarts: {{budget: 0}}\ncommand:\n", name, options.ranks);
+  std::string yaml = fmt::format(
+      "kind: job\nname: {}\nranks: {}\nworkdir: .\nrestarts: {{budget: 0}}\ncommand:\n", name, options.ranks);
   for (const std::string& word : options.command) yaml += fmt::format("  - {}\n", yaml_quote(word));
   if (!options.cpus.empty() || !options.memory.empty()) {
     yaml += "resources:\n";
@@ -61,7 +63,9 @@ std::string spec_of(const RunOptions& options, const std::string& name) {
   return yaml;
 }
 
-bool has_ended(const std::string& state) { return state == "succeeded" || state == "failed" || state == "cancelled"; }
+bool has_ended(const std::string& state) {
+  return state == "succeeded" || state == "failed" || state == "cancelled";
+}
 
 // Shows rank 0's output as it comes, then waits for the end.
 int wait_for(ApiClient& api, const std::string& name) {
@@ -97,9 +101,12 @@ int apply(const Globals& globals, const ApplyOptions& options) {
   auto api = ApiClient::connect(globals.connection);
   if (!api) return report(api.error());
   std::error_code ignored;
-  const std::filesystem::path file = options.file == "-" ? std::filesystem::current_path() / "-" : std::filesystem::absolute(options.file, ignored);
-  const std::string path = fmt::format("/api/v1/apply?source={}&base_dir={}&dry_run={}", url_encode(options.file == "-" ? "standard input" : options.file),
-                                       url_encode(file.parent_path().lexically_normal().string()), options.dry_run ? 1 : 0);
+  const std::filesystem::path file = options.file == "-" ? std::filesystem::current_path() / "-"
+                                                         : std::filesystem::absolute(options.file, ignored);
+  const std::string path =
+      fmt::format("/api/v1/apply?source={}&base_dir={}&dry_run={}",
+                  url_encode(options.file == "-" ? "standard input" : options.file),
+                  url_encode(file.parent_path().lexically_normal().string()), options.dry_run ? 1 : 0);
   const auto answer = api->post(path, *text, "application/yaml");
   if (!answer) return report(answer.error());
   if (globals.json()) {
@@ -116,7 +123,8 @@ int run(const Globals& globals, const RunOptions& options) {
   auto api = ApiClient::connect(globals.connection);
   if (!api) return report(api.error());
   const std::string name = options.name.empty() ? "run-" + random_hex(4) : options.name;
-  const std::string path = fmt::format("/api/v1/apply?source=capstan%20run&base_dir={}", url_encode(std::filesystem::current_path().string()));
+  const std::string path = fmt::format("/api/v1/apply?source=capstan%20run&base_dir={}",
+                                       url_encode(std::filesystem::current_path().string()));
   const auto answer = api->post(path, spec_of(options, name), "application/yaml");
   if (!answer) return report(answer.error());
   if (options.detach) {
@@ -134,7 +142,8 @@ int down(const Globals& globals) {
   fmt::print("stopping everything, gracefully\n");
   // It has left once nothing answers any more; grace periods bound this.
   for (int i = 0; i < 1200; ++i) {
-    if (const auto status = api->get("/api/v1/status"); !status && status.error().code == Code::kUnavailable) {
+    if (const auto status = api->get("/api/v1/status");
+        !status && status.error().code == Code::kUnavailable) {
       fmt::print("Capstan is down; what was running resumes at the next: capstan up\n");
       return kOk;
     }

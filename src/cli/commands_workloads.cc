@@ -14,7 +14,9 @@ namespace {
 constexpr std::string_view kWorkloads = "/api/v1/workloads";
 
 long long now_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
 }
 
 std::string text_or(const Json& json, std::string_view key, std::string_view otherwise = "") {
@@ -48,7 +50,8 @@ const std::vector<std::string> kColumns{"NAME", "KIND", "STATE", "READY", "ATTEM
 
 std::string query_of(const GetOptions& options) {
   std::string query = "?";
-  for (const auto& [key, value] : {std::pair("kind", options.kind), {"state", options.state}, {"label", options.label}}) {
+  for (const auto& [key, value] :
+       {std::pair("kind", options.kind), {"state", options.state}, {"label", options.label}}) {
     if (!value.empty()) query += fmt::format("{}={}&", key, url_encode(value));
   }
   query.pop_back();
@@ -83,11 +86,12 @@ void print(const Globals& globals, const GetOptions& options, const std::vector<
 }
 
 // Prints a row whenever it changed; ages are left out of the comparison.
-int follow(const Globals& globals, const GetOptions& options, ApiClient& api, const std::vector<Json>& first) {
+int follow(const Globals& globals, const GetOptions& options, ApiClient& api,
+           const std::vector<Json>& first) {
   std::map<std::string, std::string> shown;
   const auto signature = [](const Json& workload) {
-    return fmt::format("{}|{}|{}|{}", text_or(workload, "state"), progress_of(workload), workload.get_int("attempt").value_or(0),
-                       text_or(workload, "reason"));
+    return fmt::format("{}|{}|{}|{}", text_or(workload, "state"), progress_of(workload),
+                       workload.get_int("attempt").value_or(0), text_or(workload, "reason"));
   };
   for (const Json& workload : first) shown[text_or(workload, "name")] = signature(workload);
   const auto on_event = [&](const Json&) {
@@ -125,9 +129,10 @@ void print_ranks(const Json& workload) {
   };
   for (const Json& rank : ranks->items()) {
     std::string exit = number(rank, "exit_code");
-    if (const auto signal = rank.get_int("signal"); signal && *signal > 0) exit = fmt::format("signal {}", *signal);
-    table.add({number(rank, "rank"), text_or(rank, "state"), text_or(rank, "host"), number(rank, "pid"), number(rank, "port"), exit,
-               text_or(rank, "message")});
+    if (const auto signal = rank.get_int("signal"); signal && *signal > 0)
+      exit = fmt::format("signal {}", *signal);
+    table.add({number(rank, "rank"), text_or(rank, "state"), text_or(rank, "host"), number(rank, "pid"),
+               number(rank, "port"), exit, text_or(rank, "message")});
   }
   fmt::print("\n{}", table.text());
 }
@@ -160,7 +165,8 @@ int describe(const Globals& globals, const std::string& name) {
   print_field("ready", progress_of(workload));
   print_field("attempt", std::to_string(workload.get_int("attempt").value_or(0)));
   print_field("restarts", std::to_string(workload.get_int("restarts_used").value_or(0)));
-  print_field("created", age_of(workload, "created_ms").empty() ? "" : age_of(workload, "created_ms") + " ago");
+  print_field("created",
+              age_of(workload, "created_ms").empty() ? "" : age_of(workload, "created_ms") + " ago");
   if (const Json* spec = workload.find("spec")) {
     fmt::print("\nspec\n");
     for (const auto& [key, value] : spec->members()) {
@@ -222,10 +228,13 @@ int status(const Globals& globals) {
   if (list == nullptr || !list->is_array()) return kOk;
   Table table({"HOST", "HEALTH", "CPUS", "FREE", "MEMORY", "GPUS"});
   for (const Json& host : list->items()) {
-    const auto cpus = [&](std::string_view key) { return fmt::format("{:g}", static_cast<double>(host.get_int(key).value_or(0)) / 1000); };
-    table.add({text_or(host, "name"), text_or(host, "health"), cpus("milli_cpus"), cpus("milli_cpus_free"),
-               fmt::format("{:.1f}GiB", static_cast<double>(host.get_int("memory_bytes").value_or(0)) / (1 << 30)),
-               std::to_string(host.get_int("gpus").value_or(0))});
+    const auto cpus = [&](std::string_view key) {
+      return fmt::format("{:g}", static_cast<double>(host.get_int(key).value_or(0)) / 1000);
+    };
+    table.add(
+        {text_or(host, "name"), text_or(host, "health"), cpus("milli_cpus"), cpus("milli_cpus_free"),
+         fmt::format("{:.1f}GiB", static_cast<double>(host.get_int("memory_bytes").value_or(0)) / (1 << 30)),
+         std::to_string(host.get_int("gpus").value_or(0))});
   }
   fmt::print("\n{}", table.text());
   for (const Json& host : list->items()) {
@@ -233,7 +242,8 @@ int status(const Globals& globals) {
     if (capabilities == nullptr || !capabilities->is_array()) continue;
     for (const Json& capability : capabilities->items()) {
       if (capability.get_bool("ok").value_or(true)) continue;
-      fmt::print("not enforced on {}: {} ({})\n", text_or(host, "name"), text_or(capability, "name"), text_or(capability, "why"));
+      fmt::print("not enforced on {}: {} ({})\n", text_or(host, "name"), text_or(capability, "name"),
+                 text_or(capability, "why"));
     }
   }
   return kOk;

@@ -1,8 +1,7 @@
 #include "cli/completion.h"
 
-#include <vector>
-
 #include <CLI/CLI.hpp>
+#include <vector>
 
 namespace capstan::cli {
 namespace {
@@ -23,7 +22,8 @@ std::vector<std::string> options_of(const CLI::App& app) {
 
 std::vector<Entry> entries_of(const CLI::App& app) {
   std::vector<Entry> out{{"", "", options_of(app)}};
-  for (const CLI::App* command : app.get_subcommands([](const CLI::App* a) { return !a->get_group().empty(); })) {
+  for (const CLI::App* command :
+       app.get_subcommands([](const CLI::App* a) { return !a->get_group().empty(); })) {
     out.push_back({command->get_name(), command->get_description(), options_of(*command)});
   }
   return out;
@@ -54,16 +54,19 @@ _capstan() {{
 }}
 complete -F _capstan capstan
 )",
-                     cases, commands, fmt::join(entries.front().options, " "), commands, fmt::join(entries.front().options, " "));
+                     cases, commands, fmt::join(entries.front().options, " "), commands,
+                     fmt::join(entries.front().options, " "));
 }
 
 std::string fish(const std::vector<Entry>& entries) {
   std::string out = "# fish completion for capstan: capstan completion fish | source\n";
   for (const Entry& entry : entries) {
     if (entry.command.empty()) continue;
-    out += fmt::format("complete -c capstan -n __fish_use_subcommand -a {} -d '{}'\n", entry.command, entry.description);
+    out += fmt::format("complete -c capstan -n __fish_use_subcommand -a {} -d '{}'\n", entry.command,
+                       entry.description);
     for (const std::string& option : entry.options) {
-      out += fmt::format("complete -c capstan -n '__fish_seen_subcommand_from {}' -l {}\n", entry.command, option.substr(2));
+      out += fmt::format("complete -c capstan -n '__fish_seen_subcommand_from {}' -l {}\n", entry.command,
+                         option.substr(2));
     }
   }
   return out;

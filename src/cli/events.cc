@@ -2,9 +2,11 @@
 
 namespace capstan::cli {
 
-Result<void> follow_events(ApiClient& api, std::int64_t since, const std::function<bool(const Json& event)>& on_event) {
+Result<void> follow_events(ApiClient& api, std::int64_t since,
+                           const std::function<bool(const Json& event)>& on_event) {
   std::string pending;
-  const std::string path = since < 0 ? "/api/v1/events?follow=1" : fmt::format("/api/v1/events?follow=1&since={}", since);
+  const std::string path =
+      since < 0 ? "/api/v1/events?follow=1" : fmt::format("/api/v1/events?follow=1&since={}", since);
   // Server-sent events: only the lines "data: JSON" matter here.
   return api.stream(path, [&](std::string_view piece) {
     pending += piece;

@@ -8,7 +8,9 @@
 
 namespace capstan::cli {
 
-// Calls `on_event` for every event after `since` (-1: only new ones) until it returns false or Capstan leaves.
-Result<void> follow_events(ApiClient& api, std::int64_t since, const std::function<bool(const Json& event)>& on_event);
+// Calls `on_event` for every event after `since` (-1: only new ones) until it returns false or Capstan
+// leaves.
+Result<void> follow_events(ApiClient& api, std::int64_t since,
+                           const std::function<bool(const Json& event)>& on_event);
 
 }  // namespace capstan::cli

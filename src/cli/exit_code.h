@@ -17,13 +17,19 @@ enum ExitCode : int {
 
 inline ExitCode exit_code_for(Code code) {
   switch (code) {
-    case Code::kInvalid: return kUsage;
-    case Code::kNotFound: return kMissing;
+    case Code::kInvalid:
+      return kUsage;
+    case Code::kNotFound:
+      return kMissing;
     case Code::kUnavailable:
-    case Code::kTimeout: return kUnreachable;
-    case Code::kDenied: return kDenied;
-    case Code::kConflict: return kConflict;
-    default: return kFailed;
+    case Code::kTimeout:
+      return kUnreachable;
+    case Code::kDenied:
+      return kDenied;
+    case Code::kConflict:
+      return kConflict;
+    default:
+      return kFailed;
   }
 }
 

@@ -1,10 +1,11 @@
-// Which replica gets a request: the least loaded one, or, within a window of load, the one that saw its like before.
+// Which replica gets a request: the least loaded one, or, within a window of load, the one that saw its like
+// before.
 //
-// Load is counted in tokens, from dispatch to end, because requests differ a thousandfold. Affinity (the same prefix goes to
-// the same replica, whose cache holds it) binds only while that replica's load is within `affinity_window_tokens` of the least
-// loaded one, so a popular prefix cannot make a hot spot. Ties go by rendezvous hash (Thaler, Ravishankar 1998): every gateway
-// chooses alike, and a replica that leaves moves only its own requests.
-// Pure: no clock, no state.  Cost: linear in the replicas of one model.
+// Load is counted in tokens, from dispatch to end, because requests differ a thousandfold. Affinity (the same
+// prefix goes to the same replica, whose cache holds it) binds only while that replica's load is within
+// `affinity_window_tokens` of the least loaded one, so a popular prefix cannot make a hot spot. Ties go by
+// rendezvous hash (Thaler, Ravishankar 1998): every gateway chooses alike, and a replica that leaves moves
+// only its own requests. Pure: no clock, no state.  Cost: linear in the replicas of one model.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +32,8 @@ struct Policy {
 };
 
 // The index of the chosen replica; nullopt if none is healthy.
-std::optional<std::size_t> choose(std::span<const ReplicaLoad> replicas, const Request& request, const Policy& policy);
+std::optional<std::size_t> choose(std::span<const ReplicaLoad> replicas, const Request& request,
+                                  const Policy& policy);
 
 // A stable hash of text (FNV-1a, mixed): keys for `Request`.
 std::uint64_t hash_text(std::string_view text);

@@ -13,13 +13,15 @@ std::string join(const std::vector<std::string>& command) {
 
 std::string describe(const std::optional<EngineSpec>& engine) {
   if (!engine) return "none";
-  return engine->context == 0 ? engine->model : fmt::format("{} with context {}", engine->model, engine->context);
+  return engine->context == 0 ? engine->model
+                              : fmt::format("{} with context {}", engine->model, engine->context);
 }
 
 std::string describe(const std::optional<HealthCheck>& health) {
   if (!health) return "none";
-  return fmt::format("{} every {}, timeout {}, start within {}", health->path, format_duration_ms(health->interval_ms),
-                     format_duration_ms(health->timeout_ms), format_duration_ms(health->start_timeout_ms));
+  return fmt::format("{} every {}, timeout {}, start within {}", health->path,
+                     format_duration_ms(health->interval_ms), format_duration_ms(health->timeout_ms),
+                     format_duration_ms(health->start_timeout_ms));
 }
 
 // Collects what differs; each compare names the field, what a change of it restarts, and how to print it.
@@ -60,18 +62,22 @@ void compare_kind(Differ& differ, const Spec& from, const Spec& to) {
   switch (from.kind) {
     case Kind::kJob:
       differ.integer("ranks", from.ranks, to.ranks, Restart::kRanks);
-      differ.duration("checkpoint.interval", from.checkpoint.interval_ms, to.checkpoint.interval_ms, Restart::kNone);
+      differ.duration("checkpoint.interval", from.checkpoint.interval_ms, to.checkpoint.interval_ms,
+                      Restart::kNone);
       differ.duration("time_limit", from.time_limit_ms, to.time_limit_ms, Restart::kNone);
       break;
     case Kind::kService:
       differ.integer("replicas", from.replicas, to.replicas, Restart::kNone);
-      if (from.engine != to.engine) differ.text("engine", describe(from.engine), describe(to.engine), Restart::kRanks);
+      if (from.engine != to.engine)
+        differ.text("engine", describe(from.engine), describe(to.engine), Restart::kRanks);
       differ.text("model_name", from.model_name, to.model_name, Restart::kRanks);
       differ.integer("port", from.port, to.port, Restart::kRanks);
-      if (from.health != to.health) differ.text("health", describe(from.health), describe(to.health), Restart::kRanks);
+      if (from.health != to.health)
+        differ.text("health", describe(from.health), describe(to.health), Restart::kRanks);
       break;
     case Kind::kTasks:
-      differ.integer("count", from.count, to.count, to.count < from.count ? Restart::kRefused : Restart::kNone);
+      differ.integer("count", from.count, to.count,
+                     to.count < from.count ? Restart::kRefused : Restart::kNone);
       differ.integer("parallelism", from.parallelism, to.parallelism, Restart::kNone);
       differ.integer("retries", from.retries, to.retries, Restart::kNone);
       differ.duration("timeout", from.timeout_ms, to.timeout_ms, Restart::kNone);
@@ -94,13 +100,16 @@ std::vector<Change> differences(const Spec& from, const Spec& to) {
   if (from.command != to.command) differ.text("command", join(from.command), join(to.command), process);
   differ.pairs("env", from.env, to.env, process);
   differ.text("workdir", from.workdir, to.workdir, process);
-  differ.text("resources.cpus", format_milli_cpus(from.resources.milli_cpus), format_milli_cpus(to.resources.milli_cpus), process);
-  differ.text("resources.memory", format_bytes(from.resources.memory_bytes), format_bytes(to.resources.memory_bytes), process);
+  differ.text("resources.cpus", format_milli_cpus(from.resources.milli_cpus),
+              format_milli_cpus(to.resources.milli_cpus), process);
+  differ.text("resources.memory", format_bytes(from.resources.memory_bytes),
+              format_bytes(to.resources.memory_bytes), process);
   differ.integer("resources.gpus", from.resources.gpus, to.resources.gpus, process);
   differ.duration("grace", from.grace_ms, to.grace_ms, Restart::kNone);
   differ.integer("restarts.budget", from.restarts.budget, to.restarts.budget, Restart::kNone);
   differ.duration("restarts.backoff", from.restarts.backoff_ms, to.restarts.backoff_ms, Restart::kNone);
-  differ.duration("restarts.backoff_max", from.restarts.backoff_max_ms, to.restarts.backoff_max_ms, Restart::kNone);
+  differ.duration("restarts.backoff_max", from.restarts.backoff_max_ms, to.restarts.backoff_max_ms,
+                  Restart::kNone);
   compare_kind(differ, from, to);
   return differ.take();
 }

@@ -14,15 +14,22 @@ struct Unit {
   std::int64_t factor;
 };
 
-constexpr std::array<Unit, 9> kByteUnits{{{"KiB", 1ll << 10}, {"MiB", 1ll << 20}, {"GiB", 1ll << 30}, {"TiB", 1ll << 40},
-                                          {"kB", 1'000}, {"MB", 1'000'000}, {"GB", 1'000'000'000},
-                                          {"TB", 1'000'000'000'000}, {"B", 1}}};
-constexpr std::array<Unit, 5> kTimeUnits{{{"ms", 1}, {"s", 1'000}, {"m", 60'000}, {"h", 3'600'000}, {"d", 86'400'000}}};
+constexpr std::array<Unit, 9> kByteUnits{{{"KiB", 1ll << 10},
+                                          {"MiB", 1ll << 20},
+                                          {"GiB", 1ll << 30},
+                                          {"TiB", 1ll << 40},
+                                          {"kB", 1'000},
+                                          {"MB", 1'000'000},
+                                          {"GB", 1'000'000'000},
+                                          {"TB", 1'000'000'000'000},
+                                          {"B", 1}}};
+constexpr std::array<Unit, 5> kTimeUnits{
+    {{"ms", 1}, {"s", 1'000}, {"m", 60'000}, {"h", 3'600'000}, {"d", 86'400'000}}};
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-// Takes digits, and up to three decimals if `thousandths` may not be exact otherwise, from the front of `text`.
-// The value is in thousandths. nullopt: no number, too many decimals, or too large.
+// Takes digits, and up to three decimals if `thousandths` may not be exact otherwise, from the front of
+// `text`. The value is in thousandths. nullopt: no number, too many decimals, or too large.
 std::optional<std::int64_t> take_thousandths(std::string_view& text) {
   std::int64_t value = 0;
   std::size_t i = 0;
@@ -106,9 +113,11 @@ std::string format_milli_cpus(std::int64_t milli_cpus) {
 }
 
 std::string format_bytes(std::int64_t bytes) {
-  constexpr std::array<Unit, 4> kBinary{{{"TiB", 1ll << 40}, {"GiB", 1ll << 30}, {"MiB", 1ll << 20}, {"KiB", 1ll << 10}}};
+  constexpr std::array<Unit, 4> kBinary{
+      {{"TiB", 1ll << 40}, {"GiB", 1ll << 30}, {"MiB", 1ll << 20}, {"KiB", 1ll << 10}}};
   for (const Unit& unit : kBinary) {
-    if (bytes >= unit.factor && bytes % unit.factor == 0) return fmt::format("{}{}", bytes / unit.factor, unit.name);
+    if (bytes >= unit.factor && bytes % unit.factor == 0)
+      return fmt::format("{}{}", bytes / unit.factor, unit.name);
   }
   return fmt::format("{}", bytes);
 }
@@ -117,7 +126,8 @@ std::string format_duration_ms(std::int64_t duration_ms) {
   if (duration_ms == 0) return "0s";
   std::string text;
   for (const Unit& unit : {kTimeUnits[4], kTimeUnits[3], kTimeUnits[2], kTimeUnits[1], kTimeUnits[0]}) {
-    if (const std::int64_t whole = duration_ms / unit.factor; whole > 0) text += fmt::format("{}{}", whole, unit.name);
+    if (const std::int64_t whole = duration_ms / unit.factor; whole > 0)
+      text += fmt::format("{}{}", whole, unit.name);
     duration_ms %= unit.factor;
   }
   return text;

@@ -4,7 +4,8 @@
 //   memory    "512MiB", "2GiB", "1GB", "4096"    -> bytes
 //   duration  "500ms", "30s", "10m", "1h30m", "2d", plain number = seconds -> milliseconds
 //
-// Failure: kInvalid with what would be right.  The format functions give the shortest text that reads back equal.
+// Failure: kInvalid with what would be right.  The format functions give the shortest text that reads back
+// equal.
 #pragma once
 
 #include <cstdint>

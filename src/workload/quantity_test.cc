@@ -19,9 +19,12 @@ TEST(QuantityTest, ReadsWhatPeopleWrite) {
 }
 
 TEST(QuantityTest, RefusesWhatIsNoQuantity) {
-  for (const char* text : {"", "x", "-1", "1.2345", "1e3", "2 cpus", "."}) EXPECT_FALSE(parse_milli_cpus(text)) << text;
-  for (const char* text : {"", "1.5", "1GBs", "99999999999999TiB", "-1MiB"}) EXPECT_FALSE(parse_bytes(text)) << text;
-  for (const char* text : {"", "1x", "1h 30m", "m", "5m3", "99999999999999d"}) EXPECT_FALSE(parse_duration_ms(text)) << text;
+  for (const char* text : {"", "x", "-1", "1.2345", "1e3", "2 cpus", "."})
+    EXPECT_FALSE(parse_milli_cpus(text)) << text;
+  for (const char* text : {"", "1.5", "1GBs", "99999999999999TiB", "-1MiB"})
+    EXPECT_FALSE(parse_bytes(text)) << text;
+  for (const char* text : {"", "1x", "1h 30m", "m", "5m3", "99999999999999d"})
+    EXPECT_FALSE(parse_duration_ms(text)) << text;
 }
 
 // Goal: what is printed in a diff reads back as the same quantity.

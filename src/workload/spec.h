@@ -1,12 +1,13 @@
 // What people ask Capstan to run: jobs (gangs), services (replicas), task arrays; parsed, checked, compared.
 //
 //   auto parsed = parse_specs(yaml_text, {.source = "train.yaml", .base_directory = "/home/ada"});
-//   if (!parsed) for (const Diagnostic& d : parsed.error()) print(d.text());   // train.yaml:3:5: unknown key …
-//   for (const Change& change : differences(running_spec, wanted_spec)) …
+//   if (!parsed) for (const Diagnostic& d : parsed.error()) print(d.text());   // train.yaml:3:5: unknown key
+//   … for (const Change& change : differences(running_spec, wanted_spec)) …
 //
 // A spec is a value with every default filled in. Quantities are integers: milli-CPUs, bytes, milliseconds.
-// YAML form: docs/workloads.md. Canonical JSON (`to_json`) is what the journal keeps; `from_json` reads it back.
-// Threads: values, pure functions.  Failure: all diagnostics of a file at once (kDiagnosticsMax at most), nothing half-parsed.
+// YAML form: docs/workloads.md. Canonical JSON (`to_json`) is what the journal keeps; `from_json` reads it
+// back. Threads: values, pure functions.  Failure: all diagnostics of a file at once (kDiagnosticsMax at
+// most), nothing half-parsed.
 #pragma once
 
 #include <cstdint>
@@ -41,8 +42,8 @@ struct Resources {
   friend bool operator==(const Resources&, const Resources&) = default;
 };
 
-// A gang whose rank fails starts again as a whole, at most `budget` times, after back-off doubling up to the maximum.
-// Services restart replicas with the same back-off and no budget.
+// A gang whose rank fails starts again as a whole, at most `budget` times, after back-off doubling up to the
+// maximum. Services restart replicas with the same back-off and no budget.
 struct RestartPolicy {
   std::int64_t budget = 3;
   std::int64_t backoff_ms = 1'000;
@@ -65,7 +66,8 @@ struct HealthCheck {
   friend bool operator==(const HealthCheck&, const HealthCheck&) = default;
 };
 
-// The built-in engine serves this model: a directory, or the name of a model that ships with Capstan ("abacus").
+// The built-in engine serves this model: a directory, or the name of a model that ships with Capstan
+// ("abacus").
 struct EngineSpec {
   std::string model;
   std::int64_t context = 0;  // tokens; 0: the model's own maximum
@@ -76,14 +78,14 @@ struct Spec {
   using Pairs = std::vector<std::pair<std::string, std::string>>;  // sorted by key, keys unique
 
   Kind kind = Kind::kJob;
-  std::string name;                // DNS label: a-z 0-9 and '-', at most kNameLengthMax
+  std::string name;  // DNS label: a-z 0-9 and '-', at most kNameLengthMax
   std::string tenant = "default";
   std::int64_t priority = 0;
   Pairs labels;
-  std::string user;                // empty: the user who started Capstan
+  std::string user;                  // empty: the user who started Capstan
   std::vector<std::string> command;  // argv; a YAML string becomes ["/bin/sh", "-c", text]
   Pairs env;
-  std::string workdir;             // absolute, or empty: the workload's own directory
+  std::string workdir;  // absolute, or empty: the workload's own directory
   Resources resources;
   std::int64_t grace_ms = 30'000;  // between SIGTERM and SIGKILL
   RestartPolicy restarts;
@@ -96,15 +98,15 @@ struct Spec {
   // kind: service. Exactly one of command and engine.
   std::int64_t replicas = 1;
   std::optional<EngineSpec> engine;
-  std::string model_name;          // the name under which the gateway serves it; empty: not behind the gateway
-  std::int64_t port = 0;           // 0: chosen by Capstan for each replica
+  std::string model_name;  // the name under which the gateway serves it; empty: not behind the gateway
+  std::int64_t port = 0;   // 0: chosen by Capstan for each replica
   std::optional<HealthCheck> health;
 
   // kind: tasks
   std::int64_t count = 1;
-  std::int64_t parallelism = 0;    // 0: as many as fit
-  std::int64_t retries = 0;        // of each task
-  std::int64_t timeout_ms = 0;     // of each try; 0: none
+  std::int64_t parallelism = 0;  // 0: as many as fit
+  std::int64_t retries = 0;      // of each task
+  std::int64_t timeout_ms = 0;   // of each try; 0: none
 
   friend bool operator==(const Spec&, const Spec&) = default;
 };
@@ -114,18 +116,20 @@ struct Diagnostic {
   std::string file;
   int line = 0;
   int column = 0;
-  std::string message;  // what is wrong and what would be right
-  std::string hint;     // the nearest known key or value, if there is one: also part of `message`
+  std::string message;       // what is wrong and what would be right
+  std::string hint;          // the nearest known key or value, if there is one: also part of `message`
   std::string text() const;  // "file:line:column: message"
 };
 
 struct ParseOptions {
   std::string source = "spec.yaml";  // for messages
-  std::string base_directory = {};   // absolute: what a relative `workdir` or model directory is relative to; empty refuses relative ones
+  std::string base_directory = {};   // absolute: what a relative `workdir` or model directory is relative to;
+                                     // empty refuses relative ones
 };
 
 // All documents of a YAML text, in order; an empty text is an error. Names must differ within the text.
-std::expected<std::vector<Spec>, std::vector<Diagnostic>> parse_specs(std::string_view yaml, const ParseOptions& options);
+std::expected<std::vector<Spec>, std::vector<Diagnostic>> parse_specs(std::string_view yaml,
+                                                                      const ParseOptions& options);
 
 // Canonical JSON, all fields of the kind in a fixed order; equal specs give equal text.
 Json to_json(const Spec& spec);

@@ -55,7 +55,9 @@ class Fields {
 };
 
 Json restarts_to_json(const RestartPolicy& restarts) {
-  return Json::object({{"budget", restarts.budget}, {"backoff_ms", restarts.backoff_ms}, {"backoff_max_ms", restarts.backoff_max_ms}});
+  return Json::object({{"budget", restarts.budget},
+                       {"backoff_ms", restarts.backoff_ms},
+                       {"backoff_max_ms", restarts.backoff_max_ms}});
 }
 
 }  // namespace
@@ -86,7 +88,8 @@ Json to_json(const Spec& spec) {
       break;
     case Kind::kService:
       out["replicas"] = spec.replicas;
-      if (spec.engine) out["engine"] = Json::object({{"model", spec.engine->model}, {"context", spec.engine->context}});
+      if (spec.engine)
+        out["engine"] = Json::object({{"model", spec.engine->model}, {"context", spec.engine->context}});
       out["model_name"] = spec.model_name;
       out["port"] = spec.port;
       if (spec.health) {
@@ -122,15 +125,18 @@ Result<Spec> from_json(const Json& json) {
   spec.workdir = fields.text("workdir");
   if (const Json& command = fields.member("command"); command.is_array()) {
     for (const Json& word : command.items()) {
-      if (!word.is_string()) return fail(Code::kCorrupt, "stored spec of '{}': a word of the command is no string", spec.name);
+      if (!word.is_string())
+        return fail(Code::kCorrupt, "stored spec of '{}': a word of the command is no string", spec.name);
       spec.command.push_back(word.as_string());
     }
   }
   Fields resources(fields.member("resources"));
-  spec.resources = {resources.integer("milli_cpus"), resources.integer("memory_bytes"), resources.integer("gpus")};
+  spec.resources = {resources.integer("milli_cpus"), resources.integer("memory_bytes"),
+                    resources.integer("gpus")};
   spec.grace_ms = fields.integer("grace_ms");
   Fields restarts(fields.member("restarts"));
-  spec.restarts = {restarts.integer("budget"), restarts.integer("backoff_ms"), restarts.integer("backoff_max_ms")};
+  spec.restarts = {restarts.integer("budget"), restarts.integer("backoff_ms"),
+                   restarts.integer("backoff_max_ms")};
   std::string missing = !resources.missing().empty() ? resources.missing() : restarts.missing();
   if (spec.kind == Kind::kJob) {
     spec.ranks = fields.integer("ranks");
@@ -147,8 +153,8 @@ Result<Spec> from_json(const Json& json) {
     spec.port = fields.integer("port");
     if (const Json* health = json.find("health")) {
       Fields members(*health);
-      spec.health = HealthCheck{members.text("path"), members.integer("interval_ms"), members.integer("timeout_ms"),
-                                members.integer("start_timeout_ms")};
+      spec.health = HealthCheck{members.text("path"), members.integer("interval_ms"),
+                                members.integer("timeout_ms"), members.integer("start_timeout_ms")};
       if (missing.empty()) missing = members.missing();
     }
   } else {

@@ -44,9 +44,11 @@ TEST(SpecTest, EngineServiceGetsHealthAndAModelName) {
 }
 
 TEST(SpecTest, StoredFormReadsBackEqual) {
-  for (const char* yaml : {"kind: job\nname: a\nranks: 3\ncommand: 'true'\nlabels: {x: y}\ncheckpoint: {interval: 5m}\n",
-                           "kind: service\nname: b\nengine: {model: ./m, context: 512}\nhealth: {path: /ok}\n",
-                           "kind: tasks\nname: c\ncount: 1000000\nparallelism: 4\nretries: 2\ntimeout: 30s\ncommand: 'true'\n"}) {
+  for (const char* yaml :
+       {"kind: job\nname: a\nranks: 3\ncommand: 'true'\nlabels: {x: y}\ncheckpoint: {interval: 5m}\n",
+        "kind: service\nname: b\nengine: {model: ./m, context: 512}\nhealth: {path: /ok}\n",
+        "kind: tasks\nname: c\ncount: 1000000\nparallelism: 4\nretries: 2\ntimeout: 30s\ncommand: "
+        "'true'\n"}) {
     const Spec spec = parse_one(yaml);
     const auto again = from_json(Json::parse(to_json(spec).dump()).value());
     ASSERT_TRUE(again) << again.error().message;
@@ -63,7 +65,8 @@ TEST(SpecTest, StoredFormWithoutAFieldIsRefusedByName) {
 
 TEST(SpecTest, DifferencesSayWhatChangesAndWhatRestarts) {
   const Spec from = parse_one("kind: job\nname: a\ncommand: 'true'\npriority: 1\nenv: {A: 1}\n");
-  const Spec to = parse_one("kind: job\nname: a\ncommand: 'true'\npriority: 2\nenv: {A: 2, B: 3}\ngrace: 5s\n");
+  const Spec to =
+      parse_one("kind: job\nname: a\ncommand: 'true'\npriority: 2\nenv: {A: 2, B: 3}\ngrace: 5s\n");
   const auto changes = differences(from, to);
   ASSERT_EQ(changes.size(), 4u);
   EXPECT_EQ(changes[0].path, "priority");
@@ -99,7 +102,8 @@ TEST(SpecTest, MalformedFilesGetTheirGoldenMessages) {
 // Goal: no input crashes the parser. Method: seeded mutations of a valid file, a thousand of them.
 TEST(SpecTest, MutatedFilesNeverCrash) {
   const std::string valid =
-      "kind: job\nname: train\nranks: 2\ncommand: [a, b]\nenv: {A: 1}\nresources: {cpus: 1, memory: 1GiB}\n---\n"
+      "kind: job\nname: train\nranks: 2\ncommand: [a, b]\nenv: {A: 1}\nresources: {cpus: 1, memory: "
+      "1GiB}\n---\n"
       "kind: tasks\nname: many\ncount: 10\ncommand: 'true'\nlabels: &l {x: y}\n";
   Prng prng(7);
   int refused = 0;

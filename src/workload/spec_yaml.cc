@@ -1,5 +1,5 @@
-// How: each mapping is read through a MappingReader, which knows the keys that were asked for. What is left over
-// at the end is unknown, and gets the nearest known key as a hint. Nothing stops at the first error.
+// How: each mapping is read through a MappingReader, which knows the keys that were asked for. What is left
+// over at the end is unknown, and gets the nearest known key as a hint. Nothing stops at the first error.
 #include <algorithm>
 #include <array>
 #include <functional>
@@ -38,7 +38,8 @@ class MappingReader {
  public:
   MappingReader(Context& context, const Yaml& node, std::string_view what) : context_(context), node_(node) {
     if (node.type != Type::kMapping) {
-      context_.add(node, fmt::format("{} must be a mapping of keys to values, not {}", what, node.type_name()));
+      context_.add(node,
+                   fmt::format("{} must be a mapping of keys to values, not {}", what, node.type_name()));
       return;
     }
     for (std::size_t i = 0; i < node.members.size(); ++i) {
@@ -46,7 +47,8 @@ class MappingReader {
       for (std::size_t j = 0; j < i; ++j) {
         if (node.members[j].first.text != key.text) continue;
         context_.add(key.line, key.column,
-                     fmt::format("key '{}' is given twice; the first is on line {}", key.text, node.members[j].first.line));
+                     fmt::format("key '{}' is given twice; the first is on line {}", key.text,
+                                 node.members[j].first.line));
         break;
       }
     }
@@ -94,14 +96,16 @@ struct Range {
   std::int64_t high;
 };
 
-void read_integer(Context& context, MappingReader& mapping, std::string_view key, Range range, std::int64_t& out) {
+void read_integer(Context& context, MappingReader& mapping, std::string_view key, Range range,
+                  std::int64_t& out) {
   const Yaml* value = mapping.take(key);
   if (value == nullptr || !is_scalar(context, *value, key)) return;
   const auto number = parse_int(value->scalar);
   if (!number) {
     context.add(*value, fmt::format("'{}' must be a whole number, not '{}'", key, value->scalar));
   } else if (*number < range.low || *number > range.high) {
-    context.add(*value, fmt::format("'{}' is {}, but must be between {} and {}", key, *number, range.low, range.high));
+    context.add(*value, fmt::format("'{}' is {}, but must be between {} and {}", key, *number, range.low,
+                                    range.high));
   } else {
     out = *number;
   }
@@ -109,7 +113,8 @@ void read_integer(Context& context, MappingReader& mapping, std::string_view key
 
 using QuantityParser = Result<std::int64_t> (*)(std::string_view);
 
-void read_quantity(Context& context, MappingReader& mapping, std::string_view key, QuantityParser parse, std::int64_t& out) {
+void read_quantity(Context& context, MappingReader& mapping, std::string_view key, QuantityParser parse,
+                   std::int64_t& out) {
   const Yaml* value = mapping.take(key);
   if (value == nullptr || !is_scalar(context, *value, key)) return;
   if (auto quantity = parse(value->scalar)) {
@@ -121,21 +126,27 @@ void read_quantity(Context& context, MappingReader& mapping, std::string_view ke
 
 bool is_name(std::string_view text) {
   const auto letter_or_digit = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
-  if (text.empty() || text.size() > kNameLengthMax || !letter_or_digit(text.front()) || !letter_or_digit(text.back())) return false;
+  if (text.empty() || text.size() > kNameLengthMax || !letter_or_digit(text.front()) ||
+      !letter_or_digit(text.back()))
+    return false;
   return std::ranges::all_of(text, [&](char c) { return letter_or_digit(c) || c == '-'; });
 }
 
-void read_name(Context& context, MappingReader& mapping, std::string_view key, bool required, std::string& out) {
+void read_name(Context& context, MappingReader& mapping, std::string_view key, bool required,
+               std::string& out) {
   const Yaml* value = mapping.take(key);
   if (value == nullptr) {
-    if (required) context.add(mapping.node(), fmt::format("'{0}' is missing; give it one, for example '{0}: my-first'", key));
+    if (required)
+      context.add(mapping.node(),
+                  fmt::format("'{0}' is missing; give it one, for example '{0}: my-first'", key));
     return;
   }
   if (!is_scalar(context, *value, key)) return;
   out = value->scalar;
   if (is_name(out)) return;
-  context.add(*value, fmt::format("{} '{}' must be 1 to {} of a-z, 0-9 and '-', with a letter or digit at both ends", key, out,
-                                  kNameLengthMax));
+  context.add(*value,
+              fmt::format("{} '{}' must be 1 to {} of a-z, 0-9 and '-', with a letter or digit at both ends",
+                          key, out, kNameLengthMax));
 }
 
 void read_pairs(Context& context, MappingReader& mapping, std::string_view key, Spec::Pairs& out) {
@@ -144,7 +155,8 @@ void read_pairs(Context& context, MappingReader& mapping, std::string_view key, 
   MappingReader pairs(context, *value, fmt::format("'{}'", key));
   for (const auto& [name, item] : value->members) {
     if (item.type != Type::kScalar && item.type != Type::kNull) {
-      context.add(item, fmt::format("'{}.{}' must be a single value, not {}", key, name.text, item.type_name()));
+      context.add(item,
+                  fmt::format("'{}.{}' must be a single value, not {}", key, name.text, item.type_name()));
     }
     if (name.text.empty() || name.text.find_first_of(std::string_view("=\0", 2)) != std::string::npos) {
       context.add(name.line, name.column, fmt::format("'{}' has a name that is empty or holds '='", key));
@@ -162,7 +174,8 @@ void read_command(Context& context, MappingReader& mapping, std::vector<std::str
   } else if (value->type == Type::kSequence) {
     for (const Yaml& word : value->items) {
       if (word.type != Type::kScalar) {
-        context.add(word, fmt::format("each word of 'command' must be a single value, not {}", word.type_name()));
+        context.add(word,
+                    fmt::format("each word of 'command' must be a single value, not {}", word.type_name()));
       }
       out.push_back(word.scalar);
     }
@@ -209,8 +222,9 @@ void read_restarts(Context& context, MappingReader& mapping, bool with_budget, R
   read_quantity(context, restarts, "backoff", parse_duration_ms, out.backoff_ms);
   read_quantity(context, restarts, "backoff_max", parse_duration_ms, out.backoff_max_ms);
   if (out.backoff_ms > out.backoff_max_ms) {
-    context.add(*value, fmt::format("'backoff' ({}) is longer than 'backoff_max' ({})", format_duration_ms(out.backoff_ms),
-                                    format_duration_ms(out.backoff_max_ms)));
+    context.add(*value,
+                fmt::format("'backoff' ({}) is longer than 'backoff_max' ({})",
+                            format_duration_ms(out.backoff_ms), format_duration_ms(out.backoff_max_ms)));
   }
   restarts.finish();
 }
@@ -221,7 +235,8 @@ void read_health(Context& context, MappingReader& mapping, std::optional<HealthC
   HealthCheck& health = out.emplace();
   MappingReader fields(context, *value, "'health'");
   read_text(context, fields, "path", health.path);
-  if (!health.path.starts_with('/')) context.add(*value, fmt::format("'health.path' must start with '/', not '{}'", health.path));
+  if (!health.path.starts_with('/'))
+    context.add(*value, fmt::format("'health.path' must start with '/', not '{}'", health.path));
   read_quantity(context, fields, "interval", parse_duration_ms, health.interval_ms);
   read_quantity(context, fields, "timeout", parse_duration_ms, health.timeout_ms);
   read_quantity(context, fields, "start_timeout", parse_duration_ms, health.start_timeout_ms);
@@ -236,13 +251,17 @@ void read_engine(Context& context, MappingReader& mapping, std::optional<EngineS
   MappingReader fields(context, *value, "'engine'");
   const Yaml* model = fields.take("model");
   if (model == nullptr) {
-    context.add(*value, "'engine.model' is missing; give a model's directory, or 'abacus', which ships with Capstan");
+    context.add(*value,
+                "'engine.model' is missing; give a model's directory, or 'abacus', which ships with Capstan");
   } else if (is_scalar(context, *model, "engine.model")) {
     engine.model = model->scalar;
     const bool path = engine.model.find('/') != std::string::npos;
     if (path) read_path(context, fields, "model", engine.model);
     if (!path && engine.model != "abacus") {
-      context.add(*model, fmt::format("no model '{0}' ships with Capstan; known is 'abacus', a directory is written './{0}'", engine.model));
+      context.add(
+          *model,
+          fmt::format("no model '{0}' ships with Capstan; known is 'abacus', a directory is written './{0}'",
+                      engine.model));
     }
   }
   read_integer(context, fields, "context", {0, 1 << 20}, engine.context);
@@ -273,8 +292,11 @@ void read_service(Context& context, MappingReader& mapping, Spec& spec) {
   }
   const Yaml* port = mapping.take("port");
   if (spec.port != 0 && spec.replicas > 1 && port != nullptr) {
-    context.add(*port, fmt::format("{} replicas on one host cannot share port {}; leave 'port' out and Capstan chooses one each",
-                                            spec.replicas, spec.port));
+    context.add(
+        *port,
+        fmt::format(
+            "{} replicas on one host cannot share port {}; leave 'port' out and Capstan chooses one each",
+            spec.replicas, spec.port));
   }
 }
 
@@ -290,7 +312,8 @@ std::optional<Kind> read_kind(Context& context, MappingReader& mapping) {
   const Yaml* value = mapping.take("kind");
   if (value == nullptr) {
     if (mapping.node().type == Type::kMapping) {
-      context.add(mapping.node(), "'kind' is missing; write 'kind: job', 'kind: service' or 'kind: tasks' first");
+      context.add(mapping.node(),
+                  "'kind' is missing; write 'kind: job', 'kind: service' or 'kind: tasks' first");
     }
     return std::nullopt;
   }
@@ -308,7 +331,8 @@ void check_command(Context& context, MappingReader& mapping, const Spec& spec) {
   if (spec.kind == Kind::kService && spec.engine && !spec.command.empty()) {
     context.add(mapping.node(), "a service has either 'command' or 'engine', not both");
   } else if (spec.kind == Kind::kService && !spec.engine && spec.command.empty()) {
-    context.add(mapping.node(), "a service needs a 'command' to run, or an 'engine' with a 'model' for the built-in one");
+    context.add(mapping.node(),
+                "a service needs a 'command' to run, or an 'engine' with a 'model' for the built-in one");
   } else if (spec.kind != Kind::kService && mapping.take("command") == nullptr) {
     context.add(mapping.node(), "'command' is missing; write for example 'command: python3 train.py'");
   }
@@ -332,9 +356,15 @@ std::optional<Spec> read_document(Context& context, const Yaml& document) {
   read_resources(context, mapping, spec.resources);
   read_quantity(context, mapping, "grace", parse_duration_ms, spec.grace_ms);
   switch (spec.kind) {
-    case Kind::kJob: read_job(context, mapping, spec); break;
-    case Kind::kService: read_service(context, mapping, spec); break;
-    case Kind::kTasks: read_tasks(context, mapping, spec); break;
+    case Kind::kJob:
+      read_job(context, mapping, spec);
+      break;
+    case Kind::kService:
+      read_service(context, mapping, spec);
+      break;
+    case Kind::kTasks:
+      read_tasks(context, mapping, spec);
+      break;
   }
   mapping.finish();
   check_command(context, mapping, spec);
@@ -346,13 +376,15 @@ std::optional<Spec> read_document(Context& context, const Yaml& document) {
 
 std::string Diagnostic::text() const { return fmt::format("{}:{}:{}: {}", file, line, column, message); }
 
-std::expected<std::vector<Spec>, std::vector<Diagnostic>> parse_specs(std::string_view yaml, const ParseOptions& options) {
+std::expected<std::vector<Spec>, std::vector<Diagnostic>> parse_specs(std::string_view yaml,
+                                                                      const ParseOptions& options) {
   Context context{options, {}};
   const auto documents = read_yaml(yaml, options.source);
   if (!documents) return std::unexpected(std::vector<Diagnostic>{documents.error()});
   if (documents->empty()) context.add(1, 1, "the file holds no workload; start with 'kind: job'");
   if (documents->size() > kDocumentsMax) {
-    context.add(documents->at(kDocumentsMax), fmt::format("more than {} documents in one file", kDocumentsMax));
+    context.add(documents->at(kDocumentsMax),
+                fmt::format("more than {} documents in one file", kDocumentsMax));
     return std::unexpected(std::move(context.diagnostics));
   }
   std::vector<Spec> specs;
@@ -362,12 +394,14 @@ std::expected<std::vector<Spec>, std::vector<Diagnostic>> parse_specs(std::strin
     if (!spec) continue;
     const auto [found, fresh] = line_of_name.emplace(spec->name, document.line);
     if (!fresh) {
-      context.add(document, fmt::format("name '{}' is already used by the document on line {}", spec->name, found->second));
+      context.add(document, fmt::format("name '{}' is already used by the document on line {}", spec->name,
+                                        found->second));
     }
     specs.push_back(std::move(*spec));
   }
   if (context.diagnostics.empty()) return specs;
-  std::ranges::stable_sort(context.diagnostics, {}, [](const Diagnostic& d) { return std::pair(d.line, d.column); });
+  std::ranges::stable_sort(context.diagnostics, {},
+                           [](const Diagnostic& d) { return std::pair(d.line, d.column); });
   return std::unexpected(std::move(context.diagnostics));
 }
 

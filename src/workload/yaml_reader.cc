@@ -1,12 +1,13 @@
 #include "workload/yaml_reader.h"
 
-// How: yaml-cpp's parser sends events, a Builder makes the tree from them and keeps the bounds. Its own document loader is
-// not used: it loops for ever on some malformed texts, and multiplies aliases without a limit.
-#include <map>
-#include <sstream>
-
+// How: yaml-cpp's parser sends events, a Builder makes the tree from them and keeps the bounds. Its own
+// document loader is not used: it loops for ever on some malformed texts, and multiplies aliases without a
+// limit.
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
+
+#include <map>
+#include <sstream>
 
 namespace capstan::workload {
 namespace {
@@ -32,12 +33,15 @@ int count_nodes(const Yaml& node) {
 class Builder final : public YAML::EventHandler {
  public:
   void OnDocumentStart(const YAML::Mark& mark) override {
-    if (documents_.size() > kDocumentsMax) throw Refused{mark, fmt::format("more than {} documents", kDocumentsMax)};
+    if (documents_.size() > kDocumentsMax)
+      throw Refused{mark, fmt::format("more than {} documents", kDocumentsMax)};
     anchors_.clear();
     documents_.emplace_back();
   }
   void OnDocumentEnd() override {}
-  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override { add(mark, make(mark, Yaml::Type::kNull), anchor); }
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    add(mark, make(mark, Yaml::Type::kNull), anchor);
+  }
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     const auto found = anchors_.find(anchor);
     if (found == anchors_.end()) throw Refused{mark, "an alias stands inside what it names"};
@@ -47,17 +51,20 @@ class Builder final : public YAML::EventHandler {
     spend(mark, count_nodes(copy));
     add(mark, std::move(copy), YAML::NullAnchor);
   }
-  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, const std::string& value) override {
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                const std::string& value) override {
     // A plain `~` or `null` is empty; a quoted one ("!" is yaml-cpp's tag for quoted) is text.
     const bool null = tag != "!" && (value == "~" || value == "null" || value.empty());
     Yaml node = make(mark, null ? Yaml::Type::kNull : Yaml::Type::kScalar);
     node.scalar = value;
     add(mark, std::move(node), anchor);
   }
-  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value) override {
     open(mark, Yaml::Type::kSequence, anchor);
   }
-  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
+  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t anchor,
+                  YAML::EmitterStyle::value) override {
     open(mark, Yaml::Type::kMapping, anchor);
   }
   void OnSequenceEnd() override { close(); }
@@ -86,11 +93,13 @@ class Builder final : public YAML::EventHandler {
 
   void spend(const YAML::Mark& mark, int nodes) {
     nodes_left_ -= nodes;
-    if (nodes_left_ < 0) throw Refused{mark, fmt::format("more than {} values (do aliases multiply?)", kYamlNodesMax)};
+    if (nodes_left_ < 0)
+      throw Refused{mark, fmt::format("more than {} values (do aliases multiply?)", kYamlNodesMax)};
   }
 
   void open(const YAML::Mark& mark, Yaml::Type type, YAML::anchor_t anchor) {
-    if (open_.size() >= kYamlDepthMax) throw Refused{mark, fmt::format("nested deeper than {} levels", kYamlDepthMax)};
+    if (open_.size() >= kYamlDepthMax)
+      throw Refused{mark, fmt::format("nested deeper than {} levels", kYamlDepthMax)};
     open_.push_back({make(mark, type), anchor, {}});
   }
 
@@ -127,8 +136,10 @@ class Builder final : public YAML::EventHandler {
 
 // What yaml-cpp's terse messages mean to somebody who writes a spec.
 std::string explain(const std::string& message) {
-  if (message == "illegal map value") return "a ':' where none can stand; is the line indented like its neighbours?";
-  if (message == "end of map not found") return "the mapping does not end here; is the line indented like its neighbours?";
+  if (message == "illegal map value")
+    return "a ':' where none can stand; is the line indented like its neighbours?";
+  if (message == "end of map not found")
+    return "the mapping does not end here; is the line indented like its neighbours?";
   if (message == "end of map flow not found") return "'{' is not closed by '}'";
   if (message == "end of sequence flow not found") return "'[' is not closed by ']'";
   return message;
@@ -138,10 +149,14 @@ std::string explain(const std::string& message) {
 
 std::string_view Yaml::type_name() const {
   switch (type) {
-    case Type::kNull: return "nothing";
-    case Type::kScalar: return "a value";
-    case Type::kSequence: return "a list";
-    case Type::kMapping: return "a mapping";
+    case Type::kNull:
+      return "nothing";
+    case Type::kScalar:
+      return "a value";
+    case Type::kSequence:
+      return "a list";
+    case Type::kMapping:
+      return "a mapping";
   }
   return "nothing";
 }

@@ -29,9 +29,9 @@ struct Yaml {
   int line = 0;  // 1-based
   int column = 0;
   std::string scalar;
-  std::vector<Yaml> items;                      // of a sequence
-  std::vector<std::pair<Key, Yaml>> members;    // of a mapping, in file order
-  std::string_view type_name() const;           // "nothing", "a value", "a list", "a mapping"
+  std::vector<Yaml> items;                    // of a sequence
+  std::vector<std::pair<Key, Yaml>> members;  // of a mapping, in file order
+  std::string_view type_name() const;         // "nothing", "a value", "a list", "a mapping"
 };
 
 // Every document; a null document (only comments) is left out.

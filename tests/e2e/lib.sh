@@ -5,6 +5,7 @@ set -eu
 
 capstan=$CAPSTAN_BIN/capstan
 scratch=$(mktemp -d)
+chmod 711 "$scratch"  # started as root, the controller is another user, who must be able to enter
 export CAPSTAN_DATA_DIR=$scratch/data
 port=$((20000 + $$ % 9000))
 base=http://127.0.0.1:$port

@@ -1,13 +1,13 @@
 // The controller's process: journal, driver, API and gateway on one port, until it is told to leave.
+#include <prometheus/registry.h>
+#include <unistd.h>
+
 #include <array>
 #include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <thread>
-
-#include <prometheus/registry.h>
-#include <unistd.h>
 
 #include "api/api.h"
 #include "apps/up/driver_backend.h"
@@ -23,9 +23,9 @@
 namespace capstan::apps {
 namespace {
 
-constexpr int kServerThreads = 96;       // followers, log streams and requests under way each hold one
-constexpr int kDrainAnswersMs = 2'000;   // for answers under way when leaving
-constexpr int kWorkerWaitMs = 15'000;    // for the worker to join, before the welcome is printed without it
+constexpr int kServerThreads = 96;      // followers, log streams and requests under way each hold one
+constexpr int kDrainAnswersMs = 2'000;  // for answers under way when leaving
+constexpr int kWorkerWaitMs = 15'000;   // for the worker to join, before the welcome is printed without it
 
 constexpr std::string_view kDefaultService = R"(kind: service
 name: abacus
@@ -46,13 +46,19 @@ Result<void> serve_default_model(controller::Driver& driver) {
   if (!fresh) return {};
   auto specs = workload::parse_specs(kDefaultService, {.source = "default model"});
   if (!specs) return fail(Code::kInvalid, "{}", specs.error().front().text());
-  if (auto applied = driver.submit(controller::Apply{std::move(*specs), false}).get(); !applied) return std::unexpected(applied.error());
+  if (auto applied = driver.submit(controller::Apply{std::move(*specs), false}).get(); !applied)
+    return std::unexpected(applied.error());
   return {};
 }
 
-Result<void> write_address(const DataDirectory& data, const UpOptions& options, int port, std::int64_t epoch) {
-  const Json address = Json::object({{"pid", ::getpid()}, {"host", options.host}, {"port", port}, {"tls", !options.tls_key.empty()},
-                                     {"epoch", epoch}, {"build", build_id()}});
+Result<void> write_address(const DataDirectory& data, const UpOptions& options, int port,
+                           std::int64_t epoch) {
+  const Json address = Json::object({{"pid", ::getpid()},
+                                     {"host", options.host},
+                                     {"port", port},
+                                     {"tls", !options.tls_key.empty()},
+                                     {"epoch", epoch},
+                                     {"build", build_id()}});
   return write_file_atomic(data.path() / "controller.json", address.dump() + "\n", 0600);
 }
 
@@ -66,7 +72,8 @@ std::string missing_capabilities(controller::Driver& driver) {
       text.clear();
       for (const auto& [name, host] : state.hosts) {
         for (const auto& capability : host.capabilities) {
-          if (!capability.ok) text += fmt::format("  not enforced on {}: {} ({})\n", name, capability.name, capability.why);
+          if (!capability.ok)
+            text += fmt::format("  not enforced on {}: {} ({})\n", name, capability.name, capability.why);
         }
       }
     });
@@ -98,14 +105,18 @@ void say_what_stays(controller::Driver& driver) {
   (void)driver.read([&](const controller::State& state) {
     for (const auto& [id, workload] : state.workloads) {
       if (!controller::has_ended(workload.state)) {
-        names += fmt::format("  {} {} ({})\n", workload::kind_name(workload.spec.kind), workload.spec.name, controller::state_name(workload.state));
+        names += fmt::format("  {} {} ({})\n", workload::kind_name(workload.spec.kind), workload.spec.name,
+                             controller::state_name(workload.state));
       }
     }
   });
   if (names.empty()) {
     fmt::print("\nCapstan stopped. Nothing else runs.\n");
   } else {
-    fmt::print("\nCapstan stopped. These go on without it:\n{}`capstan up` takes them over again; `capstan up` and then `capstan down` stops them.\n", names);
+    fmt::print(
+        "\nCapstan stopped. These go on without it:\n{}`capstan up` takes them over again; `capstan up` and "
+        "then `capstan down` stops them.\n",
+        names);
   }
 }
 
@@ -132,32 +143,41 @@ int run_controller(const ControllerOptions& options) {
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(signal, &action, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
   log_configure("controller", LogLevel::kInfo);
-  log_to_file((options.data.path() / "log/controller.log").c_str());
+  if (const auto logging = log_to_file((options.data.path() / "log/controller.log").c_str()); !logging)
+    return fail_with(logging.error());
 
   auto journal = journal::open_sqlite_journal((options.data.path() / "journal.sqlite").string());
   if (!journal) return fail_with(std::move(journal.error()).with_context("journal"));
   auto driver = controller::Driver::start(std::move(*journal), {.build = build_id()});
   if (!driver) return fail_with(driver.error());
 
-  DriverBackend backend(**driver, [](bool stop_ranks) { leave_requested = stop_ranks ? kStopRanks : kLeaveRanks; });
+  DriverBackend backend(**driver,
+                        [](bool stop_ranks) { leave_requested = stop_ranks ? kStopRanks : kLeaveRanks; });
   const auto registry = std::make_shared<prometheus::Registry>();  // shared by API and gateway
   http::Router router;
-  router.add_guard("/", [host = options.up.host](const http::Request& request) { return http::refuse_foreign(request, {.hosts = {host}}); });
+  router.add_guard("/", [host = options.up.host](const http::Request& request) {
+    return http::refuse_foreign(request, {.hosts = {host}});
+  });
   api::Api api(backend, {options.data.control_token(), options.data.worker_token()}, registry);
   gateway::Gateway gateway(backend, registry);
   api.mount(router);
   gateway.mount(router);
-  auto server = http::Server::start({.host = options.up.host, .port = options.up.port, .threads = kServerThreads,
-                                     .tls_certificate = options.up.tls_certificate, .tls_key = options.up.tls_key},
+  auto server = http::Server::start({.host = options.up.host,
+                                     .port = options.up.port,
+                                     .threads = kServerThreads,
+                                     .tls_certificate = options.up.tls_certificate,
+                                     .tls_key = options.up.tls_key},
                                     router.handler());
   if (!server) return fail_with(server.error());
   const auto epoch = (*driver)->status().epoch;
-  if (const auto written = write_address(options.data, options.up, (*server)->port(), epoch); !written) return fail_with(written.error());
+  if (const auto written = write_address(options.data, options.up, (*server)->port(), epoch); !written)
+    return fail_with(written.error());
   if (!options.up.bare) {
     if (const auto served = serve_default_model(**driver); !served) return fail_with(served.error());
   }
   const std::string scheme = options.up.tls_key.empty() ? "http" : "https";
-  welcome(fmt::format("{}://{}:{}", scheme, options.up.host, (*server)->port()), options.data, missing_capabilities(**driver));
+  welcome(fmt::format("{}://{}:{}", scheme, options.up.host, (*server)->port()), options.data,
+          missing_capabilities(**driver));
 
   while (leave_requested == kStay) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   const bool down = leave_requested == kStopRanks || options.up.ephemeral;

@@ -1,14 +1,14 @@
 #include "apps/up/data_directory.h"
 
-#include <cerrno>
-#include <cstdlib>
-#include <utility>
-
 #include <fcntl.h>
 #include <pwd.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <utility>
 
 #include "base/file.h"
 #include "base/text.h"
@@ -49,6 +49,24 @@ Result<void> check_owner(const fs::path& path, const Identity& identity) {
               owner != nullptr ? owner->pw_name : std::to_string(status.st_uid), identity.name);
 }
 
+// Root may go everywhere, the user that the controller becomes may not: every folder above must let him
+// through.
+Result<void> check_reachable(const fs::path& path, const Identity& identity) {
+  for (fs::path folder = path.parent_path(); folder != folder.root_path(); folder = folder.parent_path()) {
+    struct stat status {};
+    if (::stat(folder.c_str(), &status) != 0) return fail_errno("cannot look at " + folder.string(), errno);
+    const unsigned needed = status.st_uid == identity.uid   ? S_IXUSR
+                            : status.st_gid == identity.gid ? S_IXGRP
+                                                            : S_IXOTH;
+    if ((status.st_mode & needed) != 0) continue;
+    return fail(
+        Code::kDenied,
+        "the controller runs as {}, who may not enter {}; name another --data-dir, such as /var/lib/capstan",
+        identity.name, folder.string());
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<Identity> choose_identity() {
@@ -63,7 +81,9 @@ Result<Identity> choose_identity() {
   }
   if (!chosen) chosen = identity_of(::getpwnam("capstan"));
   if (!chosen) chosen = identity_of(::getpwnam("nobody"));
-  if (!chosen) return fail(Code::kUnsupported, "this host has neither a user 'capstan' nor 'nobody' to run as; make one with useradd");
+  if (!chosen)
+    return fail(Code::kUnsupported,
+                "this host has neither a user 'capstan' nor 'nobody' to run as; make one with useradd");
   chosen->drops_root = true;
   return *chosen;
 }
@@ -73,19 +93,24 @@ Result<DataDirectory> DataDirectory::open(const fs::path& path, const Identity& 
   directory.path_ = fs::absolute(path).lexically_normal();
   CAPSTAN_CHECK(make_directories(directory.path_, 0700));
   CAPSTAN_CHECK(check_owner(directory.path_, identity));
-  if (::chmod(directory.path_.c_str(), 0700) != 0) return fail_errno("cannot set the mode of " + path.string(), errno);
+  CAPSTAN_CHECK(check_reachable(directory.path_, identity));
+  if (::chmod(directory.path_.c_str(), 0700) != 0)
+    return fail_errno("cannot set the mode of " + path.string(), errno);
 
   const fs::path lock = directory.path_ / "lock";
   directory.lock_fd_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (directory.lock_fd_ < 0) return fail_errno("cannot open " + lock.string(), errno);
   if (::flock(directory.lock_fd_, LOCK_EX | LOCK_NB) != 0) {
     const std::string owner(trim(read_file(lock).value_or("unknown")));
-    return fail(Code::kConflict, "Capstan already runs on {} as process {}; stop it first (capstan down), or name another --data-dir",
-                directory.path_.string(), owner);
+    return fail(
+        Code::kConflict,
+        "Capstan already runs on {} as process {}; stop it first (capstan down), or name another --data-dir",
+        directory.path_.string(), owner);
   }
   CAPSTAN_CHECK(give_to(lock, identity));
   const std::string pid = std::to_string(::getpid()) + "\n";
-  if (::ftruncate(directory.lock_fd_, 0) != 0 || ::pwrite(directory.lock_fd_, pid.data(), pid.size(), 0) < 0) {
+  if (::ftruncate(directory.lock_fd_, 0) != 0 ||
+      ::pwrite(directory.lock_fd_, pid.data(), pid.size(), 0) < 0) {
     return fail_errno("cannot write " + lock.string(), errno);
   }
   CAPSTAN_CHECK(make_directories(directory.path_ / "log", 0700));  // the worker makes its own folders

@@ -1,15 +1,15 @@
-// The data directory of one Capstan: who owns it, its lock, its tokens, and the files through which its processes find
-// each other. docs/formats/data-directory.md lists what lies in it.
+// The data directory of one Capstan: who owns it, its lock, its tokens, and the files through which its
+// processes find each other. docs/formats/data-directory.md lists what lies in it.
 //
-// Threads: one owner.  Failure: kConflict if another `capstan up` owns the directory (the message names its pid), else
-// what the system said with the path.
+// Threads: one owner.  Failure: kConflict if another `capstan up` owns the directory (the message names its
+// pid), else what the system said with the path.
 #pragma once
+
+#include <sys/types.h>
 
 #include <filesystem>
 #include <optional>
 #include <string>
-
-#include <sys/types.h>
 
 #include "base/result.h"
 
@@ -23,14 +23,14 @@ struct Identity {
   bool drops_root = false;  // this process is root and the controller shall not be
 };
 
-// Not root: the user itself. Root under sudo: the invoking user. Plain root: the system user `capstan` if there is one,
-// else `nobody`.
+// Not root: the user itself. Root under sudo: the invoking user. Plain root: the system user `capstan` if
+// there is one, else `nobody`.
 Result<Identity> choose_identity();
 
 class DataDirectory {
  public:
-  // Makes the directory (0700) and what it needs inside, owned by `identity`; takes the lock for this process and its
-  // children; makes the tokens once.
+  // Makes the directory (0700) and what it needs inside, owned by `identity`; takes the lock for this process
+  // and its children; makes the tokens once.
   static Result<DataDirectory> open(const std::filesystem::path& path, const Identity& identity);
 
   const std::filesystem::path& path() const { return path_; }

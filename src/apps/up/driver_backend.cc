@@ -28,12 +28,17 @@ void DriverBackend::leave() {
   changed_.notify_all();
 }
 
-Result<Json> DriverBackend::apply(controller::Apply command) { return driver_.submit(std::move(command)).get(); }
-Result<Json> DriverBackend::cancel(controller::Cancel command) { return driver_.submit(std::move(command)).get(); }
+Result<Json> DriverBackend::apply(controller::Apply command) {
+  return driver_.submit(std::move(command)).get();
+}
+Result<Json> DriverBackend::cancel(controller::Cancel command) {
+  return driver_.submit(std::move(command)).get();
+}
 
 Result<protocol::SyncAnswer> DriverBackend::sync(protocol::SyncRequest request) {
   using Answer = Result<protocol::SyncAnswer>;
-  const auto promise = std::make_shared<std::promise<Answer>>();  // shared with the callback, which may outlive this call
+  const auto promise =
+      std::make_shared<std::promise<Answer>>();  // shared with the callback, which may outlive this call
   auto future = promise->get_future();
   driver_.sync(std::move(request), [promise](Answer answer) { promise->set_value(std::move(answer)); });
   try {
@@ -43,7 +48,9 @@ Result<protocol::SyncAnswer> DriverBackend::sync(protocol::SyncRequest request) 
   }
 }
 
-Result<void> DriverBackend::read(std::function<void(const controller::State&)> callback) { return driver_.read(callback); }
+Result<void> DriverBackend::read(std::function<void(const controller::State&)> callback) {
+  return driver_.read(callback);
+}
 
 Result<std::vector<Json>> DriverBackend::events(std::int64_t since, std::int64_t limit) {
   CAPSTAN_TRY(const auto lines, driver_.events(since, static_cast<int>(limit)));
@@ -57,12 +64,15 @@ Result<std::vector<Json>> DriverBackend::events(std::int64_t since, std::int64_t
 
 bool DriverBackend::wait_for_event(std::int64_t since, int timeout_ms) {
   std::unique_lock lock(mutex_);
-  changed_.wait_for(lock, std::chrono::milliseconds(timeout_ms), [&] { return leaving_ || newest_event_ > since; });
+  changed_.wait_for(lock, std::chrono::milliseconds(timeout_ms),
+                    [&] { return leaving_ || newest_event_ > since; });
   return !leaving_;
 }
 
 Result<void> DriverBackend::ready() {
-  if (driver_.status().disk_full) return fail(Code::kExhausted, "the disk of the data directory is full; commands wait, running ranks go on");
+  if (driver_.status().disk_full)
+    return fail(Code::kExhausted,
+                "the disk of the data directory is full; commands wait, running ranks go on");
   return {};
 }
 
@@ -79,7 +89,8 @@ std::vector<gateway::Replica> DriverBackend::replicas() const {
   std::vector<gateway::Replica> out;
   for (const auto& replica : served().replicas) {
     const std::string host = replica.address.empty() ? "127.0.0.1" : replica.address;
-    out.push_back({replica.id, replica.model, fmt::format("http://{}:{}", host, replica.port), replica.ready});
+    out.push_back(
+        {replica.id, replica.model, fmt::format("http://{}:{}", host, replica.port), replica.ready});
   }
   return out;
 }

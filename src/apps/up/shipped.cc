@@ -16,7 +16,8 @@ Result<Shipped> find_shipped() {
     if (candidate.empty() || !fs::is_directory(candidate / "models", error)) continue;
     return Shipped{bin, fs::canonical(candidate, error)};
   }
-  return fail(Code::kNotFound, "no folder with Capstan's models for {}; set CAPSTAN_SHARE to the folder that holds models/",
+  return fail(Code::kNotFound,
+              "no folder with Capstan's models for {}; set CAPSTAN_SHARE to the folder that holds models/",
               program.string());
 }
 

@@ -12,7 +12,8 @@ struct Shipped {
   std::filesystem::path share;  // holds models/ and examples/
 };
 
-// The running program's folder, and $CAPSTAN_SHARE, or share/ beside that folder, or the source tree it was built from.
+// The running program's folder, and $CAPSTAN_SHARE, or share/ beside that folder, or the source tree it was
+// built from.
 Result<Shipped> find_shipped();
 
 }  // namespace capstan::apps

@@ -1,15 +1,15 @@
 #include "apps/up/up.h"
 
-#include <array>
-#include <cerrno>
-#include <csignal>
-#include <cstdio>
-
 #include <fcntl.h>
 #include <grp.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
 
 #include "apps/up/worker_process.h"
 #include "base/log.h"
@@ -25,14 +25,17 @@ void request_stop(int) { stop_requested = 1; }
 
 // For good: real, effective and saved ids, and no supplementary groups but the user's own.
 Result<void> drop_root(const Identity& identity) {
-  if (::initgroups(identity.name.c_str(), identity.gid) != 0) return fail_errno("cannot set groups of " + identity.name, errno);
-  if (::setresgid(identity.gid, identity.gid, identity.gid) != 0) return fail_errno("cannot become group of " + identity.name, errno);
-  if (::setresuid(identity.uid, identity.uid, identity.uid) != 0) return fail_errno("cannot become " + identity.name, errno);
+  if (::initgroups(identity.name.c_str(), identity.gid) != 0)
+    return fail_errno("cannot set groups of " + identity.name, errno);
+  if (::setresgid(identity.gid, identity.gid, identity.gid) != 0)
+    return fail_errno("cannot become group of " + identity.name, errno);
+  if (::setresuid(identity.uid, identity.uid, identity.uid) != 0)
+    return fail_errno("cannot become " + identity.name, errno);
   return {};
 }
 
-[[noreturn]] void controller_child(const UpOptions& options, const DataDirectory& data, const Shipped& shipped, const Identity& identity,
-                                   pid_t supervisor) {
+[[noreturn]] void controller_child(const UpOptions& options, const DataDirectory& data,
+                                   const Shipped& shipped, const Identity& identity, pid_t supervisor) {
   int exit_code = 1;
   if (identity.drops_root) {
     if (const auto dropped = drop_root(identity); !dropped) {
@@ -40,7 +43,8 @@ Result<void> drop_root(const Identity& identity) {
       ::_exit(exit_code);
     }
   }
-  // After the change of user, which clears it: die with the supervisor, so that the lock never outlives its owner.
+  // After the change of user, which clears it: die with the supervisor, so that the lock never outlives its
+  // owner.
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() == supervisor) exit_code = run_controller({options, data, shipped});
   std::fflush(nullptr);
@@ -59,7 +63,8 @@ int supervise(pid_t child, const WorkerProcess& worker) {
       ::kill(child, SIGTERM);
     }
     if (elapsed_ms % kWorkerCheckMs == 0 && stop_requested == 0 && !worker.is_alive()) {
-      if (const auto started = worker.start(); !started) log_error("cannot start the worker", "error=\"{}\"", started.error().message);
+      if (const auto started = worker.start(); !started)
+        log_error("cannot start the worker", "error=\"{}\"", started.error().message);
     }
     ::usleep(50'000);
   }
@@ -75,7 +80,9 @@ int fail_with(const Error& error) {
 int up(const UpOptions& options) {
   auto identity = choose_identity();
   if (!identity) return fail_with(identity.error());
-  const std::filesystem::path path = options.data_directory.empty() ? default_data_directory() : std::filesystem::path(options.data_directory);
+  const std::filesystem::path path = options.data_directory.empty()
+                                         ? default_data_directory()
+                                         : std::filesystem::path(options.data_directory);
   auto data = DataDirectory::open(path, *identity);
   if (!data) return fail_with(data.error());
   auto shipped = find_shipped();
@@ -92,7 +99,10 @@ int up(const UpOptions& options) {
 
   const int status = supervise(child, worker);
   if (WIFSIGNALED(status)) {
-    fmt::print(stderr, "capstan: the controller was killed by signal {}; what runs keeps running, `capstan up` adopts it\n", WTERMSIG(status));
+    fmt::print(
+        stderr,
+        "capstan: the controller was killed by signal {}; what runs keeps running, `capstan up` adopts it\n",
+        WTERMSIG(status));
     return 1;
   }
   if (WEXITSTATUS(status) == kExitDown) {

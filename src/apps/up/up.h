@@ -1,8 +1,9 @@
-// `capstan up`: everything of one machine. A small supervisor in the foreground keeps the worker alive (as root, if it
-// was started as root); its one child, which drops root, is controller, control API and gateway on one port.
+// `capstan up`: everything of one machine. A small supervisor in the foreground keeps the worker alive (as
+// root, if it was started as root); its one child, which drops root, is controller, control API and gateway
+// on one port.
 //
-// Ctrl-C ends both and leaves worker and ranks running; `capstan down` ends everything. The supervisor's death takes
-// the controller with it. Threads: the supervisor has one.
+// Ctrl-C ends both and leaves worker and ranks running; `capstan down` ends everything. The supervisor's
+// death takes the controller with it. Threads: the supervisor has one.
 #pragma once
 
 #include <filesystem>

@@ -1,14 +1,14 @@
 #include "apps/up/worker_process.h"
 
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <array>
 #include <cerrno>
 #include <csignal>
 #include <optional>
 #include <utility>
-
-#include <fcntl.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/build_id.h"
 #include "base/file.h"
@@ -32,8 +32,8 @@ std::optional<Recorded> read_record(const std::filesystem::path& data) {
   if (!text) return std::nullopt;
   const auto json = Json::parse(*text);
   if (!json) return std::nullopt;
-  return Recorded{static_cast<pid_t>(json->get_int("pid").value_or(0)), json->get_int("start_ticks").value_or(0),
-                  json->get_string("build").value_or("")};
+  return Recorded{static_cast<pid_t>(json->get_int("pid").value_or(0)),
+                  json->get_int("start_ticks").value_or(0), json->get_string("build").value_or("")};
 }
 
 // Field 22 of /proc/PID/stat: with the pid it names one process for ever. 0 if there is none.
@@ -54,7 +54,8 @@ bool runs(const Recorded& record) {
 
 }  // namespace
 
-WorkerProcess::WorkerProcess(std::filesystem::path data, Shipped shipped) : data_(std::move(data)), shipped_(std::move(shipped)) {}
+WorkerProcess::WorkerProcess(std::filesystem::path data, Shipped shipped)
+    : data_(std::move(data)), shipped_(std::move(shipped)) {}
 
 bool WorkerProcess::is_alive() const {
   const auto record = read_record(data_);
@@ -78,7 +79,8 @@ Result<void> WorkerProcess::start() const {
     ::dup2(out, STDERR_FILENO);
     ::close_range(3, ~0u, 0);
     for (const int signal : {SIGINT, SIGTERM, SIGHUP}) ::signal(signal, SIG_DFL);
-    const std::array<const char*, 7> argv{"capstan", "worker", "--data-dir", data_.c_str(), "--share", shipped_.share.c_str(), nullptr};
+    const std::array<const char*, 7> argv{
+        "capstan", "worker", "--data-dir", data_.c_str(), "--share", shipped_.share.c_str(), nullptr};
     ::execv(program.c_str(), const_cast<char* const*>(argv.data()));
     ::_exit(127);
   }

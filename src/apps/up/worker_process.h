@@ -16,8 +16,8 @@ class WorkerProcess {
 
   // A worker of this build holds the worker's lock (its pid and start time are those of worker.json).
   bool is_alive() const;
-  // Starts one in its own session, with its output in log/worker.log. A worker of another build that still runs hands
-  // over to it. Returns once the process is started, not once it is ready.
+  // Starts one in its own session, with its output in log/worker.log. A worker of another build that still
+  // runs hands over to it. Returns once the process is started, not once it is ready.
   Result<void> start() const;
   // Asks the worker to stop its ranks gracefully and leave; waits at most two minutes.
   void stop() const;
