@@ -2,6 +2,7 @@
 // Method: scripts. Each line is an input and, after "->", what must follow: events in order, then effects
 // (+start …).
 #include "controller/controller.h"
+#include "controller/decision.h"
 
 #include <gtest/gtest.h>
 
@@ -340,6 +341,17 @@ TEST(Controller, AnArrayEndsWhenAllTasksHave) {
     exit t/2 0 -> tasks_succeeded[[2,3]] workload_state:failed
     show t -> failed 3/3 1 of 3 tasks failed; task 1 exited with code 1
   )");
+}
+
+TEST(Controller, AnEndIsSaidOnce) {
+  protocol::RankExited exit;
+  exit.exit_code = 3;
+  exit.message = "exited with code 3";
+  EXPECT_EQ(exit_text(exit), "exited with code 3");
+  exit.message = "stopped: it ran longer than its timeout";
+  EXPECT_EQ(exit_text(exit), "exited with code 3: stopped: it ran longer than its timeout");
+  exit.oom = true;
+  EXPECT_EQ(exit_text(exit), "ran out of its memory limit");
 }
 
 TEST(Controller, RanksGetTorchrunsEnvironment) {

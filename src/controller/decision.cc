@@ -56,18 +56,13 @@ protocol::RankExited exit_of(const protocol::Report& report) {
 }
 
 std::string exit_text(const protocol::RankExited& exit) {
+  if (exit.oom) return "ran out of its memory limit";
+  if (exit.lost) return exit.message.empty() ? "was lost" : "was lost: " + exit.message;
   std::string text;
-  if (exit.oom) {
-    text = "ran out of its memory limit";
-  } else if (exit.lost) {
-    text = "was lost";
-  } else if (exit.signal) {
-    text = fmt::format("was killed by signal {}", *exit.signal);
-  } else if (exit.exit_code) {
-    return fmt::format("exited with code {}{}{}", *exit.exit_code, exit.message.empty() ? "" : ": ",
-                       exit.message);
-  }
-  if (text.empty()) return exit.message;
+  if (exit.signal) text = fmt::format("ended by signal {}", *exit.signal);
+  if (exit.exit_code) text = fmt::format("exited with code {}", *exit.exit_code);
+  // A worker's message often says just that.
+  if (text.empty() || exit.message.starts_with(text)) return exit.message;
   return exit.message.empty() ? text : text + ": " + exit.message;
 }
 
