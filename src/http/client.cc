@@ -1,19 +1,18 @@
-// How: a blocking facade over asynchronous operations on a private io_context per request, run until the operation ends or
-// its time is over. Kept connections wait in a small list by address.
+// How: a blocking facade over asynchronous operations on a private io_context per request, run until the
+// operation ends or its time is over. Kept connections wait in a small list by address.
 #include "http/client.h"
 
 #include <algorithm>
+#include <boost/asio.hpp>
+#include <boost/asio/ssl.hpp>
+#include <boost/beast/core.hpp>
+#include <boost/beast/http.hpp>
 #include <chrono>
 #include <limits>
 #include <list>
 #include <mutex>
 #include <set>
 #include <utility>
-
-#include <boost/asio.hpp>
-#include <boost/asio/ssl.hpp>
-#include <boost/beast/core.hpp>
-#include <boost/beast/http.hpp>
 
 namespace capstan::http {
 namespace {
@@ -124,11 +123,14 @@ Result<void> connect(Link& link, const Url& url, const ClientOptions& options) {
     endpoints.emplace_back(address, static_cast<unsigned short>(url.port));
   } else {
     tcp::resolver resolver(link.io);
-    for (const auto& entry : resolver.resolve(host, std::to_string(url.port), error)) endpoints.push_back(entry.endpoint());
+    for (const auto& entry : resolver.resolve(host, std::to_string(url.port), error))
+      endpoints.push_back(entry.endpoint());
     if (error) return fail(Code::kUnavailable, "cannot find host {}: {}", url.host, error.message());
   }
   asio::async_connect(link.socket, endpoints, [&](beast::error_code e, const tcp::endpoint&) { error = e; });
-  if (!link.run(options.connect_timeout_ms)) return fail(Code::kTimeout, "no connection to {}:{} within {} ms", url.host, url.port, options.connect_timeout_ms);
+  if (!link.run(options.connect_timeout_ms))
+    return fail(Code::kTimeout, "no connection to {}:{} within {} ms", url.host, url.port,
+                options.connect_timeout_ms);
   if (error) return fail_io("cannot connect to", url, error);
   beast::error_code ignored;
   link.socket.set_option(tcp::no_delay(true), ignored);
@@ -139,14 +141,17 @@ Result<void> connect(Link& link, const Url& url, const ClientOptions& options) {
   link.tls->set_verify_callback(asio::ssl::host_name_verification(url.host), ignored);
   ::SSL_set_tlsext_host_name(link.tls->native_handle(), url.host.c_str());
   link.tls->async_handshake(asio::ssl::stream_base::client, [&](beast::error_code e) { error = e; });
-  if (!link.run(options.connect_timeout_ms)) return fail(Code::kTimeout, "TLS handshake with {} took over {} ms", url.host, options.connect_timeout_ms);
+  if (!link.run(options.connect_timeout_ms))
+    return fail(Code::kTimeout, "TLS handshake with {} took over {} ms", url.host,
+                options.connect_timeout_ms);
   if (error) return fail_io("TLS handshake failed with", url, error);
   return {};
 }
 
 // Applies an asynchronous operation to whichever stream the link has.
 template <class Operation>
-Result<void> perform(Link& link, const Url& url, int timeout_ms, std::string_view what, Operation&& operation) {
+Result<void> perform(Link& link, const Url& url, int timeout_ms, std::string_view what,
+                     Operation&& operation) {
   beast::error_code error;
   const auto done = [&](beast::error_code e, std::size_t) { error = e; };
   if (link.tls) {
@@ -154,7 +159,8 @@ Result<void> perform(Link& link, const Url& url, int timeout_ms, std::string_vie
   } else {
     operation(link.socket, done);
   }
-  if (!link.run(timeout_ms)) return fail(Code::kTimeout, "{}:{} was silent for {} ms", url.host, url.port, timeout_ms);
+  if (!link.run(timeout_ms))
+    return fail(Code::kTimeout, "{}:{} was silent for {} ms", url.host, url.port, timeout_ms);
   if (error && error != bhttp::error::need_buffer) return fail_io(what, url, error);
   return {};
 }
@@ -165,7 +171,8 @@ bhttp::request<bhttp::string_body> to_beast(const Url& url, const Request& reque
   message.method_string(request.method);
   message.target(request.target);
   for (const auto& [name, value] : request.headers.all()) message.insert(name, value);
-  if (message.count(bhttp::field::host) == 0) message.set(bhttp::field::host, fmt::format("{}:{}", url.host, url.port));
+  if (message.count(bhttp::field::host) == 0)
+    message.set(bhttp::field::host, fmt::format("{}:{}", url.host, url.port));
   message.body() = request.body;
   if (!request.body.empty() || request.method == "POST" || request.method == "PUT") message.prepare_payload();
   return message;
@@ -174,7 +181,8 @@ bhttp::request<bhttp::string_body> to_beast(const Url& url, const Request& reque
 Response head_of(const bhttp::response<bhttp::buffer_body>& message) {
   Response head;
   head.status = static_cast<int>(message.result_int());
-  for (const auto& field : message) head.headers.add(std::string(field.name_string()), std::string(field.value()));
+  for (const auto& field : message)
+    head.headers.add(std::string(field.name_string()), std::string(field.value()));
   return head;
 }
 
@@ -184,14 +192,18 @@ struct Exchange {
 };
 
 Result<void> exchange(Link& link, const Url& url, const Request& request, const ClientOptions& options,
-                      const std::function<bool(const Response& head)>& on_head, const std::function<bool(std::string_view)>& on_piece, Exchange& state) {
+                      const std::function<bool(const Response& head)>& on_head,
+                      const std::function<bool(std::string_view)>& on_piece, Exchange& state) {
   auto message = to_beast(url, request);
-  CAPSTAN_CHECK(perform(link, url, options.timeout_ms, "cannot send to", [&](auto& stream, auto done) { bhttp::async_write(stream, message, done); }));
+  CAPSTAN_CHECK(perform(link, url, options.timeout_ms, "cannot send to",
+                        [&](auto& stream, auto done) { bhttp::async_write(stream, message, done); }));
   bhttp::response_parser<bhttp::buffer_body> parser;
   parser.body_limit(std::numeric_limits<std::uint64_t>::max());
   parser.header_limit(64u << 10);
   if (request.method == "HEAD") parser.skip(true);
-  CAPSTAN_CHECK(perform(link, url, options.timeout_ms, "no answer from", [&](auto& stream, auto done) { bhttp::async_read_header(stream, link.buffer, parser, done); }));
+  CAPSTAN_CHECK(perform(link, url, options.timeout_ms, "no answer from", [&](auto& stream, auto done) {
+    bhttp::async_read_header(stream, link.buffer, parser, done);
+  }));
   state.head_seen = true;
   if (!on_head(head_of(parser.get()))) return fail(Code::kCancelled, "the request was given up");
   std::vector<char> piece(kPieceBytes);
@@ -199,9 +211,12 @@ Result<void> exchange(Link& link, const Url& url, const Request& request, const 
     auto& body = parser.get().body();
     body.data = piece.data();
     body.size = piece.size();
-    CAPSTAN_CHECK(perform(link, url, options.timeout_ms, "the answer broke off from", [&](auto& stream, auto done) { bhttp::async_read_some(stream, link.buffer, parser, done); }));
+    CAPSTAN_CHECK(
+        perform(link, url, options.timeout_ms, "the answer broke off from",
+                [&](auto& stream, auto done) { bhttp::async_read_some(stream, link.buffer, parser, done); }));
     const std::size_t count = piece.size() - body.size;
-    if (count > 0 && !on_piece(std::string_view(piece.data(), count))) return fail(Code::kCancelled, "the request was given up");
+    if (count > 0 && !on_piece(std::string_view(piece.data(), count)))
+      return fail(Code::kCancelled, "the request was given up");
   }
   state.reusable = parser.get().keep_alive();
   return {};
@@ -213,7 +228,8 @@ Client::Client() : state_(std::make_unique<State>()) {}
 Client::~Client() = default;
 
 Result<void> Client::stream(std::string_view url_text, const Request& request, const ClientOptions& options,
-                            const std::function<bool(const Response& head)>& on_head, const std::function<bool(std::string_view piece)>& on_piece) {
+                            const std::function<bool(const Response& head)>& on_head,
+                            const std::function<bool(std::string_view piece)>& on_piece) {
   CAPSTAN_TRY(const Url url, parse_url(url_text));
   const std::string key = fmt::format("{}://{}:{}", url.tls ? "https" : "http", url.host, url.port);
   for (int attempt = 0;; ++attempt) {
@@ -226,7 +242,8 @@ Result<void> Client::stream(std::string_view url_text, const Request& request, c
     }
     const int fd = static_cast<int>(link->socket.native_handle());
     if (!state_->begin(fd)) return fail(Code::kCancelled, "the client is shutting down");
-    Cancellation::State* cancellation = options.cancellation != nullptr ? options.cancellation->state_.get() : nullptr;
+    Cancellation::State* cancellation =
+        options.cancellation != nullptr ? options.cancellation->state_.get() : nullptr;
     const bool cancelled_before = cancellation != nullptr && !cancellation->attach(fd);
     Exchange state;
     const auto result = cancelled_before ? Result<void>(fail(Code::kCancelled, "the request was given up"))
@@ -258,7 +275,8 @@ Result<Response> Client::request(std::string_view url, const Request& request, c
         too_large = response.body.size() > options.body_bytes_max;
         return !too_large;
       });
-  if (too_large) return fail(Code::kExhausted, "the answer of {} is larger than {} bytes", url, options.body_bytes_max);
+  if (too_large)
+    return fail(Code::kExhausted, "the answer of {} is larger than {} bytes", url, options.body_bytes_max);
   if (!result) return std::unexpected(result.error());
   return response;
 }

@@ -1,15 +1,16 @@
-// How: everything of a connection happens on the server's one I/O thread; handlers run on the pool and reach the connection
-// through an Answer, whose methods post to that thread. One request at a time: the next is read after the answer's end.
-// While a handler works, the socket is watched for the client's leaving. A refusal before the request was read whole is
-// followed by a moment of reading on: closing at once would reset the connection, and the client might never see why.
+// How: everything of a connection happens on the server's one I/O thread; handlers run on the pool and reach
+// the connection through an Answer, whose methods post to that thread. One request at a time: the next is
+// read after the answer's end. While a handler works, the socket is watched for the client's leaving. A
+// refusal before the request was read whole is followed by a moment of reading on: closing at once would
+// reset the connection, and the client might never see why.
 #include "http/connection.h"
+
+#include <sys/socket.h>
 
 #include <condition_variable>
 #include <deque>
 #include <optional>
 #include <string>
-
-#include <sys/socket.h>
 
 #include "base/log.h"
 
@@ -18,7 +19,7 @@ namespace {
 
 namespace bhttp = beast::http;
 
-constexpr int kLingerMs = 1'000;
+constexpr int kLingerMs = 5'000;
 constexpr std::size_t kLingerPieceBytes = 16u << 10;
 
 template <class Stream>
@@ -29,11 +30,18 @@ template <class Stream>
 class Answer final : public ResponseWriter {
  public:
   Answer(std::shared_ptr<Connection<Stream>> connection, bool head, bool http10)
-      : connection_(std::move(connection)), executor_(connection_->executor()), shared_(connection_->shared()), head_(head), http10_(http10) {
+      : connection_(std::move(connection)),
+        executor_(connection_->executor()),
+        shared_(connection_->shared()),
+        head_(head),
+        http10_(http10) {
     ++shared_->answers_under_way;
   }
   ~Answer() override {
-    if (!started_) respond(Response::json(500, Json::object({{"error", Json::object({{"code", "internal"}, {"message", "the request was not answered"}})}})));
+    if (!started_)
+      respond(Response::json(
+          500, Json::object({{"error", Json::object({{"code", "internal"},
+                                                     {"message", "the request was not answered"}})}})));
     if (!finished_) finish();
   }
 
@@ -77,7 +85,9 @@ class Answer final : public ResponseWriter {
 
   void on_client_gone(std::function<void()> callback) override {
     if (shared_->stopped) return callback();
-    post([connection = connection_, callback = std::move(callback)]() mutable { connection->set_gone_callback(std::move(callback)); });
+    post([connection = connection_, callback = std::move(callback)]() mutable {
+      connection->set_gone_callback(std::move(callback));
+    });
   }
 
   // Of the connection, on the I/O thread:
@@ -104,7 +114,9 @@ class Answer final : public ResponseWriter {
   }
   void send(std::string bytes) {
     queued_bytes_ += bytes.size();
-    post([connection = connection_, bytes = std::move(bytes)]() mutable { connection->enqueue(std::move(bytes)); });
+    post([connection = connection_, bytes = std::move(bytes)]() mutable {
+      connection->enqueue(std::move(bytes));
+    });
   }
   void abort() {
     gone_ = true;
@@ -114,8 +126,8 @@ class Answer final : public ResponseWriter {
   void post(Function function) {
     if (!shared_->stopped) asio::post(executor_, std::move(function));
   }
-  // Back-pressure: a handler's thread waits while the client reads; false on any other thread, and once the client is gone.
-  // It ends in any case, since a write that makes no progress closes the connection.
+  // Back-pressure: a handler's thread waits while the client reads; false on any other thread, and once the
+  // client is gone. It ends in any case, since a write that makes no progress closes the connection.
   bool wait_for_room() {
     if (!shared_->pool.get_executor().running_in_this_thread()) return false;
     std::unique_lock lock(room_mutex_);
@@ -141,7 +153,8 @@ class Answer final : public ResponseWriter {
 template <class Stream>
 class Connection final : public std::enable_shared_from_this<Connection<Stream>> {
  public:
-  Connection(std::shared_ptr<Shared> shared, Stream stream) : shared_(std::move(shared)), stream_(std::move(stream)), timer_(stream_.get_executor()) {
+  Connection(std::shared_ptr<Shared> shared, Stream stream)
+      : shared_(std::move(shared)), stream_(std::move(stream)), timer_(stream_.get_executor()) {
     ++shared_->connections;
     beast::error_code ignored;
     const auto endpoint = socket().remote_endpoint(ignored);
@@ -163,10 +176,11 @@ class Connection final : public std::enable_shared_from_this<Connection<Stream>>
     });
     if constexpr (std::is_same_v<Stream, TlsStream>) {
       arm(shared_->limits.request_timeout_ms);
-      stream_.async_handshake(asio::ssl::stream_base::server, [self = this->shared_from_this()](beast::error_code error) {
-        if (error) return self->close();
-        self->read_request();
-      });
+      stream_.async_handshake(asio::ssl::stream_base::server,
+                              [self = this->shared_from_this()](beast::error_code error) {
+                                if (error) return self->close();
+                                self->read_request();
+                              });
     } else {
       read_request();
     }
@@ -224,7 +238,8 @@ class Connection final : public std::enable_shared_from_this<Connection<Stream>>
   void disarm() { timer_.expires_at(std::chrono::steady_clock::time_point::max()); }
 
   void timed_out() {
-    if (timer_.expiry() > std::chrono::steady_clock::now()) return;  // armed anew while this call was on its way
+    if (timer_.expiry() > std::chrono::steady_clock::now())
+      return;  // armed anew while this call was on its way
     if (!reading_body_) return close();
     beast::error_code ignored;
     socket().cancel(ignored);
@@ -237,7 +252,9 @@ class Connection final : public std::enable_shared_from_this<Connection<Stream>>
     parser_->body_limit(shared_->limits.body_bytes_max);
     ended_ = false;
     arm(buffer_.size() > 0 ? shared_->limits.request_timeout_ms : shared_->limits.idle_timeout_ms);
-    bhttp::async_read_header(stream_, buffer_, *parser_, [self = this->shared_from_this()](beast::error_code error, std::size_t) { self->on_header(error); });
+    bhttp::async_read_header(
+        stream_, buffer_, *parser_,
+        [self = this->shared_from_this()](beast::error_code error, std::size_t) { self->on_header(error); });
   }
 
   void on_header(beast::error_code error) {
@@ -245,36 +262,42 @@ class Connection final : public std::enable_shared_from_this<Connection<Stream>>
     if (error) return on_read_error(error);
     arm(shared_->limits.request_timeout_ms);
     const auto& message = parser_->get();
-    if (message.count(bhttp::field::host) > 1 || (message.version() == 11 && message.count(bhttp::field::host) == 0)) {
+    if (message.count(bhttp::field::host) > 1 ||
+        (message.version() == 11 && message.count(bhttp::field::host) == 0)) {
       return refuse(400, "a request names exactly one Host");
     }
-    if (message.count(bhttp::field::content_length) > 0 && message.count(bhttp::field::transfer_encoding) > 0) {
+    if (message.count(bhttp::field::content_length) > 0 &&
+        message.count(bhttp::field::transfer_encoding) > 0) {
       return refuse(400, "a request has either Content-Length or Transfer-Encoding");
     }
     if (beast::iequals(message[bhttp::field::expect], "100-continue")) {
       static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-      return asio::async_write(stream_, asio::buffer(kContinue), [self = this->shared_from_this()](beast::error_code e, std::size_t) {
-        if (e) return self->close();
-        self->read_body();
-      });
+      return asio::async_write(stream_, asio::buffer(kContinue),
+                               [self = this->shared_from_this()](beast::error_code e, std::size_t) {
+                                 if (e) return self->close();
+                                 self->read_body();
+                               });
     }
     read_body();
   }
 
   void read_body() {
     reading_body_ = true;
-    bhttp::async_read(stream_, buffer_, *parser_, [self = this->shared_from_this()](beast::error_code error, std::size_t) {
-      if (self->closed_ || self->refused_) return;
-      if (error) return self->on_read_error(error);
-      self->dispatch();
-    });
+    bhttp::async_read(stream_, buffer_, *parser_,
+                      [self = this->shared_from_this()](beast::error_code error, std::size_t) {
+                        if (self->closed_ || self->refused_) return;
+                        if (error) return self->on_read_error(error);
+                        self->dispatch();
+                      });
   }
 
   void on_read_error(beast::error_code error) {
-    if (error == bhttp::error::header_limit) return refuse(431, fmt::format("the header is larger than {} bytes", shared_->limits.header_bytes_max));
-    if (error == bhttp::error::body_limit) return refuse(413, fmt::format("the body is larger than {} bytes", shared_->limits.body_bytes_max));
-    if (error.category() != bhttp::make_error_code(bhttp::error::end_of_stream).category() || error == bhttp::error::end_of_stream ||
-        error == bhttp::error::partial_message) {
+    if (error == bhttp::error::header_limit)
+      return refuse(431, fmt::format("the header is larger than {} bytes", shared_->limits.header_bytes_max));
+    if (error == bhttp::error::body_limit)
+      return refuse(413, fmt::format("the body is larger than {} bytes", shared_->limits.body_bytes_max));
+    if (error.category() != bhttp::make_error_code(bhttp::error::end_of_stream).category() ||
+        error == bhttp::error::end_of_stream || error == bhttp::error::partial_message) {
       return close();
     }
     const auto bytes = beast::buffers_to_string(buffer_.data());
@@ -288,7 +311,9 @@ class Connection final : public std::enable_shared_from_this<Connection<Stream>>
     refused_ = true;
     auto answer = std::make_shared<Answer<Stream>>(this->shared_from_this(), false, false);
     answer_ = answer;
-    answer->respond(Response::json(status, Json::object({{"error", Json::object({{"code", "invalid"}, {"message", std::move(message)}})}})));
+    answer->respond(Response::json(
+        status,
+        Json::object({{"error", Json::object({{"code", "invalid"}, {"message", std::move(message)}})}})));
   }
 
   void dispatch() {
@@ -299,11 +324,13 @@ class Connection final : public std::enable_shared_from_this<Connection<Stream>>
     Request request;
     request.method = std::string(message.method_string());
     request.target = std::string(message.target());
-    for (const auto& field : message) request.headers.add(std::string(field.name_string()), std::string(field.value()));
+    for (const auto& field : message)
+      request.headers.add(std::string(field.name_string()), std::string(field.value()));
     request.body = std::move(message.body());
     request.remote_address = remote_;
     if (const auto parsed = parse_target(request); !parsed) return refuse(400, parsed.error().message);
-    auto answer = std::make_shared<Answer<Stream>>(this->shared_from_this(), request.method == "HEAD", message.version() < 11);
+    auto answer = std::make_shared<Answer<Stream>>(this->shared_from_this(), request.method == "HEAD",
+                                                   message.version() < 11);
     answer_ = answer;
     watch();
     asio::post(shared_->pool, [shared = shared_, request = std::move(request), answer = std::move(answer)] {
@@ -329,15 +356,16 @@ class Connection final : public std::enable_shared_from_this<Connection<Stream>>
   void write_next() {
     writing_ = true;
     arm(shared_->limits.idle_timeout_ms);
-    asio::async_write(stream_, asio::buffer(queue_.front()), [self = this->shared_from_this()](beast::error_code error, std::size_t bytes) {
-      self->writing_ = false;
-      if (const auto answer = self->answer_.lock()) answer->written(bytes);
-      if (error || self->closed_) return self->close();
-      self->queue_.pop_front();
-      self->disarm();
-      if (!self->queue_.empty()) return self->write_next();
-      if (self->ended_) self->next();
-    });
+    asio::async_write(stream_, asio::buffer(queue_.front()),
+                      [self = this->shared_from_this()](beast::error_code error, std::size_t bytes) {
+                        self->writing_ = false;
+                        if (const auto answer = self->answer_.lock()) answer->written(bytes);
+                        if (error || self->closed_) return self->close();
+                        self->queue_.pop_front();
+                        self->disarm();
+                        if (!self->queue_.empty()) return self->write_next();
+                        if (self->ended_) self->next();
+                      });
   }
 
   void next() {
@@ -359,10 +387,11 @@ class Connection final : public std::enable_shared_from_this<Connection<Stream>>
 
   void drop_input() {
     buffer_.clear();
-    socket().async_read_some(buffer_.prepare(kLingerPieceBytes), [self = this->shared_from_this()](beast::error_code error, std::size_t) {
-      if (error || self->closed_) return self->close();
-      self->drop_input();
-    });
+    socket().async_read_some(buffer_.prepare(kLingerPieceBytes),
+                             [self = this->shared_from_this()](beast::error_code error, std::size_t) {
+                               if (error || self->closed_) return self->close();
+                               self->drop_input();
+                             });
   }
 
   std::shared_ptr<Shared> shared_;  // shared with the server and all connections

@@ -1,6 +1,7 @@
 // One connection of the server. Private to http/.
 #pragma once
 
+// clang-format off: Boost 1.81's Asio uses std::exchange and leaves its include to others.
 #include <atomic>
 #include <functional>
 #include <map>
@@ -8,6 +9,7 @@
 #include <mutex>
 #include <utility>
 #include <vector>
+// clang-format on
 
 #include <boost/asio.hpp>
 #include <boost/asio/ssl.hpp>
@@ -23,7 +25,8 @@ namespace beast = boost::beast;
 using tcp = asio::ip::tcp;
 using TlsStream = asio::ssl::stream<tcp::socket>;
 
-// What connections share with their server. It owns the event loop, so that an answer kept by a handler may outlive the server.
+// What connections share with their server. It owns the event loop, so that an answer kept by a handler may
+// outlive the server.
 struct Shared {
   asio::io_context io{1};
   ServerLimits limits;
@@ -33,7 +36,8 @@ struct Shared {
   std::atomic<int> answers_under_way{0};
   std::atomic<bool> stopping{false};  // no request after the one under way
   std::atomic<bool> stopped{false};   // the event loop has ended: nothing is posted any more
-  Shared(const ServerLimits& l, Handler h, int threads) : limits(l), handler(std::move(h)), pool(static_cast<std::size_t>(threads)) {}
+  Shared(const ServerLimits& l, Handler h, int threads)
+      : limits(l), handler(std::move(h)), pool(static_cast<std::size_t>(threads)) {}
 
   // Open connections, by address, each with what closes it on the I/O thread.
   void add(const void* connection, std::function<void()> close) {

@@ -1,7 +1,6 @@
 // Goal: real sockets on the loopback: whole answers, streams, limits, hostile bytes, clients that leave.
-#include <gtest/gtest.h>
-
 #include <arpa/inet.h>
+#include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -23,9 +22,12 @@ class HttpTest : public testing::Test {
  protected:
   void start(ServerOptions options = {}) {
     router_.add("GET", "/hello/{name}", [](const Request& request, const ResponseWriterPtr& writer) {
-      writer->respond(Response::text(200, "hello " + request.param("name") + request.query_value("x").value_or("")));
+      writer->respond(
+          Response::text(200, "hello " + request.param("name") + request.query_value("x").value_or("")));
     });
-    router_.add("POST", "/echo", [](const Request& request, const ResponseWriterPtr& writer) { writer->respond(Response::text(200, request.body)); });
+    router_.add("POST", "/echo", [](const Request& request, const ResponseWriterPtr& writer) {
+      writer->respond(Response::text(200, request.body));
+    });
     router_.add("GET", "/count", [](const Request&, const ResponseWriterPtr& writer) {
       writer->start(200, {{"content-type", "text/event-stream"}});
       for (int i = 0; i < 100; ++i) writer->write(sse_event(std::to_string(i)));
@@ -40,7 +42,8 @@ class HttpTest : public testing::Test {
     });
     router_.add("GET", "/large", [this](const Request&, const ResponseWriterPtr& writer) {
       writer->start(200, {});
-      for (int i = 0; i < 256 && writer->write(std::string(64u << 10, static_cast<char>('a' + i % 26))); ++i) ++written_;
+      for (int i = 0; i < 256 && writer->write(std::string(64u << 10, static_cast<char>('a' + i % 26))); ++i)
+        ++written_;
       writer->finish();
     });
     router_.add("GET", "/kept", [this](const Request&, const ResponseWriterPtr& writer) {
@@ -74,7 +77,8 @@ class HttpTest : public testing::Test {
     EXPECT_GE(::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL), 0);
     std::string answer;
     char buffer[4096];
-    for (ssize_t count; (count = ::recv(fd, buffer, sizeof buffer, 0)) > 0;) answer.append(buffer, static_cast<std::size_t>(count));
+    for (ssize_t count; (count = ::recv(fd, buffer, sizeof buffer, 0)) > 0;)
+      answer.append(buffer, static_cast<std::size_t>(count));
     ::close(fd);
     return answer;
   }
@@ -122,8 +126,9 @@ TEST_F(HttpTest, StreamArrivesWholeAndInOrder) {
   start();
   std::vector<std::string> events;
   SseParser parser([&](std::string_view, std::string_view data) { events.emplace_back(data); });
-  const auto result = client_.stream(url_, {.target = "/count"}, {}, [](const Response& head) { return head.status == 200; },
-                                     [&](std::string_view piece) { return parser.feed(piece), true; });
+  const auto result = client_.stream(
+      url_, {.target = "/count"}, {}, [](const Response& head) { return head.status == 200; },
+      [&](std::string_view piece) { return parser.feed(piece), true; });
   ASSERT_TRUE(result) << result.error().message;
   ASSERT_EQ(events.size(), 100u);
   EXPECT_EQ(events[99], "99");
@@ -131,7 +136,9 @@ TEST_F(HttpTest, StreamArrivesWholeAndInOrder) {
 
 TEST_F(HttpTest, AHandlerLearnsThatItsClientLeft) {
   start();
-  const auto result = client_.stream(url_, {.target = "/slow"}, {}, [](const Response&) { return true; }, [](std::string_view) { return false; });
+  const auto result = client_.stream(
+      url_, {.target = "/slow"}, {}, [](const Response&) { return true; },
+      [](std::string_view) { return false; });
   EXPECT_EQ(result.error().code, Code::kCancelled);
   EXPECT_TRUE(eventually([&] { return gone_ == 1 && ended_ == 1; }));
 }
@@ -142,7 +149,9 @@ TEST_F(HttpTest, CancelEndsARequestOfAnotherThread) {
     std::this_thread::sleep_for(100ms);
     client_.cancel();
   });
-  const auto result = client_.stream(url_, {.target = "/slow"}, {}, [](const Response&) { return true; }, [](std::string_view) { return true; });
+  const auto result = client_.stream(
+      url_, {.target = "/slow"}, {}, [](const Response&) { return true; },
+      [](std::string_view) { return true; });
   canceller.join();
   EXPECT_EQ(result.error().code, Code::kCancelled);
 }
@@ -157,22 +166,29 @@ TEST_F(HttpTest, OneRequestIsCancelledAndTheClientGoesOn) {
   const auto result = client_.request(url_, {.target = "/slow"}, {.cancellation = &cancellation});
   canceller.join();
   EXPECT_EQ(result.error().code, Code::kCancelled);
-  EXPECT_EQ(client_.request(url_, {.target = "/hello/x"}, {.cancellation = &cancellation}).error().code, Code::kCancelled);
+  EXPECT_EQ(client_.request(url_, {.target = "/hello/x"}, {.cancellation = &cancellation}).error().code,
+            Code::kCancelled);
   EXPECT_EQ(client_.request(url_, {.target = "/hello/x"}, {})->status, 200);
 }
 
 TEST_F(HttpTest, LimitsAnswerWithTheirStatus) {
   start({.limits = {.header_bytes_max = 4096, .body_bytes_max = 1000, .request_timeout_ms = 200}});
-  EXPECT_EQ(client_.request(url_, {.method = "POST", .target = "/echo", .body = std::string(1001, 'x')}, {})->status, 413);
-  EXPECT_TRUE(raw("GET / HTTP/1.1\r\nHost: x\r\nA: " + std::string(8000, 'a') + "\r\n\r\n").starts_with("HTTP/1.1 431"));
-  EXPECT_TRUE(raw("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc").starts_with("HTTP/1.1 408"));
+  EXPECT_EQ(client_.request(url_, {.method = "POST", .target = "/echo", .body = std::string(1001, 'x')}, {})
+                ->status,
+            413);
+  EXPECT_TRUE(raw("GET / HTTP/1.1\r\nHost: x\r\nA: " + std::string(8000, 'a') + "\r\n\r\n")
+                  .starts_with("HTTP/1.1 431"));
+  EXPECT_TRUE(
+      raw("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc").starts_with("HTTP/1.1 408"));
 }
 
 TEST_F(HttpTest, SmugglingAttemptsAreRefused) {
   start();
-  for (const char* text : {"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-                           "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", "GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
-                           "GET / HTTP/1.1\r\n\r\n", "GET / HTTP/9.9\r\nHost: x\r\n\r\n", "nonsense\r\n\r\n"}) {
+  for (const char* text :
+       {"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+        "GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/9.9\r\nHost: x\r\n\r\n", "nonsense\r\n\r\n"}) {
     EXPECT_TRUE(raw(text).starts_with("HTTP/1.1 400")) << text;
   }
   EXPECT_TRUE(raw("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").starts_with("HTTP/1.1 505"));
@@ -181,11 +197,13 @@ TEST_F(HttpTest, SmugglingAttemptsAreRefused) {
 // Goal: no bytes crash the server. Method: 300 seeded mutations of a request, then a good one.
 TEST_F(HttpTest, MutatedRequestsNeverCrash) {
   start({.limits = {.request_timeout_ms = 50, .idle_timeout_ms = 50}});
-  const std::string good = "POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc";
+  const std::string good =
+      "POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc";
   Prng prng(3);
   for (int round = 0; round < 300; ++round) {
     std::string text = good;
-    for (std::uint64_t edits = prng.below(6) + 1; edits > 0; --edits) text[prng.below(text.size())] = static_cast<char>(prng.below(256));
+    for (std::uint64_t edits = prng.below(6) + 1; edits > 0; --edits)
+      text[prng.below(text.size())] = static_cast<char>(prng.below(256));
     raw(text);
   }
   EXPECT_EQ(client_.request(url_, {.target = "/hello/x"}, {})->status, 200);
@@ -194,7 +212,8 @@ TEST_F(HttpTest, MutatedRequestsNeverCrash) {
 TEST_F(HttpTest, PipelinedRequestsAreAnsweredInOrder) {
   start();
   const std::string one = "GET /hello/1 HTTP/1.1\r\nHost: x\r\n\r\n";
-  const std::string answer = raw(one + "GET /count HTTP/1.1\r\nHost: x\r\n\r\n" + "GET /hello/2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  const std::string answer = raw(one + "GET /count HTTP/1.1\r\nHost: x\r\n\r\n" +
+                                 "GET /hello/2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
   const auto first = answer.find("hello 1"), stream = answer.find("data: 99"), last = answer.find("hello 2");
   ASSERT_NE(last, std::string::npos) << answer;
   EXPECT_LT(first, stream);
@@ -206,30 +225,37 @@ TEST_F(HttpTest, HeadHasNoBodyAndAChunkedBodyArrivesWhole) {
   const std::string head = raw("HEAD /hello/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
   EXPECT_NE(head.find("content-length: 7\r\n"), std::string::npos) << head;
   EXPECT_TRUE(head.ends_with("\r\n\r\n")) << head;
-  const std::string chunked = raw(
-      "POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
+  const std::string chunked =
+      raw("POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nExpect: "
+          "100-continue\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
   EXPECT_TRUE(chunked.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK")) << chunked;
   EXPECT_TRUE(chunked.ends_with("abcde")) << chunked;
 }
 
-// Goal: a refusal reaches a client that is still sending. Method: four megabytes where a thousand bytes are allowed.
+// Goal: a refusal reaches a client that is still sending. Method: four megabytes where a thousand bytes are
+// allowed.
 TEST_F(HttpTest, ARefusalReachesAClientThatIsStillSending) {
   start({.limits = {.body_bytes_max = 1000}});
-  EXPECT_TRUE(raw("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n" + std::string(4'000'000, 'x')).starts_with("HTTP/1.1 413"));
+  EXPECT_TRUE(
+      raw("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n" + std::string(4'000'000, 'x'))
+          .starts_with("HTTP/1.1 413"));
 }
 
-// Goal: a slow client slows its handler down and loses nothing. Method: 16 MiB through a queue of 1 MiB, read late.
+// Goal: a slow client slows its handler down and loses nothing. Method: 16 MiB through a queue of 1 MiB, read
+// late.
 TEST_F(HttpTest, ASlowClientHoldsItsHandlerBackAndLosesNothing) {
   start({.limits = {.write_queue_bytes_max = 1u << 20}});
   std::size_t received = 0;
-  const auto result = client_.stream(url_, {.target = "/large"}, {}, [](const Response&) { return true; }, [&](std::string_view piece) {
-    if (received == 0) {
-      std::this_thread::sleep_for(300ms);
-      EXPECT_LT(written_, 256);
-    }
-    received += piece.size();
-    return true;
-  });
+  const auto result = client_.stream(
+      url_, {.target = "/large"}, {}, [](const Response&) { return true; },
+      [&](std::string_view piece) {
+        if (received == 0) {
+          std::this_thread::sleep_for(300ms);
+          EXPECT_LT(written_, 256);
+        }
+        received += piece.size();
+        return true;
+      });
   EXPECT_TRUE(result) << result.error().message;
   EXPECT_EQ(received, 256u * (64u << 10));
 }
@@ -299,7 +325,8 @@ TEST_F(HttpTest, ManyClientsAtOnce) {
   std::vector<std::thread> threads;
   for (int t = 0; t < 16; ++t) {
     threads.emplace_back([&] {
-      for (int i = 0; i < 50; ++i) good += client_.request(url_, {.target = "/hello/x"}, {}).value_or(Response{}).body == "hello x";
+      for (int i = 0; i < 50; ++i)
+        good += client_.request(url_, {.target = "/hello/x"}, {}).value_or(Response{}).body == "hello x";
     });
   }
   for (auto& thread : threads) thread.join();

@@ -41,7 +41,8 @@ std::string Headers::get(std::string_view name) const {
 }
 
 int Headers::count(std::string_view name) const {
-  return static_cast<int>(std::ranges::count_if(entries_, [&](const auto& entry) { return same_name(entry.first, name); }));
+  return static_cast<int>(
+      std::ranges::count_if(entries_, [&](const auto& entry) { return same_name(entry.first, name); }));
 }
 
 std::optional<std::string> Request::query_value(std::string_view name) const {
@@ -64,7 +65,9 @@ Response Response::text(int status, std::string body, std::string_view content_t
   return response;
 }
 
-Response Response::json(int status, const Json& body) { return text(status, body.dump(), "application/json"); }
+Response Response::json(int status, const Json& body) {
+  return text(status, body.dump(), "application/json");
+}
 
 Result<std::string> percent_decode(std::string_view text, bool plus_is_space) {
   std::string out;
@@ -74,7 +77,8 @@ Result<std::string> percent_decode(std::string_view text, bool plus_is_space) {
     } else if (text[i] == '%') {
       const int high = i + 2 < text.size() ? hex_value(text[i + 1]) : -1;
       const int low = i + 2 < text.size() ? hex_value(text[i + 2]) : -1;
-      if (high < 0 || low < 0) return fail(Code::kInvalid, "'%' in the path is not followed by two hexadecimal digits");
+      if (high < 0 || low < 0)
+        return fail(Code::kInvalid, "'%' in the path is not followed by two hexadecimal digits");
       out += static_cast<char>(high * 16 + low);
       i += 2;
     } else {
@@ -88,7 +92,8 @@ Result<std::string> percent_decode(std::string_view text, bool plus_is_space) {
 std::string percent_encode(std::string_view text) {
   std::string out;
   for (const char c : text) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || std::string_view("-._~").contains(c);
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       std::string_view("-._~").contains(c);
     if (plain) {
       out += c;
     } else {
@@ -108,7 +113,8 @@ Result<void> parse_target(Request& request) {
     if (part.empty()) continue;
     const auto equals = part.find('=');
     CAPSTAN_TRY(std::string key, percent_decode(part.substr(0, equals), true));
-    CAPSTAN_TRY(std::string value, percent_decode(equals == std::string_view::npos ? "" : part.substr(equals + 1), true));
+    CAPSTAN_TRY(std::string value,
+                percent_decode(equals == std::string_view::npos ? "" : part.substr(equals + 1), true));
     request.query.emplace_back(std::move(key), std::move(value));
   }
   return {};
@@ -116,31 +122,56 @@ Result<void> parse_target(Request& request) {
 
 std::string_view reason_phrase(int status) {
   switch (status) {
-    case 200: return "OK";
-    case 201: return "Created";
-    case 202: return "Accepted";
-    case 204: return "No Content";
-    case 400: return "Bad Request";
-    case 401: return "Unauthorized";
-    case 403: return "Forbidden";
-    case 404: return "Not Found";
-    case 405: return "Method Not Allowed";
-    case 408: return "Request Timeout";
-    case 409: return "Conflict";
-    case 413: return "Content Too Large";
-    case 415: return "Unsupported Media Type";
-    case 422: return "Unprocessable Content";
-    case 429: return "Too Many Requests";
-    case 431: return "Request Header Fields Too Large";
-    case 499: return "Client Closed Request";
-    case 500: return "Internal Server Error";
-    case 501: return "Not Implemented";
-    case 502: return "Bad Gateway";
-    case 503: return "Service Unavailable";
-    case 504: return "Gateway Timeout";
-    case 505: return "HTTP Version Not Supported";
-    case 507: return "Insufficient Storage";
-    default: return "Unknown";
+    case 200:
+      return "OK";
+    case 201:
+      return "Created";
+    case 202:
+      return "Accepted";
+    case 204:
+      return "No Content";
+    case 400:
+      return "Bad Request";
+    case 401:
+      return "Unauthorized";
+    case 403:
+      return "Forbidden";
+    case 404:
+      return "Not Found";
+    case 405:
+      return "Method Not Allowed";
+    case 408:
+      return "Request Timeout";
+    case 409:
+      return "Conflict";
+    case 413:
+      return "Content Too Large";
+    case 415:
+      return "Unsupported Media Type";
+    case 422:
+      return "Unprocessable Content";
+    case 429:
+      return "Too Many Requests";
+    case 431:
+      return "Request Header Fields Too Large";
+    case 499:
+      return "Client Closed Request";
+    case 500:
+      return "Internal Server Error";
+    case 501:
+      return "Not Implemented";
+    case 502:
+      return "Bad Gateway";
+    case 503:
+      return "Service Unavailable";
+    case 504:
+      return "Gateway Timeout";
+    case 505:
+      return "HTTP Version Not Supported";
+    case 507:
+      return "Insufficient Storage";
+    default:
+      return "Unknown";
   }
 }
 
@@ -166,7 +197,8 @@ Result<Url> parse_url(std::string_view text) {
     url.port = static_cast<int>(*port);
     authority = authority.substr(0, colon);
   }
-  if (authority.starts_with('[') && authority.ends_with(']')) authority = authority.substr(1, authority.size() - 2);
+  if (authority.starts_with('[') && authority.ends_with(']'))
+    authority = authority.substr(1, authority.size() - 2);
   if (authority.empty()) return fail(Code::kInvalid, "'{}' names no host", text);
   url.host = authority;
   return url;

@@ -50,11 +50,13 @@ struct Response {
   Headers headers = {};
   std::string body = {};
 
-  static Response text(int status, std::string body, std::string_view content_type = "text/plain; charset=utf-8");
+  static Response text(int status, std::string body,
+                       std::string_view content_type = "text/plain; charset=utf-8");
   static Response json(int status, const Json& body);
 };
 
-// Splits and decodes the target of `request` into path and query. Refuses what is no absolute path or has a bad escape.
+// Splits and decodes the target of `request` into path and query. Refuses what is no absolute path or has a
+// bad escape.
 Result<void> parse_target(Request& request);
 Result<std::string> percent_decode(std::string_view text, bool plus_is_space);
 std::string percent_encode(std::string_view text);

@@ -8,7 +8,8 @@ namespace {
 
 std::vector<std::string> segments_of(std::string_view path) {
   std::vector<std::string> out;
-  for (const std::string_view part : split(path.substr(path.starts_with('/') ? 1 : 0), '/')) out.emplace_back(part);
+  for (const std::string_view part : split(path.substr(path.starts_with('/') ? 1 : 0), '/'))
+    out.emplace_back(part);
   return out;
 }
 
@@ -41,9 +42,12 @@ std::optional<Params> match(const std::vector<std::string>& pattern, const std::
 
 Response default_refusal(const Request& request, int status, const std::string& allow) {
   const bool method = status == 405;
-  const std::string message = method ? fmt::format("{} is not allowed on {}; allowed: {}", request.method, request.path, allow)
-                                     : fmt::format("there is nothing at {}", request.path);
-  return Response::json(status, Json::object({{"error", Json::object({{"code", method ? "method_not_allowed" : "not_found"}, {"message", message}})}}));
+  const std::string message =
+      method ? fmt::format("{} is not allowed on {}; allowed: {}", request.method, request.path, allow)
+             : fmt::format("there is nothing at {}", request.path);
+  return Response::json(
+      status, Json::object({{"error", Json::object({{"code", method ? "method_not_allowed" : "not_found"},
+                                                    {"message", message}})}}));
 }
 
 }  // namespace
@@ -52,12 +56,18 @@ void Router::add(std::string method, std::string pattern, Handler handler) {
   table_->routes.push_back({std::move(method), segments_of(pattern), std::move(handler)});
 }
 
-void Router::set_refusal(std::string path_prefix, Refusal refusal) { table_->refusals.emplace_back(std::move(path_prefix), std::move(refusal)); }
+void Router::set_refusal(std::string path_prefix, Refusal refusal) {
+  table_->refusals.emplace_back(std::move(path_prefix), std::move(refusal));
+}
 
-void Router::add_guard(std::string path_prefix, Guard guard) { table_->guards.emplace_back(std::move(path_prefix), std::move(guard)); }
+void Router::add_guard(std::string path_prefix, Guard guard) {
+  table_->guards.emplace_back(std::move(path_prefix), std::move(guard));
+}
 
 Handler Router::handler() const {
-  return [table = table_](const Request& request, const ResponseWriterPtr& writer) { dispatch(*table, request, writer); };
+  return [table = table_](const Request& request, const ResponseWriterPtr& writer) {
+    dispatch(*table, request, writer);
+  };
 }
 
 void Router::dispatch(const Table& table, const Request& request, const ResponseWriterPtr& writer) {
@@ -99,13 +109,17 @@ bool is_loopback(std::string_view host) {
 
 std::optional<Response> refuse_foreign(const Request& request, const BrowserCheck& check) {
   const auto refuse = [](std::string message) {
-    return Response::json(403, Json::object({{"error", Json::object({{"code", "denied"}, {"message", std::move(message)}})}}));
+    return Response::json(
+        403, Json::object({{"error", Json::object({{"code", "denied"}, {"message", std::move(message)}})}}));
   };
   const std::string host = request.headers.get("host");
   std::string name = host;
-  if (const auto colon = name.rfind(':'); colon != std::string::npos && name.find(']', colon) == std::string::npos) name.resize(colon);
+  if (const auto colon = name.rfind(':');
+      colon != std::string::npos && name.find(']', colon) == std::string::npos)
+    name.resize(colon);
   if (!is_loopback(name) && std::ranges::find(check.hosts, name) == check.hosts.end()) {
-    return refuse(fmt::format("the request is for host '{}', which is not this server; use 127.0.0.1 or localhost", host));
+    return refuse(fmt::format(
+        "the request is for host '{}', which is not this server; use 127.0.0.1 or localhost", host));
   }
   const std::string* origin = request.headers.find("origin");
   if (!check.check_origin || origin == nullptr) return std::nullopt;

@@ -1,5 +1,6 @@
-// How: one thread accepts and runs the event loop. Stopping goes from the outside in: no new connections, a wait for the answers
-// under way, all connections closed (which tells their handlers), the handlers' ends awaited, then the event loop's.
+// How: one thread accepts and runs the event loop. Stopping goes from the outside in: no new connections, a
+// wait for the answers under way, all connections closed (which tells their handlers), the handlers' ends
+// awaited, then the event loop's.
 #include "http/server.h"
 
 #include <chrono>
@@ -48,7 +49,8 @@ struct Server::State {
 
   static void refuse_full(tcp::socket socket) {
     static constexpr std::string_view kFull =
-        "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: "
+        "close\r\n\r\n";
     beast::error_code ignored;
     socket.non_blocking(true, ignored);
     socket.write_some(asio::buffer(kFull), ignored);
@@ -59,9 +61,13 @@ namespace {
 
 Result<void> load_tls(asio::ssl::context& context, const ServerOptions& options) {
   beast::error_code error;
-  context.set_options(asio::ssl::context::default_workarounds | asio::ssl::context::no_tlsv1 | asio::ssl::context::no_tlsv1_1, error);
+  context.set_options(
+      asio::ssl::context::default_workarounds | asio::ssl::context::no_tlsv1 | asio::ssl::context::no_tlsv1_1,
+      error);
   context.use_certificate_chain_file(options.tls_certificate, error);
-  if (error) return fail(Code::kInvalid, "cannot use TLS certificate {}: {}", options.tls_certificate, error.message());
+  if (error)
+    return fail(Code::kInvalid, "cannot use TLS certificate {}: {}", options.tls_certificate,
+                error.message());
   context.use_private_key_file(options.tls_key, asio::ssl::context::pem, error);
   if (error) return fail(Code::kInvalid, "cannot use TLS key {}: {}", options.tls_key, error.message());
   return {};
@@ -71,12 +77,15 @@ Result<void> listen(tcp::acceptor& acceptor, const ServerOptions& options) {
   beast::error_code error;
   const std::string host = options.host == "localhost" ? "127.0.0.1" : options.host;
   const auto address = asio::ip::make_address(host, error);
-  if (error) return fail(Code::kInvalid, "'{}' is not an address to listen on; write for example 127.0.0.1", options.host);
+  if (error)
+    return fail(Code::kInvalid, "'{}' is not an address to listen on; write for example 127.0.0.1",
+                options.host);
   const tcp::endpoint endpoint(address, static_cast<unsigned short>(options.port));
   acceptor.open(endpoint.protocol(), error);
   if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
   if (!error) acceptor.bind(endpoint, error);
-  if (error == asio::error::address_in_use) return fail(Code::kConflict, "port {} on {} is in use; choose another", options.port, host);
+  if (error == asio::error::address_in_use)
+    return fail(Code::kConflict, "port {} on {} is in use; choose another", options.port, host);
   if (!error) acceptor.listen(1024, error);
   if (error) return fail(Code::kIo, "cannot listen on {}:{}: {}", host, options.port, error.message());
   return {};
@@ -89,7 +98,9 @@ Server::Server(std::shared_ptr<State> state) : state_(std::move(state)) {}
 Result<std::unique_ptr<Server>> Server::start(const ServerOptions& options, Handler handler) {
   const bool use_tls = !options.tls_certificate.empty() || !options.tls_key.empty();
   if (!is_loopback(options.host) && !use_tls) {
-    return fail(Code::kInvalid, "listening on {} needs TLS: give a certificate and a key, or listen on 127.0.0.1", options.host);
+    return fail(Code::kInvalid,
+                "listening on {} needs TLS: give a certificate and a key, or listen on 127.0.0.1",
+                options.host);
   }
   auto state = std::make_shared<State>(options, std::move(handler));
   state->use_tls = use_tls;
@@ -120,7 +131,8 @@ void Server::stop(int drain_ms) {
   shared.stopped = true;
   shared.io.stop();
   state_->thread.join();
-  // The handlers of what was closed: each holds its connection, and would keep it and this loop alive for ever.
+  // The handlers of what was closed: each holds its connection, and would keep it and this loop alive for
+  // ever.
   shared.io.restart();
   shared.io.poll();
 }

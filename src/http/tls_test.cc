@@ -1,14 +1,14 @@
-// Goal: server and client speak TLS with each other, and neither is fooled: a certificate that nobody vouches for, a name that
-// it is not for, plain HTTP to a TLS port. Method: a certificate made here, trusted through SSL_CERT_FILE.
+// Goal: server and client speak TLS with each other, and neither is fooled: a certificate that nobody vouches
+// for, a name that it is not for, plain HTTP to a TLS port. Method: a certificate made here, trusted through
+// SSL_CERT_FILE.
 #include <gtest/gtest.h>
-
-#include <cstdlib>
-#include <filesystem>
-
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
 
 #include "http/client.h"
 #include "http/server.h"
@@ -30,13 +30,15 @@ class Certificate {
     X509_gmtime_adj(X509_getm_notAfter(x509), 3600);
     X509_set_pubkey(x509, key);
     X509_NAME* name = X509_get_subject_name(x509);
-    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>("localhost"), -1, -1, 0);
+    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>("localhost"),
+                               -1, -1, 0);
     X509_set_issuer_name(x509, name);
     X509_EXTENSION* names = X509V3_EXT_conf_nid(nullptr, nullptr, NID_subject_alt_name, "DNS:localhost");
     X509_add_ext(x509, names, -1);
     X509_EXTENSION_free(names);
     X509_sign(x509, key, EVP_sha256());
-    write(key_path(), [&](FILE* file) { PEM_write_PrivateKey(file, key, nullptr, nullptr, 0, nullptr, nullptr); });
+    write(key_path(),
+          [&](FILE* file) { PEM_write_PrivateKey(file, key, nullptr, nullptr, 0, nullptr, nullptr); });
     write(path(), [&](FILE* file) { PEM_write_X509(file, x509); });
     X509_free(x509);
     EVP_PKEY_free(key);
@@ -65,14 +67,16 @@ class TlsTest : public testing::Test {
       writer->write(request.body);
       writer->finish();
     });
-    auto server = Server::start({.tls_certificate = certificate_.path(), .tls_key = certificate_.key_path()}, router.handler());
+    auto server = Server::start({.tls_certificate = certificate_.path(), .tls_key = certificate_.key_path()},
+                                router.handler());
     ASSERT_TRUE(server) << server.error().message;
     server_ = std::move(*server);
   }
   void TearDown() override { ::unsetenv("SSL_CERT_FILE"); }
 
   Result<Response> echo(const std::string& origin, std::string body) {
-    return client_.request(fmt::format("{}:{}", origin, server_->port()), {.method = "POST", .target = "/echo", .body = std::move(body)}, {});
+    return client_.request(fmt::format("{}:{}", origin, server_->port()),
+                           {.method = "POST", .target = "/echo", .body = std::move(body)}, {});
   }
 
   Certificate certificate_;
@@ -103,7 +107,8 @@ TEST_F(TlsTest, PlainHttpToATlsPortFailsAndHarmsNobody) {
 }
 
 TEST(TlsServerTest, FilesThatAreNoCertificateAreNamed) {
-  const auto server = Server::start({.tls_certificate = "/nowhere.pem", .tls_key = "/nowhere.key"}, Router().handler());
+  const auto server =
+      Server::start({.tls_certificate = "/nowhere.pem", .tls_key = "/nowhere.key"}, Router().handler());
   ASSERT_FALSE(server);
   EXPECT_NE(server.error().message.find("/nowhere.pem"), std::string::npos);
 }
