@@ -63,7 +63,7 @@ struct SqliteOptions {
   std::int64_t pages_max = 0;  // 0: no limit; else the file may not grow past so many pages of 4096 bytes
 };
 
-// Opens or creates. The whole chain is verified before it returns: cost O(rows), about 300 MB a second.
+// Opens or creates. The whole chain is verified before it returns: cost O(rows).
 Result<std::unique_ptr<Journal>> open_sqlite_journal(const std::string& path,
                                                      const SqliteOptions& options = {});
 

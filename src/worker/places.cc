@@ -36,7 +36,7 @@ struct Ground {
   fs::path top, below;
 };
 Ground ground_for(const Places& places, const RankUser& user) {
-  if (!user.switched || user.uid == places.data_owner) return {places.data_directory, {}};
+  if (user.uid == places.data_owner) return {places.data_directory, {}};
   return {"/var/tmp", "capstan-" + std::to_string(user.uid)};
 }
 

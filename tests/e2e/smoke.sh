@@ -18,7 +18,7 @@ expect "the same spec changes nothing" "job/gang unchanged" "$("$capstan" apply 
 sed -i 's/^ranks: 2/ranks: 2\npriority: 5/' "$scratch/gang.yaml"
 expect "a priority restarts nothing" "updated$" "$("$capstan" apply -f "$scratch/gang.yaml" | head -n 1)"
 sed -i 's/sleep 300/sleep 301/' "$scratch/gang.yaml"
-expect "a command restarts ranks" "restarts: ranks" "$("$capstan" apply --dry-run -f "$scratch/gang.yaml")"
+expect "a command restarts the gang" "restarts: all" "$("$capstan" apply --dry-run -f "$scratch/gang.yaml")"
 expect "explain" "." "$("$capstan" explain gang)"
 
 # Never: no host of this size. The reason is in words.
