@@ -1,12 +1,13 @@
-// How it works: the child does the very calls that a rank's start does; what it could not do is its exit status.
+// How it works: the child does the very calls that a rank's start does; what it could not do is its exit
+// status.
 #include "sandbox/capability.h"
-
-#include <cerrno>
-#include <cstring>
 
 #include <grp.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
 
 namespace capstan::sandbox {
 namespace {
@@ -29,7 +30,8 @@ Capability detect_user_switch() {
   if (child < 0 || ::waitpid(child, &status, 0) != child || !WIFEXITED(status)) {
     capability.why = "a process for the check could not be run";
   } else if (WEXITSTATUS(status) != 0) {
-    capability.why = std::string("root without the right to change users: ") + std::strerror(WEXITSTATUS(status));
+    capability.why =
+        std::string("root without the right to change users: ") + std::strerror(WEXITSTATUS(status));
   } else {
     capability.ok = true;
     capability.why = "ranks run as the user that their workload names";

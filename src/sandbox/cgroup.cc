@@ -1,16 +1,17 @@
-// How it works: detection does what a rank's start will do (make a directory, set a limit, move a process in) and
-// believes nothing else: a mounted hierarchy may be read-only, delegated in part, or refuse this scheduling class.
+// How it works: detection does what a rank's start will do (make a directory, set a limit, move a process in)
+// and believes nothing else: a mounted hierarchy may be read-only, delegated in part, or refuse this
+// scheduling class.
 #include "sandbox/cgroup.h"
-
-#include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
 
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
 
 #include "base/text.h"
 #include "sandbox/cgroup_files.h"
@@ -46,8 +47,8 @@ Result<void> set_memory(int version, const std::string& directory, std::int64_t 
   const std::string value = std::to_string(bytes);
   if (version == 2) {
     CAPSTAN_CHECK(set_file(directory, "memory.max", value));
-    write_cgroup_file(directory, "memory.swap.max", "0");      // absent without swap
-    write_cgroup_file(directory, "memory.oom.group", "1");     // a rank dies as a whole
+    write_cgroup_file(directory, "memory.swap.max", "0");   // absent without swap
+    write_cgroup_file(directory, "memory.oom.group", "1");  // a rank dies as a whole
     return {};
   }
   CAPSTAN_CHECK(set_file(directory, "memory.limit_in_bytes", value));
@@ -59,11 +60,13 @@ Result<void> set_cpu(int version, const std::string& directory, std::int64_t mil
   const std::string quota = std::to_string(std::max(milli_cpus, kCeilingMilliCpusMin) * kPeriodUs / 1000);
   if (version == 2) {
     CAPSTAN_CHECK(set_file(directory, "cpu.max", quota + " " + std::to_string(kPeriodUs)));
-    return set_file(directory, "cpu.weight", std::to_string(std::clamp<std::int64_t>(milli_cpus / 10, 1, 10'000)));
+    return set_file(directory, "cpu.weight",
+                    std::to_string(std::clamp<std::int64_t>(milli_cpus / 10, 1, 10'000)));
   }
   CAPSTAN_CHECK(set_file(directory, "cpu.cfs_period_us", std::to_string(kPeriodUs)));
   CAPSTAN_CHECK(set_file(directory, "cpu.cfs_quota_us", quota));
-  return set_file(directory, "cpu.shares", std::to_string(std::clamp<std::int64_t>(milli_cpus * 1024 / 1000, 2, 262'144)));
+  return set_file(directory, "cpu.shares",
+                  std::to_string(std::clamp<std::int64_t>(milli_cpus * 1024 / 1000, 2, 262'144)));
 }
 
 // In version 2, the nearest ancestor-or-self whose children get the most of the wanted controllers.
@@ -84,16 +87,19 @@ std::string place_v2(const Hierarchy& hierarchy, std::vector<std::string>& grant
       granted = here;
       best = directory;
     }
-    if (granted.size() == hierarchy.controllers.size() || directory.size() <= hierarchy.mount_point.size()) return best;
+    if (granted.size() == hierarchy.controllers.size() || directory.size() <= hierarchy.mount_point.size())
+      return best;
     directory = std::filesystem::path(directory).parent_path().string();
   }
 }
 
 // Another instance may have removed the directories when they were empty.
-void make_instance_directories(int version, const std::vector<std::string>& controllers, const std::string& instance) {
+void make_instance_directories(int version, const std::vector<std::string>& controllers,
+                               const std::string& instance) {
   for (const std::string& directory : {std::filesystem::path(instance).parent_path().string(), instance}) {
     if (::mkdir(directory.c_str(), 0755) != 0 || version != 2) continue;
-    for (const auto& controller : controllers) write_cgroup_file(directory, "cgroup.subtree_control", "+" + controller);
+    for (const auto& controller : controllers)
+      write_cgroup_file(directory, "cgroup.subtree_control", "+" + controller);
   }
 }
 
@@ -104,15 +110,18 @@ Cgroups Cgroups::detect(const std::string& instance) { return detect_in(find_hie
 Cgroups Cgroups::detect_in(const std::vector<Hierarchy>& hierarchies, const std::string& instance) {
   Cgroups cgroups;
   for (const char* controller : kControllerNames) {
-    cgroups.note(std::string("cgroup_") + controller, false, "no mounted cgroup hierarchy has this controller");
+    cgroups.note(std::string("cgroup_") + controller, false,
+                 "no mounted cgroup hierarchy has this controller");
   }
-  cgroups.note("cgroup_kill", false, "no usable cgroup hierarchy: processes of a rank are found by parent and environment");
+  cgroups.note("cgroup_kill", false,
+               "no usable cgroup hierarchy: processes of a rank are found by parent and environment");
   for (const auto& hierarchy : hierarchies) cgroups.try_hierarchy(hierarchy, instance);
   return cgroups;
 }
 
 void Cgroups::note(const std::string& name, bool ok, const std::string& why) {
-  const auto known = std::find_if(capabilities_.begin(), capabilities_.end(), [&](const auto& c) { return c.name == name; });
+  const auto known =
+      std::find_if(capabilities_.begin(), capabilities_.end(), [&](const auto& c) { return c.name == name; });
   if (known == capabilities_.end()) {
     capabilities_.push_back({name, ok, why});
   } else if (!known->ok) {
@@ -121,7 +130,8 @@ void Cgroups::note(const std::string& name, bool ok, const std::string& why) {
 }
 
 bool Cgroups::can(std::string_view capability) const {
-  return std::any_of(capabilities_.begin(), capabilities_.end(), [&](const auto& c) { return c.name == capability && c.ok; });
+  return std::any_of(capabilities_.begin(), capabilities_.end(),
+                     [&](const auto& c) { return c.name == capability && c.ok; });
 }
 
 void Cgroups::try_hierarchy(const Hierarchy& hierarchy, const std::string& instance) {
@@ -143,7 +153,8 @@ void Cgroups::try_hierarchy(const Hierarchy& hierarchy, const std::string& insta
       return refuse("cannot make a cgroup in " + parent + ": " + std::strerror(errno));
     }
     if (!v2 || directory == probe) continue;
-    for (const auto& controller : granted) write_cgroup_file(directory, "cgroup.subtree_control", "+" + controller);
+    for (const auto& controller : granted)
+      write_cgroup_file(directory, "cgroup.subtree_control", "+" + controller);
   }
   if (const int error = try_to_join(probe); error != 0) {
     return refuse("cannot move a process into a cgroup in " + parent + ": " + std::strerror(error));
@@ -152,7 +163,8 @@ void Cgroups::try_hierarchy(const Hierarchy& hierarchy, const std::string& insta
   note("cgroup_kill", true, where);
   for (const auto& controller : hierarchy.controllers) {
     if (std::find(granted.begin(), granted.end(), controller) == granted.end()) {
-      note("cgroup_" + controller, false, "version 2 does not hand out this controller here (systemd: Delegate=yes)");
+      note("cgroup_" + controller, false,
+           "version 2 does not hand out this controller here (systemd: Delegate=yes)");
       continue;
     }
     const auto limited = set_limits({base.version, {controller}, {}}, probe, kProbeLimits);
@@ -208,7 +220,8 @@ void Cgroups::remove(const std::vector<std::string>& directories) {
 void Cgroups::sweep(const std::set<std::string>& keep) const {
   for (const auto& base : bases_) {
     std::error_code error;
-    for (std::filesystem::directory_iterator it(base.directory, error), end; !error && it != end; it.increment(error)) {
+    for (std::filesystem::directory_iterator it(base.directory, error), end; !error && it != end;
+         it.increment(error)) {
       std::error_code ignored;
       if (!it->is_directory(ignored) || keep.contains(it->path().filename().string())) continue;
       const std::string directory = it->path().string();

@@ -1,12 +1,13 @@
-// How it works: plain open, read, write on cgroupfs. A file is written with one write(2), as cgroupfs demands.
+// How it works: plain open, read, write on cgroupfs. A file is written with one write(2), as cgroupfs
+// demands.
 #include "sandbox/cgroup_files.h"
-
-#include <cstdlib>
-#include <cstring>
 
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
 
 namespace capstan::sandbox {
 

@@ -1,6 +1,7 @@
-// How it works: mountinfo names each cgroup mount (type cgroup with its controllers among the super options, or
-// cgroup2) and which part of the hierarchy is mounted there; /proc/self/cgroup names our place in each hierarchy.
-// In a container the place may lie outside the mounted part; then the mount point is all that we can see.
+// How it works: mountinfo names each cgroup mount (type cgroup with its controllers among the super options,
+// or cgroup2) and which part of the hierarchy is mounted there; /proc/self/cgroup names our place in each
+// hierarchy. In a container the place may lie outside the mounted part; then the mount point is all that we
+// can see.
 #include "sandbox/hierarchy.h"
 
 #include <algorithm>
@@ -14,7 +15,8 @@ namespace capstan::sandbox {
 namespace {
 
 constexpr std::string_view kControllers[] = {"memory", "cpu", "pids"};
-constexpr std::int64_t kUnlimitedBytes = std::int64_t{1} << 60;  // version 1 says "none" as a number near 2^63
+constexpr std::int64_t kUnlimitedBytes = std::int64_t{1}
+                                         << 60;  // version 1 says "none" as a number near 2^63
 
 struct Mount {
   std::string root, point, type;
@@ -38,7 +40,9 @@ std::optional<std::string> own_path(std::string_view own_cgroups, std::string_vi
     if (second == line.npos) continue;
     const std::string_view names = line.substr(first + 1, second - first - 1);
     const auto listed = split(names, ',');
-    const bool match = controller.empty() ? names.empty() : std::find(listed.begin(), listed.end(), controller) != listed.end();
+    const bool match = controller.empty()
+                           ? names.empty()
+                           : std::find(listed.begin(), listed.end(), controller) != listed.end();
     if (match) return std::string(line.substr(second + 1));
   }
   return std::nullopt;
@@ -76,12 +80,16 @@ bool Hierarchy::has(std::string_view controller) const {
   return std::find(controllers.begin(), controllers.end(), controller) != controllers.end();
 }
 
-std::vector<Hierarchy> parse_hierarchies(std::string_view mountinfo, std::string_view own_cgroups, const std::string& root) {
+std::vector<Hierarchy> parse_hierarchies(std::string_view mountinfo, std::string_view own_cgroups,
+                                         const std::string& root) {
   std::vector<Hierarchy> found;
   for (const auto line : split(mountinfo, '\n')) {
     const auto mount = parse_mount(line);
     if (!mount) continue;
-    Hierarchy hierarchy{.version = mount->type == "cgroup2" ? 2 : 1, .controllers = {}, .mount_point = root + mount->point, .own = {}};
+    Hierarchy hierarchy{.version = mount->type == "cgroup2" ? 2 : 1,
+                        .controllers = {},
+                        .mount_point = root + mount->point,
+                        .own = {}};
     std::vector<std::string> offered;
     if (hierarchy.version == 2) {
       const std::string text = read_cgroup_file(hierarchy.mount_point, "cgroup.controllers");
@@ -90,10 +98,13 @@ std::vector<Hierarchy> parse_hierarchies(std::string_view mountinfo, std::string
       for (const auto name : mount->options) offered.emplace_back(name);
     }
     for (const auto name : kControllers) {
-      if (std::find(offered.begin(), offered.end(), name) != offered.end()) hierarchy.controllers.emplace_back(name);
+      if (std::find(offered.begin(), offered.end(), name) != offered.end())
+        hierarchy.controllers.emplace_back(name);
     }
     if (hierarchy.version == 1 && hierarchy.controllers.empty()) continue;
-    const auto path = own_path(own_cgroups, hierarchy.version == 2 ? std::string_view{} : std::string_view(hierarchy.controllers[0]));
+    const auto path =
+        own_path(own_cgroups,
+                 hierarchy.version == 2 ? std::string_view{} : std::string_view(hierarchy.controllers[0]));
     if (!path) continue;
     hierarchy.own = root + below_mount(*mount, *path, root);
     const bool seen = std::any_of(found.begin(), found.end(), [&](const Hierarchy& other) {

@@ -1,10 +1,9 @@
 #include <gtest/gtest.h>
-
-#include <filesystem>
-
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <filesystem>
 
 #include "base/file.h"
 #include "sandbox/cgroup.h"
@@ -17,7 +16,9 @@ namespace fs = std::filesystem;
 
 class TemporaryDirectory {
  public:
-  TemporaryDirectory() : path_(fs::temp_directory_path() / ("capstan-sandbox-" + random_hex(6))) { fs::create_directories(path_); }
+  TemporaryDirectory() : path_(fs::temp_directory_path() / ("capstan-sandbox-" + random_hex(6))) {
+    fs::create_directories(path_);
+  }
   ~TemporaryDirectory() { fs::remove_all(path_); }
   std::string string() const { return path_.string(); }
 
@@ -81,7 +82,8 @@ TEST(HierarchyTest, HybridHostHasOneHierarchyPerControllerAndTheGroupingOne) {
 TEST(HierarchyTest, APlaceOutsideTheMountedPartIsTheMountPoint) {
   const TemporaryDirectory root;
   put(root.string() + "/sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory pids\n");
-  const auto found = parse_hierarchies("30 25 0:26 /docker/abc /sys/fs/cgroup ro - cgroup2 cgroup rw\n", "0::/../other\n", root.string());
+  const auto found = parse_hierarchies("30 25 0:26 /docker/abc /sys/fs/cgroup ro - cgroup2 cgroup rw\n",
+                                       "0::/../other\n", root.string());
   ASSERT_EQ(found.size(), 1u);
   EXPECT_EQ(found[0].own, root.string() + "/sys/fs/cgroup");
   EXPECT_EQ(found[0].controllers, (std::vector<std::string>{"memory", "cpu", "pids"}));
@@ -96,7 +98,8 @@ TEST(HierarchyTest, TheSmallestLimitOnTheWayUpCounts) {
   put(top + "/a/cpu.max", "150000 100000\n");
   put(top + "/a/b/memory.max", "max\n");
   put(top + "/a/b/cpu.max", "max 100000\n");
-  const auto found = parse_hierarchies("30 25 0:26 / /cg rw - cgroup2 cgroup rw\n", "0::/a/b\n", root.string());
+  const auto found =
+      parse_hierarchies("30 25 0:26 / /cg rw - cgroup2 cgroup rw\n", "0::/a/b\n", root.string());
   EXPECT_EQ(own_memory_limit_bytes(found), 1'000'000);
   EXPECT_EQ(own_cpu_limit_milli(found), 1500);
   EXPECT_EQ(own_memory_limit_bytes({}), std::nullopt);
@@ -113,10 +116,12 @@ TEST(CgroupTest, AHostWithoutCgroupsEnforcesNothingAndSaysWhy) {
   EXPECT_TRUE(none.create("r", {.memory_bytes = 1, .milli_cpus = 1, .pids_max = 1}).value().empty());
 }
 
-// Goal: a directory tree that only looks like a hierarchy (its files cannot move processes) is refused, not believed.
+// Goal: a directory tree that only looks like a hierarchy (its files cannot move processes) is refused, not
+// believed.
 TEST(CgroupTest, AHierarchyThatRefusesProcessesIsNotUsed) {
   const TemporaryDirectory root;
-  const Hierarchy pretended{.version = 1, .controllers = {"memory"}, .mount_point = root.string(), .own = root.string()};
+  const Hierarchy pretended{
+      .version = 1, .controllers = {"memory"}, .mount_point = root.string(), .own = root.string()};
   const Cgroups cgroups = Cgroups::detect_in({pretended}, "x");
   EXPECT_FALSE(cgroups.can("cgroup_memory"));
   EXPECT_FALSE(fs::exists(root.string() + "/capstan"));

@@ -1,5 +1,5 @@
-// ControllerLink: one call of the controller, as the sync loop needs it. The real one is HTTP (http_link.h), tests
-// bring their own.
+// ControllerLink: one call of the controller, as the sync loop needs it. The real one is HTTP (http_link.h),
+// tests bring their own.
 #pragma once
 
 #include "base/json.h"

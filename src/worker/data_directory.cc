@@ -1,10 +1,10 @@
 // How it works: openat with O_NOFOLLOW per component, fstat for the owner, and no path lookups afterwards.
 #include "worker/data_directory.h"
 
-#include <cerrno>
-
 #include <fcntl.h>
 #include <sys/stat.h>
+
+#include <cerrno>
 
 namespace capstan::worker {
 namespace {
@@ -12,16 +12,21 @@ constexpr std::size_t kReadBytesMax = 1 << 20;
 }
 
 Result<Descriptor> open_own_directory(int parent_fd, const std::string& name, unsigned mode) {
-  if (::mkdirat(parent_fd, name.c_str(), mode) != 0 && errno != EEXIST) return fail_errno("cannot make directory " + name, errno);
+  if (::mkdirat(parent_fd, name.c_str(), mode) != 0 && errno != EEXIST)
+    return fail_errno("cannot make directory " + name, errno);
   Descriptor directory(::openat(parent_fd, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!directory) return fail_errno("cannot open directory " + name, errno);
-  struct stat status{};
+  struct stat status {};
   if (::fstat(directory.get(), &status) != 0) return fail_errno("cannot examine directory " + name, errno);
   if (status.st_uid != ::geteuid()) {
-    return fail(Code::kDenied, "directory {} belongs to uid {}, but the worker runs as uid {}: use another data directory, or "
-                "start Capstan as before", name, status.st_uid, ::geteuid());
+    return fail(
+        Code::kDenied,
+        "directory {} belongs to uid {}, but the worker runs as uid {}: use another data directory, or "
+        "start Capstan as before",
+        name, status.st_uid, ::geteuid());
   }
-  if ((status.st_mode & 022) != 0) return fail(Code::kDenied, "directory {} is writable by other users", name);
+  if ((status.st_mode & 022) != 0)
+    return fail(Code::kDenied, "directory {} is writable by other users", name);
   return directory;
 }
 
@@ -31,8 +36,9 @@ Result<DataDirectory> DataDirectory::open(const std::filesystem::path& path) {
   data.path_ = std::filesystem::absolute(path, error).lexically_normal();
   const Descriptor top(::open(data.path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!top) return fail_errno("cannot open data directory " + data.path_.string(), errno);
-  struct stat status{};
-  if (::fstat(top.get(), &status) != 0) return fail_errno("cannot examine data directory " + data.path_.string(), errno);
+  struct stat status {};
+  if (::fstat(top.get(), &status) != 0)
+    return fail_errno("cannot examine data directory " + data.path_.string(), errno);
   data.owner_ = status.st_uid;
   CAPSTAN_TRY(data.worker_, open_own_directory(top.get(), "worker", 0755));
   CAPSTAN_TRY(data.ranks_, open_own_directory(data.worker_.get(), "ranks", 0700));
@@ -51,7 +57,8 @@ Result<std::string> read_below(int directory_fd, const std::string& name) {
     if (count < 0) return fail_errno("cannot read " + name, errno);
     if (count == 0) return bytes;
     bytes.append(buffer, static_cast<std::size_t>(count));
-    if (bytes.size() > kReadBytesMax) return fail(Code::kExhausted, "{} is larger than {} bytes", name, kReadBytesMax);
+    if (bytes.size() > kReadBytesMax)
+      return fail(Code::kExhausted, "{} is larger than {} bytes", name, kReadBytesMax);
   }
 }
 

@@ -1,15 +1,15 @@
 // DataDirectory: the worker's part of the data directory D, opened once and safely.
 //
-// A worker that is root writes below D, which belongs to another user. So D/worker, D/worker/ranks and D/logs must
-// belong to the worker itself and not be symbolic links; they are held as descriptors, and everything below them is
-// reached through those, so that nothing done to the names above them redirects a write of root.
-// Threads: immutable after open.  Failure: kDenied names the directory and its owner.
+// A worker that is root writes below D, which belongs to another user. So D/worker, D/worker/ranks and D/logs
+// must belong to the worker itself and not be symbolic links; they are held as descriptors, and everything
+// below them is reached through those, so that nothing done to the names above them redirects a write of
+// root. Threads: immutable after open.  Failure: kDenied names the directory and its owner.
 #pragma once
+
+#include <sys/types.h>
 
 #include <filesystem>
 #include <string>
-
-#include <sys/types.h>
 
 #include "base/result.h"
 #include "worker/descriptor.h"

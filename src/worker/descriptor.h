@@ -1,9 +1,9 @@
 // Descriptor: owns one file descriptor.
 #pragma once
 
-#include <utility>
-
 #include <unistd.h>
+
+#include <utility>
 
 namespace capstan::worker {
 

@@ -1,4 +1,5 @@
-// How it works: a thread per replica that probes, sleeps and compares; it leaves when its rank does not run any more.
+// How it works: a thread per replica that probes, sleeps and compares; it leaves when its rank does not run
+// any more.
 #include "worker/health_monitor.h"
 
 #include <algorithm>
@@ -31,12 +32,15 @@ HealthMonitor::~HealthMonitor() {
   checks_.clear();  // joins
 }
 
-bool HealthMonitor::running(const RankId& id) const { return supervisor_.state_of(id) == RankState::kRunning; }
+bool HealthMonitor::running(const RankId& id) const {
+  return supervisor_.state_of(id) == RankState::kRunning;
+}
 
 void HealthMonitor::update() {
   const auto ranks = supervisor_.ranks();
   const auto is_running = [&](const RankId& id) {
-    return std::any_of(ranks.begin(), ranks.end(), [&](const auto& rank) { return rank.id == id && rank.state == RankState::kRunning; });
+    return std::any_of(ranks.begin(), ranks.end(),
+                       [&](const auto& rank) { return rank.id == id && rank.state == RankState::kRunning; });
   };
   const std::lock_guard lock(mutex_);
   std::erase_if(announced_, [&](const auto& entry) { return !is_running(entry.first); });
@@ -51,13 +55,13 @@ void HealthMonitor::update() {
   for (const auto& rank : ranks) {
     if (rank.state != RankState::kRunning || rank.port == 0) continue;
     if (!rank.health) {
-      if (rank.service && announced_.emplace(rank.id, true).second) reports_.push("rank_ready", rank.id, where(rank.port));
+      if (rank.service && announced_.emplace(rank.id, true).second)
+        reports_.push("rank_ready", rank.id, where(rank.port));
       continue;
     }
     if (checks_.contains(rank.id)) continue;
-    checks_[rank.id] = std::jthread([this, id = rank.id, port = rank.port, health = *rank.health](std::stop_token stop) {
-      check(stop, id, port, health);
-    });
+    checks_[rank.id] = std::jthread([this, id = rank.id, port = rank.port, health = *rank.health](
+                                        std::stop_token stop) { check(stop, id, port, health); });
   }
 }
 
@@ -76,7 +80,8 @@ void HealthMonitor::check(std::stop_token stop, RankId id, std::int64_t port, He
       reports_.push("rank_ready", id, where(port));
     } else if (ready && failures >= kFailuresUntilUnready) {
       ready = false;
-      const std::string why = answer ? fmt::format("GET {} answers {}", health.path, *answer) : answer.error().message;
+      const std::string why =
+          answer ? fmt::format("GET {} answers {}", health.path, *answer) : answer.error().message;
       reports_.push("rank_unready", id, Json::object({{"why", why}}));
     } else if (!was_ready && health.start_timeout_ms > 0 && shim::monotonic_ms() >= deadline_ms) {
       const std::string why = fmt::format("not ready {} ms after its start", health.start_timeout_ms);
@@ -85,7 +90,8 @@ void HealthMonitor::check(std::stop_token stop, RankId id, std::int64_t port, He
       return;
     }
     // While it starts, look often: readiness is what users wait for.
-    const std::int64_t pause_ms = ready ? health.interval_ms : std::min<std::int64_t>(health.interval_ms, 200);
+    const std::int64_t pause_ms =
+        ready ? health.interval_ms : std::min<std::int64_t>(health.interval_ms, 200);
     if (!pause(stop, pause_ms)) return;
   }
 }

@@ -1,9 +1,9 @@
 // HealthMonitor: asks the replicas of services whether they are ready, and reports when the answer changes.
 //
-// A replica is ready after its first good answer (HTTP 2xx) and unready after kFailuresUntilUnready bad ones in a
-// row. One that is not ready start_timeout_ms after its start is stopped, so that it starts again elsewhere or anew.
-// A service without a health check is ready as soon as it runs.
-// Threads: one of its own per checked replica (a host has few). update() from any thread.
+// A replica is ready after its first good answer (HTTP 2xx) and unready after kFailuresUntilUnready bad ones
+// in a row. One that is not ready start_timeout_ms after its start is stopped, so that it starts again
+// elsewhere or anew. A service without a health check is ready as soon as it runs. Threads: one of its own
+// per checked replica (a host has few). update() from any thread.
 #pragma once
 
 #include <condition_variable>
@@ -22,7 +22,8 @@ inline constexpr int kFailuresUntilUnready = 3;
 class HealthMonitor {
  public:
   // GET http://127.0.0.1:PORT/PATH: the status code, or why there was no answer.
-  using Probe = std::function<Result<int>(std::int64_t port, const std::string& path, std::int64_t timeout_ms)>;
+  using Probe =
+      std::function<Result<int>(std::int64_t port, const std::string& path, std::int64_t timeout_ms)>;
 
   HealthMonitor(Supervisor& supervisor, ReportQueue& reports, Probe probe);
   ~HealthMonitor();

@@ -1,10 +1,10 @@
 #include "worker/host_resources.h"
 
-#include <algorithm>
-#include <filesystem>
-
 #include <sched.h>
 #include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
 
 #include "base/file.h"
 #include "base/text.h"
@@ -50,7 +50,8 @@ Json HostResources::to_json() const {
 }
 
 std::int64_t offered_memory_bytes(std::int64_t total_bytes) {
-  const std::int64_t reserve = std::clamp<std::int64_t>(total_bytes / 16, std::int64_t{128} << 20, std::int64_t{2} << 30);
+  const std::int64_t reserve =
+      std::clamp<std::int64_t>(total_bytes / 16, std::int64_t{128} << 20, std::int64_t{2} << 30);
   return std::max<std::int64_t>(total_bytes - reserve, 0);
 }
 
@@ -58,7 +59,8 @@ HostResources host_resources() {
   const auto hierarchies = sandbox::find_hierarchies();
   HostResources resources;
   resources.milli_cpus = usable_milli_cpus();
-  if (const auto limit = sandbox::own_cpu_limit_milli(hierarchies)) resources.milli_cpus = std::min(resources.milli_cpus, *limit);
+  if (const auto limit = sandbox::own_cpu_limit_milli(hierarchies))
+    resources.milli_cpus = std::min(resources.milli_cpus, *limit);
   std::int64_t memory = total_memory_bytes();
   if (const auto limit = sandbox::own_memory_limit_bytes(hierarchies)) memory = std::min(memory, *limit);
   resources.memory_bytes = offered_memory_bytes(memory);

@@ -1,9 +1,8 @@
 // What this host offers to ranks.
 //
-// CPUs: those that this process may use (affinity), at most its cgroup's quota. Memory: the host's, at most its
-// cgroup's limit, less a reserve for Capstan and the system (a sixteenth, between 128 MiB and 2 GiB). GPUs: NVIDIA
-// device nodes /dev/nvidia0, /dev/nvidia1 …
-// Threads: any.  Cost: a few small files.
+// CPUs: those that this process may use (affinity), at most its cgroup's quota. Memory: the host's, at most
+// its cgroup's limit, less a reserve for Capstan and the system (a sixteenth, between 128 MiB and 2 GiB).
+// GPUs: NVIDIA device nodes /dev/nvidia0, /dev/nvidia1 … Threads: any.  Cost: a few small files.
 #pragma once
 
 #include <cstdint>

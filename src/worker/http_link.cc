@@ -1,5 +1,5 @@
-// How it works: http::Client::cancel() is for good, so an interrupted client is replaced by a new one. The address is
-// kept while calls succeed, and read again from controller.json after any failure.
+// How it works: http::Client::cancel() is for good, so an interrupted client is replaced by a new one. The
+// address is kept while calls succeed, and read again from controller.json after any failure.
 #include "worker/http_link.h"
 
 #include <mutex>
@@ -34,7 +34,8 @@ class HttpLink : public ControllerLink {
     }
     if (answer->status != 200) {
       url_.clear();
-      return fail(Code::kUnavailable, "{} answers {} to the worker: {}", url, answer->status, answer->body.substr(0, 300));
+      return fail(Code::kUnavailable, "{} answers {} to the worker: {}", url, answer->status,
+                  answer->body.substr(0, 300));
     }
     return Json::parse(answer->body);
   }
@@ -57,7 +58,8 @@ class HttpLink : public ControllerLink {
     // A controller that listens everywhere is reached on loopback; IPv6 needs brackets in a URL.
     std::string reachable = *host == "0.0.0.0" ? "127.0.0.1" : *host == "::" ? "::1" : *host;
     if (reachable.find(':') != reachable.npos) reachable = "[" + reachable + "]";
-    url_ = fmt::format("{}://{}:{}", json.get_bool("tls").value_or(false) ? "https" : "http", reachable, *port);
+    url_ =
+        fmt::format("{}://{}:{}", json.get_bool("tls").value_or(false) ? "https" : "http", reachable, *port);
     return url_;
   }
 

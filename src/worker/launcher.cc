@@ -1,10 +1,7 @@
-// How it works: posix_spawn (no copy of this threaded process's memory) with the three descriptors of the shim placed
-// at fixed numbers; they are first lifted above those numbers so that placing one cannot overwrite another.
+// How it works: posix_spawn (no copy of this threaded process's memory) with the three descriptors of the
+// shim placed at fixed numbers; they are first lifted above those numbers so that placing one cannot
+// overwrite another.
 #include "worker/launcher.h"
-
-#include <cerrno>
-#include <cstring>
-#include <map>
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -13,6 +10,10 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+#include <map>
 
 namespace capstan::worker {
 namespace {
@@ -51,7 +52,8 @@ Descriptor lifted(int fd) { return Descriptor(::fcntl(fd, F_DUPFD_CLOEXEC, 16));
 
 }  // namespace
 
-Launcher::Launcher(const DataDirectory& data, Places places, const sandbox::Cgroups& cgroups, std::filesystem::path shim)
+Launcher::Launcher(const DataDirectory& data, Places places, const sandbox::Cgroups& cgroups,
+                   std::filesystem::path shim)
     : data_(data), places_(std::move(places)), cgroups_(cgroups), shim_(std::move(shim)) {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) open_files_max_ = static_cast<std::int64_t>(limit.rlim_cur);
@@ -91,13 +93,16 @@ std::expected<Launch, LaunchError> Launcher::prepare(const StartSpec& spec, cons
   auto logs = open_own_directory(job_logs->get(), std::to_string(spec.id.attempt), 0755);
   if (!logs) return refuse(logs.error().message, true);
   launch.log_directory = *std::move(logs);
-  auto groups = cgroups_.create(spec.id.text(), {.memory_bytes = spec.memory_bytes, .milli_cpus = spec.milli_cpus, .pids_max = kRankPidsMax});
+  auto groups = cgroups_.create(
+      spec.id.text(),
+      {.memory_bytes = spec.memory_bytes, .milli_cpus = spec.milli_cpus, .pids_max = kRankPidsMax});
   if (!groups) return refuse(groups.error().message, true);
   record.cgroups = *std::move(groups);
   return launch;
 }
 
-std::expected<pid_t, LaunchError> Launcher::start(const RankId& id, const Launch& launch, const Descriptor& claim) {
+std::expected<pid_t, LaunchError> Launcher::start(const RankId& id, const Launch& launch,
+                                                  const Descriptor& claim) {
   const Descriptor encoded = memory_file(shim::encode(launch.record));
   const Descriptor record = lifted(encoded.get());
   const Descriptor rank_directory = lifted(claim.get());
@@ -126,7 +131,9 @@ std::expected<pid_t, LaunchError> Launcher::start(const RankId& id, const Launch
   const int error = ::posix_spawn(&pid, shim_.c_str(), &actions, &attributes, arguments, variables);
   ::posix_spawnattr_destroy(&attributes);
   ::posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) return refuse("cannot start " + shim_.string() + ": " + std::strerror(error), error == EAGAIN || error == ENOMEM);
+  if (error != 0)
+    return refuse("cannot start " + shim_.string() + ": " + std::strerror(error),
+                  error == EAGAIN || error == ENOMEM);
   return pid;
 }
 

@@ -1,16 +1,16 @@
 // Launcher: turns a claimed rank into a running shim.
 //
-// prepare() finds the user, makes the directories and the cgroup, checks the port, and yields what the shim needs;
-// start() spawns the shim, which inherits the claim's lock. Neither waits for the rank.
-// Ranks get the limit of open files that held when the launcher was made; the worker raises its own afterwards.
-// Threads: one caller.  Failure: LaunchError says whether another try could work (port taken) or not (no such user).
+// prepare() finds the user, makes the directories and the cgroup, checks the port, and yields what the shim
+// needs; start() spawns the shim, which inherits the claim's lock. Neither waits for the rank. Ranks get the
+// limit of open files that held when the launcher was made; the worker raises its own afterwards. Threads:
+// one caller.  Failure: LaunchError says whether another try could work (port taken) or not (no such user).
 #pragma once
+
+#include <sys/types.h>
 
 #include <expected>
 #include <filesystem>
 #include <string>
-
-#include <sys/types.h>
 
 #include "sandbox/cgroup.h"
 #include "worker/data_directory.h"
@@ -34,7 +34,8 @@ struct Launch {
 
 class Launcher {
  public:
-  Launcher(const DataDirectory& data, Places places, const sandbox::Cgroups& cgroups, std::filesystem::path shim);
+  Launcher(const DataDirectory& data, Places places, const sandbox::Cgroups& cgroups,
+           std::filesystem::path shim);
 
   // The user and cgroups that spec.json should tell a later worker are in the launch's record.
   std::expected<Launch, LaunchError> prepare(const StartSpec& spec, const std::string& mark);

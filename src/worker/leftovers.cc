@@ -1,12 +1,12 @@
-// How it works: the kernel keeps the environment that a process was executed with in /proc/PID/environ; the mark is
-// 128 random bits, so no process of another rank has it.
+// How it works: the kernel keeps the environment that a process was executed with in /proc/PID/environ; the
+// mark is 128 random bits, so no process of another rank has it.
 #include "worker/leftovers.h"
-
-#include <cstdlib>
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
+
+#include <cstdlib>
 
 #include "base/file.h"
 #include "sandbox/cgroup_files.h"
@@ -24,7 +24,8 @@ int kill_marked(const std::string& mark) {
     const auto pid = static_cast<pid_t>(std::strtol(entry->d_name, nullptr, 10));
     if (pid <= 0) continue;
     const auto environment = read_file("/proc/" + std::string(entry->d_name) + "/environ");
-    if (!environment || environment->find(variable) == environment->npos || shim::start_ticks(pid) == 0) continue;
+    if (!environment || environment->find(variable) == environment->npos || shim::start_ticks(pid) == 0)
+      continue;
     ::kill(pid, SIGKILL);
     ++count;
   }

@@ -1,14 +1,15 @@
 // Finding and ending what is left of a rank whose shim is gone.
 //
-// With a cgroup that is exact. Without one, processes are recognised by the rank's mark in their environment, which
-// children inherit: a process that cleared its environment and lost its parents is not found (docs/sandbox.md).
-// Threads: any.  Cost: without a cgroup, one read of /proc/PID/environ per process of this host.
+// With a cgroup that is exact. Without one, processes are recognised by the rank's mark in their environment,
+// which children inherit: a process that cleared its environment and lost its parents is not found
+// (docs/sandbox.md). Threads: any.  Cost: without a cgroup, one read of /proc/PID/environ per process of this
+// host.
 #pragma once
+
+#include <sys/types.h>
 
 #include <string>
 #include <vector>
-
-#include <sys/types.h>
 
 namespace capstan::worker {
 

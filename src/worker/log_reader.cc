@@ -1,11 +1,11 @@
-// How it works: the open file is recognised among the parts by its inode. When its end is reached and it is not the
-// newest part any more, it cannot grow: one more read, then the next newer part is opened.
+// How it works: the open file is recognised among the parts by its inode. When its end is reached and it is
+// not the newest part any more, it cannot grow: one more read, then the next newer part is opened.
 #include "worker/log_reader.h"
-
-#include <algorithm>
 
 #include <fcntl.h>
 #include <sys/stat.h>
+
+#include <algorithm>
 
 #include "worker/shim/rotating_log.h"
 
@@ -22,7 +22,7 @@ std::string read_some(int fd) {
 }
 
 std::int64_t size_of(int fd) {
-  struct stat status{};
+  struct stat status {};
   return fd >= 0 && ::fstat(fd, &status) == 0 ? status.st_size : 0;
 }
 
@@ -43,11 +43,14 @@ Descriptor LogReader::open_part(int part) const {
 }
 
 int LogReader::part_of_current() const {
-  struct stat mine{}, other{};
+  struct stat mine {
+  }, other{};
   if (::fstat(current_.get(), &mine) != 0) return -1;
   for (int part = 0; part <= shim::kRotatedParts; ++part) {
     const std::string file = part == 0 ? name_ : name_ + "." + std::to_string(part);
-    if (::fstatat(directory_.get(), file.c_str(), &other, AT_SYMLINK_NOFOLLOW) == 0 && other.st_ino == mine.st_ino) return part;
+    if (::fstatat(directory_.get(), file.c_str(), &other, AT_SYMLINK_NOFOLLOW) == 0 &&
+        other.st_ino == mine.st_ino)
+      return part;
   }
   return -1;
 }
@@ -77,7 +80,8 @@ bool LogReader::advance() {
   if (part == 0) return false;
   Descriptor next;
   // Rotated away or nothing open yet: the oldest there is. Else the next newer.
-  for (int candidate = part > 0 ? part - 1 : shim::kRotatedParts; candidate >= 0 && !next; --candidate) next = open_part(candidate);
+  for (int candidate = part > 0 ? part - 1 : shim::kRotatedParts; candidate >= 0 && !next; --candidate)
+    next = open_part(candidate);
   if (!next) return false;
   current_ = std::move(next);
   return true;

@@ -1,10 +1,11 @@
 // LogReader: the log of a rank as one stream, over its rotated parts and while it grows.
 //
 //   LogReader reader(directory_fd, "0.log", tail_bytes);
-//   while (true) { std::string bytes = reader.read(); if (bytes.empty()) … wait, or stop if the rank has ended … }
+//   while (true) { std::string bytes = reader.read(); if (bytes.empty()) … wait, or stop if the rank has
+//   ended … }
 //
-// Parts that are rotated away before they were read are skipped: the log is bounded, not the reader's patience.
-// Threads: one owner.  Cost: one read(2) per call; at the end also a stat of the parts.
+// Parts that are rotated away before they were read are skipped: the log is bounded, not the reader's
+// patience. Threads: one owner.  Cost: one read(2) per call; at the end also a stat of the parts.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,5 @@
-// How it works: names that are numbers, sorted; the removal goes through the directory's descriptor, not its name.
+// How it works: names that are numbers, sorted; the removal goes through the directory's descriptor, not its
+// name.
 #include "worker/log_retention.h"
 
 #include <algorithm>

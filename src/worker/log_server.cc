@@ -1,14 +1,15 @@
-// How it works: a handler opens the log and becomes a follower; one thread moves bytes from files to clients, so an
-// open `logs -f` costs no thread. A rank's state is read before its log, so the last bytes of an ended rank are sent.
+// How it works: a handler opens the log and becomes a follower; one thread moves bytes from files to clients,
+// so an open `logs -f` costs no thread. A rank's state is read before its log, so the last bytes of an ended
+// rank are sent.
 #include "worker/log_server.h"
+
+#include <fcntl.h>
 
 #include <algorithm>
 #include <condition_variable>
 #include <list>
 #include <mutex>
 #include <thread>
-
-#include <fcntl.h>
 
 #include "base/sha256.h"
 #include "base/text.h"
@@ -29,7 +30,8 @@ struct Follower {
 };
 
 http::Response error(int status, std::string_view code, std::string_view message) {
-  return http::Response::json(status, Json::object({{"error", Json::object({{"code", code}, {"message", message}})}}));
+  return http::Response::json(
+      status, Json::object({{"error", Json::object({{"code", code}, {"message", message}})}}));
 }
 
 std::optional<std::int64_t> number(const http::Request& request, std::string_view name) {
@@ -54,27 +56,32 @@ struct LogServer::State {
     if (!equal_constant_time(authorization, "Bearer " + token)) {
       return writer->respond(error(401, "denied", "the worker's token is needed"));
     }
-    const auto job = number(request, "job"), attempt = number(request, "attempt"), rank = number(request, "rank");
-    if (!job || !attempt || !rank) return writer->respond(error(400, "invalid", "job, attempt and rank must be integers"));
+    const auto job = number(request, "job"), attempt = number(request, "attempt"),
+               rank = number(request, "rank");
+    if (!job || !attempt || !rank)
+      return writer->respond(error(400, "invalid", "job, attempt and rank must be integers"));
     const RankId id{*job, *attempt, *rank};
     const std::string folder = fmt::format("{}/{}", id.job, id.attempt);
-    Descriptor directory(::openat(data.logs_fd(), folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+    Descriptor directory(
+        ::openat(data.logs_fd(), folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
     const std::string name = fmt::format("{}.log", id.rank);
     const bool known = supervisor.state_of(id).has_value();
     if (!directory || (!known && ::faccessat(directory.get(), name.c_str(), F_OK, 0) != 0)) {
       return writer->respond(error(404, "not_found", "this host has no log of rank " + id.text()));
     }
     const bool follow = request.query_value("follow").value_or("0") == "1";
-    Follower follower{id, follow, LogReader(std::move(directory), name, number(request, "tail_bytes")), writer};
+    Follower follower{id, follow, LogReader(std::move(directory), name, number(request, "tail_bytes")),
+                      writer};
     const std::lock_guard lock(mutex);
-    if (followers.size() >= kFollowersMax) return writer->respond(error(503, "exhausted", "too many logs are being read"));
+    if (followers.size() >= kFollowersMax)
+      return writer->respond(error(503, "exhausted", "too many logs are being read"));
     writer->start(200, {{"content-type", "text/plain; charset=utf-8"}, {"cache-control", "no-store"}});
     followers.push_back(std::move(follower));
     changed.notify_all();
   }
 
-  // Sends what is there, at most kFeedBytesMax so that the server's queue to the client is not flooded. False when the
-  // follower is served; one that lags by more than that queue is cut.
+  // Sends what is there, at most kFeedBytesMax so that the server's queue to the client is not flooded. False
+  // when the follower is served; one that lags by more than that queue is cut.
   bool feed(Follower& follower, bool& more) {
     const auto state = supervisor.state_of(follower.id);
     const bool ended = !state || *state == RankState::kExited;
@@ -101,7 +108,9 @@ struct LogServer::State {
       served.remove_if([&](Follower& follower) { return !feed(follower, more); });
       lock.lock();
       followers.splice(followers.begin(), served);
-      if (!followers.empty()) changed.wait_for(lock, stop, std::chrono::milliseconds(more ? kFeedPauseMs : kFollowMs), [] { return false; });
+      if (!followers.empty())
+        changed.wait_for(lock, stop, std::chrono::milliseconds(more ? kFeedPauseMs : kFollowMs),
+                         [] { return false; });
     }
   }
 };
@@ -117,11 +126,14 @@ LogServer::~LogServer() {
 
 int LogServer::port() const { return state_->server->port(); }
 
-Result<std::unique_ptr<LogServer>> LogServer::start(const DataDirectory& data, const Supervisor& supervisor, std::string token) {
+Result<std::unique_ptr<LogServer>> LogServer::start(const DataDirectory& data, const Supervisor& supervisor,
+                                                    std::string token) {
   auto state = std::unique_ptr<State>(new State{data, supervisor, std::move(token), {}, {}, {}, nullptr, {}});
   State* inside = state.get();
   http::Router router;
-  router.add("GET", "/logs", [inside](const http::Request& request, const http::ResponseWriterPtr& writer) { inside->handle(request, writer); });
+  router.add("GET", "/logs", [inside](const http::Request& request, const http::ResponseWriterPtr& writer) {
+    inside->handle(request, writer);
+  });
   http::ServerOptions options;
   options.threads = 2;
   CAPSTAN_TRY(state->server, http::Server::start(options, router.handler()));

@@ -1,7 +1,7 @@
 // The worker's log server: GET /logs?job=&attempt=&rank=&tail_bytes=&follow=1, on a loopback port.
 //
-// Bearer token: the worker's. Without `follow` the log as it is; with it, also what is added, until the rank has ended.
-// An unknown log is a 404; a log of a rank that this worker has forgotten is still served.
+// Bearer token: the worker's. Without `follow` the log as it is; with it, also what is added, until the rank
+// has ended. An unknown log is a 404; a log of a rank that this worker has forgotten is still served.
 // Threads: the HTTP server's handlers, plus one of its own that feeds all followers (every kFollowMs).
 #pragma once
 
@@ -19,7 +19,8 @@ inline constexpr std::size_t kFollowersMax = 1000;  // more are answered 503
 
 class LogServer {
  public:
-  static Result<std::unique_ptr<LogServer>> start(const DataDirectory& data, const Supervisor& supervisor, std::string token);
+  static Result<std::unique_ptr<LogServer>> start(const DataDirectory& data, const Supervisor& supervisor,
+                                                  std::string token);
   ~LogServer();
   int port() const;
 

@@ -1,12 +1,13 @@
 // How it works: directories are made with the rank user's own file system rights (AsUser), so that root never
-// writes where that user could have put a symbolic link, and never creates what the user could not have created.
+// writes where that user could have put a symbolic link, and never creates what the user could not have
+// created.
 #include "worker/places.h"
-
-#include <cerrno>
 
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <cerrno>
 
 #include "base/file.h"
 #include "worker/descriptor.h"
@@ -19,13 +20,16 @@ namespace fs = std::filesystem;
 // mkdir -p below `top` with the calling thread's rights; the last one must then belong to the user.
 Result<void> make_for_user(const fs::path& top, const fs::path& below, const RankUser& user) {
   fs::path made = top;
-  struct stat status{};
+  struct stat status {};
   for (const auto& part : below) {
     made /= part;
-    if (::mkdir(made.c_str(), 0700) != 0 && errno != EEXIST) return fail_errno("cannot make directory " + made.string(), errno);
-    if (::lstat(made.c_str(), &status) != 0) return fail_errno("cannot examine directory " + made.string(), errno);
+    if (::mkdir(made.c_str(), 0700) != 0 && errno != EEXIST)
+      return fail_errno("cannot make directory " + made.string(), errno);
+    if (::lstat(made.c_str(), &status) != 0)
+      return fail_errno("cannot examine directory " + made.string(), errno);
     if (!S_ISDIR(status.st_mode) || status.st_uid != user.uid) {
-      return fail(Code::kDenied, "{} must be a directory of user '{}' (it belongs to uid {})", made.string(), user.name, status.st_uid);
+      return fail(Code::kDenied, "{} must be a directory of user '{}' (it belongs to uid {})", made.string(),
+                  user.name, status.st_uid);
     }
   }
   return {};
@@ -48,9 +52,10 @@ bool readable(const fs::path& directory, const RankUser& user) {
 }
 
 bool same(const struct stat& original, const fs::path& copy) {
-  struct stat status{};
+  struct stat status {};
   return ::stat(copy.c_str(), &status) == 0 && status.st_size == original.st_size &&
-         status.st_mtim.tv_sec == original.st_mtim.tv_sec && status.st_mtim.tv_nsec == original.st_mtim.tv_nsec;
+         status.st_mtim.tv_sec == original.st_mtim.tv_sec &&
+         status.st_mtim.tv_nsec == original.st_mtim.tv_nsec;
 }
 
 Result<void> copy_bytes(int in, int out) {
@@ -70,16 +75,18 @@ Result<void> copy_bytes(int in, int out) {
 // One file: read with the worker's rights, written with the user's, in place by rename.
 Result<void> copy_file(const fs::path& from, const fs::path& to, const RankUser& user) {
   const Descriptor in(::open(from.c_str(), O_RDONLY | O_CLOEXEC));
-  struct stat status{};
+  struct stat status {};
   if (!in || ::fstat(in.get(), &status) != 0) return fail_errno("cannot read " + from.string(), errno);
   const AsUser as(user);
   if (same(status, to)) return {};
   const fs::path temporary = to.string() + ".tmp-" + random_hex(4);
-  const Descriptor out(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0700 & status.st_mode));
+  const Descriptor out(
+      ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0700 & status.st_mode));
   if (!out) return fail_errno("cannot create " + temporary.string(), errno);
   if (auto copied = copy_bytes(in.get(), out.get()); !copied) {
     ::unlink(temporary.c_str());
-    return std::unexpected(std::move(copied).error().with_context("cannot copy " + from.string() + " to " + to.string()));
+    return std::unexpected(
+        std::move(copied).error().with_context("cannot copy " + from.string() + " to " + to.string()));
   }
   const timespec times[2] = {status.st_atim, status.st_mtim};
   ::futimens(out.get(), times);
@@ -87,7 +94,8 @@ Result<void> copy_file(const fs::path& from, const fs::path& to, const RankUser&
   return {};
 }
 
-Result<void> copy_tree(const fs::path& from, const fs::path& top, const fs::path& below, const RankUser& user) {
+Result<void> copy_tree(const fs::path& from, const fs::path& top, const fs::path& below,
+                       const RankUser& user) {
   {
     const AsUser as(user);
     CAPSTAN_CHECK(make_for_user(top, below, user));
@@ -142,7 +150,9 @@ Result<fs::path> job_directory(const Places& places, const RankUser& user, const
 
 Result<Shipped> shipped_for(const Places& places, const RankUser& user) {
   Shipped shipped;
-  CAPSTAN_TRY(shipped.bin, reachable(places.bin, "bin", {"capstan", "capstan-engine", "capstan-train", "capstan-eval-abacus"}, places, user));
+  CAPSTAN_TRY(shipped.bin,
+              reachable(places.bin, "bin",
+                        {"capstan", "capstan-engine", "capstan-train", "capstan-eval-abacus"}, places, user));
   CAPSTAN_TRY(shipped.share, reachable(places.share, "share", {"models", "examples"}, places, user));
   return shipped;
 }

@@ -1,14 +1,15 @@
-// How it works: mkdir is the atomic claim; write-to-temporary, fsync, rename makes each record whole; a removal is a
-// rename to ".forget-ID" first, so that a crash in its middle leaves nothing that looks like a rank.
+// How it works: mkdir is the atomic claim; write-to-temporary, fsync, rename makes each record whole; a
+// removal is a rename to ".forget-ID" first, so that a crash in its middle leaves nothing that looks like a
+// rank.
 #include "worker/rank_store.h"
-
-#include <algorithm>
-#include <cerrno>
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
 
 namespace capstan::worker {
 namespace {
@@ -33,7 +34,8 @@ std::vector<std::string> names_in(int directory_fd) {
 
 void remove_flat_directory(int parent_fd, const std::string& name) {
   {
-    const Descriptor directory(::openat(parent_fd, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    const Descriptor directory(
+        ::openat(parent_fd, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (directory) {
       for (const auto& file : names_in(directory.get())) ::unlinkat(directory.get(), file.c_str(), 0);
     }
@@ -50,7 +52,8 @@ Result<Descriptor> RankStore::claim(const RankId& id, const Json& spec) const {
     return fail_errno("cannot claim rank " + name, errno);
   }
   CAPSTAN_TRY(Descriptor directory, open(id));
-  if (::flock(directory.get(), LOCK_EX | LOCK_NB) != 0) return fail_errno("cannot lock the claim of rank " + name, errno);
+  if (::flock(directory.get(), LOCK_EX | LOCK_NB) != 0)
+    return fail_errno("cannot lock the claim of rank " + name, errno);
   if (::fsync(ranks_fd_) != 0) return fail_errno("cannot sync the claim of rank " + name, errno);
   if (!shim::write_durably(directory.get(), "spec.json", spec.dump() + "\n")) {
     return fail_errno("cannot write spec.json of rank " + name, errno);
@@ -72,7 +75,8 @@ Result<std::vector<RankId>> RankStore::list() const {
 }
 
 Result<Descriptor> RankStore::open(const RankId& id) const {
-  Descriptor directory(::openat(ranks_fd_, id.text().c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  Descriptor directory(
+      ::openat(ranks_fd_, id.text().c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!directory) return fail_errno("cannot open the record of rank " + id.text(), errno);
   return directory;
 }
@@ -100,7 +104,8 @@ bool RankStore::started(const RankId& id) const {
 
 Result<void> RankStore::write_exit(const RankId& id, const shim::ExitRecord& record) const {
   CAPSTAN_TRY(const Descriptor directory, open(id));
-  if (::flock(directory.get(), LOCK_EX | LOCK_NB) != 0) return fail(Code::kConflict, "the shim of rank {} is alive", id.text());
+  if (::flock(directory.get(), LOCK_EX | LOCK_NB) != 0)
+    return fail(Code::kConflict, "the shim of rank {} is alive", id.text());
   return write_exit(directory, record);
 }
 

@@ -1,11 +1,13 @@
 // RankStore: the records of ranks on disk, D/worker/ranks/JOB-ATTEMPT-RANK/ (docs/formats/rank-directory.md).
 //
-// A claim (the directory, made exclusively) decides that a rank is started once. Its directory stays flock'ed from
-// the claim on, by the worker until the shim runs and by the shim (which inherits the lock) until it ends. So:
+// A claim (the directory, made exclusively) decides that a rank is started once. Its directory stays flock'ed
+// from the claim on, by the worker until the shim runs and by the shim (which inherits the lock) until it
+// ends. So:
 //   exit.json exists                 the rank has ended, this is how
 //   no exit.json, locked             a shim lives
-//   no exit.json, unlocked, shim.json    the shim died: the rank is lost (its processes may still have to be ended)
-//   no exit.json, unlocked, no shim.json the worker died between claim and start: the rank never ran, and never will
+//   no exit.json, unlocked, shim.json    the shim died: the rank is lost (its processes may still have to be
+//   ended) no exit.json, unlocked, no shim.json the worker died between claim and start: the rank never ran,
+//   and never will
 // Threads: any; files are the state.  Failure: kConflict for a claim that exists.
 #pragma once
 
@@ -33,7 +35,8 @@ class RankStore {
   Result<Json> shim(const RankId& id) const;
   Result<Json> exit(const RankId& id) const;
   bool locked(const RankId& id) const;
-  // Whether the shim has said that the program's execution began (file "started", a hint that is not durable).
+  // Whether the shim has said that the program's execution began (file "started", a hint that is not
+  // durable).
   bool started(const RankId& id) const;
 
   // Records an end that no shim recorded; refused (kConflict) while the directory is locked by a shim.

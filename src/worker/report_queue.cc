@@ -14,7 +14,11 @@ void ReportQueue::push(std::string_view type, const RankId& id, Json fields) {
   std::function<void()> wake;
   {
     const std::lock_guard lock(mutex_);
-    Json report = Json::object({{"seq", next_sequence_++}, {"type", type}, {"job", id.job}, {"attempt", id.attempt}, {"rank", id.rank}});
+    Json report = Json::object({{"seq", next_sequence_++},
+                                {"type", type},
+                                {"job", id.job},
+                                {"attempt", id.attempt},
+                                {"rank", id.rank}});
     if (fields.is_object()) {
       for (auto& [name, value] : fields.members()) report[name] = std::move(value);
     }
@@ -26,7 +30,8 @@ void ReportQueue::push(std::string_view type, const RankId& id, Json fields) {
 
 std::vector<Json> ReportQueue::oldest(std::size_t count_max) const {
   const std::lock_guard lock(mutex_);
-  return {reports_.begin(), reports_.begin() + static_cast<std::ptrdiff_t>(std::min(count_max, reports_.size()))};
+  return {reports_.begin(),
+          reports_.begin() + static_cast<std::ptrdiff_t>(std::min(count_max, reports_.size()))};
 }
 
 void ReportQueue::acknowledge(std::int64_t sequence) {

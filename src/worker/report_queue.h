@@ -1,8 +1,8 @@
 // ReportQueue: what the controller has still to be told, in order, until it acknowledges.
 //
-// Sequence numbers begin at 1 with each worker process (incarnation). Nothing here needs to be durable: exits stay on
-// disk as exit.json and are reported again by the next worker.
-// Threads: any.  Bound: a few reports per rank.
+// Sequence numbers begin at 1 with each worker process (incarnation). Nothing here needs to be durable: exits
+// stay on disk as exit.json and are reported again by the next worker. Threads: any.  Bound: a few reports
+// per rank.
 #pragma once
 
 #include <cstdint>

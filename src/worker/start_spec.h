@@ -1,10 +1,11 @@
 // StartSpec: what a start_rank effect says, and the environment that the rank gets from it.
 //
-// The controller composes what belongs to the workload (torchrun's variables, PORT, CAPSTAN_…); the worker adds what
-// belongs to the host: PATH, HOME, USER, LANG, TMPDIR, CAPSTAN_JOB_DIR, CAPSTAN_SHARE and CAPSTAN_RANK_MARK, a secret
-// by which leftover processes of the rank are recognised. Nothing of the worker's own environment gets through.
-// "${CAPSTAN_SHARE}" and "${CAPSTAN_JOB_DIR}" are replaced in arguments and values; nothing else is interpreted.
-// Threads: values.
+// The controller composes what belongs to the workload (torchrun's variables, PORT, CAPSTAN_…); the worker
+// adds what belongs to the host: PATH, HOME, USER, LANG, TMPDIR, CAPSTAN_JOB_DIR, CAPSTAN_SHARE and
+// CAPSTAN_RANK_MARK, a secret by which leftover processes of the rank are recognised. Nothing of the worker's
+// own environment gets through.
+// "${CAPSTAN_SHARE}" and "${CAPSTAN_JOB_DIR}" are replaced in arguments and values; nothing else is
+// interpreted. Threads: values.
 #pragma once
 
 #include <cstdint>
@@ -56,7 +57,8 @@ struct HostPaths {
 std::string expand(std::string text, const HostPaths& paths);
 
 // "NAME=value" strings, sorted by name.
-std::vector<std::string> rank_environment(const StartSpec& spec, const HostPaths& paths, const std::string& user,
-                                          const std::string& home, const std::string& mark);
+std::vector<std::string> rank_environment(const StartSpec& spec, const HostPaths& paths,
+                                          const std::string& user, const std::string& home,
+                                          const std::string& mark);
 
 }  // namespace capstan::worker

@@ -1,13 +1,14 @@
-// How it works: a map of ranks under one mutex. Starting is done by the caller's thread outside the lock, guarded by
-// an entry that is already in the map ("launching"). All that follows is seen by the watcher (supervisor_watch.cc).
+// How it works: a map of ranks under one mutex. Starting is done by the caller's thread outside the lock,
+// guarded by an entry that is already in the map ("launching"). All that follows is seen by the watcher
+// (supervisor_watch.cc).
 #include "worker/supervisor.h"
-
-#include <cerrno>
 
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
+
+#include <cerrno>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -17,10 +18,13 @@ namespace {
 
 std::string_view state_name(RankState state) {
   switch (state) {
-    case RankState::kStarting: return "starting";
+    case RankState::kStarting:
+      return "starting";
     case RankState::kRunning:
-    case RankState::kEnding: return "running";
-    case RankState::kExited: return "exited";
+    case RankState::kEnding:
+      return "running";
+    case RankState::kExited:
+      return "exited";
   }
   return "exited";
 }
@@ -81,7 +85,8 @@ void Supervisor::start(const Json& effect) {
   wake();
 }
 
-// Claim, prepare, spawn: outside the lock. Only a stop can touch the entry meanwhile (it leaves its wish there).
+// Claim, prepare, spawn: outside the lock. Only a stop can touch the entry meanwhile (it leaves its wish
+// there).
 void Supervisor::launch(const RankId& id, const StartSpec& spec, const Json& effect) {
   const std::string mark = random_hex(16);
   auto prepared = launcher_.prepare(spec, mark);
@@ -136,7 +141,9 @@ void Supervisor::stop(const RankId& id, std::optional<std::int64_t> grace_ms, st
   const std::lock_guard lock(mutex_);
   const auto known = ranks_.find(id);
   if (known == ranks_.end()) {
-    reports_.push("rank_exited", id, Json::object({{"lost", true}, {"stopped", true}, {"message", "this host has no such rank"}}));
+    reports_.push(
+        "rank_exited", id,
+        Json::object({{"lost", true}, {"stopped", true}, {"message", "this host has no such rank"}}));
     return;
   }
   Rank& rank = known->second;
@@ -181,7 +188,8 @@ void Supervisor::forget(const RankId& id) {
     sandbox::Cgroups::remove(known->second.cgroups);
     ranks_.erase(known);
   }
-  if (const auto removed = store_.forget(id); !removed) log_warn("cannot forget a rank", "why={}", removed.error().message);
+  if (const auto removed = store_.forget(id); !removed)
+    log_warn("cannot forget a rank", "why={}", removed.error().message);
 }
 
 Result<void> Supervisor::adopt() {
@@ -228,7 +236,8 @@ void Supervisor::report_state(const RankId& id, const Rank& rank) {
 std::vector<RankView> Supervisor::ranks() const {
   const std::lock_guard lock(mutex_);
   std::vector<RankView> views;
-  for (const auto& [id, rank] : ranks_) views.push_back({id, rank.state, rank.spec.port, rank.spec.kind == "service", rank.spec.health});
+  for (const auto& [id, rank] : ranks_)
+    views.push_back({id, rank.state, rank.spec.port, rank.spec.kind == "service", rank.spec.health});
   return views;
 }
 
@@ -242,7 +251,8 @@ Json Supervisor::ranks_json() const {
   const std::lock_guard lock(mutex_);
   Json out = Json::array();
   for (const auto& [id, rank] : ranks_) {
-    out.push_back(Json::object({{"job", id.job}, {"attempt", id.attempt}, {"rank", id.rank}, {"state", state_name(rank.state)}}));
+    out.push_back(Json::object(
+        {{"job", id.job}, {"attempt", id.attempt}, {"rank", id.rank}, {"state", state_name(rank.state)}}));
   }
   return out;
 }
@@ -257,7 +267,8 @@ std::size_t Supervisor::unended() const {
 bool Supervisor::wait_all_ended(std::int64_t timeout_ms) const {
   std::unique_lock lock(mutex_);
   return ended_.wait_for(lock, std::chrono::milliseconds(timeout_ms), [&] {
-    return std::all_of(ranks_.begin(), ranks_.end(), [](const auto& entry) { return entry.second.state == RankState::kExited; });
+    return std::all_of(ranks_.begin(), ranks_.end(),
+                       [](const auto& entry) { return entry.second.state == RankState::kExited; });
   });
 }
 

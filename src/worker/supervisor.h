@@ -1,13 +1,13 @@
-// Supervisor: the ranks of this host: starts them, stops them, sees them end, adopts those of an earlier worker.
+// Supervisor: the ranks of this host: starts them, stops them, sees them end, adopts those of an earlier
+// worker.
 //
 //   Supervisor supervisor(store, launcher, reports);
 //   supervisor.adopt();                       // before the first sync
 //   supervisor.start(effect); supervisor.stop(id, grace_ms, why); supervisor.forget(id);
 //
-// All operations are idempotent on (job, attempt, rank). A rank is reported as ended only when nothing of it runs any
-// more, so a next attempt never meets the last one.
-// States: starting -> running -> exited, with "ending" between for a rank whose shim died: its processes are ended
-// first, then it is recorded as lost.
+// All operations are idempotent on (job, attempt, rank). A rank is reported as ended only when nothing of it
+// runs any more, so a next attempt never meets the last one. States: starting -> running -> exited, with
+// "ending" between for a rank whose shim died: its processes are ended first, then it is recorded as lost.
 // Threads: any; one own thread watches. start() may take milliseconds (disk). Failure: becomes a report.
 #pragma once
 
@@ -73,7 +73,7 @@ class Supervisor {
     std::vector<std::string> cgroups;
     std::string mark;
     std::optional<std::int64_t> stop_grace_ms;  // asked for before the shim could be told
-    int looks = 0;                               // at a starting or ending rank: widens the pause
+    int looks = 0;                              // at a starting or ending rank: widens the pause
     Json exit;
   };
 

@@ -1,14 +1,13 @@
 // Ranks with real processes: each test has its own data directory, and the shim is the real binary.
 #include "worker/supervisor.h"
 
-#include <gtest/gtest.h>
-
-#include <fstream>
-
-#include <signal.h>
 #include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+
+#include <fstream>
 
 #include "base/file.h"
 #include "base/text.h"
@@ -60,9 +59,16 @@ class SupervisorTest : public ::testing::TestWithParam<bool> {
   }
 
   Json effect(const RankId& id, const std::string& script) const {
-    return Json::object({{"job", id.job}, {"attempt", id.attempt}, {"rank", id.rank}, {"name", "work"}, {"kind", "job"},
-                         {"command", Json::array({"/bin/sh", "-c", script})}, {"grace_ms", 5000}, {"user", user_},
-                         {"workdir", "/"}, {"log_bytes_max", 1 << 20}});
+    return Json::object({{"job", id.job},
+                         {"attempt", id.attempt},
+                         {"rank", id.rank},
+                         {"name", "work"},
+                         {"kind", "job"},
+                         {"command", Json::array({"/bin/sh", "-c", script})},
+                         {"grace_ms", 5000},
+                         {"user", user_},
+                         {"workdir", "/"},
+                         {"log_bytes_max", 1 << 20}});
   }
   void start(const RankId& id, const std::string& script) { house_->supervisor->start(effect(id, script)); }
 
@@ -78,7 +84,9 @@ class SupervisorTest : public ::testing::TestWithParam<bool> {
     return Json::object();
   }
   std::string log_text(const RankId& id) const {
-    return read_file(path_ / "logs" / std::to_string(id.job) / std::to_string(id.attempt) / (std::to_string(id.rank) + ".log")).value_or("");
+    return read_file(path_ / "logs" / std::to_string(id.job) / std::to_string(id.attempt) /
+                     (std::to_string(id.rank) + ".log"))
+        .value_or("");
   }
   void wait_for_log(const RankId& id, const std::string& text) const {
     for (int i = 0; i < 2000 && log_text(id).find(text) == std::string::npos; ++i) ::usleep(5'000);
@@ -173,15 +181,19 @@ TEST_P(SupervisorTest, ATimeoutStopsTheRankAndSaysSo) {
   EXPECT_EQ(end.get_string("message"), "stopped: it ran longer than its timeout");
 }
 
-// Goal: a daemon that left its parents, session and group still ends with its rank, before the end is reported.
+// Goal: a daemon that left its parents, session and group still ends with its rank, before the end is
+// reported.
 TEST_P(SupervisorTest, DaemonisedGrandchildrenEndWithTheirRank) {
-  start({1, 1, 0}, "setsid sh -c '(trap \"\" TERM HUP; echo daemon=$(exec sh -c \"echo \\$PPID\"); exec sleep 1000) &' & sleep 0.3; exit 3");
+  start({1, 1, 0},
+        "setsid sh -c '(trap \"\" TERM HUP; echo daemon=$(exec sh -c \"echo \\$PPID\"); exec sleep 1000) &' "
+        "& sleep 0.3; exit 3");
   const pid_t daemon = pid_in_log({1, 1, 0}, "daemon");
   EXPECT_EQ(report({1, 1, 0}, "rank_exited").get_int("exit_code"), 3);
   EXPECT_FALSE(alive(daemon));
 }
 
-// Goal: the worker's death is not noticed by ranks; the next worker knows those that run and those that ended.
+// Goal: the worker's death is not noticed by ranks; the next worker knows those that run and those that
+// ended.
 TEST_P(SupervisorTest, TheNextWorkerAdoptsWhatRunsAndKnowsWhatEnded) {
   start({1, 1, 0}, "echo ready; while [ ! -e " + (path_ / "go").string() + " ]; do sleep 0.05; done; exit 5");
   start({1, 1, 1}, "exit 6");
@@ -241,9 +253,11 @@ TEST_P(SupervisorTest, AShimKilledBetweenTwoWorkersIsFoundToBeLost) {
   EXPECT_TRUE(gone_soon(daemon));
 }
 
-// Goal: a worker that dies between claim and start leaves a claim that no one starts, reported as a failed start.
+// Goal: a worker that dies between claim and start leaves a claim that no one starts, reported as a failed
+// start.
 TEST_P(SupervisorTest, AClaimWithoutAShimIsAFailedStartAndIsNeverStarted) {
-  ASSERT_TRUE(RankStore(house_->data.ranks_fd()).claim({4, 2, 1}, Json::object({{"effect", effect({4, 2, 1}, "echo ran")}})));
+  ASSERT_TRUE(RankStore(house_->data.ranks_fd())
+                  .claim({4, 2, 1}, Json::object({{"effect", effect({4, 2, 1}, "echo ran")}})));
   replace_worker();
   const Json failed = report({4, 2, 1}, "rank_start_failed");
   EXPECT_EQ(failed.get_bool("retryable"), true);
@@ -267,16 +281,23 @@ TEST_P(SupervisorTest, AStopOfAnUnknownRankIsAnsweredAsLost) {
   EXPECT_EQ(report({9, 1, 0}, "rank_exited").get_bool("lost"), true);
 }
 
-// Goal: the environment is what the controller said plus the documented additions, and no descriptor leaks in.
+// Goal: the environment is what the controller said plus the documented additions, and no descriptor leaks
+// in.
 TEST_P(SupervisorTest, TheEnvironmentIsExactAndNoDescriptorLeaks) {
   ::setenv("SECRET_OF_THE_WORKER", "1", 1);
-  Json with_env = effect({1, 1, 0}, "env | cut -d= -f1 | sort | tr '\\n' ' '; echo; ls /proc/self/fd | tr '\\n' ' '; echo $WHERE; ulimit -c; "
-                                    "grep NoNewPrivs /proc/self/status");
-  with_env["env"] = Json::object({{"RANK", "3"}, {"WHERE", "in ${CAPSTAN_JOB_DIR}"}, {"PATH", "/usr/bin:/bin"}});
+  Json with_env = effect({1, 1, 0},
+                         "env | cut -d= -f1 | sort | tr '\\n' ' '; echo; ls /proc/self/fd | tr '\\n' ' '; "
+                         "echo $WHERE; ulimit -c; "
+                         "grep NoNewPrivs /proc/self/status");
+  with_env["env"] =
+      Json::object({{"RANK", "3"}, {"WHERE", "in ${CAPSTAN_JOB_DIR}"}, {"PATH", "/usr/bin:/bin"}});
   house_->supervisor->start(with_env);
   report({1, 1, 0}, "rank_exited");
   const std::string text = log_text({1, 1, 0});
-  EXPECT_NE(text.find("CAPSTAN_JOB_DIR CAPSTAN_RANK_MARK CAPSTAN_SHARE HOME LANG PATH PWD RANK TMPDIR USER WHERE "), std::string::npos) << text;
+  EXPECT_NE(
+      text.find("CAPSTAN_JOB_DIR CAPSTAN_RANK_MARK CAPSTAN_SHARE HOME LANG PATH PWD RANK TMPDIR USER WHERE "),
+      std::string::npos)
+      << text;
   EXPECT_NE(text.find("0 1 2 3 in "), std::string::npos) << text;  // 3: the directory that ls reads
   EXPECT_NE(text.find("/jobs/work"), std::string::npos) << text;
   EXPECT_NE(text.find("NoNewPrivs:\t1"), std::string::npos) << text;
@@ -308,7 +329,10 @@ TEST_P(SupervisorTest, AMemoryHogIsReportedAsOom) {
 }
 
 TEST_P(SupervisorTest, TheLogStaysWithinItsBound) {
-  Json noisy = effect({1, 1, 0}, "i=0; while [ $i -lt 3000 ]; do echo \"line $i xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"; i=$((i+1)); done");
+  Json noisy =
+      effect({1, 1, 0},
+             "i=0; while [ $i -lt 3000 ]; do echo \"line $i "
+             "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"; i=$((i+1)); done");
   noisy["log_bytes_max"] = 65536;
   house_->supervisor->start(noisy);
   report({1, 1, 0}, "rank_exited");
@@ -332,7 +356,8 @@ TEST_P(SupervisorTest, ARankOfARootWorkerRunsAsTheNamedUser) {
   EXPECT_EQ(log_text({1, 1, 1}), "65534\n");  // the data directory is root's: not root, but nobody
   user_ = "no-such-user-here";
   start({1, 1, 2}, "id -u");
-  EXPECT_EQ(report({1, 1, 2}, "rank_start_failed").get_string("message"), "user 'no-such-user-here' does not exist on this host");
+  EXPECT_EQ(report({1, 1, 2}, "rank_start_failed").get_string("message"),
+            "user 'no-such-user-here' does not exist on this host");
 }
 
 }  // namespace

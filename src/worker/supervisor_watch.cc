@@ -1,12 +1,12 @@
 // The watching half of the supervisor.
 //
-// How it works: a pidfd per shim becomes readable when that process ends, whether or not it is our child, so one
-// poll(2) watches adopted and own ranks alike. Ranks that are starting (waiting for shim.json) or ending (being
-// cleaned up after a dead shim) are looked at again after a pause that doubles from 2 to 200 ms.
-#include <algorithm>
-
+// How it works: a pidfd per shim becomes readable when that process ends, whether or not it is our child, so
+// one poll(2) watches adopted and own ranks alike. Ranks that are starting (waiting for shim.json) or ending
+// (being cleaned up after a dead shim) are looked at again after a pause that doubles from 2 to 200 ms.
 #include <poll.h>
 #include <sys/wait.h>
+
+#include <algorithm>
 
 #include "base/log.h"
 #include "sandbox/cgroup_files.h"
@@ -22,7 +22,8 @@ constexpr int kLooksUntilStarted = 10;  // about a second: shim.json without the
 
 std::string exit_message(const Json& exit) {
   if (exit.get_bool("lost").value_or(false)) {
-    return exit.get_string("message").value_or("its shim ended without a record, so its exit code is unknown");
+    return exit.get_string("message").value_or(
+        "its shim ended without a record, so its exit code is unknown");
   }
   if (exit.get_bool("timed_out").value_or(false)) return "stopped: it ran longer than its timeout";
   if (exit.get_bool("oom").value_or(false)) return "the kernel killed it for exceeding its memory limit";
@@ -34,7 +35,9 @@ std::string exit_message(const Json& exit) {
 
 std::pair<std::string, Json> exit_report(const Json& exit) {
   if (const auto why = exit.get_string("start_error")) {
-    return {"rank_start_failed", Json::object({{"message", *why}, {"retryable", exit.get_bool("start_retryable").value_or(false)}})};
+    return {
+        "rank_start_failed",
+        Json::object({{"message", *why}, {"retryable", exit.get_bool("start_retryable").value_or(false)}})};
   }
   Json fields = Json::object();
   const bool lost = exit.get_bool("lost").value_or(false);
@@ -75,7 +78,8 @@ void Supervisor::watch(std::stop_token stop) {
       if (polled[i + 1].revents != 0 && known != ranks_.end()) look_at(known->first, known->second, true);
     }
     for (auto& [id, rank] : ranks_) {
-      if (rank.launching || (rank.state != RankState::kStarting && rank.state != RankState::kEnding)) continue;
+      if (rank.launching || (rank.state != RankState::kStarting && rank.state != RankState::kEnding))
+        continue;
       ++rank.looks;
       if (rank.state == RankState::kStarting) look_at(id, rank, false);
       if (rank.state == RankState::kEnding) end_lost(id, rank);
@@ -142,7 +146,8 @@ void Supervisor::end_lost(const RankId& id, Rank& rank) {
   }
   for (const auto& cgroup : rank.cgroups) end.oom = end.oom || sandbox::cgroup_oom_kills(cgroup) > 0;
   if (const auto written = store_.write_exit(id, end); !written) {
-    if (rank.looks % 50 == 0) log_warn("cannot record a lost rank", "rank={} why={}", id.text(), written.error().message);
+    if (rank.looks % 50 == 0)
+      log_warn("cannot record a lost rank", "rank={} why={}", id.text(), written.error().message);
     return;  // tried again; reported only once it is durable
   }
   auto exit = store_.exit(id);

@@ -1,6 +1,6 @@
-// How it works: run() is a plain loop of blocking turns. A second thread, the nudger, waits for new reports and
-// interrupts the turn in progress when it does not carry them. An interrupted turn loses nothing: reports are sent
-// again until acknowledged, effects come again until they are taken over, and both are idempotent.
+// How it works: run() is a plain loop of blocking turns. A second thread, the nudger, waits for new reports
+// and interrupts the turn in progress when it does not carry them. An interrupted turn loses nothing: reports
+// are sent again until acknowledged, effects come again until they are taken over, and both are idempotent.
 #include "worker/sync_loop.h"
 
 #include <algorithm>
@@ -10,7 +10,8 @@
 
 namespace capstan::worker {
 
-SyncLoop::SyncLoop(WorkerIdentity identity, ControllerLink& link, Supervisor& supervisor, ReportQueue& reports)
+SyncLoop::SyncLoop(WorkerIdentity identity, ControllerLink& link, Supervisor& supervisor,
+                   ReportQueue& reports)
     : identity_(std::move(identity)), link_(link), supervisor_(supervisor), reports_(reports) {
   reports_.on_push([this] { wake(); });
 }
@@ -31,9 +32,13 @@ void SyncLoop::leave(bool deliver) {
 }
 
 Json SyncLoop::request() const {
-  Json request = Json::object({{"worker", identity_.worker}, {"incarnation", identity_.incarnation}, {"build", identity_.build},
-                               {"epoch_seen", epoch_seen_}, {"resources", identity_.resources},
-                               {"capabilities", identity_.capabilities}, {"logs_url", identity_.logs_url}});
+  Json request = Json::object({{"worker", identity_.worker},
+                               {"incarnation", identity_.incarnation},
+                               {"build", identity_.build},
+                               {"epoch_seen", epoch_seen_},
+                               {"resources", identity_.resources},
+                               {"capabilities", identity_.capabilities},
+                               {"logs_url", identity_.logs_url}});
   // The list first, the reports after it: what changes between the two is told by a report.
   if (full_) request["ranks"] = supervisor_.ranks_json();
   request["effects_done"] = effects_done_;
@@ -67,7 +72,8 @@ void SyncLoop::run() {
     if (answer) {
       if (away) log_info("the controller is back");
       away = false;
-      retry_ms = take_answer(*answer, turn.contains("ranks")) ? kRetryMsMin : std::min(retry_ms * 2, kRetryMsMax);
+      retry_ms =
+          take_answer(*answer, turn.contains("ranks")) ? kRetryMsMin : std::min(retry_ms * 2, kRetryMsMax);
       if (retry_ms > kRetryMsMin) rest(retry_ms);
       continue;
     }

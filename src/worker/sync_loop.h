@@ -1,11 +1,11 @@
 // SyncLoop: the conversation with the controller.
 //
-// Each turn sends what is new (reports, effects taken over, the full list of ranks when asked for) and brings back
-// effects. Reports that arise while a turn waits interrupt it, so that an exit is known within milliseconds; a turn
-// that carries reports itself is given kTurnMsMin first, so that a burst cannot keep it from ever being answered.
-// A controller that is away is tried again after 20 ms, doubling to 1 s; ranks never notice.
-// Answers of an older epoch than one seen before (a controller that has been replaced) are ignored.
-// Threads: run() is one; the others from any thread.
+// Each turn sends what is new (reports, effects taken over, the full list of ranks when asked for) and brings
+// back effects. Reports that arise while a turn waits interrupt it, so that an exit is known within
+// milliseconds; a turn that carries reports itself is given kTurnMsMin first, so that a burst cannot keep it
+// from ever being answered. A controller that is away is tried again after 20 ms, doubling to 1 s; ranks
+// never notice. Answers of an older epoch than one seen before (a controller that has been replaced) are
+// ignored. Threads: run() is one; the others from any thread.
 #pragma once
 
 #include <atomic>
@@ -40,8 +40,8 @@ class SyncLoop {
  public:
   SyncLoop(WorkerIdentity identity, ControllerLink& link, Supervisor& supervisor, ReportQueue& reports);
 
-  // Until leave(). With `deliver`, what is still unreported is delivered first, if the controller answers within
-  // kDeliverMsMax.
+  // Until leave(). With `deliver`, what is still unreported is delivered first, if the controller answers
+  // within kDeliverMsMax.
   void run();
   void leave(bool deliver);
   // There is something to report.

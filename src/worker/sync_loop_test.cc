@@ -43,7 +43,8 @@ class ScriptedLink : public ControllerLink {
   // The n-th request (from 0), once it was made.
   Json request(std::size_t n) {
     std::unique_lock lock(mutex_);
-    if (!changed_.wait_for(lock, std::chrono::seconds(10), [&] { return requests_.size() > n; })) return Json::object();
+    if (!changed_.wait_for(lock, std::chrono::seconds(10), [&] { return requests_.size() > n; }))
+      return Json::object();
     return requests_[n];
   }
 
@@ -56,7 +57,11 @@ class ScriptedLink : public ControllerLink {
 };
 
 Json answer(std::int64_t epoch, std::int64_t acked, Json::Array effects = {}) {
-  return Json::object({{"epoch", epoch}, {"reports_acked", acked}, {"full", false}, {"effects", Json(std::move(effects))}, {"shutdown", false}});
+  return Json::object({{"epoch", epoch},
+                       {"reports_acked", acked},
+                       {"full", false},
+                       {"effects", Json(std::move(effects))},
+                       {"shutdown", false}});
 }
 
 class SyncLoopTest : public ::testing::Test {
@@ -67,7 +72,9 @@ class SyncLoopTest : public ::testing::Test {
         cgroups_(sandbox::Cgroups::detect_in({}, "none")),
         launcher_(data_, {path_, data_.owner(), "", ""}, cgroups_, CAPSTAN_SHIM_BINARY),
         supervisor_(RankStore(data_.ranks_fd()), launcher_, reports_),
-        loop_({"host", "aa", "build", Json::object({{"milli_cpus", 1000}}), Json::array(), "http://127.0.0.1:1"}, link_, supervisor_, reports_),
+        loop_({"host", "aa", "build", Json::object({{"milli_cpus", 1000}}), Json::array(),
+               "http://127.0.0.1:1"},
+              link_, supervisor_, reports_),
         thread_([this] { loop_.run(); }) {}
   ~SyncLoopTest() override {
     loop_.leave(false);
@@ -91,7 +98,8 @@ TEST_F(SyncLoopTest, TheFirstTurnTellsEverythingAndLaterOnesOnlyWhatIsNew) {
   EXPECT_TRUE(first.contains("ranks"));
   EXPECT_EQ(first.get_string("incarnation"), "aa");
   EXPECT_EQ(first.get_int("effects_done"), 0);
-  link_.answer(answer(3, 0, {Json::object({{"id", 8}, {"type", "forget_rank"}, {"job", 1}, {"attempt", 1}, {"rank", 0}})}));
+  link_.answer(answer(
+      3, 0, {Json::object({{"id", 8}, {"type", "forget_rank"}, {"job", 1}, {"attempt", 1}, {"rank", 0}})}));
   const Json second = link_.request(1);
   EXPECT_FALSE(second.contains("ranks"));
   EXPECT_EQ(second.get_int("epoch_seen"), 3);
@@ -121,7 +129,8 @@ TEST_F(SyncLoopTest, AfterAFailureAllRanksAreToldAgain) {
 TEST_F(SyncLoopTest, AnAnswerOfAnOlderEpochIsIgnored) {
   link_.answer(answer(5, 0));
   link_.request(1);
-  link_.answer(answer(4, 99, {Json::object({{"id", 1}, {"type", "stop_rank"}, {"job", 1}, {"attempt", 1}, {"rank", 0}})}));
+  link_.answer(answer(
+      4, 99, {Json::object({{"id", 1}, {"type", "stop_rank"}, {"job", 1}, {"attempt", 1}, {"rank", 0}})}));
   const Json next = link_.request(2);
   EXPECT_EQ(next.get_int("epoch_seen"), 5);
   EXPECT_EQ(next.get_int("effects_done"), 0);
@@ -129,7 +138,8 @@ TEST_F(SyncLoopTest, AnAnswerOfAnOlderEpochIsIgnored) {
 }
 
 TEST_F(SyncLoopTest, ANewEpochForgetsWhichEffectsWereTaken) {
-  link_.answer(answer(1, 0, {Json::object({{"id", 40}, {"type", "forget_rank"}, {"job", 1}, {"attempt", 1}, {"rank", 0}})}));
+  link_.answer(answer(
+      1, 0, {Json::object({{"id", 40}, {"type", "forget_rank"}, {"job", 1}, {"attempt", 1}, {"rank", 0}})}));
   EXPECT_EQ(link_.request(1).get_int("effects_done"), 40);
   link_.answer(answer(2, 0));
   const Json next = link_.request(2);
@@ -138,9 +148,16 @@ TEST_F(SyncLoopTest, ANewEpochForgetsWhichEffectsWereTaken) {
 }
 
 TEST_F(SyncLoopTest, AnEffectThatStartsARankIsReported) {
-  link_.answer(answer(1, 0, {Json::object({{"id", 1}, {"type", "start_rank"}, {"job", 1}, {"attempt", 1}, {"rank", 0}, {"name", "w"},
-                                           {"user", ::geteuid() == 0 ? "root" : ""}, {"workdir", "/"},
-                                           {"command", Json::array({"/bin/sh", "-c", "exit 4"})}})}));
+  link_.answer(answer(1, 0,
+                      {Json::object({{"id", 1},
+                                     {"type", "start_rank"},
+                                     {"job", 1},
+                                     {"attempt", 1},
+                                     {"rank", 0},
+                                     {"name", "w"},
+                                     {"user", ::geteuid() == 0 ? "root" : ""},
+                                     {"workdir", "/"},
+                                     {"command", Json::array({"/bin/sh", "-c", "exit 4"})}})}));
   for (std::size_t turn = 1; turn < 100; ++turn) {
     const Json request = link_.request(turn);
     ASSERT_TRUE(request.contains("reports"));

@@ -1,5 +1,5 @@
-// How it works: getpwnam_r and getgrouplist (so NSS sources work), and setfsuid, which on Linux is per thread and
-// drops root's file system capabilities while the id is not 0.
+// How it works: getpwnam_r and getgrouplist (so NSS sources work), and setfsuid, which on Linux is per thread
+// and drops root's file system capabilities while the id is not 0.
 #include "worker/user.h"
 
 #include <grp.h>
@@ -56,7 +56,8 @@ Result<RankUser> resolve_user(std::string_view wanted, uid_t directory_owner) {
   if (wanted.empty()) {
     entry = by_uid(self != 0 ? self : directory_owner);
     if (self == 0 && entry.uid == 0) entry = by_name("nobody");
-    if (!entry.found) return fail(Code::kNotFound, "there is no user 'nobody' to run ranks as; name one with `user:`");
+    if (!entry.found)
+      return fail(Code::kNotFound, "there is no user 'nobody' to run ranks as; name one with `user:`");
   } else if (const auto number = parse_int(wanted); number && *number >= 0 && *number < 0xFFFFFFFF) {
     entry = by_uid(static_cast<uid_t>(*number));
   } else {
@@ -64,11 +65,17 @@ Result<RankUser> resolve_user(std::string_view wanted, uid_t directory_owner) {
     if (!entry.found) return fail(Code::kNotFound, "user '{}' does not exist on this host", wanted);
   }
   if (self != 0 && entry.uid != self) {
-    return fail(Code::kDenied, "the workload asks for user '{}', but this worker runs as '{}' and cannot change users: "
-                "leave out `user:`, or start Capstan as root", wanted, by_uid(self).name);
+    return fail(Code::kDenied,
+                "the workload asks for user '{}', but this worker runs as '{}' and cannot change users: "
+                "leave out `user:`, or start Capstan as root",
+                wanted, by_uid(self).name);
   }
-  RankUser user{.uid = entry.uid, .gid = entry.gid, .groups = {}, .name = entry.name,
-                .home = entry.home.empty() ? "/" : entry.home, .switched = self == 0 && entry.uid != 0};
+  RankUser user{.uid = entry.uid,
+                .gid = entry.gid,
+                .groups = {},
+                .name = entry.name,
+                .home = entry.home.empty() ? "/" : entry.home,
+                .switched = self == 0 && entry.uid != 0};
   if (user.switched) user.groups = groups_of(entry);
   return user;
 }

@@ -1,13 +1,7 @@
-// How it works: the main thread puts the parts together and then only waits: for signals (by signalfd), for changes that
-// the health checks must follow, and for the controller's wish to shut down. The sync loop, the supervisor's watcher,
-// the log server and the health checks are threads of their own.
+// How it works: the main thread puts the parts together and then only waits: for signals (by signalfd), for
+// changes that the health checks must follow, and for the controller's wish to shut down. The sync loop, the
+// supervisor's watcher, the log server and the health checks are threads of their own.
 #include "worker/worker.h"
-
-#include <cerrno>
-#include <climits>
-#include <functional>
-#include <set>
-#include <thread>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -16,6 +10,12 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+
+#include <cerrno>
+#include <climits>
+#include <functional>
+#include <set>
+#include <thread>
 
 #include "base/build_id.h"
 #include "base/file.h"
@@ -52,7 +52,7 @@ Descriptor take_signals() {
 
 // One instance of cgroups per data directory, the same name for each of its workers.
 std::string instance_name(const DataDirectory& data) {
-  struct stat status{};
+  struct stat status {};
   ::fstat(data.ranks_fd(), &status);
   return sha256_hex(data.path().string() + ":" + std::to_string(status.st_ino)).substr(0, 12);
 }
@@ -74,7 +74,8 @@ std::string host_name() {
 
 Json to_json(const std::vector<sandbox::Capability>& capabilities) {
   Json out = Json::array();
-  for (const auto& each : capabilities) out.push_back(Json::object({{"name", each.name}, {"ok", each.ok}, {"why", each.why}}));
+  for (const auto& each : capabilities)
+    out.push_back(Json::object({{"name", each.name}, {"ok", each.ok}, {"why", each.why}}));
   return out;
 }
 
@@ -93,8 +94,9 @@ void raise_open_files_limit() {
 
 // This process's own log is appended to by descriptor; it begins anew when it is full.
 void bound_own_log() {
-  struct stat status{};
-  if (::fstat(STDERR_FILENO, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size < kOwnLogBytesMax) return;
+  struct stat status {};
+  if (::fstat(STDERR_FILENO, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size < kOwnLogBytesMax)
+    return;
   if (::ftruncate(STDERR_FILENO, 0) == 0) log_info("the log begins anew", "bytes_dropped={}", status.st_size);
 }
 
@@ -106,7 +108,7 @@ std::set<std::string> names_of(const std::vector<RankView>& ranks) {
 
 // False when the data directory was removed: nothing can be recorded any more, so nothing may run.
 bool keep_house(const DataDirectory& data, const Supervisor& supervisor) {
-  struct stat status{};
+  struct stat status {};
   if (::fstat(data.ranks_fd(), &status) == 0 && status.st_nlink == 0) {
     log_warn("the data directory was removed", "path={}", data.path().string());
     return false;
@@ -114,14 +116,15 @@ bool keep_house(const DataDirectory& data, const Supervisor& supervisor) {
   bound_own_log();
   std::set<std::int64_t> known;
   for (const auto& rank : supervisor.ranks()) known.insert(rank.id.job);
-  if (const int removed = prune_logs(data.logs_fd(), kLoggedJobsMax, known); removed > 0) log_info("old logs removed", "jobs={}", removed);
+  if (const int removed = prune_logs(data.logs_fd(), kLoggedJobsMax, known); removed > 0)
+    log_info("old logs removed", "jobs={}", removed);
   return true;
 }
 
 // Waits for a signal or a shutdown by the controller; keeps the health checks in step with what runs.
 // True: ranks are to be stopped; false: leave them.
-bool wait_for_end(const Descriptor& signals, const Descriptor& changes, HealthMonitor& health, const SyncLoop& sync,
-                  const std::function<bool()>& keep_house) {
+bool wait_for_end(const Descriptor& signals, const Descriptor& changes, HealthMonitor& health,
+                  const SyncLoop& sync, const std::function<bool()>& keep_house) {
   std::int64_t housework_at_ms = 0;
   for (;;) {
     if (const std::int64_t now_ms = shim::monotonic_ms(); now_ms >= housework_at_ms) {
@@ -141,7 +144,8 @@ bool wait_for_end(const Descriptor& signals, const Descriptor& changes, HealthMo
   }
 }
 
-// Every rank gets its grace; then one more while, as SIGKILL needs to take effect. SIGUSR1 cuts the wait short.
+// Every rank gets its grace; then one more while, as SIGKILL needs to take effect. SIGUSR1 cuts the wait
+// short.
 void stop_all(Supervisor& supervisor, const Descriptor& signals) {
   log_info("stopping all ranks", "count={}", supervisor.unended());
   supervisor.stop_all("the worker shuts down");
@@ -160,7 +164,8 @@ Result<void> run(const WorkerOptions& options) {
   const sandbox::Cgroups cgroups = sandbox::Cgroups::detect(instance_name(data));
   std::vector<sandbox::Capability> capabilities = cgroups.capabilities();
   capabilities.push_back(sandbox::detect_user_switch());
-  for (const auto& each : capabilities) log_info("capability", "name={} ok={} why=\"{}\"", each.name, each.ok, each.why);
+  for (const auto& each : capabilities)
+    log_info("capability", "name={} ok={} why=\"{}\"", each.name, each.ok, each.why);
 
   const std::filesystem::path bin = options.bin.empty() ? own_folder() : options.bin;
   Launcher launcher(data, {data.path(), data.owner(), bin, options.share}, cgroups, bin / "capstan-shim");
@@ -177,11 +182,13 @@ Result<void> run(const WorkerOptions& options) {
   CAPSTAN_TRY(const auto logs, LogServer::start(data, supervisor, token));
   const std::string incarnation = random_hex(8);
   CAPSTAN_CHECK(lock.announce(data, incarnation, build_id(), logs->port()));
-  log_info("worker running", "incarnation={} ranks={} logs_port={}", incarnation, supervisor.unended(), logs->port());
+  log_info("worker running", "incarnation={} ranks={} logs_port={}", incarnation, supervisor.unended(),
+           logs->port());
 
   const auto link = make_http_link(data.path(), token);
   SyncLoop sync({host_name(), incarnation, build_id(), host_resources().to_json(), to_json(capabilities),
-                 fmt::format("http://127.0.0.1:{}", logs->port())}, *link, supervisor, reports);
+                 fmt::format("http://127.0.0.1:{}", logs->port())},
+                *link, supervisor, reports);
   std::jthread conversation([&] { sync.run(); });
   bool stop_ranks = false;
   {

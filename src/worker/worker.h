@@ -1,10 +1,10 @@
 // The worker: one process per host that starts ranks for the controller, watches them, and serves their logs.
 //
-// It dials the controller (the address is in D/controller.json, the token in D/worker.token) and survives it: without
-// a controller, ranks run on and ends are kept until they can be told. It is started by `capstan up`, as root if
-// that was root, in its own session.
-// Signals: SIGTERM stops all ranks gracefully, then the worker leaves. SIGUSR1: it leaves at once, its ranks run on
-// (another build takes over). SIGINT, SIGHUP and SIGPIPE are ignored.
+// It dials the controller (the address is in D/controller.json, the token in D/worker.token) and survives it:
+// without a controller, ranks run on and ends are kept until they can be told. It is started by `capstan up`,
+// as root if that was root, in its own session. Signals: SIGTERM stops all ranks gracefully, then the worker
+// leaves. SIGUSR1: it leaves at once, its ranks run on (another build takes over). SIGINT, SIGHUP and SIGPIPE
+// are ignored.
 #pragma once
 
 #include <filesystem>

@@ -1,14 +1,14 @@
-// How it works: a new worker of another build signals the holder through a pidfd that it has checked against the
-// recorded start ticks, so a recycled pid is never signalled.
+// How it works: a new worker of another build signals the holder through a pidfd that it has checked against
+// the recorded start ticks, so a recycled pid is never signalled.
 #include "worker/worker_lock.h"
-
-#include <cerrno>
 
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/syscall.h>
+
+#include <cerrno>
 
 #include "base/json.h"
 #include "base/log.h"
@@ -31,7 +31,8 @@ Holder find_holder(const DataDirectory& data) {
   holder.build = json->get_string("build").value_or("");
   if (pid <= 0) return holder;
   holder.process = Descriptor(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  if (shim::start_ticks(pid) != static_cast<std::uint64_t>(json->get_int("start_ticks").value_or(0))) holder.process.reset();
+  if (shim::start_ticks(pid) != static_cast<std::uint64_t>(json->get_int("start_ticks").value_or(0)))
+    holder.process.reset();
   return holder;
 }
 
@@ -49,7 +50,8 @@ bool lock_within(int fd, int timeout_ms) {
 
 Result<WorkerLock> WorkerLock::acquire(const DataDirectory& data, const std::string& build) {
   WorkerLock lock;
-  lock.lock_ = Descriptor(::openat(data.worker_fd(), "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  lock.lock_ =
+      Descriptor(::openat(data.worker_fd(), "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!lock.lock_) return fail_errno("cannot open the worker's lock", errno);
   if (try_lock(lock.lock_.get())) return lock;
   // The holder may be about to write worker.json, or about to end: look a few times before deciding.
@@ -67,14 +69,20 @@ Result<WorkerLock> WorkerLock::acquire(const DataDirectory& data, const std::str
     }
     if (lock_within(lock.lock_.get(), 500)) return lock;
   }
-  return fail(Code::kConflict, "the lock of the worker on {} is held by an unknown process", data.path().string());
+  return fail(Code::kConflict, "the lock of the worker on {} is held by an unknown process",
+              data.path().string());
 }
 
-Result<void> WorkerLock::announce(const DataDirectory& data, const std::string& incarnation, const std::string& build, int logs_port) const {
+Result<void> WorkerLock::announce(const DataDirectory& data, const std::string& incarnation,
+                                  const std::string& build, int logs_port) const {
   const pid_t self = ::getpid();
-  const Json json = Json::object({{"pid", static_cast<std::int64_t>(self)}, {"start_ticks", shim::start_ticks(self)},
-                                  {"incarnation", incarnation}, {"build", build}, {"logs_port", logs_port}});
-  if (!shim::write_durably(data.worker_fd(), "worker.json", json.dump() + "\n")) return fail_errno("cannot write worker.json", errno);
+  const Json json = Json::object({{"pid", static_cast<std::int64_t>(self)},
+                                  {"start_ticks", shim::start_ticks(self)},
+                                  {"incarnation", incarnation},
+                                  {"build", build},
+                                  {"logs_port", logs_port}});
+  if (!shim::write_durably(data.worker_fd(), "worker.json", json.dump() + "\n"))
+    return fail_errno("cannot write worker.json", errno);
   return {};
 }
 

@@ -1,11 +1,10 @@
 // The small parts of the worker that need no processes: records, environment, logs, locks, users.
-#include <gtest/gtest.h>
-
-#include <filesystem>
-
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
+
+#include <filesystem>
 
 #include "base/file.h"
 #include "worker/host_resources.h"
@@ -25,7 +24,9 @@ namespace fs = std::filesystem;
 
 class Temporary {
  public:
-  Temporary() : path_(fs::temp_directory_path() / ("capstan-parts-" + random_hex(6))) { fs::create_directories(path_); }
+  Temporary() : path_(fs::temp_directory_path() / ("capstan-parts-" + random_hex(6))) {
+    fs::create_directories(path_);
+  }
   ~Temporary() { fs::remove_all(path_); }
   const fs::path& path() const { return path_; }
   Descriptor open() const { return Descriptor(::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)); }
@@ -37,45 +38,61 @@ class Temporary {
 TEST(RankIdTest, OneSpellingPerId) {
   EXPECT_EQ((RankId{7, 1, 0}.text()), "7-1-0");
   EXPECT_EQ(RankId::parse("7-1-0"), (RankId{7, 1, 0}));
-  for (const char* bad : {"7-1", "7-1-0-0", "07-1-0", "7-1-x", "7-1-", "", "7--1-0"}) EXPECT_EQ(RankId::parse(bad), std::nullopt) << bad;
+  for (const char* bad : {"7-1", "7-1-0-0", "07-1-0", "7-1-x", "7-1-", "", "7--1-0"})
+    EXPECT_EQ(RankId::parse(bad), std::nullopt) << bad;
 }
 
 TEST(LaunchRecordTest, ReadsBackWhatWasWrittenAndRefusesWhatIsCut) {
-  shim::LaunchRecord record{.command = {"a", "", "b=c"}, .environment = {"X=1\n2"}, .cgroups = {"/cg"}, .workdir = "/w", .log_name = "0.log",
-                            .log_bytes_max = 5, .grace_ms = 6, .timeout_ms = 7, .open_files_max = 3, .uid = 8, .gid = 9, .groups = {10, 11}};
+  shim::LaunchRecord record{.command = {"a", "", "b=c"},
+                            .environment = {"X=1\n2"},
+                            .cgroups = {"/cg"},
+                            .workdir = "/w",
+                            .log_name = "0.log",
+                            .log_bytes_max = 5,
+                            .grace_ms = 6,
+                            .timeout_ms = 7,
+                            .open_files_max = 3,
+                            .uid = 8,
+                            .gid = 9,
+                            .groups = {10, 11}};
   const std::string bytes = shim::encode(record);
   shim::LaunchRecord back;
   std::string why;
   ASSERT_TRUE(shim::decode(bytes, back, why)) << why;
   EXPECT_EQ(shim::encode(back), bytes);
   EXPECT_EQ(back.command, record.command);
-  for (std::size_t length = 0; length < bytes.size(); ++length) EXPECT_FALSE(shim::decode(bytes.substr(0, length), back, why)) << length;
+  for (std::size_t length = 0; length < bytes.size(); ++length)
+    EXPECT_FALSE(shim::decode(bytes.substr(0, length), back, why)) << length;
 }
 
 TEST(StartSpecTest, RefusesWhatCannotBeStarted) {
   const auto from = [](const char* text) { return StartSpec::from_json(Json::parse(text).value()); };
   EXPECT_TRUE(from(R"({"job":1,"attempt":1,"rank":0,"command":["a"]})"));
-  for (const char* bad : {R"({"job":1,"attempt":1,"command":["a"]})", R"({"job":1,"attempt":1,"rank":0})",
-                          R"({"job":1,"attempt":1,"rank":0,"command":[]})", R"({"job":1,"attempt":1,"rank":0,"command":[""]})",
-                          R"({"job":1,"attempt":1,"rank":0,"command":["a\u0000b"]})", R"({"job":1,"attempt":1,"rank":-1,"command":["a"]})",
-                          R"({"job":1,"attempt":1,"rank":0,"command":["a"],"env":{"A=B":"1"}})",
-                          R"({"job":1,"attempt":1,"rank":0,"command":["a"],"workdir":"tmp"})",
-                          R"({"job":1,"attempt":1,"rank":0,"command":["a"],"port":70000})"}) {
+  for (const char* bad :
+       {R"({"job":1,"attempt":1,"command":["a"]})", R"({"job":1,"attempt":1,"rank":0})",
+        R"({"job":1,"attempt":1,"rank":0,"command":[]})", R"({"job":1,"attempt":1,"rank":0,"command":[""]})",
+        R"({"job":1,"attempt":1,"rank":0,"command":["a\u0000b"]})",
+        R"({"job":1,"attempt":1,"rank":-1,"command":["a"]})",
+        R"({"job":1,"attempt":1,"rank":0,"command":["a"],"env":{"A=B":"1"}})",
+        R"({"job":1,"attempt":1,"rank":0,"command":["a"],"workdir":"tmp"})",
+        R"({"job":1,"attempt":1,"rank":0,"command":["a"],"port":70000})"}) {
     EXPECT_FALSE(from(bad)) << bad;
   }
 }
 
 TEST(StartSpecTest, ExpandsTheTwoFoldersAndNothingElse) {
   const HostPaths paths{"/jobs/x", "/share", "/bin"};
-  EXPECT_EQ(expand("${CAPSTAN_SHARE}/models/abacus:${CAPSTAN_JOB_DIR}:$HOME:${HOME}", paths), "/share/models/abacus:/jobs/x:$HOME:${HOME}");
+  EXPECT_EQ(expand("${CAPSTAN_SHARE}/models/abacus:${CAPSTAN_JOB_DIR}:$HOME:${HOME}", paths),
+            "/share/models/abacus:/jobs/x:$HOME:${HOME}");
 }
 
 TEST(StartSpecTest, TheControllersVariablesWinExceptForCapstansOwn) {
   StartSpec spec;
   spec.env = {{"PATH", "/mine"}, {"CAPSTAN_SHARE", "/forged"}, {"RANK", "2"}};
   const auto variables = rank_environment(spec, {"/jobs/x", "/share", "/bin"}, "ada", "/home/ada", "mark");
-  EXPECT_EQ(variables, (std::vector<std::string>{"CAPSTAN_JOB_DIR=/jobs/x", "CAPSTAN_RANK_MARK=mark", "CAPSTAN_SHARE=/share", "HOME=/home/ada",
-                                                 "LANG=C.UTF-8", "PATH=/mine", "RANK=2", "TMPDIR=/tmp", "USER=ada"}));
+  EXPECT_EQ(variables, (std::vector<std::string>{"CAPSTAN_JOB_DIR=/jobs/x", "CAPSTAN_RANK_MARK=mark",
+                                                 "CAPSTAN_SHARE=/share", "HOME=/home/ada", "LANG=C.UTF-8",
+                                                 "PATH=/mine", "RANK=2", "TMPDIR=/tmp", "USER=ada"}));
 }
 
 TEST(HostResourcesTest, AReserveIsKeptAndNothingIsNegative) {
@@ -127,7 +144,8 @@ std::string read_all(LogReader& reader) {
   return all;
 }
 
-// Goal: a reader sees one stream whatever was rotated before or is rotated while it reads (twin: the whole text).
+// Goal: a reader sees one stream whatever was rotated before or is rotated while it reads (twin: the whole
+// text).
 TEST(LogReaderTest, FollowsOverRotations) {
   const Temporary directory;
   const Descriptor fd = directory.open();
@@ -148,8 +166,10 @@ TEST(LogReaderTest, ATailBeginsAtALine) {
   const Temporary directory;
   const Descriptor fd = directory.open();
   shim::RotatingLog log(fd.get(), "0.log", 65536);
-  for (int i = 0; i < 4000; ++i) log.append("line " + std::to_string(10'000 + i) + "\n");  // 11 bytes each, over two parts
-  for (const auto& [bytes, first] : std::vector<std::pair<std::int64_t, int>>{{0, 14'000}, {10, 14'000}, {11, 13'999}, {12, 13'999}, {22'000, 12'000}}) {
+  for (int i = 0; i < 4000; ++i)
+    log.append("line " + std::to_string(10'000 + i) + "\n");  // 11 bytes each, over two parts
+  for (const auto& [bytes, first] : std::vector<std::pair<std::int64_t, int>>{
+           {0, 14'000}, {10, 14'000}, {11, 13'999}, {12, 13'999}, {22'000, 12'000}}) {
     LogReader reader(directory.open(), "0.log", bytes);
     const std::string text = read_all(reader);
     if (first == 14'000) {

@@ -1,17 +1,16 @@
 // The worker as a process, against a small controller that speaks the real wire.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <condition_variable>
 #include <deque>
 #include <filesystem>
 #include <map>
 #include <mutex>
-
-#include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/prng.h"
@@ -32,11 +31,13 @@ class SmallController {
  public:
   SmallController(fs::path data, std::int64_t epoch) : data_(std::move(data)), epoch_(epoch) {
     http::Router router;
-    router.add("POST", "/worker/v1/sync", [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
-      writer->respond(sync(request));
-    });
+    router.add("POST", "/worker/v1/sync",
+               [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
+                 writer->respond(sync(request));
+               });
     server_ = http::Server::start({}, router.handler()).value();
-    const Json where = Json::object({{"pid", 1}, {"host", "127.0.0.1"}, {"port", server_->port()}, {"epoch", epoch}, {"build", "test"}});
+    const Json where = Json::object(
+        {{"pid", 1}, {"host", "127.0.0.1"}, {"port", server_->port()}, {"epoch", epoch}, {"build", "test"}});
     EXPECT_TRUE(write_file_atomic(data_ / "controller.json", where.dump()));
   }
   ~SmallController() {
@@ -71,13 +72,15 @@ class SmallController {
   template <class Body>
   bool has_report(const RankId& id) {
     const std::lock_guard lock(mutex_);
-    return std::any_of(reports_.begin(), reports_.end(), [&](const auto& r) { return r.id == id && std::holds_alternative<Body>(r.body); });
+    return std::any_of(reports_.begin(), reports_.end(),
+                       [&](const auto& r) { return r.id == id && std::holds_alternative<Body>(r.body); });
   }
   // Waits for any report that the rank is over.
   bool has_ended(const RankId& id) {
     std::unique_lock lock(mutex_);
     return changed_.wait_for(lock, std::chrono::seconds(15), [&] {
-      return std::any_of(reports_.begin(), reports_.end(), [&](const auto& report) { return report.id == id && report.is_end(); });
+      return std::any_of(reports_.begin(), reports_.end(),
+                         [&](const auto& report) { return report.id == id && report.is_end(); });
     });
   }
   protocol::SyncRequest first_request() {
@@ -88,7 +91,8 @@ class SmallController {
 
  private:
   http::Response sync(const http::Request& request) {
-    if (request.headers.get("authorization") != "Bearer " + std::string(64, 'a')) return http::Response::text(401, "token");
+    if (request.headers.get("authorization") != "Bearer " + std::string(64, 'a'))
+      return http::Response::text(401, "token");
     const auto json = Json::parse(request.body);
     const auto decoded = json ? protocol::SyncRequest::from_json(*json) : std::unexpected(json.error());
     if (!decoded) {
@@ -103,10 +107,17 @@ class SmallController {
       acked = report.seq;
     }
     changed_.notify_all();
-    if (decoded->epoch_seen == epoch_) std::erase_if(effects_, [&](const Json& effect) { return effect.get_int("id") <= decoded->effects_done; });
-    if (decoded->reports.empty()) changed_.wait_for(lock, std::chrono::seconds(2), [&] { return leaving_ || !effects_.empty(); });
-    return http::Response::json(200, Json::object({{"epoch", epoch_}, {"reports_acked", acked}, {"full", false},
-                                                   {"effects", Json(Json::Array(effects_.begin(), effects_.end()))}, {"shutdown", false}}));
+    if (decoded->epoch_seen == epoch_)
+      std::erase_if(effects_,
+                    [&](const Json& effect) { return effect.get_int("id") <= decoded->effects_done; });
+    if (decoded->reports.empty())
+      changed_.wait_for(lock, std::chrono::seconds(2), [&] { return leaving_ || !effects_.empty(); });
+    return http::Response::json(
+        200, Json::object({{"epoch", epoch_},
+                           {"reports_acked", acked},
+                           {"full", false},
+                           {"effects", Json(Json::Array(effects_.begin(), effects_.end()))},
+                           {"shutdown", false}}));
   }
 
   fs::path data_;
@@ -139,7 +150,8 @@ class WorkerProcessTest : public ::testing::Test {
     ::posix_spawn_file_actions_init(&actions);
     ::posix_spawn_file_actions_addopen(&actions, 2, log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
     ::posix_spawn_file_actions_addclosefrom_np(&actions, 3);  // sockets of this process
-    std::string program = CAPSTAN_WORKER_BINARY, data = path_, bin = fs::path(CAPSTAN_SHIM_BINARY).parent_path();
+    std::string program = CAPSTAN_WORKER_BINARY, data = path_,
+                bin = fs::path(CAPSTAN_SHIM_BINARY).parent_path();
     char* arguments[] = {program.data(), data.data(), bin.data(), nullptr};
     char* environment[] = {nullptr};
     ASSERT_EQ(::posix_spawn(&worker_, program.c_str(), &actions, nullptr, arguments, environment), 0);
@@ -154,12 +166,22 @@ class WorkerProcessTest : public ::testing::Test {
     return status;
   }
   Json start(const RankId& id, const std::string& script) const {
-    return Json::object({{"type", "start_rank"}, {"job", id.job}, {"attempt", id.attempt}, {"rank", id.rank}, {"name", "work"},
-                         {"kind", "job"}, {"tenant", "default"}, {"user", ::geteuid() == 0 ? "root" : ""},
-                         {"command", Json::array({"/bin/sh", "-c", script})}, {"workdir", "/"}, {"grace_ms", 3000},
-                         {"resources", Json::object({{"milli_cpus", 1000}, {"memory_bytes", 0}, {"gpus", 0}})}});
+    return Json::object(
+        {{"type", "start_rank"},
+         {"job", id.job},
+         {"attempt", id.attempt},
+         {"rank", id.rank},
+         {"name", "work"},
+         {"kind", "job"},
+         {"tenant", "default"},
+         {"user", ::geteuid() == 0 ? "root" : ""},
+         {"command", Json::array({"/bin/sh", "-c", script})},
+         {"workdir", "/"},
+         {"grace_ms", 3000},
+         {"resources", Json::object({{"milli_cpus", 1000}, {"memory_bytes", 0}, {"gpus", 0}})}});
   }
-  std::string logs(const std::string& url, const std::string& query, const std::string& token = std::string(64, 'a')) {
+  std::string logs(const std::string& url, const std::string& query,
+                   const std::string& token = std::string(64, 'a')) {
     http::Client client;
     http::Request get;
     get.target = "/logs?" + query;
@@ -193,7 +215,8 @@ TEST_F(WorkerProcessTest, StartsARankStreamsItsLogAndTellsItsEnd) {
 TEST_F(WorkerProcessTest, ARankSurvivesItsWorker) {
   SmallController controller(path_, 1);
   start_worker();
-  controller.send(start({1, 1, 0}, "while [ ! -e " + (path_ / "go").string() + " ]; do sleep 0.05; done; exit 5"));
+  controller.send(
+      start({1, 1, 0}, "while [ ! -e " + (path_ / "go").string() + " ]; do sleep 0.05; done; exit 5"));
   ASSERT_TRUE(controller.report<protocol::RankStarted>({1, 1, 0}));
   end_worker(SIGKILL);
   start_worker();
@@ -204,7 +227,8 @@ TEST_F(WorkerProcessTest, ARankSurvivesItsWorker) {
   EXPECT_FALSE(end->lost);
 }
 
-// Goal: the controller goes away and comes back on another port with a new epoch; the exit meanwhile is not lost.
+// Goal: the controller goes away and comes back on another port with a new epoch; the exit meanwhile is not
+// lost.
 TEST_F(WorkerProcessTest, AnExitWhileTheControllerIsAwayIsToldToTheNextOne) {
   start_worker();
   {
@@ -246,26 +270,30 @@ TEST_F(WorkerProcessTest, AWorkerThatIsAskedToLeaveLeavesItsRanksRunning) {
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
   EXPECT_NE(shim::start_ticks(static_cast<pid_t>(started->pid)), 0u);
   start_worker();
-  controller.send(Json::object({{"type", "stop_rank"}, {"job", 1}, {"attempt", 1}, {"rank", 0}, {"grace_ms", 100}, {"why", "test"}}));
+  controller.send(Json::object(
+      {{"type", "stop_rank"}, {"job", 1}, {"attempt", 1}, {"rank", 0}, {"grace_ms", 100}, {"why", "test"}}));
   const auto end = controller.report<protocol::RankExited>({1, 1, 0});
   ASSERT_TRUE(end);
   EXPECT_EQ(end->signal, SIGTERM);
 }
 
-// Goal: a service is reported ready when its port answers well, and unready when it stops to. The test itself answers
-// in place of the rank's program.
+// Goal: a service is reported ready when its port answers well, and unready when it stops to. The test itself
+// answers in place of the rank's program.
 TEST_F(WorkerProcessTest, AServiceIsReadyWhileItAnswersWell) {
   SmallController controller(path_, 1);
   std::atomic<int> status = 503;
   http::Router router;
-  router.add("GET", "/health", [&](const http::Request&, const http::ResponseWriterPtr& writer) { writer->respond(http::Response::text(status, "")); });
+  router.add("GET", "/health", [&](const http::Request&, const http::ResponseWriterPtr& writer) {
+    writer->respond(http::Response::text(status, ""));
+  });
   const int port = http::Server::start({}, router.handler()).value()->port();  // free again at once
   start_worker();
   controller.first_request();
   Json service = start({1, 1, 0}, "exec sleep 1000");
   service["kind"] = "service";
   service["port"] = port;
-  service["health"] = Json::object({{"path", "/health"}, {"interval_ms", 20}, {"timeout_ms", 500}, {"start_timeout_ms", 60000}});
+  service["health"] = Json::object(
+      {{"path", "/health"}, {"interval_ms", 20}, {"timeout_ms", 500}, {"start_timeout_ms", 60000}});
   controller.send(service);
   ASSERT_TRUE(controller.report<protocol::RankStarted>({1, 1, 0}));
   const auto replica = http::Server::start({.host = "127.0.0.1", .port = port}, router.handler());
@@ -288,15 +316,18 @@ TEST_F(WorkerProcessTest, AServiceThatDoesNotBecomeReadyIsStopped) {
   start_worker();
   Json service = start({1, 1, 0}, "exec sleep 1000");
   service["kind"] = "service";
-  service["port"] = http::Server::start({}, [](const auto&, const auto&) {}).value()->port();  // nothing answers there any more
-  service["health"] = Json::object({{"path", "/health"}, {"interval_ms", 20}, {"timeout_ms", 100}, {"start_timeout_ms", 200}});
+  service["port"] = http::Server::start({}, [](const auto&, const auto&) {})
+                        .value()
+                        ->port();  // nothing answers there any more
+  service["health"] = Json::object(
+      {{"path", "/health"}, {"interval_ms", 20}, {"timeout_ms", 100}, {"start_timeout_ms", 200}});
   controller.send(service);
   ASSERT_TRUE(controller.report<protocol::RankUnready>({1, 1, 0}));
   EXPECT_EQ(controller.report<protocol::RankExited>({1, 1, 0})->signal, SIGTERM);
 }
 
-// Goal: whatever moment a worker is killed at, no rank starts twice, every start is answered by an end, and nothing is
-// left running. Starts and stops go on meanwhile.
+// Goal: whatever moment a worker is killed at, no rank starts twice, every start is answered by an end, and
+// nothing is left running. Starts and stops go on meanwhile.
 TEST_F(WorkerProcessTest, NothingRunsTwiceWhateverMomentAWorkerIsKilledAt) {
   SmallController controller(path_, 1);
   const std::string starts = path_ / "starts";
@@ -306,9 +337,15 @@ TEST_F(WorkerProcessTest, NothingRunsTwiceWhateverMomentAWorkerIsKilledAt) {
   for (int round = 0; round < 12; ++round) {
     for (int i = 0; i < 3; ++i) {
       const RankId id{++job, 1, 0};
-      controller.send(start(id, fmt::format("echo {} >> {}; sleep 0.{:02}; exit 0", id.job, starts, prng.below(50))));
+      controller.send(
+          start(id, fmt::format("echo {} >> {}; sleep 0.{:02}; exit 0", id.job, starts, prng.below(50))));
       if (prng.below(4) == 0) {
-        controller.send(Json::object({{"type", "stop_rank"}, {"job", id.job}, {"attempt", 1}, {"rank", 0}, {"grace_ms", 200}, {"why", "test"}}));
+        controller.send(Json::object({{"type", "stop_rank"},
+                                      {"job", id.job},
+                                      {"attempt", 1},
+                                      {"rank", 0},
+                                      {"grace_ms", 200},
+                                      {"why", "test"}}));
       }
     }
     ::usleep(static_cast<useconds_t>(prng.below(60'000)));

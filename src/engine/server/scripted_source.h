@@ -3,6 +3,7 @@
 // harmony/tokenizer_testing.h.
 #pragma once
 
+#include <algorithm>
 #include <condition_variable>
 #include <list>
 #include <mutex>

@@ -1,5 +1,6 @@
-// How it works: a flat list of NUL-terminated "key=value" fields needs no parser library and cannot be ambiguous,
-// because neither argv nor environment strings may hold a NUL. "end" closes the record, so a cut one is noticed.
+// How it works: a flat list of NUL-terminated "key=value" fields needs no parser library and cannot be
+// ambiguous, because neither argv nor environment strings may hold a NUL. "end" closes the record, so a cut
+// one is noticed.
 #include "worker/shim/launch_record.h"
 
 #include <charconv>

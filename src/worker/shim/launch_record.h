@@ -1,9 +1,9 @@
 // LaunchRecord: all that a shim needs to know to run one rank, as bytes that the worker hands it in a memfd.
 //
-// The form is a sequence of "key=value" fields, each ended by a NUL byte; lists repeat their key in order. It is
-// private to one build: the worker and the shim that it starts always come from the same folder of binaries.
-// The shim links nothing but libc (a fleet has one per rank), so this folder uses no other folder of Capstan.
-// Threads: values.
+// The form is a sequence of "key=value" fields, each ended by a NUL byte; lists repeat their key in order. It
+// is private to one build: the worker and the shim that it starts always come from the same folder of
+// binaries. The shim links nothing but libc (a fleet has one per rank), so this folder uses no other folder
+// of Capstan. Threads: values.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +30,7 @@ struct LaunchRecord {
   std::int64_t open_files_max = 0;       // soft limit for the rank; 0: the shim's own
   std::int64_t uid = -1;                 // -1: stay who the shim is
   std::int64_t gid = -1;
-  std::vector<std::uint32_t> groups;     // supplementary, used when uid is given
+  std::vector<std::uint32_t> groups;  // supplementary, used when uid is given
 };
 
 std::string encode(const LaunchRecord& record);

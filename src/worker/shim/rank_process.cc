@@ -1,12 +1,7 @@
-// How it works: three pipes. "output" carries the rank's words for its life. "go" holds the child back until the
-// shim writes one byte; end of file (the shim died) makes it leave. "error" closes by itself when exec succeeds;
-// before that, the child writes into it the step that failed.
+// How it works: three pipes. "output" carries the rank's words for its life. "go" holds the child back until
+// the shim writes one byte; end of file (the shim died) makes it leave. "error" closes by itself when exec
+// succeeds; before that, the child writes into it the step that failed.
 #include "worker/shim/rank_process.h"
-
-#include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <vector>
 
 #include <fcntl.h>
 #include <grp.h>
@@ -17,6 +12,11 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <vector>
 
 #include "sandbox/cgroup_files.h"
 
@@ -41,7 +41,7 @@ void switch_user(const LaunchRecord& record, int error_fd) {
 }
 
 void reset_signals() {
-  struct sigaction action{};
+  struct sigaction action {};
   action.sa_handler = SIG_DFL;
   for (int signal = 1; signal < NSIG; ++signal) ::sigaction(signal, &action, nullptr);
   sigset_t none;
@@ -85,7 +85,8 @@ std::vector<char*> pointers(const std::vector<std::string>& strings) {
   if (::chdir(record.workdir.c_str()) != 0) give_up(error_fd, "cannot enter workdir " + record.workdir);
   ::umask(022);
   if (::dup2(output_fd, 1) < 0 || ::dup2(output_fd, 2) < 0) give_up(error_fd, "cannot set up output");
-  // Everything above closes on exec, so that nothing of the shim reaches the rank; error_fd must live until then.
+  // Everything above closes on exec, so that nothing of the shim reaches the rank; error_fd must live until
+  // then.
   ::close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
   reset_signals();
   std::vector<char*> environment = pointers(record.environment);
@@ -104,7 +105,8 @@ void close_fd(int& fd) {
 
 bool RankProcess::fork_held(const LaunchRecord& record) {
   int output[2], go[2], error[2];
-  if (::pipe2(output, O_CLOEXEC) != 0 || ::pipe2(go, O_CLOEXEC) != 0 || ::pipe2(error, O_CLOEXEC) != 0) return false;
+  if (::pipe2(output, O_CLOEXEC) != 0 || ::pipe2(go, O_CLOEXEC) != 0 || ::pipe2(error, O_CLOEXEC) != 0)
+    return false;
   const pid_t shim = ::getpid();
   pid_ = ::fork();
   if (pid_ < 0) return false;

@@ -5,15 +5,14 @@
 //   … write shim.json with rank.pid() …
 //   std::string why = rank.release();               // empty: the program runs; else why it could not start
 //
-// The child gets its own session and process group, joins the record's cgroups, switches user (setgroups, setgid,
-// setuid, no_new_privs), has default signals, no descriptors but 0 (/dev/null), 1 and 2 (one pipe), no core dumps,
-// and dies by SIGKILL if the shim dies (PR_SET_PDEATHSIG).
-// Threads: one owner.
+// The child gets its own session and process group, joins the record's cgroups, switches user (setgroups,
+// setgid, setuid, no_new_privs), has default signals, no descriptors but 0 (/dev/null), 1 and 2 (one pipe),
+// no core dumps, and dies by SIGKILL if the shim dies (PR_SET_PDEATHSIG). Threads: one owner.
 #pragma once
 
-#include <string>
-
 #include <sys/types.h>
+
+#include <string>
 
 #include "worker/shim/launch_record.h"
 

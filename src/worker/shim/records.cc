@@ -1,14 +1,15 @@
-// How it works: JSON is written by hand (integers, booleans and one escaped string), so the shim needs no library.
+// How it works: JSON is written by hand (integers, booleans and one escaped string), so the shim needs no
+// library.
 #include "worker/shim/records.h"
+
+#include <fcntl.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
-
-#include <fcntl.h>
-#include <unistd.h>
 
 namespace capstan::shim {
 namespace {
@@ -90,7 +91,8 @@ bool write_durably(int directory_fd, const char* name, std::string_view bytes) {
   const int saved = errno;
   ::close(fd);
   errno = saved;
-  return good && ::renameat(directory_fd, temporary.c_str(), directory_fd, name) == 0 && ::fsync(directory_fd) == 0;
+  return good && ::renameat(directory_fd, temporary.c_str(), directory_fd, name) == 0 &&
+         ::fsync(directory_fd) == 0;
 }
 
 std::uint64_t start_ticks(pid_t pid) {

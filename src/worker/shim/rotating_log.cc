@@ -1,14 +1,15 @@
-// How it works: appends go to one file opened with O_APPEND; before a piece that would overflow the part, the parts
-// are renamed upwards (.2 to .3, .1 to .2, the file to .1) and a new file is begun. Readers follow by inode.
+// How it works: appends go to one file opened with O_APPEND; before a piece that would overflow the part, the
+// parts are renamed upwards (.2 to .3, .1 to .2, the file to .1) and a new file is begun. Readers follow by
+// inode.
 #include "worker/shim/rotating_log.h"
-
-#include <algorithm>
-#include <cerrno>
-#include <cstdio>
 
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
 
 namespace capstan::shim {
 
@@ -25,7 +26,7 @@ RotatingLog::~RotatingLog() {
 
 void RotatingLog::open_file() {
   fd_ = ::openat(directory_fd_, name_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0644);
-  struct stat status{};
+  struct stat status {};
   part_bytes_ = fd_ >= 0 && ::fstat(fd_, &status) == 0 ? status.st_size : 0;
 }
 
@@ -55,7 +56,8 @@ bool RotatingLog::write_piece(std::string_view bytes) {
 void RotatingLog::append(std::string_view bytes) {
   if (lost_bytes_ > 0) {
     const std::int64_t lost = lost_bytes_;
-    const std::string line = "\n[capstan] " + std::to_string(lost) + " bytes of output were lost: the disk was full\n";
+    const std::string line =
+        "\n[capstan] " + std::to_string(lost) + " bytes of output were lost: the disk was full\n";
     lost_bytes_ = 0;
     const std::int64_t before = part_bytes_;
     if (!write_piece(line)) {
@@ -77,8 +79,6 @@ void RotatingLog::append(std::string_view bytes) {
   }
 }
 
-void RotatingLog::note(std::string_view text) {
-  append("[capstan] " + std::string(text) + "\n");
-}
+void RotatingLog::note(std::string_view text) { append("[capstan] " + std::string(text) + "\n"); }
 
 }  // namespace capstan::shim

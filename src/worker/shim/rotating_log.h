@@ -1,9 +1,10 @@
 // RotatingLog: the output of a rank in files that together never exceed a bound.
 //
-// NAME is the newest part, NAME.1 the one before, up to NAME.3 (kRotatedParts). A part is rotated away when it
-// would grow beyond a quarter of the bound; the oldest part is then replaced. What cannot be written (disk full) is
-// dropped and counted, and a line in the log says so as soon as writing works again: a rank never waits for disk.
-// Threads: one owner.  Cost: one write(2) per append.  Failure: none is reported; output is best effort.
+// NAME is the newest part, NAME.1 the one before, up to NAME.3 (kRotatedParts). A part is rotated away when
+// it would grow beyond a quarter of the bound; the oldest part is then replaced. What cannot be written (disk
+// full) is dropped and counted, and a line in the log says so as soon as writing works again: a rank never
+// waits for disk. Threads: one owner.  Cost: one write(2) per append.  Failure: none is reported; output is
+// best effort.
 #pragma once
 
 #include <cstdint>

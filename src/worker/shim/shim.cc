@@ -1,12 +1,7 @@
-// How it works: one thread, one poll loop over the rank's output and a signalfd. The rank's first process is looked
-// at with WNOWAIT first, so its pid (and process group) stays reserved until everything in the group is killed.
+// How it works: one thread, one poll loop over the rank's output and a signalfd. The rank's first process is
+// looked at with WNOWAIT first, so its pid (and process group) stays reserved until everything in the group
+// is killed.
 #include "worker/shim/shim.h"
-
-#include <algorithm>
-#include <cerrno>
-#include <cstdlib>
-#include <cstring>
-#include <string>
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -18,6 +13,12 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <string>
 
 #include "sandbox/cgroup_files.h"
 #include "worker/shim/launch_record.h"
@@ -33,7 +34,8 @@ constexpr std::int64_t kNever = -1;
 
 class Shim {
  public:
-  explicit Shim(LaunchRecord record) : record_(std::move(record)), log_(kLogDirFd, record_.log_name, record_.log_bytes_max) {}
+  explicit Shim(LaunchRecord record)
+      : record_(std::move(record)), log_(kLogDirFd, record_.log_name, record_.log_bytes_max) {}
 
   int run() {
     if (!set_up()) return finish_unstarted(std::string("cannot start the rank: ") + std::strerror(errno));
@@ -45,8 +47,10 @@ class Shim {
       log_.note(why);
       return finish_unstarted(why, false);
     }
-    // A hint for the worker that exec has succeeded; without it (disk full) the worker believes so after a second.
-    if (const int fd = ::openat(kRankDirFd, "started", O_WRONLY | O_CREAT | O_CLOEXEC, 0600); fd >= 0) ::close(fd);
+    // A hint for the worker that exec has succeeded; without it (disk full) the worker believes so after a
+    // second.
+    if (const int fd = ::openat(kRankDirFd, "started", O_WRONLY | O_CREAT | O_CLOEXEC, 0600); fd >= 0)
+      ::close(fd);
     if (record_.timeout_ms > 0) timeout_at_ = monotonic_ms() + record_.timeout_ms;
     while (!ended_) step();
     end_remains();
@@ -218,14 +222,15 @@ class Shim {
     return 0;
   }
 
-  // Until it is durable: an exit code must not be lost to a full disk. Only a removed directory ends the tries.
+  // Until it is durable: an exit code must not be lost to a full disk. Only a removed directory ends the
+  // tries.
   void write_end(ExitRecord& end) {
     for (const auto& cgroup : record_.cgroups) ::rmdir(cgroup.c_str());
     end.ended_ms = unix_time_ms();
     const std::string text = to_json(end);
     for (std::int64_t pause_ms = 10;; pause_ms = std::min(pause_ms * 2, kRetryMsMax)) {
       if (write_durably(kRankDirFd, "exit.json", text)) return;
-      struct stat status{};
+      struct stat status {};
       if (::fstat(kRankDirFd, &status) != 0 || status.st_nlink == 0) return;
       ::poll(nullptr, 0, static_cast<int>(pause_ms));
     }

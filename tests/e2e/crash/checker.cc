@@ -1,10 +1,10 @@
 #include "checker.h"
 
+#include <unistd.h>
+
 #include <fstream>
 #include <set>
 #include <sstream>
-
-#include <unistd.h>
 
 namespace capstan::crash {
 namespace {
@@ -18,7 +18,9 @@ struct Start {
   friend auto operator<=>(const Start&, const Start&) = default;
 };
 
-bool has_ended(const std::string& state) { return state == "succeeded" || state == "failed" || state == "cancelled"; }
+bool has_ended(const std::string& state) {
+  return state == "succeeded" || state == "failed" || state == "cancelled";
+}
 
 struct Known {
   std::string state;  // empty: does not exist
@@ -65,15 +67,16 @@ std::multiset<Start> read_starts(const House& house, std::vector<std::string>& v
   return starts;
 }
 
-void check_gang(const std::string& name, const Submitted& what, std::int64_t id, const std::multiset<Start>& starts,
-                std::vector<std::string>& violations) {
+void check_gang(const std::string& name, const Submitted& what, std::int64_t id,
+                const std::multiset<Start>& starts, std::vector<std::string>& violations) {
   std::int64_t last = 0;
   for (const Start& start : starts) {
     if (start.job == id) last = std::max(last, start.attempt);
   }
   for (std::int64_t rank = 0; rank < what.processes; ++rank) {
     if (starts.count({id, last, rank}) == 0) {
-      violations.push_back(fmt::format("{} (job {}) succeeded, but rank {} of its last attempt {} never ran", name, id, rank, last));
+      violations.push_back(fmt::format("{} (job {}) succeeded, but rank {} of its last attempt {} never ran",
+                                       name, id, rank, last));
     }
   }
 }
@@ -87,7 +90,8 @@ Findings check_outcome(House& house, const std::map<std::string, Submitted>& sub
   findings.starts = starts.size();
   for (auto it = starts.begin(); it != starts.end(); it = starts.upper_bound(*it)) {
     if (const std::size_t count = starts.count(*it); count > 1) {
-      findings.violations.push_back(fmt::format("job {} attempt {} rank {} was started {} times", it->job, it->attempt, it->rank, count));
+      findings.violations.push_back(fmt::format("job {} attempt {} rank {} was started {} times", it->job,
+                                                it->attempt, it->rank, count));
     }
   }
   for (const auto& [name, what] : submitted) {
@@ -105,14 +109,18 @@ Findings check_outcome(House& house, const std::map<std::string, Submitted>& sub
     findings.failed += now.state == "failed";
     findings.cancelled += now.state == "cancelled";
     if (what.flavour == Flavour::kSleeper && what.cancel_acknowledged && now.state != "cancelled") {
-      findings.violations.push_back(fmt::format("the cancel of {} was acknowledged, but it is {}", name, now.state));
+      findings.violations.push_back(
+          fmt::format("the cancel of {} was acknowledged, but it is {}", name, now.state));
     }
-    if (now.state == "failed") findings.violations.push_back(name + " failed, although its budget cannot be used up");
-    if (now.state == "succeeded" && what.flavour == Flavour::kGang) check_gang(name, what, now.id, starts, findings.violations);
+    if (now.state == "failed")
+      findings.violations.push_back(name + " failed, although its budget cannot be used up");
+    if (now.state == "succeeded" && what.flavour == Flavour::kGang)
+      check_gang(name, what, now.id, starts, findings.violations);
   }
   for (int waited_ms = 0; house.rank_records() > 0; waited_ms += 50) {
     if (waited_ms >= kForgetWaitMs) {
-      findings.violations.push_back(fmt::format("the worker still keeps {} records of ranks that are over", house.rank_records()));
+      findings.violations.push_back(
+          fmt::format("the worker still keeps {} records of ranks that are over", house.rank_records()));
       break;
     }
     ::usleep(50'000);
@@ -130,7 +138,8 @@ std::vector<std::string> check_remains(House& house) {
   }
   for (const pid_t pid : left) violations.push_back(fmt::format("process {} is left over", pid));
   if (const int code = house.run({"journal", "verify", house.data() / "journal.sqlite"}); code != 0) {
-    violations.push_back(fmt::format("capstan journal verify ended with {}; see {}", code, (house.scratch() / "up.log").string()));
+    violations.push_back(fmt::format("capstan journal verify ended with {}; see {}", code,
+                                     (house.scratch() / "up.log").string()));
   }
   return violations;
 }

@@ -18,9 +18,9 @@ struct Findings {
   std::size_t cancelled = 0;
 };
 
-// Waits until every workload that exists has ended, then checks: each acknowledged submit exists and has ended; each
-// acknowledged cancel of a sleeper holds; no (job, attempt, rank) started twice; each gang that succeeded ran in full;
-// the worker keeps no record of what is over.
+// Waits until every workload that exists has ended, then checks: each acknowledged submit exists and has
+// ended; each acknowledged cancel of a sleeper holds; no (job, attempt, rank) started twice; each gang that
+// succeeded ran in full; the worker keeps no record of what is over.
 Findings check_outcome(House& house, const std::map<std::string, Submitted>& submitted);
 
 // After `capstan down`: no process is left, and the journal replays to the state that it says.

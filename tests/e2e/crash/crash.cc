@@ -2,18 +2,19 @@
 //
 //   crash [--rounds N] [--seed S] [--bin DIR] [--keep]
 //
-// A round lets the load submit a few workloads, waits a random while, kills the controller, the worker, both, the
-// process of `capstan up`, a shim or a rank, and lets Capstan recover as a person would (by `capstan up` again where
-// that has ended). Prints seed, rounds and counts; exit code 1 on a violation, 77 if there is no capstan binary.
-#include <cstdio>
-#include <cstdlib>
-#include <map>
-#include <string>
-
+// A round lets the load submit a few workloads, waits a random while, kills the controller, the worker, both,
+// the process of `capstan up`, a shim or a rank, and lets Capstan recover as a person would (by `capstan up`
+// again where that has ended). Prints seed, rounds and counts; exit code 1 on a violation, 77 if there is no
+// capstan binary.
 #include <arpa/inet.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <string>
 
 #include "base/log.h"
 #include "base/text.h"
@@ -113,13 +114,16 @@ int run(const Options& options) {
     const std::string struck = strike(house, prng);
     ++struck_counts[struck.empty() ? "nothing" : struck];
     if (const auto recovered = recover(house, struck, prng); !recovered) {
-      return report({fmt::format("round {}: after {} was killed: {}", round, struck, recovered.error().message)}, house);
+      return report(
+          {fmt::format("round {}: after {} was killed: {}", round, struck, recovered.error().message)},
+          house);
     }
     if (round % 20 == 0) fmt::print("crash: round {} of {}\n", round, options.rounds);
     std::fflush(stdout);
   }
   load.stop();
-  if (const auto cancelled = load.cancel_sleepers(); !cancelled) return report({cancelled.error().message}, house);
+  if (const auto cancelled = load.cancel_sleepers(); !cancelled)
+    return report({cancelled.error().message}, house);
   const auto submitted = load.submitted();
   Findings findings = check_outcome(house, submitted);
   if (const int code = house.run({"--data-dir", house.data(), "down"}); code != 0) {
@@ -136,8 +140,11 @@ int run(const Options& options) {
     cancels += what.cancel_acknowledged;
   }
   fmt::print("crash: seed {}, {} rounds, killed:{}\n", options.seed, options.rounds, kills);
-  fmt::print("crash: {} submits ({} acknowledged), {} cancels acknowledged, {} processes started; succeeded {}, cancelled {}, failed {}\n",
-             submitted.size(), acknowledged, cancels, findings.starts, findings.succeeded, findings.cancelled, findings.failed);
+  fmt::print(
+      "crash: {} submits ({} acknowledged), {} cancels acknowledged, {} processes started; succeeded {}, "
+      "cancelled {}, failed {}\n",
+      submitted.size(), acknowledged, cancels, findings.starts, findings.succeeded, findings.cancelled,
+      findings.failed);
   if (findings.violations.empty() && !options.keep) house.remove_scratch();
   if (findings.violations.empty()) fmt::print("crash: no violation\n");
   return report(findings.violations, house);

@@ -1,15 +1,15 @@
 #include "house.h"
 
-#include <cerrno>
-#include <cstdlib>
-#include <fstream>
-
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <fstream>
 
 #include "base/file.h"
 #include "base/text.h"
@@ -43,7 +43,10 @@ bool has_file_below(const fs::path& process, const std::string& directory) {
 
 }  // namespace
 
-House::House(fs::path bin, int port) : bin_(std::move(bin)), scratch_(fs::temp_directory_path() / ("capstan-crash-" + random_hex(6))), port_(port) {
+House::House(fs::path bin, int port)
+    : bin_(std::move(bin)),
+      scratch_(fs::temp_directory_path() / ("capstan-crash-" + random_hex(6))),
+      port_(port) {
   fs::create_directories(scratch_);
   ::chmod(scratch_.c_str(), 0755);
   std::ofstream(starts_file()).flush();
@@ -84,7 +87,8 @@ Result<void> House::start_up() {
     int status = 0;
     if (::waitpid(up_pid_, &status, WNOHANG) == up_pid_) {
       up_pid_ = -1;
-      return fail(Code::kUnavailable, "capstan up ended with status {:#x}; see {}", status, (scratch_ / "up.log").string());
+      return fail(Code::kUnavailable, "capstan up ended with status {:#x}; see {}", status,
+                  (scratch_ / "up.log").string());
     }
     if (token_.empty()) token_ = std::string(trim(read_file(data() / "control.token").value_or("")));
     const auto answer = request("GET", "/readyz");
@@ -112,7 +116,8 @@ pid_t House::worker_pid() const { return pid_in(data() / "worker/worker.json", "
 std::vector<House::RankPids> House::rank_pids() const {
   std::vector<RankPids> pids;
   std::error_code error;
-  for (fs::directory_iterator it(data() / "worker/ranks", error), end; !error && it != end; it.increment(error)) {
+  for (fs::directory_iterator it(data() / "worker/ranks", error), end; !error && it != end;
+       it.increment(error)) {
     if (fs::exists(it->path() / "exit.json")) continue;
     const fs::path file = it->path() / "shim.json";
     const RankPids rank{pid_in(file, "pid"), pid_in(file, "child_pid")};
@@ -124,11 +129,14 @@ std::vector<House::RankPids> House::rank_pids() const {
 std::size_t House::rank_records() const {
   std::error_code error;
   std::size_t count = 0;
-  for (fs::directory_iterator it(data() / "worker/ranks", error), end; !error && it != end; it.increment(error)) ++count;
+  for (fs::directory_iterator it(data() / "worker/ranks", error), end; !error && it != end;
+       it.increment(error))
+    ++count;
   return count;
 }
 
-Result<http::Response> House::request(const std::string& method, const std::string& target, const std::string& body) {
+Result<http::Response> House::request(const std::string& method, const std::string& target,
+                                      const std::string& body) {
   http::Request request;
   request.method = method;
   request.target = target;
@@ -147,7 +155,8 @@ bool House::owns(pid_t pid) const {
   const std::string scratch = scratch_.string();
   const std::string command = read_file(process / "cmdline").value_or("");
   const std::string environment = read_file(process / "environ").value_or("");
-  return command.find(scratch) != command.npos || environment.find(scratch) != environment.npos || has_file_below(process, scratch);
+  return command.find(scratch) != command.npos || environment.find(scratch) != environment.npos ||
+         has_file_below(process, scratch);
 }
 
 std::vector<pid_t> House::processes() const {

@@ -3,13 +3,13 @@
 // Threads: request() from any; the rest from one.  Failure: Result; the caller decides what is a violation.
 #pragma once
 
+#include <sys/types.h>
+
 #include <filesystem>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
-
-#include <sys/types.h>
 
 #include "base/json.h"
 #include "base/result.h"
@@ -46,7 +46,8 @@ class House {
   std::size_t rank_records() const;
 
   // One API call. kUnavailable and the like mean: outcome unknown.
-  Result<http::Response> request(const std::string& method, const std::string& target, const std::string& body = {});
+  Result<http::Response> request(const std::string& method, const std::string& target,
+                                 const std::string& body = {});
 
   // Whether a live process has the scratch directory in its command line, environment or open files.
   bool owns(pid_t pid) const;

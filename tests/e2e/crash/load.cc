@@ -8,20 +8,26 @@ namespace {
 constexpr int kPauseUs = 15'000;
 
 std::string yaml(const std::string& name, const Submitted& what, const std::string& starts, Prng& prng) {
-  const std::string record = "echo \"$CAPSTAN_JOB_ID $CAPSTAN_ATTEMPT $CAPSTAN_RANK start $$\" >> " + starts + "; ";
+  const std::string record =
+      "echo \"$CAPSTAN_JOB_ID $CAPSTAN_ATTEMPT $CAPSTAN_RANK start $$\" >> " + starts + "; ";
   const std::string pause = fmt::format("sleep 0.{:02}; ", prng.below(60));
   std::string text = fmt::format("name: {}\nresources: {{cpus: 0.01}}\ngrace: 1s\n", name);
   switch (what.flavour) {
     case Flavour::kGang: {
       const bool fails_first = prng.below(4) == 0;
       const std::string end = fails_first ? "test $CAPSTAN_ATTEMPT -ge 2" : "exit 0";
-      return "kind: job\n" + text + fmt::format("ranks: {}\nrestarts: {{budget: 1000, backoff: 20ms, backoff_max: 100ms}}\n", what.processes) +
+      return "kind: job\n" + text +
+             fmt::format("ranks: {}\nrestarts: {{budget: 1000, backoff: 20ms, backoff_max: 100ms}}\n",
+                         what.processes) +
              "command: '" + record + pause + end + "'\n";
     }
     case Flavour::kTasks:
-      return "kind: tasks\n" + text + fmt::format("count: {}\nretries: 1000\n", what.processes) + "command: '" + record + pause + "exit 0'\n";
+      return "kind: tasks\n" + text + fmt::format("count: {}\nretries: 1000\n", what.processes) +
+             "command: '" + record + pause + "exit 0'\n";
     case Flavour::kSleeper:
-      return "kind: job\n" + text + fmt::format("ranks: {}\nrestarts: {{budget: 1000, backoff: 20ms, backoff_max: 100ms}}\n", what.processes) +
+      return "kind: job\n" + text +
+             fmt::format("ranks: {}\nrestarts: {{budget: 1000, backoff: 20ms, backoff_max: 100ms}}\n",
+                         what.processes) +
              "command: '" + record + "exec sleep 10000'\n";
   }
   return {};
@@ -29,7 +35,8 @@ std::string yaml(const std::string& name, const Submitted& what, const std::stri
 
 }  // namespace
 
-Load::Load(House& house, std::uint64_t seed) : house_(house), prng_(seed), thread_([this](std::stop_token stop) { run(stop); }) {}
+Load::Load(House& house, std::uint64_t seed)
+    : house_(house), prng_(seed), thread_([this](std::stop_token stop) { run(stop); }) {}
 
 Load::~Load() { stop(); }
 
@@ -85,7 +92,9 @@ void Load::cancel_one() {
     const std::lock_guard lock(mutex_);
     if (submitted_.empty()) return;
     for (const auto& [candidate, what] : submitted_) {
-      if (what.acknowledged && what.flavour == Flavour::kSleeper && !what.cancel_acknowledged && prng_.below(2) == 0) name = candidate;
+      if (what.acknowledged && what.flavour == Flavour::kSleeper && !what.cancel_acknowledged &&
+          prng_.below(2) == 0)
+        name = candidate;
     }
     if (name.empty()) {
       auto it = submitted_.begin();

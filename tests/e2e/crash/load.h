@@ -1,8 +1,8 @@
 // Load: submits and cancels in a thread of its own, and remembers exactly what was acknowledged.
 //
-// Three in four workloads are short gangs, one in four of those fails on its first attempt; the rest are task arrays
-// and sleepers, which end only by a cancel. Each process appends "JOB ATTEMPT RANK start PID" to one file (O_APPEND).
-// Threads: its own; the getters from any.
+// Three in four workloads are short gangs, one in four of those fails on its first attempt; the rest are task
+// arrays and sleepers, which end only by a cancel. Each process appends "JOB ATTEMPT RANK start PID" to one
+// file (O_APPEND). Threads: its own; the getters from any.
 #pragma once
 
 #include <cstdint>
