@@ -186,6 +186,8 @@ Result<GangConfig> gang_from_environment() {
   }
   if (config.size == 1) return config;
   config.master_address = variable("MASTER_ADDR", "");
+  // A minimal host has no /etc/hosts to find this name in.
+  if (config.master_address == "localhost") config.master_address = "127.0.0.1";
   if (config.master_address.empty()) {
     return fail(Code::kInvalid, "MASTER_ADDR is not set, though WORLD_SIZE is {}", size);
   }

@@ -15,8 +15,8 @@ if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then exit 0; fi
 
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
-if ! npm ci --no-audit --no-fund --silent --loglevel=error >"$output" 2>&1 9<&-; then
-  if grep -qE 'ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|SOCKET_TIMEOUT|code E(40[347]|5[0-9][0-9])' "$output"
+if ! npm ci --no-audit --no-fund --fetch-retries=1 --fetch-timeout=60000 --silent --loglevel=error >"$output" 2>&1 9<&-; then
+  if grep -qE 'ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|SELF_SIGNED_CERT|UNABLE_TO_(VERIFY|GET)|CERT_|ENETUNREACH|EHOSTUNREACH|SOCKET_TIMEOUT|code E(40[347]|5[0-9][0-9])' "$output"
   then
     skip "npm's registry cannot be reached: $(grep -m 1 -E 'npm (error|ERR!) code' "$output" || head -n 1 "$output")"
   fi
