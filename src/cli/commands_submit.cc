@@ -45,9 +45,29 @@ std::string yaml_quote(std::string_view text) {
   return out;
 }
 
+// Started by root, ranks run as another user, who must be able to enter the folder.
+bool is_closed_to_ranks(const std::filesystem::path& directory) {
+  if (::geteuid() != 0) return false;
+  std::error_code ignored;
+  for (std::filesystem::path folder = directory; folder != folder.root_path();
+       folder = folder.parent_path()) {
+    const auto mode = std::filesystem::status(folder, ignored).permissions();
+    if ((mode & std::filesystem::perms::others_exec) == std::filesystem::perms::none) return true;
+  }
+  return false;
+}
+
 std::string spec_of(const RunOptions& options, const std::string& name) {
-  std::string yaml = fmt::format(
-      "kind: job\nname: {}\nranks: {}\nworkdir: .\nrestarts: {{budget: 0}}\ncommand:\n", name, options.ranks);
+  std::string yaml =
+      fmt::format("kind: job\nname: {}\nranks: {}\nrestarts: {{budget: 0}}\n", name, options.ranks);
+  const auto here = std::filesystem::current_path();
+  if (is_closed_to_ranks(here)) {
+    fmt::print(stderr, "capstan: {} is closed to other users; the command runs in a directory of its own\n",
+               here.string());
+  } else {
+    yaml += "workdir: .\n";
+  }
+  yaml += "command:\n";
   for (const std::string& word : options.command) yaml += fmt::format("  - {}\n", yaml_quote(word));
   if (!options.cpus.empty() || !options.memory.empty()) {
     yaml += "resources:\n";
