@@ -17,6 +17,7 @@
 #include "gateway/load_board.h"
 #include "gateway/openai_error.h"
 #include "gateway/relay.h"
+#include "http/cancel_when_gone.h"
 
 namespace capstan::gateway {
 namespace {
@@ -119,32 +120,6 @@ std::vector<std::string> names_of(const ReplicaDirectory& directory, const std::
 Json model_object(const std::string& name) {
   return Json::object({{"id", name}, {"object", "model"}, {"created", 0}, {"owned_by", "capstan"}});
 }
-
-// Cancels the request to the replica when the client leaves, as long as this lives.
-class CancelWhenGone {
- public:
-  CancelWhenGone(http::ResponseWriter& writer, http::Cancellation& cancellation)
-      : link_(std::make_shared<Link>()) {
-    link_->cancellation = &cancellation;
-    writer.on_client_gone([link = link_] {
-      const std::scoped_lock lock(link->mutex);
-      if (link->cancellation != nullptr) link->cancellation->cancel();
-    });
-  }
-  ~CancelWhenGone() {
-    const std::scoped_lock lock(link_->mutex);
-    link_->cancellation = nullptr;
-  }
-  CancelWhenGone(const CancelWhenGone&) = delete;
-  CancelWhenGone& operator=(const CancelWhenGone&) = delete;
-
- private:
-  struct Link {
-    std::mutex mutex;
-    http::Cancellation* cancellation = nullptr;
-  };
-  std::shared_ptr<Link> link_;  // shared with the callback, which may come late
-};
 
 // One more request under way, until this is gone.
 class Slot {
@@ -273,7 +248,7 @@ void Gateway::State::serve(const http::Request& request, const http::ResponseWri
   Error last{Code::kUnavailable, "", {}};
   {
     http::Cancellation cancellation;
-    const CancelWhenGone guard(*writer, cancellation);
+    const http::CancelWhenGone guard(*writer, cancellation);
     last = dispatch(relay, *parsed, replicas, cancellation);
   }
   const bool gone = last.code == Code::kCancelled && relay.client_gone();
