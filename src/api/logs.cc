@@ -1,11 +1,9 @@
 #include "api/logs.h"
 
-#include <memory>
-#include <mutex>
-
 #include "api/errors.h"
 #include "base/text.h"
 #include "controller/view.h"
+#include "http/cancel_when_gone.h"
 
 namespace capstan::api {
 namespace {
@@ -48,14 +46,7 @@ void LogRelay::operator()(const http::Request& request, const http::ResponseWrit
   if (request.query_value("follow").value_or("0") == "1") target += "&follow=1";
 
   http::Cancellation cancellation;
-  const auto gone =
-      std::make_shared<std::pair<std::mutex, http::Cancellation*>>();  // shared with the callback, which may
-                                                                       // come late
-  gone->second = &cancellation;
-  writer->on_client_gone([gone] {
-    const std::scoped_lock lock(gone->first);
-    if (gone->second != nullptr) gone->second->cancel();
-  });
+  const http::CancelWhenGone guard(*writer, cancellation);
   Error refusal{Code::kNotFound, fmt::format("the host has no log of rank {} any more", *rank), {}};
   bool started = false;
   const http::Request upstream{.target = target, .headers = {{"authorization", "Bearer " + worker_token}}};
@@ -69,10 +60,6 @@ void LogRelay::operator()(const http::Request& request, const http::ResponseWrit
       },
       [&](std::string_view piece) { return writer->write(piece); });
   if (!result && result.error().code != Code::kCancelled) refusal = result.error();
-  {
-    const std::scoped_lock lock(gone->first);
-    gone->second = nullptr;
-  }
   if (started) return writer->finish();
   writer->respond(to_response(refusal));
 }
