@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <mutex>
 
 #include "base/file.h"
 #include "base/log.h"
