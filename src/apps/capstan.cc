@@ -4,6 +4,7 @@
 
 #include "apps/journal_command.h"
 #include "apps/up/up.h"
+#include "apps/up/worker_process.h"
 #include "base/log.h"
 #include "cli/cli.h"
 #include "worker/worker.h"
@@ -70,6 +71,9 @@ int main(int argc, char** argv) {
   app.fallthrough();  // before the commands are made, which inherit it: `capstan up --data-dir D` and
                       // `capstan --data-dir D up`
   cli::Globals globals;
+  globals.stop_worker = [](const std::filesystem::path& data) {
+    return apps::WorkerProcess(data, {}).stop();
+  };
   int exit_code = 0;
   add_up(app, globals, exit_code);
   cli::add_client_commands(app, globals, exit_code);

@@ -165,6 +165,10 @@ Result<void> ApiClient::stream_post(std::string_view path, std::string body,
   return state_->stream(request, on_piece);
 }
 
+std::filesystem::path data_directory_of(const ConnectionOptions& options) {
+  return find_data_directory(options.data_directory);
+}
+
 const std::string& ApiClient::base_url() const { return state_->url; }
 
 std::string url_encode(std::string_view text) { return http::percent_encode(text); }

@@ -8,6 +8,7 @@
 // says how to start it), kDenied for a wrong token, else the API's own error.  Threads: one owner.
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -44,6 +45,9 @@ class ApiClient {
   explicit ApiClient(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
+
+// The data directory that `connect` looks into.
+std::filesystem::path data_directory_of(const ConnectionOptions& options);
 
 // Percent-encodes one path segment or query value.
 std::string url_encode(std::string_view text);

@@ -7,6 +7,8 @@
 // error.
 #pragma once
 
+#include <filesystem>
+#include <functional>
 #include <string>
 
 #include "cli/api_client.h"
@@ -21,6 +23,9 @@ namespace capstan::cli {
 struct Globals {
   ConnectionOptions connection;
   std::string output = "table";  // or "json"
+  // Ends worker and ranks of a data directory that has no controller; false if there is no worker either. Set
+  // by the main.
+  std::function<bool(const std::filesystem::path& data_directory)> stop_worker = {};
   bool json() const { return output == "json"; }
 };
 

@@ -155,10 +155,19 @@ int run(const Globals& globals, const RunOptions& options) {
 }
 
 int down(const Globals& globals) {
+  // After Ctrl-C, or a killed controller, the worker and its ranks are all there is to stop.
+  const auto without_controller = [&](const Error& error) {
+    if (error.code != Code::kUnavailable || !globals.stop_worker) return report(error);
+    fmt::print("no controller runs; stopping the ranks, gracefully\n");
+    std::fflush(stdout);
+    if (!globals.stop_worker(data_directory_of(globals.connection))) return report(error);
+    fmt::print("Capstan is down; what was running resumes at the next: capstan up\n");
+    return int{kOk};
+  };
   auto api = ApiClient::connect(globals.connection);
-  if (!api) return report(api.error());
+  if (!api) return without_controller(api.error());
   const auto answer = api->post("/api/v1/shutdown", R"({"stop_ranks":true})");
-  if (!answer) return report(answer.error());
+  if (!answer) return without_controller(answer.error());
   fmt::print("stopping everything, gracefully\n");
   // It has left once nothing answers any more; grace periods bound this.
   for (int i = 0; i < 1200; ++i) {

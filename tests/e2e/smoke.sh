@@ -52,6 +52,13 @@ start_capstan --bare
 wait_until 20 "stays is adopted" state_is stays running
 expect "the same process" "^$before$" "$(pgrep -f '^sleep 311$' | sort | tr '\n' ' ')"
 
+# down without a controller stops the ranks too; they resume at the next up.
+kill -INT "$up_pid"; wait "$up_pid" || true
+expect "down without a controller" "Capstan is down" "$("$capstan" down)"
+if pgrep -f '^sleep 311$' >/dev/null; then fail "down without a controller left a rank"; fi
+start_capstan --bare
+wait_until 20 "stays resumes" state_is stays running
+
 "$capstan" down
 wait "$up_pid" || fail "up ended with $?"
 up_pid=

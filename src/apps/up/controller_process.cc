@@ -114,8 +114,8 @@ void say_what_stays(controller::Driver& driver) {
     fmt::print("\nCapstan stopped. Nothing else runs.\n");
   } else {
     fmt::print(
-        "\nCapstan stopped. These go on without it:\n{}`capstan up` takes them over again; `capstan up` and "
-        "then `capstan down` stops them.\n",
+        "\nCapstan stopped. These go on without it:\n{}`capstan up` takes them over again; "
+        "`capstan down` stops them.\n",
         names);
   }
 }

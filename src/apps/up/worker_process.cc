@@ -90,11 +90,12 @@ Result<void> WorkerProcess::start() const {
   return {};
 }
 
-void WorkerProcess::stop() const {
+bool WorkerProcess::stop() const {
   const auto record = read_record(data_);
-  if (!record || !runs(*record)) return;
+  if (!record || !runs(*record)) return false;
   ::kill(record->pid, SIGTERM);
   for (int waited_ms = 0; waited_ms < kStopWaitMs && runs(*record); waited_ms += 50) ::usleep(50'000);
+  return true;
 }
 
 }  // namespace capstan::apps

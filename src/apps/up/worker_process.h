@@ -19,8 +19,9 @@ class WorkerProcess {
   // Starts one in its own session, with its output in log/worker.log. A worker of another build that still
   // runs hands over to it. Returns once the process is started, not once it is ready.
   Result<void> start() const;
-  // Asks the worker to stop its ranks gracefully and leave; waits at most two minutes.
-  void stop() const;
+  // Asks the worker to stop its ranks gracefully and leave; waits at most two minutes. False if there is
+  // none.
+  bool stop() const;
 
  private:
   std::filesystem::path data_;
