@@ -12,6 +12,7 @@
 #include "api/errors.h"
 #include "api/logs.h"
 #include "api/openapi.h"
+#include "api/query.h"
 #include "base/build_id.h"
 #include "base/sha256.h"
 #include "base/text.h"
@@ -48,15 +49,6 @@ Response unauthorized(std::string_view which) {
 
 void answer(const ResponseWriterPtr& writer, const Result<Json>& result) {
   writer->respond(result ? Response::json(200, *result) : to_response(result.error()));
-}
-
-Result<std::int64_t> number(const Request& request, std::string_view name, std::int64_t otherwise) {
-  const auto text = request.query_value(name);
-  if (!text) return otherwise;
-  const auto value = parse_int(*text);
-  if (!value || *value < 0)
-    return fail(Code::kInvalid, "'{}' must be a whole number from 0, not '{}'", name, *text);
-  return *value;
 }
 
 Result<std::string> one_of(const Request& request, std::string_view name,
@@ -261,8 +253,8 @@ void Api::mount(http::Router& router) {
                LogRelay{state->backend, state->client, state->options.worker_token}(request, writer);
              });
   router.add("GET", "/api/v1/events", [state](const Request& request, const ResponseWriterPtr& writer) {
-    const auto since = number(request, "since", 0);
-    const auto limit = number(request, "limit", kEventsDefault);
+    const auto since = query_number(request, "since", 0);
+    const auto limit = query_number(request, "limit", kEventsDefault);
     if (!since || !limit) return answer(writer, std::unexpected((since ? limit : since).error()));
     if (request.query_value("follow").value_or("0") != "1")
       return answer(writer, list_events(state->backend, *since, std::min(*limit, kEventsMax)));

@@ -1,7 +1,7 @@
 #include "api/logs.h"
 
 #include "api/errors.h"
-#include "base/text.h"
+#include "api/query.h"
 #include "controller/view.h"
 #include "http/cancel_when_gone.h"
 
@@ -9,15 +9,6 @@ namespace capstan::api {
 namespace {
 
 constexpr int kFollowSilenceMs = 24 * 3600 * 1000;
-
-Result<std::int64_t> number_of(const http::Request& request, std::string_view name, std::int64_t otherwise) {
-  const auto text = request.query_value(name);
-  if (!text) return otherwise;
-  const auto number = parse_int(*text);
-  if (!number || *number < 0)
-    return fail(Code::kInvalid, "'{}' must be a whole number from 0, not '{}'", name, *text);
-  return *number;
-}
 
 Result<controller::LogPlace> find(Backend& backend, const std::string& name, std::int64_t rank,
                                   std::int64_t attempt) {
@@ -32,9 +23,9 @@ Result<controller::LogPlace> find(Backend& backend, const std::string& name, std
 }  // namespace
 
 void LogRelay::operator()(const http::Request& request, const http::ResponseWriterPtr& writer) const {
-  const auto rank = number_of(request, "rank", 0);
-  const auto attempt = number_of(request, "attempt", 0);
-  const auto tail = number_of(request, "tail", 0);
+  const auto rank = query_number(request, "rank", 0);
+  const auto attempt = query_number(request, "attempt", 0);
+  const auto tail = query_number(request, "tail", 0);
   for (const auto* number : {&rank, &attempt, &tail}) {
     if (!*number) return writer->respond(to_response(number->error()));
   }

@@ -14,7 +14,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "base/text.h"
+#include "worker/shim/records.h"
 
 namespace capstan::apps {
 namespace {
@@ -23,7 +23,7 @@ constexpr int kStopWaitMs = 120'000;
 
 struct Recorded {
   pid_t pid = 0;
-  std::int64_t start_ticks = 0;
+  std::uint64_t start_ticks = 0;
   std::string build;
 };
 
@@ -33,23 +33,12 @@ std::optional<Recorded> read_record(const std::filesystem::path& data) {
   const auto json = Json::parse(*text);
   if (!json) return std::nullopt;
   return Recorded{static_cast<pid_t>(json->get_int("pid").value_or(0)),
-                  json->get_int("start_ticks").value_or(0), json->get_string("build").value_or("")};
-}
-
-// Field 22 of /proc/PID/stat: with the pid it names one process for ever. 0 if there is none.
-std::int64_t start_ticks(pid_t pid) {
-  const auto stat = read_file(fmt::format("/proc/{}/stat", pid), 4096);
-  if (!stat) return 0;
-  const auto after_name = stat->rfind(')');
-  if (after_name == std::string::npos) return 0;
-  const auto fields = split(std::string_view(*stat).substr(after_name + 2), ' ');
-  // A zombie has ended, although its parent has not looked yet.
-  if (fields.size() < 20 || fields[0] == "Z") return 0;
-  return parse_int(fields[19]).value_or(0);
+                  static_cast<std::uint64_t>(json->get_int("start_ticks").value_or(0)),
+                  json->get_string("build").value_or("")};
 }
 
 bool runs(const Recorded& record) {
-  return record.pid > 0 && record.start_ticks > 0 && start_ticks(record.pid) == record.start_ticks;
+  return record.pid > 0 && record.start_ticks > 0 && shim::start_ticks(record.pid) == record.start_ticks;
 }
 
 }  // namespace
