@@ -1,0 +1,130 @@
+// How it works: columns indexed by dense ids; levels above domains are few and found by walking them.
+#include "fleet/topology.h"
+
+#include <algorithm>
+
+#include "base/assert.h"
+
+namespace capstan::fleet {
+
+std::string_view condition_name(Condition condition) {
+  switch (condition) {
+    case Condition::kInService:
+      return "in service";
+    case Condition::kDraining:
+      return "draining";
+    case Condition::kFailed:
+      return "failed";
+    case Condition::kInRepair:
+      return "in repair";
+    case Condition::kQuarantined:
+      return "quarantined";
+  }
+  return "in service";
+}
+
+namespace {
+
+// The id of the first entry of that name among those listed; nullopt if there is none.
+template <class Id, class Entries>
+std::optional<Id> find_named(const Entries& entries, std::string_view name) {
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    if (entries[i].name == name) return Id(static_cast<std::uint32_t>(i));
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+ClassId Topology::intern(const HostClass& host_class) {
+  const auto at = std::find(classes_.begin(), classes_.end(), host_class);
+  if (at != classes_.end()) return ClassId(static_cast<std::uint32_t>(at - classes_.begin()));
+  CAPSTAN_ASSERT(classes_.size() < kClassesMax);
+  classes_.push_back(host_class);
+  return ClassId(static_cast<std::uint32_t>(classes_.size() - 1));
+}
+
+BlockId Topology::block(std::string_view region, std::string_view cluster, std::string_view block) {
+  auto region_id = find_region(region);
+  if (!region_id) {
+    region_id = RegionId(static_cast<std::uint32_t>(regions_.size()));
+    regions_.push_back({std::string(region), {}});
+  }
+  std::optional<ClusterId> cluster_id;
+  for (const ClusterId id : regions_[index(*region_id)].clusters) {
+    if (clusters_[index(id)].name == cluster) cluster_id = id;
+  }
+  if (!cluster_id) {
+    cluster_id = ClusterId(static_cast<std::uint32_t>(clusters_.size()));
+    clusters_.push_back({std::string(cluster), *region_id, {}});
+    regions_[index(*region_id)].clusters.push_back(*cluster_id);
+  }
+  for (const BlockId id : clusters_[index(*cluster_id)].blocks) {
+    if (blocks_[index(id)].name == block) return id;
+  }
+  const BlockId id(static_cast<std::uint32_t>(blocks_.size()));
+  blocks_.push_back({std::string(block), *cluster_id, {}});
+  clusters_[index(*cluster_id)].blocks.push_back(id);
+  return id;
+}
+
+Result<DomainId> Topology::add_domain(BlockId block, const DomainOptions& options, ClassId host_class,
+                                      std::vector<std::string> hosts) {
+  CAPSTAN_ASSERT(!hosts.empty() && hosts.size() < 65'536);
+  CAPSTAN_ASSERT(index(block) < blocks_.size() && index(host_class) < classes_.size());
+  for (std::size_t i = 0; i < hosts.size(); ++i) {
+    const HostId id(static_cast<std::uint32_t>(host_names_.size() + i));
+    if (by_name_.try_emplace(hosts[i], id).second) continue;
+    for (std::size_t j = 0; j < i; ++j) by_name_.erase(hosts[j]);
+    return fail(Code::kConflict, "there is already a host {}", hosts[i]);
+  }
+  const DomainId id(static_cast<std::uint32_t>(domains_.size()));
+  const HostId first(static_cast<std::uint32_t>(host_names_.size()));
+  domains_.push_back({options.name, block, first, static_cast<std::uint16_t>(hosts.size()), options.spares});
+  for (std::string& name : hosts) {
+    host_names_.push_back(std::move(name));
+    host_domain_.push_back(id);
+    host_class_.push_back(host_class);
+  }
+  auto& extents = blocks_[index(block)].extents;
+  if (!extents.empty() && index(extents.back().first) + extents.back().count == index(id)) {
+    ++extents.back().count;
+  } else {
+    extents.push_back({id, 1});
+  }
+  return id;
+}
+
+Result<HostId> Topology::add_host(BlockId block, ClassId host_class, std::string name) {
+  CAPSTAN_TRY(const DomainId id, add_domain(block, {}, host_class, {std::move(name)}));
+  return domains_[index(id)].first;
+}
+
+void Topology::set_class(HostId host, ClassId host_class) { host_class_[index(host)] = host_class; }
+
+void Topology::set_spares(DomainId domain, std::uint16_t spares) { domains_[index(domain)].spares = spares; }
+
+std::optional<HostId> Topology::find(std::string_view host) const {
+  const auto at = by_name_.find(std::string(host));
+  if (at == by_name_.end()) return std::nullopt;
+  return at->second;
+}
+
+std::optional<DomainId> Topology::find_domain(std::string_view name) const {
+  if (const auto host = find(name); host && domain(domain_of(*host)).hosts == 1) return domain_of(*host);
+  return find_named<DomainId>(domains_, name);
+}
+
+std::optional<BlockId> Topology::find_block(std::string_view name) const {
+  return find_named<BlockId>(blocks_, name);
+}
+
+std::optional<ClusterId> Topology::find_cluster(std::string_view name) const {
+  return find_named<ClusterId>(clusters_, name);
+}
+
+std::optional<RegionId> Topology::find_region(std::string_view name) const {
+  return find_named<RegionId>(regions_, name);
+}
+
+}  // namespace capstan::fleet
