@@ -62,7 +62,7 @@ BlockId Topology::block(std::string_view region, std::string_view cluster, std::
   for (const BlockId id : clusters_[index(*cluster_id)].blocks) {
     if (blocks_[index(id)].name == block) return id;
   }
-  const BlockId id(static_cast<std::uint32_t>(blocks_.size()));
+  const BlockId id{static_cast<std::uint32_t>(blocks_.size())};
   blocks_.push_back({std::string(block), *cluster_id, {}});
   clusters_[index(*cluster_id)].blocks.push_back(id);
   return id;
@@ -72,16 +72,16 @@ Result<DomainId> Topology::add_domain(BlockId block, const DomainOptions& option
                                       std::vector<std::string> hosts) {
   CAPSTAN_ASSERT(!hosts.empty() && hosts.size() < 65'536);
   CAPSTAN_ASSERT(index(block) < blocks_.size() && index(host_class) < classes_.size());
-  for (std::size_t i = 0; i < hosts.size(); ++i) {
-    const HostId id(static_cast<std::uint32_t>(host_names_.size() + i));
-    if (by_name_.try_emplace(hosts[i], id).second) continue;
-    for (std::size_t j = 0; j < i; ++j) by_name_.erase(hosts[j]);
-    return fail(Code::kConflict, "there is already a host {}", hosts[i]);
+  reserve_names(host_names_.size() + hosts.size());
+  for (const std::string& name : hosts) {
+    const bool twice = std::count(hosts.begin(), hosts.end(), name) > 1;
+    if (twice || by_name_[slot_of(name)] != 0) return fail(Code::kConflict, "there is already a host {}", name);
   }
-  const DomainId id(static_cast<std::uint32_t>(domains_.size()));
-  const HostId first(static_cast<std::uint32_t>(host_names_.size()));
+  const DomainId id{static_cast<std::uint32_t>(domains_.size())};
+  const HostId first{static_cast<std::uint32_t>(host_names_.size())};
   domains_.push_back({options.name, block, first, static_cast<std::uint16_t>(hosts.size()), options.spares});
   for (std::string& name : hosts) {
+    by_name_[slot_of(name)] = static_cast<std::uint32_t>(host_names_.size() + 1);
     host_names_.push_back(std::move(name));
     host_domain_.push_back(id);
     host_class_.push_back(host_class);
@@ -105,9 +105,27 @@ void Topology::set_class(HostId host, ClassId host_class) { host_class_[index(ho
 void Topology::set_spares(DomainId domain, std::uint16_t spares) { domains_[index(domain)].spares = spares; }
 
 std::optional<HostId> Topology::find(std::string_view host) const {
-  const auto at = by_name_.find(std::string(host));
-  if (at == by_name_.end()) return std::nullopt;
-  return at->second;
+  if (by_name_.empty()) return std::nullopt;
+  const std::uint32_t found = by_name_[slot_of(host)];
+  if (found == 0) return std::nullopt;
+  return HostId(found - 1);
+}
+
+std::size_t Topology::slot_of(std::string_view name) const {
+  std::uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a; only where a name is kept depends on it
+  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  std::size_t slot = (hash ^ hash >> 32) & (by_name_.size() - 1);
+  while (by_name_[slot] != 0 && host_names_[by_name_[slot] - 1] != name) slot = (slot + 1) & (by_name_.size() - 1);
+  return slot;
+}
+
+void Topology::reserve_names(std::size_t hosts) {
+  if (by_name_.size() >= hosts * 2 && !by_name_.empty()) return;
+  std::size_t size = 64;
+  while (size < hosts * 2) size *= 2;
+  by_name_.assign(size, 0);
+  for (std::size_t i = 0; i < host_names_.size(); ++i)
+    by_name_[slot_of(host_names_[i])] = static_cast<std::uint32_t>(i + 1);
 }
 
 std::optional<DomainId> Topology::find_domain(std::string_view name) const {

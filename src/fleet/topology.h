@@ -20,8 +20,6 @@
 #include <string_view>
 #include <vector>
 
-#include <boost/unordered/unordered_flat_map.hpp>
-
 #include "base/result.h"
 #include "fleet/host.h"
 
@@ -119,7 +117,10 @@ class Topology {
   std::vector<std::string> host_names_;
   std::vector<DomainId> host_domain_;
   std::vector<ClassId> host_class_;
-  boost::unordered_flat_map<std::string, HostId> by_name_;  // never iterated
+  // Open addressing over host_names_: a slot holds a host's index plus 1, 0 is free; at most half of them are taken.
+  std::vector<std::uint32_t> by_name_;
+  std::size_t slot_of(std::string_view name) const;  // where the name is, or would go
+  void reserve_names(std::size_t hosts);
 };
 
 inline constexpr std::size_t kClassesMax = 65'536;

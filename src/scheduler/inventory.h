@@ -11,7 +11,7 @@
 //
 // The one record of what is used: placement, preemption and explanations read it, the controller's fold writes it.
 // It is a value of integers; everything in it follows from the calls, in whatever order they came.
-// Indices (placement_index.h) learn of changes through `Listener`.
+// Indices (placer.h) take the hosts that changed since they last looked from `take_changes`.
 // Cost: every call O(1) (hold and release: O(holders of the host)); 48 bytes a host, 2 a GPU, 16 a holder.
 // Threads: one owner.  Failure: asserts when more is given back than was taken; holding more than is free is
 // allowed (a host that shrank), its room is then negative.
@@ -56,18 +56,12 @@ class Inventory {
     fleet::Health health = fleet::Health::kAbsent;
     fleet::Condition condition = fleet::Condition::kInService;
     bool cordoned = false;
+    bool changed = false;  // is in the list of changes
     bool claimed = false;  // kept for a reservation, a maintenance window or a waiting gang (claims.h)
-    std::uint32_t gpu_first = 0;  // where its GPUs' free thousandths begin
+    std::uint8_t gpu_slots = 0;   // GPUs that it has or had
+    std::uint32_t gpu_first = 0;  // where their free thousandths begin
     std::vector<Holder> holders;  // in order of job
   };
-  // Is told which domain has changed in any way that matters to placement.
-  class Listener {
-   public:
-    virtual ~Listener() = default;
-    virtual void changed(DomainId domain) = 0;
-    virtual void grew() = 0;  // the topology has more hosts
-  };
-
   fleet::Topology& topology() { return topology_; }
   const fleet::Topology& topology() const { return topology_; }
   // Takes in the hosts that the topology has gained since. They are absent.
@@ -101,15 +95,19 @@ class Inventory {
 
   // How many ranks of `each` the free room of the host takes, whether or not it may take work.
   std::int64_t fit(HostId id, const Capacity& each) const;
-  // Which GPUs the next rank would get: whole ones of lowest number, a share of the GPU with the least free room
-  // that suffices. 0 if there are none.
-  GpuSet choose_gpus(HostId id, const Capacity& each) const;
+  // Which GPUs the next ranks would get: whole ones of lowest number; of a share (one rank only) the GPU with the
+  // least free room that suffices. 0 if there are not enough.
+  GpuSet choose_gpus(HostId id, const Capacity& each, std::int64_t ranks = 1) const;
 
   // Everything that is usable or used, and everything there is: for shares and quotas.
   const Capacity& total() const { return total_; }
   const Capacity& total_used() const { return total_used_; }
 
-  void listen(Listener* listener) { listener_ = listener; }  // not owned; nullptr: nobody
+  // Grows whenever hosts are added or change their class: what could ever fit is the same until then.
+  std::int64_t layout() const { return layout_; }
+
+  // Hosts that changed in any way that matters to placement since the last call, each once, in order of the change.
+  std::vector<HostId> take_changes();
 
  private:
   void changed(HostId id);
@@ -120,7 +118,8 @@ class Inventory {
   std::vector<std::uint16_t> gpu_free_;
   Capacity total_;  // of hosts that are not absent
   Capacity total_used_;
-  Listener* listener_ = nullptr;
+  std::vector<HostId> changes_;
+  std::int64_t layout_ = 0;
 };
 
 }  // namespace capstan::scheduler

@@ -1,0 +1,61 @@
+// Running: what the scheduler knows of work that holds room: who it is, where, and what it would cost to stop it.
+//
+// Values, kept by the controller's fold beside the inventory: the inventory says what is held on a host, this says
+// by whom and under which terms. Preemption (preemption.h), defragmentation (defragment.h) and explanations
+// (explain.h) read both.  Memory: about 150 bytes a gang plus 24 a host that it is on; one row for all replicas of a
+// service or tasks of an array.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "scheduler/placement.h"
+
+namespace capstan::scheduler {
+
+struct Running {
+  std::int64_t job = 0;
+  // A gang stops as a whole. What is not a gang (replicas of a service, tasks) may lose the ranks on one host alone.
+  bool gang = true;
+  std::vector<Slice> slices;             // of a gang: where its ranks are, in order; empty otherwise
+  std::vector<std::size_t> group_ends;   // of a gang: index after the last slice of each group
+  std::vector<Capacity> each;            // what a rank holds, of each group
+  std::uint32_t tenant = 0;
+  std::int64_t priority = 0;
+  bool guaranteed = false;               // inside what its tenant is promised
+  bool preemptible = true;
+  bool stopping = false;                 // its room will be free soon
+  std::int64_t began_ms = 0;
+  std::int64_t checkpoint_ms = 0;        // it checkpoints so often; 0: never
+  std::int64_t ends_by_ms = INT64_MAX;   // known end (time limit)
+  std::int64_t grace_ms = 0;             // between the signal and its end
+};
+
+using RunningJobs = std::map<std::int64_t, Running>;  // by job
+
+// What stopping it now loses: GPU-milliseconds (of ranks without GPUs: milliseconds) since its last checkpoint, or
+// since its start. Of one rank; a gang loses that times its ranks.
+inline std::int64_t lost_ms(const Running& running, std::int64_t now_ms) {
+  const std::int64_t ran = now_ms > running.began_ms ? now_ms - running.began_ms : 0;
+  return running.checkpoint_ms > 0 ? ran % running.checkpoint_ms : ran;
+}
+
+// Who asks, to say whom it may displace.
+struct Asker {
+  std::int64_t job = 0;
+  std::uint32_t tenant = 0;
+  std::int64_t priority = 0;
+  bool guaranteed = false;  // what it asks for is inside what its tenant is promised
+};
+
+// Reclaim: work that is borrowed makes room for what is promised, whatever its priority, but not inside one tenant.
+// Priority: lower makes room for higher, except that what is promised never makes room for what is borrowed.
+inline bool may_displace(const Asker& asker, const Running& victim) {
+  if (!victim.preemptible || victim.stopping || victim.job == asker.job) return false;
+  if (asker.guaranteed && !victim.guaranteed && victim.tenant != asker.tenant) return true;
+  if (victim.priority >= asker.priority) return false;
+  return victim.tenant == asker.tenant || asker.guaranteed || !victim.guaranteed;
+}
+
+}  // namespace capstan::scheduler
