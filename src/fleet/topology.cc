@@ -25,6 +25,8 @@ std::string_view condition_name(Condition condition) {
 
 namespace {
 
+constexpr std::string_view kLevels[] = {"none", "host", "ultraserver", "block", "cluster", "region"};
+
 // The id of the first entry of that name among those listed; nullopt if there is none.
 template <class Id, class Entries>
 std::optional<Id> find_named(const Entries& entries, std::string_view name) {
@@ -35,6 +37,14 @@ std::optional<Id> find_named(const Entries& entries, std::string_view name) {
 }
 
 }  // namespace
+
+std::string_view level_name(Level level) { return kLevels[static_cast<int>(level)]; }
+
+std::optional<Level> parse_level(std::string_view name) {
+  const auto at = std::find(std::begin(kLevels), std::end(kLevels), name);
+  if (at == std::end(kLevels)) return std::nullopt;
+  return static_cast<Level>(at - std::begin(kLevels));
+}
 
 ClassId Topology::intern(const HostClass& host_class) {
   const auto at = std::find(classes_.begin(), classes_.end(), host_class);

@@ -31,6 +31,11 @@ enum class BlockId : std::uint32_t {};
 enum class ClusterId : std::uint32_t {};
 enum class RegionId : std::uint32_t {};
 enum class ClassId : std::uint32_t {};
+// A level of the topology, as requirements name it.
+enum class Level { kNone, kHost, kDomain, kBlock, kCluster, kRegion };
+std::string_view level_name(Level level);  // "none", "host", "ultraserver", "block", "cluster", "region"
+std::optional<Level> parse_level(std::string_view name);
+
 template <class Id>
 constexpr std::uint32_t index(Id id) {
   return static_cast<std::uint32_t>(id);

@@ -28,8 +28,8 @@
 
 namespace capstan::scheduler {
 
-enum class Level { kNone, kHost, kDomain, kBlock, kCluster, kRegion };
-std::string_view level_name(Level level);  // "host", "ultraserver", "block", …
+using fleet::Level;
+using fleet::level_name;
 
 // What a rank needs of a host.
 struct Shape {

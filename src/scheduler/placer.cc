@@ -94,11 +94,6 @@ void take_ranks(const ShapeIndex& shape, const Extents& extents, std::int64_t ne
 
 }  // namespace
 
-std::string_view level_name(Level level) {
-  static constexpr std::string_view kNames[] = {"none", "host", "ultraserver", "block", "cluster", "region"};
-  return kNames[static_cast<int>(level)];
-}
-
 std::string_view reason_name(Reason reason) {
   static constexpr std::string_view kNames[] = {
       "no_hosts", "no_such_place",     "rank_too_large", "segment_too_large", "gang_too_large",

@@ -20,6 +20,7 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "fleet/topology.h"
 
 namespace capstan::workload {
 
@@ -39,6 +40,7 @@ struct Resources {
   std::int64_t milli_cpus = 1000;
   std::int64_t memory_bytes = 0;  // 0: no limit stated, none enforced
   std::int64_t gpus = 0;
+  std::int64_t gpu_milli = 0;  // 1 to 999: a share of one GPU, instead of whole ones ("gpus: 0.25")
   friend bool operator==(const Resources&, const Resources&) = default;
 };
 
@@ -55,6 +57,27 @@ struct RestartPolicy {
 struct CheckpointPolicy {
   std::int64_t interval_ms = 0;
   friend bool operator==(const CheckpointPolicy&, const CheckpointPolicy&) = default;
+};
+
+// Where ranks may go, and how close together. What is required is never dropped; what is preferred is tried first.
+struct PlacementSpec {
+  std::int64_t segment = 0;  // ranks (consecutive) that must lie inside one UltraServer (NVLink domain); 0: no need
+  fleet::Level required = fleet::Level::kCluster;  // all ranks inside one of these; "none" lets them spread
+  fleet::Level preferred = fleet::Level::kNone;
+  std::string gpu_model;    // "gb200"; empty: any
+  std::string host_class;   // "m8g.48xlarge"; empty: any
+  std::string cluster;      // by name; empty: any
+  std::string region;
+  std::string reservation;  // runs on the hosts of this reservation only; empty: on unreserved ones
+  friend bool operator==(const PlacementSpec&, const PlacementSpec&) = default;
+};
+
+// CPU ranks beside a gang's GPU ranks, started and stopped with it; their ranks follow the gang's own.
+struct HelpersSpec {
+  std::int64_t ranks = 0;
+  Resources resources;
+  std::vector<std::string> command;  // empty: the job's
+  friend bool operator==(const HelpersSpec&, const HelpersSpec&) = default;
 };
 
 // A replica is ready while GET path answers 2xx.
@@ -89,9 +112,13 @@ struct Spec {
   Resources resources;
   std::int64_t grace_ms = 30'000;  // between SIGTERM and SIGKILL
   RestartPolicy restarts;
+  PlacementSpec placement;
+  bool preemptible = true;  // may be stopped (gracefully) to make room for work of higher rank
 
   // kind: job
   std::int64_t ranks = 1;
+  std::int64_t ranks_min = 0;  // elastic: starts with as few, if there is no room for more; 0: all or nothing
+  std::optional<HelpersSpec> helpers;
   CheckpointPolicy checkpoint;
   std::int64_t time_limit_ms = 0;  // 0: none
 
