@@ -5,8 +5,9 @@
 
 namespace capstan::apps {
 
-// Replays the journal from its first row, and from its snapshot, and prints rows, events and state hash; 1 if
-// the chain of checksums is broken or the two hashes differ.
+// Verifies all rows that the journal still has, replays it from the first (unless that was pruned) and from
+// each snapshot, and prints rows, events and state hash; 1 if the chain of checksums is broken, a snapshot is
+// damaged or the hashes differ.
 int verify_journal_file(const std::string& path);
 
 }  // namespace capstan::apps

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "controller/driver_load.h"
 #include "controller/driver_sessions.h"
+#include "controller/driver_snapshots.h"
 
 namespace capstan::controller {
 namespace {
@@ -55,11 +56,11 @@ class Driver::Loop {
   Loop(std::unique_ptr<journal::Journal> journal, DriverOptions options)
       : options_(std::move(options)),
         journal_(std::move(journal)),
-        sessions_({options_.suspect_after_ms, options_.lost_after_ms, options_.long_poll_ms}) {}
+        sessions_({options_.suspect_after_ms, options_.lost_after_ms, options_.long_poll_ms}),
+        snapshots_(*journal_, {.every_events = options_.snapshot_every_events}) {}
 
   Result<void> begin() {
-    CAPSTAN_TRY(controller_, load(*journal_));
-    snapshot_event_ = controller_.state().event_last;
+    CAPSTAN_CHECK(reload());
     sessions_.started(options_.monotonic_ms());
     last_turn_ms_ = options_.monotonic_ms();
     feed(BeginEpoch{controller_.state().epoch + 1, options_.build});
@@ -77,7 +78,7 @@ class Driver::Loop {
     const Error gone{Code::kUnavailable, "the controller is shutting down", {}};
     for (Task& task : queue_) refuse(task, gone);
     sessions_.reset(gone, 0);
-    if (!failed_) save_snapshot();
+    if (!failed_) snapshots_.finish(controller_);
   }
 
   bool enqueue(Task task) {
@@ -116,7 +117,7 @@ class Driver::Loop {
   const State& state() const { return controller_.state(); }
 
   Result<std::vector<EventLine>> read_events(std::int64_t since, std::int64_t limit) {
-    if (since < 0) since = std::max<std::int64_t>(0, state().event_last - limit);
+    if (since < 0) since = std::max(journal_->begin_event(), state().event_last - limit);
     std::vector<EventLine> lines;
     while (static_cast<std::int64_t>(lines.size()) < limit && since < state().event_last) {
       CAPSTAN_TRY(const auto rows, journal_->rows_after_event(since, kRowsPerRead));
@@ -163,6 +164,7 @@ class Driver::Loop {
     while (!stop.stop_requested()) {
       std::deque<Task> batch = wait(stop);
       const std::int64_t now_ms = options_.monotonic_ms();
+      if (exhausted_ && now_ms >= retry_ms_ && !journal_->has_room()) retry_ms_ = now_ms + kExhaustedPauseMs;
       if (exhausted_ && now_ms < retry_ms_) {
         refuse_while_full(batch);
         continue;
@@ -225,7 +227,7 @@ class Driver::Loop {
     }
     if (controller_.is_drained() && on_drained_) std::exchange(on_drained_, nullptr)();
     sessions_.answer_due(state(), controller_.is_drained(), now_ms);
-    if (state().event_last - snapshot_event_ >= options_.snapshot_every_events) save_snapshot();
+    snapshots_.turn(controller_, now_ms);
   }
 
   Result<Json> feed(Command command) {
@@ -261,7 +263,16 @@ class Driver::Loop {
     if (exhausted_) log_info("the journal's disk has room again");
     exhausted_ = false;
     status_.rows += static_cast<std::int64_t>(rows_.size());
+    for (const journal::Row& row : rows_) snapshots_.appended(bytes_of(row));
     rows_.clear();
+    return {};
+  }
+
+  Result<void> reload() {
+    controller_ = Controller();  // first: there may not be room for two
+    CAPSTAN_TRY(Loaded loaded, load(*journal_));
+    controller_ = std::move(loaded.controller);
+    snapshots_.started(loaded);
     return {};
   }
 
@@ -275,9 +286,7 @@ class Driver::Loop {
       log_error("nothing is acknowledged until there is room; running ranks go on", "why={}", error.message);
     exhausted_ = true;
     retry_ms_ = now_ms + kExhaustedPauseMs;
-    auto reloaded = load(*journal_);
-    if (!reloaded) return fatal(reloaded.error());
-    controller_ = *std::move(reloaded);
+    if (const auto reloaded = reload(); !reloaded) return fatal(reloaded.error());
     sessions_.reset(error, now_ms);
     note_status();
   }
@@ -314,24 +323,19 @@ class Driver::Loop {
     lines_.clear();
   }
 
-  void save_snapshot() {
-    const auto saved = journal_->save_snapshot(
-        {journal_->last_seq(), controller_.state_hash(), controller_.snapshot().dump()});
-    if (!saved) log_warn("no snapshot; the next start replays more rows", "why={}", saved.error().message);
-    snapshot_event_ = state().event_last;
-  }
-
   void note_status() {
     const std::lock_guard lock(mutex_);
     status_.epoch = state().epoch;
     status_.events = state().event_last;
     status_.disk_full = exhausted_;
+    status_.snapshots = snapshots_.status();
   }
 
   DriverOptions options_;
   std::unique_ptr<journal::Journal> journal_;
   Controller controller_;
   Sessions sessions_;
+  Snapshots snapshots_;
 
   // Of the batch in progress.
   std::vector<journal::Row> rows_;
@@ -341,7 +345,6 @@ class Driver::Loop {
   std::map<std::int64_t, std::function<bool(const EventLine&)>> followers_;
   std::int64_t last_follower_ = 0;
   std::function<void()> on_drained_;
-  std::int64_t snapshot_event_ = 0;
   std::int64_t last_turn_ms_ = 0;
   std::int64_t retry_ms_ = 0;
   bool exhausted_ = false;

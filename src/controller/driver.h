@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "controller/controller.h"
+#include "controller/driver_snapshots.h"
 #include "journal/journal.h"
 #include "protocol/messages.h"
 
@@ -33,7 +34,7 @@ inline constexpr std::int64_t kExhaustedPauseMs = 500;
 
 struct DriverOptions {
   std::string build = "unknown";
-  std::int64_t snapshot_every_events = 10'000;
+  std::int64_t snapshot_every_events = 0;  // 0: by bytes, see driver_snapshots.h
   std::int64_t suspect_after_ms = 10'000;  // without a word from a worker
   std::int64_t lost_after_ms = 30'000;
   std::int64_t long_poll_ms = protocol::kLongPollMs;
@@ -57,6 +58,7 @@ struct DriverStatus {
   std::int64_t appends = 0;        // commits
   std::int64_t append_micros = 0;  // all commits together
   std::int64_t append_micros_max = 0;
+  SnapshotStatus snapshots;
 };
 
 class Driver {
@@ -75,7 +77,8 @@ class Driver {
   // Runs on the driver's thread over durable state; returns when it has. kExhausted if the queue is full.
   Result<void> read(const std::function<void(const State&)>& look);
 
-  // Up to `limit` events after number `since`; negative: the newest `limit`.
+  // Up to `limit` events after number `since`; negative: the newest `limit`. kNotFound ("events before N were
+  // pruned") if the journal no longer has all that was asked for.
   Result<std::vector<EventLine>> events(std::int64_t since, int limit);
   // Each event after number `since` (negative: only new ones), in order, until `take` returns false. The id
   // is for unfollow.

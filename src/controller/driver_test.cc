@@ -33,12 +33,20 @@ class Shared : public journal::Journal {
   Result<std::vector<journal::Row>> rows_after_event(std::int64_t event, int max) override {
     return real_.rows_after_event(event, max);
   }
-  Result<void> save_snapshot(const journal::Snapshot& snapshot) override {
-    return real_.save_snapshot(snapshot);
+  std::int64_t begin_seq() const override { return real_.begin_seq(); }
+  std::int64_t begin_event() const override { return real_.begin_event(); }
+  bool has_room() override { return real_.has_room(); }
+  Result<std::vector<journal::SnapshotRef>> snapshots() override { return real_.snapshots(); }
+  Result<std::string> snapshot_text(const journal::SnapshotRef& one) override {
+    return real_.snapshot_text(one);
   }
-  Result<std::optional<journal::Snapshot>> latest_snapshot(std::int64_t max) override {
-    return real_.latest_snapshot(max);
+  Result<void> forget_snapshot(const journal::SnapshotRef& one) override {
+    return real_.forget_snapshot(one);
   }
+  Result<void> save_snapshot(const journal::TextWriter& write) override { return real_.save_snapshot(write); }
+  std::string snapshot_path(std::int64_t seq) const override { return real_.snapshot_path(seq); }
+  Result<void> keep_snapshot(const journal::SnapshotRef& one) override { return real_.keep_snapshot(one); }
+  Result<std::vector<std::string>> obsolete_files() override { return real_.obsolete_files(); }
   std::int64_t last_seq() const override { return real_.last_seq(); }
 
  private:
@@ -97,7 +105,7 @@ class DriverTest : public testing::Test {
   std::string hash() {
     auto loaded = load(journal_);
     EXPECT_TRUE(loaded) << loaded.error().message;
-    return loaded->state_hash();
+    return loaded->controller.state_hash();
   }
 
   journal::MemoryJournal journal_;

@@ -1,100 +1,33 @@
 // How it works: one SQLite file in WAL mode with synchronous=FULL. append() is one transaction: the rows and
 // the new end of the chain (table `chain`), so that a missing tail is found as surely as a changed middle.
 // SQLite itself rolls an unfinished transaction back, so there is no torn tail: whatever does not verify is
-// damage and refused, never cut off.
-#include <sqlite3.h>
+// damage and refused, never cut off. Snapshots are files beside the database, because a blob of a gigabyte
+// would hold up the appends and pass through the WAL; table `snapshot` refers to them. Pruning rides on
+// appends: no pause of its own, and the room is used by the rows that follow.
+#include <sys/statvfs.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "base/assert.h"
-#include "base/sha256.h"
 #include "journal/journal.h"
+#include "journal/sqlite_schema.h"
+#include "journal/sqlite_statement.h"
 
 namespace capstan::journal {
 namespace {
 
-constexpr const char* kSchema = R"(
-CREATE TABLE IF NOT EXISTS journal (
-  seq INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, build TEXT NOT NULL, input TEXT NOT NULL, events TEXT NOT NULL,
-  event_last INTEGER NOT NULL, checksum TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS journal_event_last ON journal (event_last);
-CREATE TABLE IF NOT EXISTS chain (
-  id INTEGER PRIMARY KEY CHECK (id = 1), format INTEGER NOT NULL, seq INTEGER NOT NULL, checksum TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS snapshot (
-  seq INTEGER PRIMARY KEY, state_hash TEXT NOT NULL, state TEXT NOT NULL, checksum TEXT NOT NULL);
-INSERT OR IGNORE INTO chain VALUES (1, 1, 0, '');
-)";
-constexpr std::int64_t kFormat = 1;
-
-std::unexpected<Error> sqlite_error(sqlite3* db, std::string_view what) {
-  const int code = db == nullptr ? SQLITE_NOMEM : sqlite3_errcode(db);
-  const char* why = db == nullptr ? "out of memory" : sqlite3_errmsg(db);
-  // A full disk shows as FULL, or (in the shared-memory file and on some file systems) as an input/output
-  // error.
-  const int os_error = db == nullptr ? 0 : sqlite3_system_errno(db);
-  if (code == SQLITE_FULL || ((code & 0xff) == SQLITE_IOERR && (os_error == ENOSPC || os_error == EDQUOT))) {
-    return fail(Code::kExhausted, "{}: the disk is full; free space on the file system of the data directory",
-                what);
-  }
-  if (code == SQLITE_BUSY) return fail(Code::kConflict, "{}: another process has the journal open", what);
-  if (code == SQLITE_CORRUPT || code == SQLITE_NOTADB) {
-    return fail(Code::kCorrupt, "{}: {}; move the file away to begin anew, or restore it from a backup", what,
-                why);
-  }
-  return fail(Code::kIo, "{}: {}", what, why);
-}
-
-// A prepared statement; bind in order, step, read in order.
-class Statement {
- public:
-  Statement(sqlite3* db, const char* sql) : db_(db) {
-    prepared_ = sqlite3_prepare_v2(db, sql, -1, &statement_, nullptr) == SQLITE_OK;
-  }
-  ~Statement() { sqlite3_finalize(statement_); }
-  Statement(const Statement&) = delete;
-  Statement& operator=(const Statement&) = delete;
-
-  Statement& bind(std::int64_t value) {
-    if (prepared_) sqlite3_bind_int64(statement_, ++bound_, value);
-    return *this;
-  }
-  Statement& bind(std::string_view text) {
-    if (prepared_)
-      sqlite3_bind_text64(statement_, ++bound_, text.data(), text.size(), SQLITE_STATIC, SQLITE_UTF8);
-    return *this;
-  }
-  // True: a row. False: done.
-  Result<bool> step(std::string_view what) {
-    if (!prepared_) return sqlite_error(db_, what);
-    const int code = sqlite3_step(statement_);
-    if (code == SQLITE_ROW) return true;
-    if (code == SQLITE_DONE) return false;
-    return sqlite_error(db_, what);
-  }
-  void rewind() {
-    sqlite3_reset(statement_);
-    bound_ = 0;
-  }
-  std::int64_t integer(int column) { return sqlite3_column_int64(statement_, column); }
-  std::string text(int column) {
-    const auto* bytes = reinterpret_cast<const char*>(sqlite3_column_text(statement_, column));
-    return bytes == nullptr
-               ? std::string()
-               : std::string(bytes, static_cast<std::size_t>(sqlite3_column_bytes(statement_, column)));
-  }
-
- private:
-  sqlite3* db_;
-  sqlite3_stmt* statement_ = nullptr;
-  bool prepared_ = false;
-  int bound_ = 0;
-};
+constexpr std::int64_t kPageBytes = 4'096;
+constexpr std::size_t kSnapshotsKept = 2;
+constexpr std::int64_t kPrunedPerAppendMin = 64;
+constexpr std::uint64_t kRoomBytesMin = 8u << 20;
+constexpr const char* kSelect =
+    "SELECT seq, time_ms, build, input, events, event_last, checksum FROM journal";
 
 Row row_at(Statement& statement) {
   return {statement.integer(0), statement.integer(1), statement.text(2),
           statement.text(3),    statement.text(4),    statement.integer(5)};
 }
-constexpr const char* kRowColumns = "seq, time_ms, build, input, events, event_last, checksum";
 
 std::unexpected<Error> corrupt(std::int64_t seq, std::string_view what) {
   return fail(Code::kCorrupt,
@@ -106,75 +39,98 @@ std::unexpected<Error> corrupt(std::int64_t seq, std::string_view what) {
 
 class SqliteJournal : public Journal {
  public:
-  explicit SqliteJournal(std::string path) : path_(std::move(path)) {}
-  ~SqliteJournal() override { sqlite3_close_v2(db_); }
+  SqliteJournal(std::string path, const SqliteOptions& options) : path_(std::move(path)), options_(options) {}
+  ~SqliteJournal() override {
+    for (auto* statement : {&insert_, &end_, &event_, &used_}) statement->reset();
+    sqlite3_close_v2(db_);
+  }
 
-  Result<void> open(const SqliteOptions& options) {
-    const int flags = options.read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+  Result<void> open() {
+    const int flags = options_.read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
     if (sqlite3_open_v2(path_.c_str(), &db_, flags | SQLITE_OPEN_NOMUTEX, nullptr) != SQLITE_OK)
       return sqlite_error(db_, "cannot open " + path_);
     sqlite3_extended_result_codes(db_, 0);
     sqlite3_busy_timeout(db_, 2'000);
-    if (!options.read_only) {
+    if (options_.read_only) {
+      CAPSTAN_CHECK(run("BEGIN"));  // until it is closed: what an owner appends meanwhile is not seen
+    } else {
+      CAPSTAN_CHECK(run(fmt::format("PRAGMA page_size={}", kPageBytes).c_str()));
       CAPSTAN_CHECK(run("PRAGMA journal_mode=WAL"));
-      CAPSTAN_CHECK(run("PRAGMA synchronous=FULL"));
-      if (options.pages_max > 0)
-        CAPSTAN_CHECK(run(fmt::format("PRAGMA max_page_count={}", options.pages_max).c_str()));
-      CAPSTAN_CHECK(run(kSchema));
+      CAPSTAN_CHECK(run(options_.fsync ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=OFF"));
+      if (options_.pages_max > 0)
+        CAPSTAN_CHECK(run(fmt::format("PRAGMA max_page_count={}", options_.pages_max).c_str()));
+      CAPSTAN_CHECK(make_tables(db_, path_));
     }
-    // One read transaction, so that rows which an owner appends meanwhile are not seen in part.
-    CAPSTAN_CHECK(run("BEGIN"));
-    const auto verified = verify();
-    CAPSTAN_CHECK(run("COMMIT"));
-    return verified;
+    CAPSTAN_TRY(chain_, read_chain(db_, path_));
+    CAPSTAN_CHECK(check_end());
+    CAPSTAN_CHECK(read_snapshots());
+    insert_ = std::make_unique<Statement>(db_, "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?)");
+    end_ = std::make_unique<Statement>(db_, "UPDATE chain SET seq = ?, checksum = ?");
+    event_ = std::make_unique<Statement>(db_, "SELECT event_last FROM journal WHERE seq = ?");
+    used_ = std::make_unique<Statement>(
+        db_, "SELECT page_count - freelist_count FROM pragma_page_count(), pragma_freelist_count()");
+    if (!options_.read_only) remove_obsolete_files();
+    return {};
   }
 
   Result<void> append(std::span<const Row> rows) override {
     if (rows.empty()) return {};
     CAPSTAN_CHECK(run("BEGIN IMMEDIATE"));
-    auto end = insert(rows);
-    if (end) {
-      if (const auto committed = run("COMMIT"); !committed) end = std::unexpected(committed.error());
+    Chain next = chain_;
+    auto done = insert(rows, next);
+    if (done) done = prune(static_cast<std::int64_t>(rows.size()), next);
+    if (done) done = run("COMMIT");
+    if (!done) {
+      // SQLite may have done it itself.
+      if (sqlite3_get_autocommit(db_) == 0) sqlite3_exec(db_, "ROLLBACK", nullptr, nullptr, nullptr);
+      return done;
     }
-    if (!end) {
-      sqlite3_exec(db_, "ROLLBACK", nullptr, nullptr, nullptr);  // SQLite may have done it itself
-      return std::unexpected(end.error());
-    }
-    last_seq_ = rows.back().seq;
-    checksum_ = *std::move(end);
+    chain_ = std::move(next);
     return {};
   }
 
   Result<void> read(std::int64_t seq_from, const RowVisitor& visit) override {
     seq_from = std::max<std::int64_t>(seq_from, 1);
-    std::string previous;
-    if (seq_from > 1) {
-      Statement before(db_, "SELECT checksum FROM journal WHERE seq = ?");
-      CAPSTAN_TRY(const bool found, before.bind(seq_from - 1).step("cannot read the journal"));
-      if (!found && seq_from - 1 <= last_seq_) return corrupt(seq_from - 1, "is missing");
-      if (found) previous = before.text(0);
-    }
-    Statement statement(
-        db_, fmt::format("SELECT {} FROM journal WHERE seq >= ? ORDER BY seq", kRowColumns).c_str());
+    if (seq_from <= chain_.begin_seq)
+      return fail(Code::kNotFound, "rows before {} were pruned", chain_.begin_seq + 1);
+    CAPSTAN_TRY(std::string previous, checksum_at(seq_from - 1));
+    Statement statement(db_, fmt::format("{} WHERE seq >= ? ORDER BY seq", kSelect));
     statement.bind(seq_from);
     for (std::int64_t seq = seq_from;; ++seq) {
       CAPSTAN_TRY(const bool found, statement.step("cannot read the journal"));
-      if (!found) return {};
+      if (!found && seq <= chain_.seq) return corrupt(seq, "is missing");
+      if (!found) break;
       const Row row = row_at(statement);
       if (row.seq != seq) return corrupt(seq, "is missing");
-      const std::string checksum = statement.text(6);
-      if (checksum != row_checksum(previous, row)) return corrupt(seq, "fails its checksum");
+      if (row.seq > chain_.seq) return corrupt(seq, "is past the recorded end");
+      const std::string checksum = row_checksum(previous, row);
+      if (checksum != statement.text(6)) return corrupt(seq, "fails its checksum");
       previous = checksum;
       CAPSTAN_CHECK(visit(row));
     }
+    if (seq_from <= chain_.seq && previous != chain_.checksum)
+      return corrupt(chain_.seq, "does not match the recorded end");
+    return {};
   }
 
   Result<std::vector<Row>> rows_after_event(std::int64_t event, int rows_max) override {
-    Statement statement(
-        db_, fmt::format("SELECT {} FROM journal WHERE event_last > ? ORDER BY event_last, seq LIMIT ?",
-                         kRowColumns)
-                 .c_str());
-    statement.bind(event).bind(rows_max);
+    if (event < chain_.begin_event)
+      return fail(Code::kNotFound, "events before {} were pruned", chain_.begin_event + 1);
+    // The first row whose newest event is after it.
+    std::int64_t low = chain_.begin_seq + 1, high = chain_.seq + 1;
+    while (low < high) {
+      const std::int64_t middle = low + (high - low) / 2;
+      Rewound at(*event_);
+      CAPSTAN_TRY(const bool found, at->bind(middle).step("cannot read the journal"));
+      if (!found) return corrupt(middle, "is missing");
+      if (at->integer(0) > event) {
+        high = middle;
+      } else {
+        low = middle + 1;
+      }
+    }
+    Statement statement(db_, fmt::format("{} WHERE seq >= ? ORDER BY seq LIMIT ?", kSelect));
+    statement.bind(low).bind(rows_max);
     std::vector<Row> rows;
     for (;;) {
       CAPSTAN_TRY(const bool found, statement.step("cannot read the journal"));
@@ -183,34 +139,83 @@ class SqliteJournal : public Journal {
     }
   }
 
-  Result<void> save_snapshot(const Snapshot& snapshot) override {
-    Statement statement(db_, "INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?, ?)");
-    const std::string checksum = sha256_hex(snapshot.state);
-    CAPSTAN_CHECK(statement.bind(snapshot.seq)
-                      .bind(snapshot.state_hash)
-                      .bind(snapshot.state)
-                      .bind(checksum)
-                      .step("cannot save a snapshot"));
-    return run("DELETE FROM snapshot WHERE seq NOT IN (SELECT seq FROM snapshot ORDER BY seq DESC LIMIT 2)");
+  std::int64_t last_seq() const override { return chain_.seq; }
+  std::int64_t begin_seq() const override { return chain_.begin_seq; }
+  std::int64_t begin_event() const override { return chain_.begin_event; }
+  bool has_room() override {
+    struct statvfs disk {};
+    return ::statvfs(path_.c_str(), &disk) != 0 || disk.f_bavail * disk.f_frsize >= kRoomBytesMin;
   }
 
-  Result<std::optional<Snapshot>> latest_snapshot(std::int64_t seq_max) override {
-    Statement statement(
-        db_,
-        "SELECT seq, state_hash, state, checksum FROM snapshot WHERE seq <= ? ORDER BY seq DESC LIMIT 1");
-    CAPSTAN_TRY(const bool found, statement.bind(seq_max).step("cannot read a snapshot"));
-    if (!found) return std::nullopt;
-    Snapshot snapshot{statement.integer(0), statement.text(1), statement.text(2)};
-    if (sha256_hex(snapshot.state) != statement.text(3)) {
-      return fail(Code::kCorrupt,
-                  "the snapshot at row {} fails its checksum; `DELETE FROM snapshot` makes the next start "
-                  "replay all rows",
-                  snapshot.seq);
+  Result<std::vector<SnapshotRef>> snapshots() override { return snapshots_; }
+
+  Result<std::string> snapshot_text(const SnapshotRef& snapshot) override {
+    Statement statement(db_, "SELECT checksum FROM snapshot WHERE seq = ?");
+    CAPSTAN_TRY(const bool found, statement.bind(snapshot.seq).step("cannot read a snapshot"));
+    if (!found) return fail(Code::kNotFound, "there is no snapshot at row {}", snapshot.seq);
+    CAPSTAN_TRY(const std::string checksum, checksum_at(snapshot.seq));
+    if (checksum != statement.text(0))
+      return fail(Code::kCorrupt, "the snapshot at row {} is of another history", snapshot.seq);
+    return read_snapshot_file(snapshot_path(snapshot.seq), snapshot.state_hash, snapshot.bytes);
+  }
+
+  Result<void> forget_snapshot(const SnapshotRef& snapshot) override {
+    {
+      Statement drop(db_, "DELETE FROM snapshot WHERE seq = ?");
+      CAPSTAN_CHECK(drop.bind(snapshot.seq).step("cannot forget a snapshot"));
     }
-    return std::optional(std::move(snapshot));
+    return read_snapshots();
   }
 
-  std::int64_t last_seq() const override { return last_seq_; }
+  Result<void> save_snapshot(const TextWriter& write) override {
+    CAPSTAN_TRY(const SnapshotFile file, write_snapshot_file(snapshot_path(chain_.seq), write));
+    CAPSTAN_CHECK(keep_snapshot({chain_.seq, file.state_hash, file.text_bytes}));
+    remove_obsolete_files();
+    return {};
+  }
+
+  std::string snapshot_path(std::int64_t seq) const override {
+    return fmt::format("{}.snapshot-{}.zst", path_, seq);
+  }
+
+  Result<void> keep_snapshot(const SnapshotRef& snapshot) override {
+    CAPSTAN_TRY(const std::string checksum, checksum_at(snapshot.seq));
+    constexpr std::string_view kWhat = "cannot keep a snapshot";
+    CAPSTAN_CHECK(run("BEGIN IMMEDIATE"));
+    auto done = [&]() -> Result<void> {
+      Statement insert(db_, "INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?, ?)");
+      insert.bind(snapshot.seq).bind(snapshot.state_hash).bind(snapshot.bytes).bind(checksum);
+      CAPSTAN_CHECK(insert.step(kWhat));
+      Statement drop(
+          db_, "DELETE FROM snapshot WHERE seq NOT IN (SELECT seq FROM snapshot ORDER BY seq DESC LIMIT ?)");
+      CAPSTAN_CHECK(drop.bind(static_cast<std::int64_t>(kSnapshotsKept)).step(kWhat));
+      return run("COMMIT");
+    }();
+    if (!done) {
+      if (sqlite3_get_autocommit(db_) == 0) sqlite3_exec(db_, "ROLLBACK", nullptr, nullptr, nullptr);
+      return done;
+    }
+    return read_snapshots();
+  }
+
+  Result<std::vector<std::string>> obsolete_files() override {
+    const std::filesystem::path path(path_);
+    const std::string prefix = path.filename().string() + ".snapshot-";
+    const auto directory = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+    std::vector<std::string> files;
+    std::error_code error;
+    for (std::filesystem::directory_iterator it(directory, error), end; !error && it != end;
+         it.increment(error)) {
+      const std::string name = it->path().filename().string();
+      const bool kept = std::ranges::any_of(snapshots_, [&](const SnapshotRef& ref) {
+        return std::filesystem::path(snapshot_path(ref.seq)).filename() == name;
+      });
+      if (name.starts_with(prefix) && !kept) files.push_back(it->path().string());
+    }
+    if (error) return fail(Code::kIo, "cannot list {}: {}", directory.string(), error.message());
+    std::ranges::sort(files);
+    return files;
+  }
 
  private:
   Result<void> run(const char* sql) {
@@ -219,64 +224,97 @@ class SqliteJournal : public Journal {
     return {};
   }
 
-  // The checksum of the last row. Inside a transaction.
-  Result<std::string> insert(std::span<const Row> rows) {
+  // Inside a transaction, as is prune().
+  Result<void> insert(std::span<const Row> rows, Chain& chain) {
     constexpr std::string_view kWhat = "cannot append to the journal";
-    std::string checksum = checksum_;
-    std::int64_t seq = last_seq_;
-    Statement statement(db_, "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?)");
     for (const Row& row : rows) {
-      CAPSTAN_ASSERT(row.seq == ++seq);
-      checksum = row_checksum(checksum, row);
-      statement.bind(row.seq)
-          .bind(row.time_ms)
-          .bind(row.build)
-          .bind(row.input)
-          .bind(row.events)
-          .bind(row.event_last)
-          .bind(checksum);
-      CAPSTAN_CHECK(statement.step(kWhat));
-      statement.rewind();
+      CAPSTAN_ASSERT(row.seq == chain.seq + 1);
+      chain.checksum = row_checksum(chain.checksum, row);
+      chain.seq = row.seq;
+      Rewound statement(*insert_);
+      statement->bind(row.seq).bind(row.time_ms).bind(row.build).bind(row.input).bind(row.events);
+      CAPSTAN_CHECK(statement->bind(row.event_last).bind(chain.checksum).step(kWhat));
     }
-    Statement end(db_, "UPDATE chain SET seq = ?, checksum = ?");
-    CAPSTAN_CHECK(end.bind(seq).bind(checksum).step(kWhat));
-    return checksum;
-  }
-
-  Result<void> verify() {
-    Statement chain(db_, "SELECT format, seq, checksum FROM chain");
-    CAPSTAN_TRY(const bool found, chain.step("cannot read " + path_));
-    if (!found) return corrupt(0, "(the chain's end) is missing");
-    if (chain.integer(0) != kFormat) {
-      return fail(Code::kUnsupported, "{} has format {}, this build reads format {}", path_, chain.integer(0),
-                  kFormat);
-    }
-    last_seq_ = chain.integer(1);
-    checksum_ = chain.text(2);
-    std::int64_t last = 0;
-    std::string checksum;
-    CAPSTAN_CHECK(read(1, [&](const Row& row) -> Result<void> {
-      last = row.seq;
-      checksum = row_checksum(checksum, row);
-      return {};
-    }));
-    if (last < last_seq_) return corrupt(last + 1, "is missing");
-    if (last > last_seq_) return corrupt(last_seq_ + 1, "is past the recorded end");
-    if (checksum != checksum_) return corrupt(last, "does not match the recorded end");
+    Rewound end(*end_);
+    CAPSTAN_CHECK(end->bind(chain.seq).bind(chain.checksum).step(kWhat));
     return {};
   }
 
+  Result<void> prune(std::int64_t appended, Chain& chain) {
+    constexpr std::string_view kWhat = "cannot prune the journal";
+    if (snapshots_.size() < kSnapshotsKept || chain.begin_seq >= snapshots_.back().seq) return {};
+    {
+      Rewound used(*used_);
+      CAPSTAN_TRY(const bool found, used->step(kWhat));
+      if (!found || used->integer(0) * kPageBytes <= options_.retain_bytes) return {};
+    }
+    chain.begin_seq =
+        std::min(chain.begin_seq + std::max(2 * appended, kPrunedPerAppendMin), snapshots_.back().seq);
+    Statement last(db_, "SELECT event_last, checksum FROM journal WHERE seq = ?");
+    CAPSTAN_TRY(const bool found, last.bind(chain.begin_seq).step(kWhat));
+    if (!found) return corrupt(chain.begin_seq, "is missing");
+    chain.begin_event = last.integer(0);
+    chain.begin_checksum = last.text(1);
+    Statement drop(db_, "DELETE FROM journal WHERE seq <= ?");
+    CAPSTAN_CHECK(drop.bind(chain.begin_seq).step(kWhat));
+    Statement begin(db_, "UPDATE chain SET begin_seq = ?, begin_event = ?, begin_checksum = ?");
+    begin.bind(chain.begin_seq).bind(chain.begin_event).bind(chain.begin_checksum);
+    CAPSTAN_CHECK(begin.step(kWhat));
+    return {};
+  }
+
+  // As recorded; empty before the first row.
+  Result<std::string> checksum_at(std::int64_t seq) {
+    if (seq == chain_.seq) return chain_.checksum;
+    if (seq == chain_.begin_seq) return chain_.begin_checksum;
+    Statement statement(db_, "SELECT checksum FROM journal WHERE seq = ?");
+    CAPSTAN_TRY(const bool found, statement.bind(seq).step("cannot read the journal"));
+    if (!found) return corrupt(seq, "is missing");
+    return statement.text(0);
+  }
+
+  Result<void> check_end() {
+    if (chain_.begin_seq > chain_.seq || chain_.begin_seq < 0)
+      return corrupt(chain_.begin_seq, "is recorded as the beginning, but lies past the end");
+    if (chain_.seq == chain_.begin_seq) return {};
+    Statement last(db_, "SELECT checksum FROM journal WHERE seq = ?");
+    CAPSTAN_TRY(const bool found, last.bind(chain_.seq).step("cannot read " + path_));
+    if (!found) return corrupt(chain_.seq, "is missing");
+    if (last.text(0) != chain_.checksum) return corrupt(chain_.seq, "does not match the recorded end");
+    return {};
+  }
+
+  Result<void> read_snapshots() {
+    snapshots_.clear();
+    if (chain_.format == 1) return {};  // opened only to read
+    Statement statement(db_, "SELECT seq, state_hash, bytes FROM snapshot ORDER BY seq DESC");
+    for (;;) {
+      CAPSTAN_TRY(const bool found, statement.step("cannot read the snapshots"));
+      if (!found) return {};
+      snapshots_.push_back({statement.integer(0), statement.text(1), statement.integer(2)});
+    }
+  }
+
+  void remove_obsolete_files() {
+    const auto files = obsolete_files();
+    std::error_code ignored;
+    if (!files) return;
+    for (const std::string& file : *files) std::filesystem::remove(file, ignored);
+  }
+
   std::string path_;
+  SqliteOptions options_;
   sqlite3* db_ = nullptr;
-  std::int64_t last_seq_ = 0;
-  std::string checksum_;  // of the last row
+  Chain chain_;
+  std::vector<SnapshotRef> snapshots_;  // newest first
+  std::unique_ptr<Statement> insert_, end_, event_, used_;
 };
 
 }  // namespace
 
 Result<std::unique_ptr<Journal>> open_sqlite_journal(const std::string& path, const SqliteOptions& options) {
-  auto journal = std::make_unique<SqliteJournal>(path);
-  CAPSTAN_CHECK(journal->open(options));
+  auto journal = std::make_unique<SqliteJournal>(path, options);
+  CAPSTAN_CHECK(journal->open());
   return std::unique_ptr<Journal>(std::move(journal));
 }
 
