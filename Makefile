@@ -1,7 +1,7 @@
 # For developers. Each target is one command; the launcher ./capstan installs packages and builds.
 BUILD ?= build
 
-.PHONY: build test test-slow lint ci eval-abacus clean
+.PHONY: build test test-slow lint ci eval-abacus bench-openb clean
 
 build:            ## compile everything
 	@cmake -S . -B $(BUILD) -G Ninja >/dev/null && ninja -C $(BUILD)
@@ -21,6 +21,10 @@ ci:               ## what CI runs
 
 eval-abacus: build ## exact-match accuracy of the default model on 5,000 or more unseen problems, per kind
 	@$(BUILD)/bin/capstan-eval-abacus --model models/abacus --problems $(or $(PROBLEMS),6000)
+
+bench-openb: build ## GPUs that placement allocates on the OpenB trace: NODES=file PODS=file SEEDS=42-51
+	@$(BUILD)/bin/capstan-bench-openb $(if $(NODES),--nodes "$(NODES)") $(if $(PODS),--pods "$(PODS)") \
+	  --seeds "$(or $(SEEDS),42-51)"
 
 clean:
 	@rm -rf $(BUILD)
