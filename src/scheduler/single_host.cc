@@ -21,6 +21,18 @@ std::uint32_t fullest(const HostRequest& request, const HostRoom& room) {
   return gpu;
 }
 
+// May the host take new work now?
+bool counts(const Inventory& inventory, HostId id) {
+  if (!inventory.usable(id) || inventory.host(id).claimed) return false;
+  const fleet::Domain& domain = inventory.topology().domain(inventory.topology().domain_of(id));
+  if (domain.spares == 0 || !inventory.idle(id)) return true;
+  std::uint32_t in_use = 0;
+  for (std::uint32_t at = 0; at < domain.hosts; ++at) {
+    in_use += inventory.idle(HostId(index(domain.first) + at)) ? 0 : 1;
+  }
+  return in_use + domain.spares < domain.hosts;
+}
+
 class BestFit : public RoomPolicy {
  public:
   RoomScore score(const HostRequest& request, const HostRoom& room) const override {
@@ -119,11 +131,16 @@ void SingleHostPlacer::absorb(const Inventory& inventory) {
     is_changed_.push_back(1);
     changes_.push_back(HostId(static_cast<std::uint32_t>(i)));
   }
-  for (const HostId host : changes_) {
-    is_changed_[index(host)] = 0;
-    const bool counts = inventory.usable(host) && !inventory.host(host).claimed;
-    states_.set(host, counts ? std::optional(room_of(inventory, host)) : std::nullopt);
+  for (std::size_t i = 0; i < changes_.size(); ++i) {  // grows meanwhile
+    const HostId host = changes_[i];
+    const fleet::Domain& domain = inventory.topology().domain(inventory.topology().domain_of(host));
+    // Whether an idle host counts depends on the others.
+    for (std::uint32_t at = 0; domain.spares > 0 && at < domain.hosts; ++at) {
+      changed(HostId(index(domain.first) + at));
+    }
+    states_.set(host, counts(inventory, host) ? std::optional(room_of(inventory, host)) : std::nullopt);
   }
+  for (const HostId host : changes_) is_changed_[index(host)] = 0;
   changes_.clear();
   states_.trim();
 }

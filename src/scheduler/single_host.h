@@ -8,11 +8,11 @@
 //     placer.changed(choice->host);       // after every change of a host that placement sees
 //   }
 //
-// Which hosts count: those that are usable and not claimed, whose class allows the request, with room for it.
-// A policy scores a host by its room alone. The highest score wins; of equal scores the lowest HostId
-// (Ties::kRandom exists to show what that rule is worth). Of the chosen host's GPUs the policy names how full
-// the one for a share is (of equal scores the fullest), and of those the lowest number is taken; whole GPUs
-// are those of lowest number.
+// Which hosts count: those that are usable and not claimed, whose class allows the request, with room for it;
+// an idle host of an NVLink domain only if the domain's spares stay idle. A policy scores a host by its room
+// alone. The highest score wins; of equal scores the lowest HostId (Ties::kRandom exists to show what that
+// rule is worth). Of the chosen host's GPUs the policy names how full the one for a share is (of equal scores
+// the fullest), and of those the lowest number is taken; whole GPUs are those of lowest number.
 //
 // Cost: a host that changed is looked at once, whatever is asked; each kind of request then catches up with
 // the states of room (single_host_states.h) that changed since it was last asked, and a score is worked out
@@ -79,7 +79,8 @@ class SingleHostPlacer {
   SingleHostPlacer(std::unique_ptr<RoomPolicy> policy, Options options);
   ~SingleHostPlacer();
 
-  // The host's room, state or class is another. New hosts need no call.
+  // The host's room, state or class is another. New hosts need no call; other spares of a domain, one for
+  // each of its hosts.
   void changed(HostId host);
   // Another policy, or the same with another mix: every score is forgotten.
   void set_policy(std::unique_ptr<RoomPolicy> policy);

@@ -113,13 +113,22 @@ Scored score_by_definition(Kind kind, PlainHost host, const HostRequest& request
   return best;
 }
 
+bool is_spare(const Inventory& inventory, HostId id) {
+  const auto domain = inventory.topology().domain_of(id);
+  int idle = 0;
+  for (std::uint32_t i = 0; i < inventory.hosts(); ++i) {
+    idle += inventory.topology().domain_of(HostId(i)) == domain && inventory.idle(HostId(i)) ? 1 : 0;
+  }
+  return inventory.idle(id) && idle <= inventory.topology().domain(domain).spares;
+}
+
 std::optional<HostChoice> place_by_definition(Kind kind, const Inventory& inventory,
                                               const HostRequest& request, const WorkloadMix& mix) {
   std::optional<HostChoice> best;
   int best_score = 0;
   for (std::uint32_t i = 0; i < inventory.hosts(); ++i) {
     const HostId id{i};
-    if (!inventory.usable(id) || inventory.host(id).claimed) continue;
+    if (!inventory.usable(id) || inventory.host(id).claimed || is_spare(inventory, id)) continue;
     const PlainHost host = plain(inventory, id);
     if (!takes(host, request, true)) continue;
     const Scored scored = score_by_definition(kind, host, request, mix);
@@ -152,10 +161,18 @@ class World {
     if (prng_.below(6) == 0) host_class.gpu_model = "", host_class.capacity.gpus = 0;
     host_class.name = "class" + std::to_string(prng_.below(3));
     const auto id = inventory.topology().intern(host_class);
-    const auto host = inventory.topology().add_host(block_, id, "h" + std::to_string(inventory.hosts()));
-    ASSERT_TRUE(host.has_value());
+    const std::uint32_t first = static_cast<std::uint32_t>(inventory.hosts());
+    const std::string name = "h" + std::to_string(first);
+    if (prng_.below(5) == 0) {
+      ASSERT_TRUE(inventory.topology().add_domain(block_, {.name = name, .spares = 1}, id,
+                                                  {name + "-t0", name + "-t1", name + "-t2"}));
+    } else {
+      ASSERT_TRUE(inventory.topology().add_host(block_, id, name));
+    }
     inventory.sync();
-    if (prng_.below(10) != 0) inventory.set_health(*host, fleet::Health::kHealthy);
+    for (std::uint32_t host = first; host < inventory.hosts(); ++host) {
+      if (prng_.below(10) != 0) inventory.set_health(HostId(host), fleet::Health::kHealthy);
+    }
   }
 
   HostRequest request() {
@@ -327,6 +344,31 @@ TEST(SingleHostPlacer, HostsThatMayNotTakeWorkAreLeftOutUntilTheyMay) {
   EXPECT_FALSE(placer.place(inventory, share(500)));
 }
 
+TEST(SingleHostPlacer, TheSparesOfADomainStayIdle) {
+  Inventory inventory;
+  const auto block = inventory.topology().block("r", "c", "b");
+  fleet::HostClass tray;
+  tray.name = "tray";
+  tray.capacity = {.milli_cpus = 10'000, .memory_bytes = 0, .gpus = 4, .gpu_milli = 0};
+  const auto id = inventory.topology().intern(tray);
+  ASSERT_TRUE(inventory.topology().add_domain(block, {.name = "u", .spares = 1}, id, {"t0", "t1", "t2"}));
+  inventory.sync();
+  for (const std::uint32_t host : {0u, 1u, 2u}) inventory.set_health(HostId(host), fleet::Health::kHealthy);
+  SingleHostPlacer placer(first_fit_policy());
+  const HostRequest all{.each = {.milli_cpus = 0, .memory_bytes = 0, .gpus = 4, .gpu_milli = 0},
+                        .gpu_models = {},
+                        .host_class = {}};
+  for (const std::uint32_t host : {0u, 1u}) {
+    ASSERT_EQ(placer.place(inventory, all), (HostChoice{HostId(host), 0b1111}));
+    inventory.hold(HostId(host), 1, 1, all.each, 0b1111);
+    placer.changed(HostId(host));
+  }
+  EXPECT_FALSE(placer.place(inventory, all)) << "the third is the spare";
+  inventory.release(HostId(0), 1, 1, all.each, 0b1111);
+  placer.changed(HostId(0));
+  EXPECT_TRUE(placer.place(inventory, all));
+}
+
 TEST(SingleHostPlacer, RandomTiesReachEveryHostOfTheBestScoreAndNoOther) {
   Inventory inventory = three_hosts();
   inventory.hold(HostId(2), 1, 1, {.milli_cpus = 60'000, .memory_bytes = 0, .gpus = 0, .gpu_milli = 0}, 0);
@@ -341,27 +383,59 @@ TEST(SingleHostPlacer, RandomTiesReachEveryHostOfTheBestScoreAndNoOther) {
   EXPECT_EQ(placer.place(inventory, share(500))->host, HostId(2)) << "it is the fullest";
 }
 
-// Goal: the bounds on states and on the log are passed many times, and the answers stay those of a fresh
-// placer.
+TEST(SingleHostPlacer, BestFitTellsHostsLargerThanItsMeasureApart) {
+  Inventory inventory;
+  fleet::Topology& topology = inventory.topology();
+  const auto block = topology.block("r", "c", "b");
+  for (const std::int64_t milli_cpus : {258'000, 255'000}) {
+    fleet::HostClass host_class;
+    host_class.name = "cpus" + std::to_string(milli_cpus);
+    host_class.capacity.milli_cpus = milli_cpus;
+    const auto host = topology.add_host(block, topology.intern(host_class), host_class.name);
+    inventory.sync();
+    inventory.set_health(*host, fleet::Health::kHealthy);
+  }
+  SingleHostPlacer placer(best_fit_policy());
+  // Scores of -0.8 and 0.4: rounded down, not towards 0.
+  EXPECT_EQ(placer.place(inventory, {})->host, HostId(1));
+}
+
+// Goal: the bound on states is passed several times, and the answers stay those of a fresh placer.
 TEST(SingleHostPlacer, ForgetsStatesOfRoomThatNoHostIsInAnyMore) {
   Inventory inventory = three_hosts();
   SingleHostPlacer placer(best_fit_policy());
   const HostRequest request = share(500);
-  for (std::int64_t job = 1; job <= 200'000; ++job) {
+  for (std::int64_t job = 1; job <= 250'000; ++job) {
     const HostId host{static_cast<std::uint32_t>(job % 3)};
-    const Capacity some{
-        .milli_cpus = 0, .memory_bytes = job, .gpus = 0, .gpu_milli = 0};  // a state never seen before
+    // A state that was never seen before, and scores that differ.
+    const Capacity some{.milli_cpus = job % 5 * 13'000, .memory_bytes = job, .gpus = 0, .gpu_milli = 0};
     inventory.hold(host, job, 1, some, 0);
     placer.changed(host);
-    const auto choice = placer.place(inventory, request);
-    ASSERT_TRUE(choice && choice->host == HostId(0));
+    SingleHostPlacer fresh(best_fit_policy());
+    ASSERT_EQ(placer.place(inventory, request), fresh.place(inventory, request)) << job;
     inventory.release(host, job, 1, some, 0);
     placer.changed(host);
-    if (job % 20'000 == 0) {
-      SingleHostPlacer fresh(best_fit_policy());
-      ASSERT_EQ(placer.place(inventory, request), fresh.place(inventory, request));
-    }
   }
+}
+
+// Goal: a kind of request that was asked before the log of changes was cut looks at every state again.
+TEST(SingleHostPlacer, AKindThatWasNotAskedForLongCatchesUp) {
+  Inventory inventory = three_hosts();
+  SingleHostPlacer placer(best_fit_policy());
+  HostRequest rare = share(300);
+  rare.each.milli_cpus = 33'000;
+  const Capacity some{.milli_cpus = 32'000, .memory_bytes = 0, .gpus = 0, .gpu_milli = 0};
+  EXPECT_EQ(placer.place(inventory, rare)->host, HostId(0));
+  inventory.hold(HostId(0), 1, 1, some, 0);
+  placer.changed(HostId(0));
+  for (std::int64_t job = 2; job <= 100'000; ++job) {
+    inventory.hold(HostId(2), job, 1, some, 0);
+    placer.changed(HostId(2));
+    ASSERT_TRUE(placer.place(inventory, share(500)));
+    inventory.release(HostId(2), job, 1, some, 0);
+    placer.changed(HostId(2));
+  }
+  EXPECT_EQ(placer.place(inventory, rare)->host, HostId(1)) << "host 0 has 32 CPUs left";
 }
 
 }  // namespace
