@@ -211,16 +211,18 @@ TEST_F(DriverJournalTest, ASnapshotThatFailsIsTriedAgainLater) {
   ASSERT_TRUE(controller.apply({1, job("a")}).answer);
   Snapshots snapshots(journal, {.every_events = 1, .retry_ms = 1'000});
   journal.path = (root_ / "absent" / "s.zst").string();
-  snapshots.turn(controller, 0);
+  const auto turn_until = [&](std::int64_t now_ms, const auto& done) {
+    for (int i = 0; i < 2'000 && !done(); ++i) {
+      snapshots.turn(controller, now_ms);
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+  };
+  turn_until(0, [&] { return snapshots.status().failures > 0; });
   EXPECT_EQ(snapshots.status().failures, 1);
   snapshots.turn(controller, 999);
   EXPECT_EQ(snapshots.status().failures, 1);
   journal.path = (root_ / "s.zst").string();
-  snapshots.turn(controller, 1'000);
-  for (int i = 0; i < 2'000 && !journal.kept; ++i) {
-    snapshots.turn(controller, 1'000);
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
-  }
+  turn_until(1'000, [&] { return journal.kept.has_value(); });
   ASSERT_TRUE(journal.kept);
   EXPECT_EQ(journal.kept->state_hash, controller.state_hash());
   EXPECT_EQ(snapshots.status().saved, 1);

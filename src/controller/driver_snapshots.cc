@@ -1,8 +1,9 @@
-// How it works: two steps of a turn, each short: fork, and one row of the journal.
+// How it works: two steps that cost the turn something, little: the fork, and one row of the journal.
 #include "controller/driver_snapshots.h"
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "base/log.h"
 
@@ -35,10 +36,19 @@ void Snapshots::turn(const Controller& controller, std::int64_t now_ms) {
     end(*written, now_ms);
     status_.stall_micros_max = std::max(status_.stall_micros_max, micros_since(began));
   } else if (now_ms >= retry_at_ms_ && is_due(controller.state().event_last)) {
+    if (!is_prepared()) return;
     const auto began = std::chrono::steady_clock::now();
     if (const auto begun = begin(controller, now_ms); !begun) failed(begun.error(), now_ms);
     status_.stall_micros_max = std::max(status_.stall_micros_max, micros_since(began));
   }
+}
+
+bool Snapshots::is_prepared() {
+  if (journal_.snapshot_path(journal_.last_seq()).empty()) return true;  // nothing will be forked
+  if (!std::exchange(preparing_, true)) snapshotter_.prepare();
+  if (!snapshotter_.prepared()) return false;
+  preparing_ = false;
+  return true;
 }
 
 Result<void> Snapshots::begin(const Controller& controller, std::int64_t now_ms) {

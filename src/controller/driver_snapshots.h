@@ -2,10 +2,11 @@
 //
 // One is due when the rows since the last have grown to half the snapshot's own text, at least
 // kRowBytesMin (a small state is replayed faster than it is saved) and at most kRowBytesMax (which replays in
-// a few seconds). A forked child writes it (journal/snapshotter.h); at later turns the driver notices the end
-// and refers to it in the journal. One that fails is warned about and tried again after kRetryMs; nothing
-// depends on it but the next start's duration. A journal without files gets its text at once.
-// Threads: the driver's.  Time: monotonic milliseconds, given.
+// a few seconds). First a thread makes memory cheap to fork, at a later turn a forked child begins to write
+// (journal/snapshotter.h), and at another the driver notices its end and refers to it in the journal. One
+// that fails is warned about and tried again after kRetryMs; nothing depends on it but the next start's
+// duration. A journal without files gets its text at once. Threads: the driver's.  Time: monotonic
+// milliseconds, given.
 #pragma once
 
 #include <cstdint>
@@ -48,6 +49,7 @@ class Snapshots {
 
  private:
   bool is_due(std::int64_t event_last) const;
+  bool is_prepared();
   Result<void> begin(const Controller& controller, std::int64_t now_ms);
   void end(const Result<journal::SnapshotFile>& written, std::int64_t now_ms);
   void failed(const Error& error, std::int64_t now_ms);
@@ -57,6 +59,7 @@ class Snapshots {
   Options options_;
   journal::Snapshotter snapshotter_;
   SnapshotStatus status_;
+  bool preparing_ = false;
   std::int64_t seq_ = 0;         // of the one that is being written
   std::int64_t event_ = 0;       // number of the newest event at the last snapshot
   std::int64_t tail_bytes_ = 0;  // of rows since then

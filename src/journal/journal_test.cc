@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "base/sha256.h"
+#include "journal/huge_pages.h"
 #include "journal/snapshotter.h"
 
 namespace capstan::journal {
@@ -326,6 +327,22 @@ TEST_F(JournalTest, AChildThatDiesHangsOrHasNoRoomIsAnErrorAndLeavesNothing) {
     ASSERT_TRUE(abandoned.start({.path = file}, 0, [](const TextSink&) { ::usleep(60'000'000); }));
   }
   EXPECT_FALSE(std::filesystem::exists(file + ".tmp"));
+}
+
+TEST_F(JournalTest, GatheringHugePagesChangesNoByte) {
+  std::vector<std::int64_t> numbers(16'000'000);  // 128 MB
+  for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<std::int64_t>(i * i);
+  EXPECT_GE(gather_huge_pages(), 0);
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    ASSERT_EQ(numbers[i], static_cast<std::int64_t>(i * i));
+  }
+  Snapshotter snapshotter;
+  EXPECT_FALSE(snapshotter.prepared());
+  snapshotter.prepare();
+  while (!snapshotter.prepared()) ::usleep(1'000);
+  const std::string file = (directory_ / "s.zst").string();
+  ASSERT_TRUE(snapshotter.start({.path = file}, 0, text_writer("after")));
+  EXPECT_EQ(wait_for(snapshotter, 0)->text_bytes, 5);
 }
 
 }  // namespace

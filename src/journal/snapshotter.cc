@@ -15,6 +15,7 @@
 
 #include "base/assert.h"
 #include "base/text.h"
+#include "journal/huge_pages.h"
 
 namespace capstan::journal {
 namespace {
@@ -81,6 +82,14 @@ void Snapshotter::reap() {
   }
   ::close(pipe_);
   child_ = pipe_ = -1;
+}
+
+void Snapshotter::prepare() {
+  gathered_ = false;
+  gatherer_ = std::jthread([this] {  // joins the one before
+    gather_huge_pages();
+    gathered_ = true;
+  });
 }
 
 Result<void> Snapshotter::start(const Task& task, std::int64_t now_ms, const TextWriter& write) {
