@@ -1,5 +1,4 @@
-// How: each mapping is read through a MappingReader, which knows the keys that were asked for. What is left
-// over at the end is unknown, and gets the nearest known key as a hint. Nothing stops at the first error.
+// How: one function a part of the document; each takes its keys and leaves what is wrong in the Context.
 #include <algorithm>
 #include <array>
 #include <functional>
@@ -8,146 +7,12 @@
 #include "base/text.h"
 #include "workload/quantity.h"
 #include "workload/spec.h"
-#include "workload/yaml_reader.h"
+#include "workload/yaml_fields.h"
 
 namespace capstan::workload {
 namespace {
 
 using Type = Yaml::Type;
-
-struct Context {
-  const ParseOptions& options;
-  std::vector<Diagnostic> diagnostics;
-
-  void add(int line, int column, std::string message, std::string hint = {}) {
-    if (diagnostics.size() >= kDiagnosticsMax) return;
-    diagnostics.push_back({options.source, line, column, std::move(message), std::move(hint)});
-  }
-  void add(const Yaml& at, std::string message) { add(at.line, at.column, std::move(message)); }
-};
-
-std::string did_you_mean(std::string_view word, std::span<const std::string_view> known, std::string& hint) {
-  const auto found = nearest(word, known);
-  if (!found) return fmt::format("known are {}", fmt::join(known, ", "));
-  hint = *found;
-  return fmt::format("did you mean '{}'?", *found);
-}
-
-// One mapping: hands out members by key, then reports what nobody asked for.
-class MappingReader {
- public:
-  MappingReader(Context& context, const Yaml& node, std::string_view what) : context_(context), node_(node) {
-    if (node.type != Type::kMapping) {
-      context_.add(node,
-                   fmt::format("{} must be a mapping of keys to values, not {}", what, node.type_name()));
-      return;
-    }
-    for (std::size_t i = 0; i < node.members.size(); ++i) {
-      const auto& key = node.members[i].first;
-      for (std::size_t j = 0; j < i; ++j) {
-        if (node.members[j].first.text != key.text) continue;
-        context_.add(key.line, key.column,
-                     fmt::format("key '{}' is given twice; the first is on line {}", key.text,
-                                 node.members[j].first.line));
-        break;
-      }
-    }
-  }
-
-  // The member, or nullptr if it is absent or empty.
-  const Yaml* take(std::string_view key) {
-    known_.push_back(key);
-    for (const auto& [name, value] : node_.members) {
-      if (name.text == key && value.type != Type::kNull) return &value;
-    }
-    return nullptr;
-  }
-
-  void finish() {
-    for (const auto& [key, value] : node_.members) {
-      if (std::ranges::find(known_, key.text) != known_.end()) continue;
-      std::string hint;
-      const std::string advice = did_you_mean(key.text, known_, hint);
-      context_.add(key.line, key.column, fmt::format("unknown key '{}'; {}", key.text, advice), hint);
-    }
-  }
-
-  const Yaml& node() const { return node_; }
-
- private:
-  Context& context_;
-  const Yaml& node_;
-  std::vector<std::string_view> known_;
-};
-
-bool is_scalar(Context& context, const Yaml& value, std::string_view key) {
-  if (value.type == Type::kScalar) return true;
-  context.add(value, fmt::format("'{}' must be a single value, not {}", key, value.type_name()));
-  return false;
-}
-
-void read_text(Context& context, MappingReader& mapping, std::string_view key, std::string& out) {
-  const Yaml* value = mapping.take(key);
-  if (value != nullptr && is_scalar(context, *value, key)) out = value->scalar;
-}
-
-struct Range {
-  std::int64_t low;
-  std::int64_t high;
-};
-
-void read_integer(Context& context, MappingReader& mapping, std::string_view key, Range range,
-                  std::int64_t& out) {
-  const Yaml* value = mapping.take(key);
-  if (value == nullptr || !is_scalar(context, *value, key)) return;
-  const auto number = parse_int(value->scalar);
-  if (!number) {
-    context.add(*value, fmt::format("'{}' must be a whole number, not '{}'", key, value->scalar));
-  } else if (*number < range.low || *number > range.high) {
-    context.add(*value, fmt::format("'{}' is {}, but must be between {} and {}", key, *number, range.low,
-                                    range.high));
-  } else {
-    out = *number;
-  }
-}
-
-using QuantityParser = Result<std::int64_t> (*)(std::string_view);
-
-void read_quantity(Context& context, MappingReader& mapping, std::string_view key, QuantityParser parse,
-                   std::int64_t& out) {
-  const Yaml* value = mapping.take(key);
-  if (value == nullptr || !is_scalar(context, *value, key)) return;
-  if (auto quantity = parse(value->scalar)) {
-    out = *quantity;
-  } else {
-    context.add(*value, fmt::format("'{}': {}", key, quantity.error().message));
-  }
-}
-
-bool is_name(std::string_view text) {
-  const auto letter_or_digit = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
-  if (text.empty() || text.size() > kNameLengthMax || !letter_or_digit(text.front()) ||
-      !letter_or_digit(text.back()))
-    return false;
-  return std::ranges::all_of(text, [&](char c) { return letter_or_digit(c) || c == '-'; });
-}
-
-void read_name(Context& context, MappingReader& mapping, std::string_view key, bool required,
-               std::string& out) {
-  const Yaml* value = mapping.take(key);
-  if (value == nullptr) {
-    if (required)
-      context.add(mapping.node(),
-                  fmt::format("'{0}' is missing; give it one, for example '{0}: my-first'", key));
-    return;
-  }
-  if (!is_scalar(context, *value, key)) return;
-  out = value->scalar;
-  if (is_name(out)) return;
-  context.add(*value,
-              fmt::format("{} '{}' must be 1 to {} of a-z, 0-9 and '-', with a letter or digit at both ends",
-                          key, out, kNameLengthMax));
-}
 
 void read_pairs(Context& context, MappingReader& mapping, std::string_view key, Spec::Pairs& out) {
   const Yaml* value = mapping.take(key);
@@ -192,15 +57,15 @@ void read_path(Context& context, MappingReader& mapping, std::string_view key, s
   if (value == nullptr || !is_scalar(context, *value, key)) return;
   out = value->scalar;
   if (out.starts_with('/') || out.starts_with("${CAPSTAN_")) return;
-  if (context.options.base_directory.empty()) {
+  if (context.base_directory.empty()) {
     context.add(*value, fmt::format("'{}' must be an absolute path here, not '{}'", key, out));
     return;
   }
   while (out.starts_with("./")) out.erase(0, 2);
   if (out == "." || out.empty()) {
-    out = context.options.base_directory;
+    out = context.base_directory;
   } else {
-    out = context.options.base_directory + "/" + out;
+    out = context.base_directory + "/" + out;
   }
 }
 
@@ -378,7 +243,7 @@ std::string Diagnostic::text() const { return fmt::format("{}:{}:{}: {}", file, 
 
 std::expected<std::vector<Spec>, std::vector<Diagnostic>> parse_specs(std::string_view yaml,
                                                                       const ParseOptions& options) {
-  Context context{options, {}};
+  Context context{options.source, options.base_directory};
   const auto documents = read_yaml(yaml, options.source);
   if (!documents) return std::unexpected(std::vector<Diagnostic>{documents.error()});
   if (documents->empty()) context.add(1, 1, "the file holds no workload; start with 'kind: job'");
