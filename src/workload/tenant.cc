@@ -3,22 +3,15 @@
 #include "workload/tenant.h"
 
 #include <algorithm>
-#include <array>
 
 #include "workload/spec.h"
+#include "workload/yaml_fields.h"
 
 namespace capstan::workload {
 namespace {
 
 std::unexpected<Error> wrong(std::string field, std::string message) {
   return std::unexpected(Error{Code::kInvalid, std::move(message), std::move(field)});
-}
-
-bool is_label(std::string_view text) {
-  const auto letter_or_digit = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
-  if (text.empty() || text.size() > kNameLengthMax) return false;
-  if (!letter_or_digit(text.front()) || !letter_or_digit(text.back())) return false;
-  return std::ranges::all_of(text, [&](char c) { return letter_or_digit(c) || c == '-'; });
 }
 
 Result<void> check_amount(std::string_view name, std::int64_t guaranteed, std::optional<std::int64_t> limit) {
@@ -144,13 +137,13 @@ Result<void> read_cells(const Json& json, std::vector<CellQuota>& out) {
 }  // namespace
 
 Result<void> check(const Tenant& tenant) {
-  if (!is_label(tenant.name)) {
+  if (!is_name(tenant.name)) {
     return wrong(
         "name",
         fmt::format("name '{}' must be 1 to {} of a-z, 0-9 and '-', with a letter or digit at both ends",
                     tenant.name, kNameLengthMax));
   }
-  if (!tenant.parent.empty() && !is_label(tenant.parent)) {
+  if (!tenant.parent.empty() && !is_name(tenant.parent)) {
     return wrong("parent", fmt::format("parent '{}' is no name of a tenant", tenant.parent));
   }
   if (tenant.weight < 1 || tenant.weight > kTenantWeightMax) {
