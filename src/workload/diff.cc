@@ -11,6 +11,22 @@ std::string join(const std::vector<std::string>& command) {
   return Json(std::move(words)).dump();
 }
 
+std::string milli_gpus(const Resources& resources) {
+  return format_milli_gpus(resources.gpus * 1000 + resources.gpu_milli);
+}
+
+std::string describe(const std::optional<HelpersSpec>& helpers) {
+  if (!helpers) return "none";
+  std::string text =
+      fmt::format("{} with {} cpus", helpers->ranks, format_milli_cpus(helpers->resources.milli_cpus));
+  if (helpers->resources.memory_bytes > 0)
+    text += fmt::format(", {}", format_bytes(helpers->resources.memory_bytes));
+  if (helpers->resources.gpus + helpers->resources.gpu_milli > 0)
+    text += fmt::format(", {} gpus", milli_gpus(helpers->resources));
+  if (!helpers->command.empty()) text += fmt::format(": {}", join(helpers->command));
+  return text;
+}
+
 std::string describe(const std::optional<EngineSpec>& engine) {
   if (!engine) return "none";
   return engine->context == 0 ? engine->model
@@ -58,10 +74,26 @@ class Differ {
   std::vector<Change> changes_;
 };
 
+void compare_placement(Differ& differ, const PlacementSpec& from, const PlacementSpec& to, Restart restart) {
+  differ.integer("placement.segment", from.segment, to.segment, restart);
+  differ.text("placement.required", std::string(fleet::level_name(from.required)),
+              std::string(fleet::level_name(to.required)), restart);
+  differ.text("placement.preferred", std::string(fleet::level_name(from.preferred)),
+              std::string(fleet::level_name(to.preferred)), restart);
+  differ.text("placement.gpu_model", from.gpu_model, to.gpu_model, restart);
+  differ.text("placement.host_class", from.host_class, to.host_class, restart);
+  differ.text("placement.cluster", from.cluster, to.cluster, restart);
+  differ.text("placement.region", from.region, to.region, restart);
+  differ.text("placement.reservation", from.reservation, to.reservation, restart);
+}
+
 void compare_kind(Differ& differ, const Spec& from, const Spec& to) {
   switch (from.kind) {
     case Kind::kJob:
       differ.integer("ranks", from.ranks, to.ranks, Restart::kRanks);
+      differ.integer("ranks_min", from.ranks_min, to.ranks_min, Restart::kNone);
+      if (from.helpers != to.helpers)
+        differ.text("helpers", describe(from.helpers), describe(to.helpers), Restart::kRanks);
       differ.duration("checkpoint.interval", from.checkpoint.interval_ms, to.checkpoint.interval_ms,
                       Restart::kNone);
       differ.duration("time_limit", from.time_limit_ms, to.time_limit_ms, Restart::kNone);
@@ -104,7 +136,10 @@ std::vector<Change> differences(const Spec& from, const Spec& to) {
               format_milli_cpus(to.resources.milli_cpus), process);
   differ.text("resources.memory", format_bytes(from.resources.memory_bytes),
               format_bytes(to.resources.memory_bytes), process);
-  differ.integer("resources.gpus", from.resources.gpus, to.resources.gpus, process);
+  differ.text("resources.gpus", milli_gpus(from.resources), milli_gpus(to.resources), process);
+  compare_placement(differ, from.placement, to.placement, process);
+  differ.text("preemptible", from.preemptible ? "true" : "false", to.preemptible ? "true" : "false",
+              Restart::kNone);
   differ.duration("grace", from.grace_ms, to.grace_ms, Restart::kNone);
   differ.integer("restarts.budget", from.restarts.budget, to.restarts.budget, Restart::kNone);
   differ.duration("restarts.backoff", from.restarts.backoff_ms, to.restarts.backoff_ms, Restart::kNone);

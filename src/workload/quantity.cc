@@ -69,6 +69,19 @@ Result<std::int64_t> parse_milli_cpus(std::string_view text) {
   return fail(Code::kInvalid, "'{}' is not a number of cpus; write for example 2, 0.5 or 500m", text);
 }
 
+Result<std::int64_t> parse_milli_gpus(std::string_view text) {
+  std::string_view rest = text;
+  const auto number = take_thousandths(rest);
+  if (!number || !rest.empty()) {
+    return fail(Code::kInvalid, "'{}' is not a number of GPUs; write for example 8, 1 or 0.25", text);
+  }
+  if (*number > 1000 && *number % 1000 != 0) {
+    return fail(Code::kInvalid, "'{}' is neither whole GPUs nor a share of one; write {}, {} or less than 1",
+                text, *number / 1000, *number / 1000 + 1);
+  }
+  return *number;
+}
+
 Result<std::int64_t> parse_bytes(std::string_view text) {
   std::string_view rest = text;
   if (const auto number = take_thousandths(rest)) {
@@ -111,6 +124,8 @@ std::string format_milli_cpus(std::int64_t milli_cpus) {
   while (text.back() == '0') text.pop_back();
   return text;
 }
+
+std::string format_milli_gpus(std::int64_t milli_gpus) { return format_milli_cpus(milli_gpus); }
 
 std::string format_bytes(std::int64_t bytes) {
   constexpr std::array<Unit, 4> kBinary{

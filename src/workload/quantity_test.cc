@@ -9,6 +9,8 @@ TEST(QuantityTest, ReadsWhatPeopleWrite) {
   EXPECT_EQ(parse_milli_cpus("2"), 2000);
   EXPECT_EQ(parse_milli_cpus("0.5"), 500);
   EXPECT_EQ(parse_milli_cpus("250m"), 250);
+  EXPECT_EQ(parse_milli_gpus("8"), 8000);
+  EXPECT_EQ(parse_milli_gpus("0.25"), 250);
   EXPECT_EQ(parse_bytes("1.5GiB"), 1610612736);
   EXPECT_EQ(parse_bytes("2 MB"), 2000000);
   EXPECT_EQ(parse_bytes("4096"), 4096);
@@ -21,6 +23,8 @@ TEST(QuantityTest, ReadsWhatPeopleWrite) {
 TEST(QuantityTest, RefusesWhatIsNoQuantity) {
   for (const char* text : {"", "x", "-1", "1.2345", "1e3", "2 cpus", "."})
     EXPECT_FALSE(parse_milli_cpus(text)) << text;
+  for (const char* text : {"", "1.5", "0.0001", "500m", "-1", "one"})
+    EXPECT_FALSE(parse_milli_gpus(text)) << text;
   for (const char* text : {"", "1.5", "1GBs", "99999999999999TiB", "-1MiB"})
     EXPECT_FALSE(parse_bytes(text)) << text;
   for (const char* text : {"", "1x", "1h 30m", "m", "5m3", "99999999999999d"})

@@ -28,6 +28,7 @@ inline constexpr int kDiagnosticsMax = 20;
 inline constexpr int kDocumentsMax = 1000;
 inline constexpr int kNameLengthMax = 63;
 inline constexpr std::int64_t kRanksMax = 1'000'000;
+inline constexpr std::int64_t kGpusMax = 1024;  // of one rank
 inline constexpr std::int64_t kTasksMax = 1'000'000'000;
 inline constexpr std::int64_t kPriorityMin = -1000;
 inline constexpr std::int64_t kPriorityMax = 1000;
@@ -59,14 +60,18 @@ struct CheckpointPolicy {
   friend bool operator==(const CheckpointPolicy&, const CheckpointPolicy&) = default;
 };
 
-// Where ranks may go, and how close together. What is required is never dropped; what is preferred is tried first.
+// Where ranks may go, and how close together. What is required is never dropped; what is preferred is tried
+// first.
 struct PlacementSpec {
-  std::int64_t segment = 0;  // ranks (consecutive) that must lie inside one UltraServer (NVLink domain); 0: no need
-  fleet::Level required = fleet::Level::kCluster;  // all ranks inside one of these; "none" lets them spread
+  // So many consecutive ranks lie inside one UltraServer (NVLink domain); 0: no need.
+  std::int64_t segment = 0;
+  // All ranks inside one of these; "none" lets them spread. A service or task array that is read from YAML or
+  // JSON has "none" unless it says otherwise.
+  fleet::Level required = fleet::Level::kCluster;
   fleet::Level preferred = fleet::Level::kNone;
-  std::string gpu_model;    // "gb200"; empty: any
-  std::string host_class;   // "m8g.48xlarge"; empty: any
-  std::string cluster;      // by name; empty: any
+  std::string gpu_model;   // "gb200"; empty: any
+  std::string host_class;  // "m8g.48xlarge"; empty: any
+  std::string cluster;     // by name; empty: any
   std::string region;
   std::string reservation;  // runs on the hosts of this reservation only; empty: on unreserved ones
   friend bool operator==(const PlacementSpec&, const PlacementSpec&) = default;
@@ -158,8 +163,13 @@ struct ParseOptions {
 std::expected<std::vector<Spec>, std::vector<Diagnostic>> parse_specs(std::string_view yaml,
                                                                       const ParseOptions& options);
 
-// Canonical JSON, all fields of the kind in a fixed order; equal specs give equal text.
-Json to_json(const Spec& spec);
+// Canonical JSON, the fields of the kind in a fixed order; equal specs give equal text. Fields that have
+// their default may be left out, for the journal (a third of the text and of the time), or written, for
+// people. Cost: about 0.2 us, without dumping.
+enum class Defaults { kLeftOut, kWritten };
+Json to_json(const Spec& spec, Defaults defaults = Defaults::kLeftOut);
+// Reads both, and what older versions wrote: an absent field has its default. kCorrupt if one has the wrong
+// type.
 Result<Spec> from_json(const Json& json);
 
 // What a change of one field does to what runs.

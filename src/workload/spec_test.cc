@@ -43,24 +43,120 @@ TEST(SpecTest, EngineServiceGetsHealthAndAModelName) {
   EXPECT_EQ(spec.health->path, "/health");
 }
 
-TEST(SpecTest, StoredFormReadsBackEqual) {
+// Goal: both stored forms lose nothing, with every field away from its default at least once.
+TEST(SpecTest, StoredFormsReadBackEqual) {
   for (const char* yaml :
        {"kind: job\nname: a\nranks: 3\ncommand: 'true'\nlabels: {x: y}\ncheckpoint: {interval: 5m}\n",
+        "kind: job\nname: a\nranks: 64\nranks_min: 32\ncommand: 'true'\ntime_limit: 1h\npreemptible: false\n"
+        "placement: {segment: 16, required: region, preferred: block, gpu_model: gb200, host_class: x.y, "
+        "cluster: c1, region: r1, reservation: march}\n"
+        "helpers: {ranks: 8, resources: {cpus: 2, memory: 1GiB}, command: [load, it]}\n",
+        "kind: job\nname: a\ncommand: 'true'\nresources: {cpus: 1, gpus: 0.25}\nhelpers: {ranks: 1}\n"
+        "restarts: {budget: 0, backoff: 2s, backoff_max: 3s}\nuser: ada\nworkdir: /w\ngrace: 1s\npriority: "
+        "-3\n"
+        "placement: {required: none}\n",
         "kind: service\nname: b\nengine: {model: ./m, context: 512}\nhealth: {path: /ok}\n",
+        "kind: service\nname: b\ncommand: 'true'\nreplicas: 4\nplacement: {required: block}\nenv: {A: ''}\n",
         "kind: tasks\nname: c\ncount: 1000000\nparallelism: 4\nretries: 2\ntimeout: 30s\ncommand: "
         "'true'\n"}) {
     const Spec spec = parse_one(yaml);
-    const auto again = from_json(Json::parse(to_json(spec).dump()).value());
-    ASSERT_TRUE(again) << again.error().message;
-    EXPECT_EQ(*again, spec);
-    EXPECT_TRUE(differences(spec, *again).empty());
+    for (const Defaults defaults : {Defaults::kLeftOut, Defaults::kWritten}) {
+      const auto again = from_json(Json::parse(to_json(spec, defaults).dump()).value());
+      ASSERT_TRUE(again) << again.error().message;
+      EXPECT_EQ(*again, spec) << yaml;
+      EXPECT_TRUE(differences(spec, *again).empty());
+      EXPECT_EQ(to_json(*again).dump(), to_json(spec).dump());
+    }
   }
 }
 
-TEST(SpecTest, StoredFormWithoutAFieldIsRefusedByName) {
-  Json json = to_json(parse_one("kind: job\nname: a\ncommand: 'true'\n"));
-  json.erase("ranks");
-  EXPECT_NE(from_json(json).error().message.find("'ranks'"), std::string::npos);
+TEST(SpecTest, DefaultsAreLeftOutOfTheCanonicalFormAndWrittenForPeople) {
+  const Spec spec = parse_one("kind: tasks\nname: a\ncount: 5\ncommand: [x]\npriority: 0\n");
+  EXPECT_EQ(to_json(spec).dump(), R"({"kind":"tasks","name":"a","command":["x"],"count":5})");
+  const Json all = to_json(spec, Defaults::kWritten);
+  EXPECT_EQ(all.get_int("grace_ms"), 30'000);
+  EXPECT_EQ(all.find("placement")->get_string("required"), "none");
+  EXPECT_EQ(all.get_bool("preemptible"), true);
+}
+
+// What version 0.1 wrote: all its fields, none of the later ones.
+TEST(SpecTest, JournalsOfTheFirstVersionStillRead) {
+  const auto job = from_json(*Json::parse(
+      R"({"kind":"job","name":"a","tenant":"t","priority":10,"labels":{},"user":"","command":["x"],"env":{"A":"1"},)"
+      R"("workdir":"","resources":{"milli_cpus":500,"memory_bytes":7,"gpus":4},"grace_ms":30000,)"
+      R"("restarts":{"budget":3,"backoff_ms":1000,"backoff_max_ms":60000},"ranks":2,)"
+      R"("checkpoint":{"interval_ms":600000},"time_limit_ms":0})"));
+  ASSERT_TRUE(job) << job.error().message;
+  EXPECT_EQ(*job,
+            parse_one("kind: job\nname: a\ntenant: t\npriority: 10\ncommand: [x]\nenv: {A: 1}\nranks: 2\n"
+                      "resources: {cpus: 0.5, memory: 7, gpus: 4}\ncheckpoint: {interval: 10m}\n"));
+  const auto tasks = from_json(*Json::parse(
+      R"({"kind":"tasks","name":"a","tenant":"default","priority":0,"labels":{},"user":"","command":["x"],"env":{},)"
+      R"("workdir":"","resources":{"milli_cpus":1000,"memory_bytes":0,"gpus":0},"grace_ms":30000,)"
+      R"("restarts":{"budget":3,"backoff_ms":1000,"backoff_max_ms":60000},"count":9,"parallelism":0,"retries":0,)"
+      R"("timeout_ms":0})"));
+  ASSERT_TRUE(tasks) << tasks.error().message;
+  EXPECT_EQ(*tasks, parse_one("kind: tasks\nname: a\ncommand: [x]\ncount: 9\n"));
+}
+
+TEST(SpecTest, StoredFormsThatAreDamagedAreRefusedByField) {
+  const Json good =
+      to_json(parse_one("kind: job\nname: a\ncommand: 'true'\nranks: 2\nplacement: {segment: 2}\n"));
+  const auto message = [&](auto&& damage) {
+    Json json = good;
+    damage(json);
+    const auto read = from_json(json);
+    return read ? "accepted" : read.error().message;
+  };
+  EXPECT_NE(message([](Json& json) { json.erase("name"); }).find("'name'"), std::string::npos);
+  EXPECT_NE(message([](Json& json) { json.erase("kind"); }).find("'kind'"), std::string::npos);
+  EXPECT_NE(message([](Json& json) { json["ranks"] = "2"; }).find("'ranks'"), std::string::npos);
+  EXPECT_NE(message([](Json& json) { json["command"] = "x"; }).find("'command'"), std::string::npos);
+  EXPECT_NE(message([](Json& json) { json["placement"]["required"] = "rack"; }).find("'placement.required'"),
+            std::string::npos);
+  EXPECT_NE(message([](Json& json) { json["placement"] = 1; }).find("'placement'"), std::string::npos);
+}
+
+TEST(SpecTest, ServicesAndTasksSpreadUnlessTheySayOtherwise) {
+  EXPECT_EQ(parse_one("kind: job\nname: a\ncommand: x\n").placement.required, fleet::Level::kCluster);
+  EXPECT_EQ(parse_one("kind: service\nname: a\ncommand: x\n").placement.required, fleet::Level::kNone);
+  EXPECT_EQ(parse_one("kind: tasks\nname: a\ncommand: x\n").placement.required, fleet::Level::kNone);
+  EXPECT_EQ(parse_one("kind: tasks\nname: a\ncommand: x\nplacement: {required: block}\n").placement.required,
+            fleet::Level::kBlock);
+}
+
+TEST(SpecTest, ReadsSharesOfAGpuAndWholeOnes) {
+  const auto gpus = [](std::string_view text) {
+    const Resources out =
+        parse_one(fmt::format("kind: job\nname: a\ncommand: x\nresources: {{gpus: {}}}\n", text)).resources;
+    return std::pair(out.gpus, out.gpu_milli);
+  };
+  EXPECT_EQ(gpus("4"), std::pair(4L, 0L));
+  EXPECT_EQ(gpus("1.0"), std::pair(1L, 0L));
+  EXPECT_EQ(gpus("0.25"), std::pair(0L, 250L));
+  EXPECT_EQ(gpus("0.999"), std::pair(0L, 999L));
+}
+
+TEST(SpecTest, ChangesOfPlacementAndHelpersRestartAJobAndPreemptibleDoesNot) {
+  const std::string head = "kind: job\nname: a\ncommand: x\nranks: 8\n";
+  const Spec from = parse_one(head + "helpers: {ranks: 1}\nresources: {gpus: 1}\n");
+  const Spec to =
+      parse_one(head +
+                "helpers: {ranks: 2, resources: {memory: 1GiB}}\nranks_min: 4\npreemptible: false\n"
+                "placement: {segment: 4, gpu_model: gb200}\n");
+  const auto changes = differences(from, to);
+  const auto find = [&](std::string_view path) {
+    const auto at = std::ranges::find(changes, path, &Change::path);
+    return at != changes.end() ? fmt::format("{} -> {} {}", at->from, at->to, static_cast<int>(at->restart))
+                               : "";
+  };
+  EXPECT_EQ(changes.size(), 6u);
+  EXPECT_EQ(find("helpers"), "1 with 1 cpus -> 2 with 1 cpus, 1GiB 1");
+  EXPECT_EQ(find("resources.gpus"), "1 -> 0 1");
+  EXPECT_EQ(find("ranks_min"), "0 -> 4 0");
+  EXPECT_EQ(find("preemptible"), "true -> false 0");
+  EXPECT_EQ(find("placement.segment"), "0 -> 4 1");
+  EXPECT_EQ(find("placement.gpu_model"), " -> gb200 1");
 }
 
 TEST(SpecTest, DifferencesSayWhatChangesAndWhatRestarts) {
@@ -96,7 +192,7 @@ TEST(SpecTest, MalformedFilesGetTheirGoldenMessages) {
     }
     EXPECT_EQ(text, read_file(expected).value_or("")) << name;
   }
-  EXPECT_GE(files, 12);
+  EXPECT_GE(files, 20);
 }
 
 // Goal: no input crashes the parser. Method: seeded mutations of a valid file, a thousand of them.

@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "workload/quantity.h"
 #include "workload/spec.h"
+#include "workload/spec_parts.h"
 #include "workload/yaml_fields.h"
 
 namespace capstan::workload {
@@ -31,26 +32,6 @@ void read_pairs(Context& context, MappingReader& mapping, std::string_view key, 
   std::ranges::sort(out);
 }
 
-void read_command(Context& context, MappingReader& mapping, std::vector<std::string>& out) {
-  const Yaml* value = mapping.take("command");
-  if (value == nullptr) return;
-  if (value->type == Type::kScalar) {
-    out = {"/bin/sh", "-c", value->scalar};
-  } else if (value->type == Type::kSequence) {
-    for (const Yaml& word : value->items) {
-      if (word.type != Type::kScalar) {
-        context.add(word,
-                    fmt::format("each word of 'command' must be a single value, not {}", word.type_name()));
-      }
-      out.push_back(word.scalar);
-    }
-  }
-  const bool empty = out.empty() || (value->type == Type::kScalar && trim(value->scalar).empty());
-  if (value->type == Type::kMapping || empty) {
-    context.add(*value, "'command' must be a line for the shell, or a list such as [python3, train.py]");
-  }
-}
-
 // A path that may be relative to the file that names it.
 void read_path(Context& context, MappingReader& mapping, std::string_view key, std::string& out) {
   const Yaml* value = mapping.take(key);
@@ -67,16 +48,6 @@ void read_path(Context& context, MappingReader& mapping, std::string_view key, s
   } else {
     out = context.base_directory + "/" + out;
   }
-}
-
-void read_resources(Context& context, MappingReader& mapping, Resources& out) {
-  const Yaml* value = mapping.take("resources");
-  if (value == nullptr) return;
-  MappingReader resources(context, *value, "'resources'");
-  read_quantity(context, resources, "cpus", parse_milli_cpus, out.milli_cpus);
-  read_quantity(context, resources, "memory", parse_bytes, out.memory_bytes);
-  read_integer(context, resources, "gpus", {0, 1024}, out.gpus);
-  resources.finish();
 }
 
 void read_restarts(Context& context, MappingReader& mapping, bool with_budget, RestartPolicy& out) {
@@ -134,7 +105,6 @@ void read_engine(Context& context, MappingReader& mapping, std::optional<EngineS
 }
 
 void read_job(Context& context, MappingReader& mapping, Spec& spec) {
-  read_integer(context, mapping, "ranks", {1, kRanksMax}, spec.ranks);
   read_restarts(context, mapping, true, spec.restarts);
   read_quantity(context, mapping, "time_limit", parse_duration_ms, spec.time_limit_ms);
   if (const Yaml* value = mapping.take("checkpoint")) {
@@ -155,7 +125,7 @@ void read_service(Context& context, MappingReader& mapping, Spec& spec) {
     if (spec.model_name.empty()) spec.model_name = spec.name;
     if (!spec.health) spec.health.emplace();
   }
-  const Yaml* port = mapping.take("port");
+  const Yaml* port = mapping.peek("port");
   if (spec.port != 0 && spec.replicas > 1 && port != nullptr) {
     context.add(
         *port,
@@ -198,7 +168,7 @@ void check_command(Context& context, MappingReader& mapping, const Spec& spec) {
   } else if (spec.kind == Kind::kService && !spec.engine && spec.command.empty()) {
     context.add(mapping.node(),
                 "a service needs a 'command' to run, or an 'engine' with a 'model' for the built-in one");
-  } else if (spec.kind != Kind::kService && mapping.take("command") == nullptr) {
+  } else if (spec.kind != Kind::kService && mapping.peek("command") == nullptr) {
     context.add(mapping.node(), "'command' is missing; write for example 'command: python3 train.py'");
   }
 }
@@ -210,6 +180,7 @@ std::optional<Spec> read_document(Context& context, const Yaml& document) {
   if (!kind) return std::nullopt;
   Spec spec;
   spec.kind = *kind;
+  if (spec.kind != Kind::kJob) spec.placement.required = fleet::Level::kNone;
   read_name(context, mapping, "name", true, spec.name);
   read_name(context, mapping, "tenant", false, spec.tenant);
   read_integer(context, mapping, "priority", {kPriorityMin, kPriorityMax}, spec.priority);
@@ -219,7 +190,10 @@ std::optional<Spec> read_document(Context& context, const Yaml& document) {
   read_pairs(context, mapping, "env", spec.env);
   read_path(context, mapping, "workdir", spec.workdir);
   read_resources(context, mapping, spec.resources);
+  read_bool(context, mapping, "preemptible", spec.preemptible);
   read_quantity(context, mapping, "grace", parse_duration_ms, spec.grace_ms);
+  read_gang(context, mapping, spec);
+  read_placement(context, mapping, spec);
   switch (spec.kind) {
     case Kind::kJob:
       read_job(context, mapping, spec);
@@ -232,6 +206,7 @@ std::optional<Spec> read_document(Context& context, const Yaml& document) {
       break;
   }
   mapping.finish();
+  check_gang(context, mapping, spec);
   check_command(context, mapping, spec);
   if (context.diagnostics.size() > errors_before) return std::nullopt;
   return spec;

@@ -37,7 +37,7 @@ MappingReader::MappingReader(Context& context, const Yaml& node, std::string_vie
   }
 }
 
-const Yaml* MappingReader::find(std::string_view key) const {
+const Yaml* MappingReader::peek(std::string_view key) const {
   for (const auto& [name, value] : node_.members) {
     if (name.text == key && value.type != Yaml::Type::kNull) return &value;
   }
@@ -46,7 +46,7 @@ const Yaml* MappingReader::find(std::string_view key) const {
 
 const Yaml* MappingReader::take(std::string_view key) {
   known_.push_back(key);
-  return find(key);
+  return peek(key);
 }
 
 void MappingReader::refuse(std::string_view key, std::string_view message) {

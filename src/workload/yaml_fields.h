@@ -43,14 +43,14 @@ class MappingReader {
   MappingReader(Context& context, const Yaml& node, std::string_view what);
   // The member, or nullptr if it is absent or empty.
   const Yaml* take(std::string_view key);
+  // The same for a key that was taken before, or is taken elsewhere.
+  const Yaml* peek(std::string_view key) const;
   // A key that is known, but wrong here: reported with this message if it is there.
   void refuse(std::string_view key, std::string_view message);
   void finish();
   const Yaml& node() const { return node_; }
 
  private:
-  const Yaml* find(std::string_view key) const;
-
   Context& context_;
   const Yaml& node_;
   std::vector<std::string_view> known_;
