@@ -166,7 +166,7 @@ class Queue::Pass {
   void heapify(Group& group);
   void refresh_path(std::uint32_t lane);
   void recharge(TenantId tenant);
-  bool refused(TenantId tenant, std::uint32_t request) const;
+  bool refused_by_tenant(TenantId tenant, std::uint32_t request) const;
   bool offerable(const Head& head) const;
   bool settle(PassLane& lane);
   void advance(PassLane& lane);

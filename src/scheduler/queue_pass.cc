@@ -77,11 +77,10 @@ void Queue::Pass::heapify(Group& group) {
   std::ranges::make_heap(group.items, [this](const Item& a, const Item& b) { return later(a, b); });
 }
 
-bool Queue::Pass::refused(TenantId tenant, std::uint32_t request) const {
-  if (refused_requests_.count(request) > 0) return true;
+// Has the tenant, or one above it, been refused this request?
+bool Queue::Pass::refused_by_tenant(TenantId tenant, std::uint32_t request) const {
   if (refused_tenants_.empty()) return false;
   for (TenantId at = tenant; at != kRootTenant; at = tenants_.parent(at)) {
-    if (refused_tenants_.count(bucket_key(at, kAllRequests)) > 0) return true;
     if (refused_tenants_.count(bucket_key(at, request)) > 0) return true;
   }
   return false;
@@ -112,6 +111,11 @@ void Queue::Pass::advance(PassLane& lane) {
 
 // Makes the first head one that can be offered; false: the lane's first entry is another now, or none.
 bool Queue::Pass::settle(PassLane& lane) {
+  if (refused_by_tenant(lane.tenant, kAllRequests)) {
+    lane.open = true;
+    lane.heads.clear();
+    return false;
+  }
   if (!lane.open) {
     const auto& heads = queue_.lanes_[index(lane.tenant)].heads;
     lane.heads.assign(heads.begin(), heads.end());  // ascending: a heap already
@@ -120,7 +124,7 @@ bool Queue::Pass::settle(PassLane& lane) {
   bool same = true;
   while (!lane.heads.empty()) {
     const Head& head = lane.heads.front();
-    if (refused(lane.tenant, head.request)) {
+    if (refused_requests_.count(head.request) > 0 || refused_by_tenant(lane.tenant, head.request)) {
       pop_head(lane);
     } else if (!offerable(head)) {
       advance(lane);
