@@ -99,7 +99,7 @@ Result<Json> get_status(Backend& backend) {
   CAPSTAN_CHECK(backend.read([&](const controller::State& state) {
     out["epoch"] = state.epoch;
     out["events"] = state.event_last;
-    out["hosts_joined"] = state.hosts.size();
+    out["hosts_joined"] = state.contacts.size();
     out["workloads"] = state.workloads.size();
     out["ranks_live"] = state.live_ranks;
     out["draining"] = state.draining;
@@ -195,7 +195,7 @@ std::string Api::State::metrics() {
           .Increment();
     }
     ranks.Add({}).Set(static_cast<double>(state.live_ranks));
-    hosts.Add({}).Set(static_cast<double>(state.hosts.size()));
+    hosts.Add({}).Set(static_cast<double>(state.inventory.hosts()));
     events.Add({}).Set(static_cast<double>(state.event_last));
     epoch.Add({}).Set(static_cast<double>(state.epoch));
   });

@@ -36,6 +36,9 @@ Result<void> submitted(State& state, std::int64_t time_ms, const Json& event) {
     if (!has_ended(older->state)) return fail(Code::kCorrupt, "workload {} takes a name in use", workload.id);
     forget(state, older->id);
   }
+  const auto tenant = state.tenants.find(workload.spec.tenant);
+  if (!tenant) return fail(Code::kCorrupt, "tenant {} does not exist", workload.spec.tenant);
+  workload.tenant = *tenant;
   state.next_id = workload.id + 1;
   workload.created_ms = time_ms;
   if (workload.spec.kind == workload::Kind::kTasks) workload.tasks.pending.insert(0, workload.spec.count);
@@ -49,6 +52,9 @@ Result<void> updated(State& state, const Json& event) {
   CAPSTAN_TRY(workload::Spec spec, spec_of(event));
   CAPSTAN_TRY(const std::int64_t generation, need_int(event, "generation", 1));
   if (spec.kind == workload::Kind::kTasks) workload->tasks.pending.insert(workload->spec.count, spec.count);
+  const auto tenant = state.tenants.find(spec.tenant);
+  if (!tenant) return fail(Code::kCorrupt, "tenant {} does not exist", spec.tenant);
+  workload->tenant = *tenant;
   workload->spec = std::move(spec);
   if (generation != workload->generation) {
     // A changed workload deserves a fresh start: nobody waits for the old one's pauses.
@@ -83,7 +89,24 @@ struct Plan {
   workload::Restart restart = workload::Restart::kNone;
 };
 
+// Who asks must be known, and may not rank itself above what its tenant may.
+Result<void> check_tenant(const State& state, const workload::Spec& spec) {
+  const auto tenant = state.tenants.find(spec.tenant);
+  const auto kind = workload::kind_name(spec.kind);
+  if (!tenant) {
+    return fail(Code::kInvalid, "{} {}: there is no tenant {}; see: capstan tenants list", kind, spec.name,
+                spec.tenant);
+  }
+  const std::int64_t most = state.tenants.tenant(*tenant).priority_max;
+  if (spec.priority > most) {
+    return fail(Code::kInvalid, "{} {}: tenant {} may give priorities up to {}, not {}", kind, spec.name, spec.tenant,
+                most, spec.priority);
+  }
+  return {};
+}
+
 Result<Plan> plan(State& state, const workload::Spec& spec) {
+  CAPSTAN_CHECK(check_tenant(state, spec));
   Plan plan;
   Workload* existing = state.find(spec.name);
   if (existing == nullptr || has_ended(existing->state)) return plan;

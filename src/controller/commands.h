@@ -15,5 +15,19 @@ void drain(Decision& decision);
 void join_host(Decision& decision, const JoinHost& join);
 void set_health(Decision& decision, const SetHealth& change);
 void take_reports(Decision& decision, const Reports& reports);
+// ---- the fleet and its rules (fleet_commands.cc, claims_commands.cc)
+Result<Json> apply_fleet(Decision& decision, const ApplyFleet& apply);
+Result<Json> set_tenants(Decision& decision, const SetTenants& command);
+Result<Json> remove_tenant(Decision& decision, const RemoveTenant& command);
+Result<Json> set_condition(Decision& decision, const SetCondition& command);
+Result<Json> set_policy(Decision& decision, const SetPolicy& command);
+void set_host_condition(Decision& decision, const std::vector<HostId>& hosts, fleet::Condition condition,
+                        std::string_view why);
+
+// ---- parts of folds that a snapshot is read with, too
+Result<void> add_fleet(State& state, const Json& event);
+Result<void> add_tenants(State& state, const Json& event);
+Result<void> add_local_host(State& state, const std::string& name, const Json& json);
+Result<void> resize_host(State& state, HostId host, const Json& capacity);
 
 }  // namespace capstan::controller

@@ -6,8 +6,10 @@
 #include <algorithm>
 
 #include "base/sha256.h"
+#include "base/text.h"
 #include "controller/commands.h"
-#include "controller/state_json.h"
+#include "controller/planner.h"
+#include "controller/snapshot.h"
 
 namespace capstan::controller {
 namespace {
@@ -39,12 +41,18 @@ Outcome Controller::apply(const Input& input) {
       Cases{[&](const BeginEpoch& what) {
               begin_epoch(decision, what);
               try_all_ = true;  // what a drain held back
+              state_.planner->forget_hints();
             },
             [&](const Apply& what) { outcome.answer = apply_specs(decision, what); },
             [&](const Cancel& what) { outcome.answer = cancel(decision, what); },
             [&](const Drain&) { drain(decision); }, [&](const JoinHost& what) { join_host(decision, what); },
             [&](const SetHealth& what) { set_health(decision, what); },
-            [&](const Reports& what) { take_reports(decision, what); }, [&](const Tick&) {}},
+            [&](const Reports& what) { take_reports(decision, what); }, [&](const Tick&) {},
+            [&](const ApplyFleet& what) { outcome.answer = apply_fleet(decision, what); },
+            [&](const SetTenants& what) { outcome.answer = set_tenants(decision, what); },
+            [&](const RemoveTenant& what) { outcome.answer = remove_tenant(decision, what); },
+            [&](const SetCondition& what) { outcome.answer = set_condition(decision, what); },
+            [&](const SetPolicy& what) { outcome.answer = set_policy(decision, what); }},
       input.what);
   settle(decision);
   outcome.events = std::move(decision.events);
@@ -52,10 +60,10 @@ Outcome Controller::apply(const Input& input) {
   return outcome;
 }
 
-// Who is to be looked at: what events touched, what time has reached, what waited for room.
+// Who is to be looked at: what events touched, what time has reached.
 void Controller::note(const Decision& decision) {
   const auto add = [&](const Workload& workload) {
-    if (!has_ended(workload.state)) to_try_.insert({-workload.spec.priority, workload.id});
+    if (!has_ended(workload.state)) to_try_.insert(workload.id);
   };
   if (try_all_) {
     for (const auto& [id, workload] : state_.workloads) add(workload);
@@ -69,26 +77,27 @@ void Controller::note(const Decision& decision) {
     add(*state_.find(at->second));
   }
   looked_until_ms_ = decision.time_ms;
-  if (state_.room_grew) {
-    to_try_.merge(blocked_);
-    blocked_.clear();
-    state_.room_grew = false;
-  }
 }
 
 void Controller::advance_all(Decision& decision) {
   while (!to_try_.empty()) {
-    const Order next = *to_try_.begin();
+    const std::int64_t next = *to_try_.begin();
     to_try_.erase(to_try_.begin());
-    Workload* workload = state_.find(next.second);
-    if (workload == nullptr || has_ended(workload->state)) continue;
-    if (advance(decision, *workload)) blocked_.insert({-workload->spec.priority, workload->id});
+    Workload* workload = state_.find(next);
+    if (workload == nullptr) continue;
+    const bool wants = !has_ended(workload->state) && advance(decision, *workload);
+    state_.planner->want(state_, *workload, wants && !has_ended(workload->state));
   }
 }
 
 void Controller::settle(Decision& decision) {
   note(decision);
   advance_all(decision);
+  for (const std::int64_t id : decision.touched) {
+    const Workload* workload = state_.find(id);
+    if (workload != nullptr && has_ended(workload->state)) state_.planner->want(state_, *workload, false);
+  }
+  state_.planner->run(decision);
   // What people see follows from what is.
   const std::set<std::int64_t> touched = decision.touched;
   for (const std::int64_t id : touched) {
@@ -115,17 +124,24 @@ Result<void> Controller::replay(std::int64_t time_ms, const Json& event) {
 // A deadline that has passed and changed nothing waits for room, not for time.
 std::int64_t Controller::next_deadline_ms() const {
   const auto at = state_.timers.upper_bound({looked_until_ms_, INT64_MAX});
-  return at == state_.timers.end() ? kNever : at->first;
+  std::int64_t next_ms = at == state_.timers.end() ? kNever : at->first;
+  return std::min(next_ms, std::max(state_.planner->next_look_ms(), looked_until_ms_ + 1));
 }
 
-Json Controller::snapshot() const { return state_to_json(state_); }
+void Controller::write_snapshot(const std::function<void(std::string_view)>& sink) const {
+  write_state(state_, sink);
+}
 
-Result<Controller> Controller::from_snapshot(const Json& snapshot) {
+Result<Controller> Controller::from_snapshot_text(std::string_view text) {
   Controller controller;
-  CAPSTAN_TRY(controller.state_, state_from_json(snapshot));
+  CAPSTAN_TRY(controller.state_, read_state(text));
   return controller;
 }
 
-std::string Controller::state_hash() const { return sha256_hex(state_to_json(state_).dump()); }
+std::string Controller::state_hash() const {
+  Sha256 hash;
+  write_state(state_, [&](std::string_view text) { hash.update(text); });
+  return hex(hash.finish());
+}
 
 }  // namespace capstan::controller

@@ -12,7 +12,10 @@
 // that might move.
 #pragma once
 
+#include <functional>
 #include <set>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "controller/decision.h"
@@ -41,21 +44,19 @@ class Controller {
   // A drain is over: nothing runs any more.
   bool is_drained() const { return state_.draining && state_.live_ranks == 0; }
 
-  Json snapshot() const;
-  static Result<Controller> from_snapshot(const Json& snapshot);
-  std::string state_hash() const;  // SHA-256 of the snapshot's text, hexadecimal
+  // The state as text, a JSON value a line, streamed; the same state gives the same text. Cost: O(state).
+  void write_snapshot(const std::function<void(std::string_view)>& sink) const;
+  static Result<Controller> from_snapshot_text(std::string_view text);
+  std::string state_hash() const;  // SHA-256 of that text, hexadecimal
 
  private:
-  using Order = std::pair<std::int64_t, std::int64_t>;  // (-priority, id): who is looked at first
   void settle(Decision& decision);
   void note(const Decision& decision);
   void advance_all(Decision& decision);
 
   State state_;
-  // A hint, not state: who might move, and who has been refused for want of room. A refusal holds until room
-  // grows.
-  std::set<Order> to_try_;
-  std::set<Order> blocked_;
+  // Hints, not state: who might move.
+  std::set<std::int64_t> to_try_;
   bool try_all_ = true;
   std::int64_t looked_until_ms_ = 0;  // timers up to here have been looked at
 };

@@ -159,14 +159,15 @@ class World {
       Reconciliation agreed = reconcile(state(), worker.name, list);
       worker.queue = std::move(agreed.effects);
       worker.synced = true;
-      if (!agreed.lost.empty()) apply(Reports{worker.name, agreed.lost});
+      if (!agreed.lost.empty()) apply(Reports{worker.name, agreed.lost, {}});
     }
     for (const auto& effect : std::exchange(worker.queue, {})) perform(worker, effect);
     progress(worker, calm);
     const bool clean = std::ranges::all_of(worker.ranks, [&](const auto& entry) {
-      const auto known = state().hosts.find(worker.name);
+      const auto known = state().inventory.topology().find(worker.name);
+      const auto ranks = known ? state().ranks_on(*known) : std::vector<RankId>{};
       return entry.second.phase == protocol::RankPhase::kExited ||
-             (known != state().hosts.end() && known->second.ranks.contains(entry.first));
+             std::binary_search(ranks.begin(), ranks.end(), entry.first);
     });
     if (clean) apply(SetHealth{worker.name, fleet::Health::kHealthy});
   }
@@ -183,13 +184,13 @@ class World {
       }
       protocol::RankExited exit;
       exit.lost = exit.stopped = true;
-      apply(Reports{worker.name, {{1, id, exit}}});
+      apply(Reports{worker.name, {{1, id, exit}}, {}});
     } else if (at == worker.ranks.end()) {
       ASSERT_TRUE(ever_started_.insert(id).second) << "started twice: " << id.text();
       for (const auto& [name, other] : workers_) {
         for (const auto& [known, rank] : other.ranks) {
           // What runs on a host that was declared lost cannot be known before the host is back.
-          if (state().hosts.at(name).health == fleet::Health::kLost) continue;
+          if (health_of(name) == fleet::Health::kLost) continue;
           if (known.job != id.job || rank.phase == protocol::RankPhase::kExited) continue;
           const Workload* workload = state().find(id.job);
           if (workload == nullptr || workload->spec.kind != workload::Kind::kJob) continue;
@@ -224,9 +225,9 @@ class World {
       }
       if (rank.phase == protocol::RankPhase::kExited) reports.push_back(rank.end);
     }
-    if (!reports.empty()) apply(Reports{worker.name, reports});
+    if (!reports.empty()) apply(Reports{worker.name, reports, {}});
     if (prng_.below(4) == 0 && !reports.empty())
-      apply(Reports{worker.name, reports});  // told again: nothing new
+      apply(Reports{worker.name, reports, {}});  // told again: nothing new
     std::erase_if(worker.ranks,
                   [](const auto& entry) { return entry.second.phase == protocol::RankPhase::kExited; });
   }
@@ -242,8 +243,9 @@ class World {
     Outcome outcome = controller_.apply({time_ms_, std::move(what)});
     if (!outcome.events.empty()) rows_.push_back({outcome.time_ms, outcome.events});
     for (auto& one : outcome.effects) {
-      Worker& worker = workers_.at(one.host);
-      if (worker.synced) worker.queue.push_back(one.effect);
+      Worker& worker = workers_.at(state().name(one.host));
+      if (!worker.synced) continue;
+      for (auto& effect : render(state(), one)) worker.queue.push_back(std::move(effect));
     }
     return outcome;
   }
@@ -261,20 +263,26 @@ class World {
   void check_replay() {
     ASSERT_EQ(replayed(rows_.size()).state_hash(), controller_.state_hash());
     const std::size_t cut = prng_.below(rows_.size() + 1);
-    auto half = Controller::from_snapshot(*Json::parse(replayed(cut).snapshot().dump()));
+    std::string text;
+    replayed(cut).write_snapshot([&](std::string_view piece) { text += piece; });
+    auto half = Controller::from_snapshot_text(text);
     ASSERT_TRUE(half) << half.error().message;
     ASSERT_EQ(replayed(rows_.size(), cut, *std::move(half)).state_hash(), controller_.state_hash());
   }
 
+  fleet::Health health_of(const std::string& name) const {
+    return state().inventory.host(*state().inventory.topology().find(name)).health;
+  }
+
   // ---- invariants
   void check() {
-    for (const auto& [name, entry] : state().inventory.hosts()) {
-      ASSERT_GE(entry.room().milli_cpus, 0) << name << " is booked twice";
+    for (std::uint32_t i = 0; i < state().inventory.hosts(); ++i) {
+      ASSERT_GE(state().inventory.room(HostId{i}).milli_cpus, 0) << state().name(HostId{i}) << " is booked twice";
     }
     std::int64_t live = 0;
     for (const auto& [id, workload] : state().workloads) {
       const Job& job = workload.job;
-      live += job.live + static_cast<std::int64_t>(workload.tasks.running.size());
+      live += job.live + workload.tasks.running;
       for (const auto& [index, replica] : workload.service.replicas) live += replica.rank.live();
       ASSERT_TRUE(!has_ended(workload.state) || job.live == 0);
       if (job.in_attempt && job.stopping == StopWhy::kNone &&
@@ -286,7 +294,7 @@ class World {
       if (workload.spec.kind == workload::Kind::kTasks) {
         const Tasks& tasks = workload.tasks;
         ASSERT_EQ(tasks.pending.size() + tasks.succeeded.size() + tasks.failed.size() +
-                      static_cast<std::int64_t>(tasks.running.size()) +
+                      tasks.running +
                       static_cast<std::int64_t>(tasks.waiting.size()),
                   workload.spec.count);
       }

@@ -3,6 +3,7 @@
 // (+start …).
 #include "controller/controller.h"
 #include "controller/decision.h"
+#include "controller/effects.h"
 
 #include <gtest/gtest.h>
 
@@ -46,8 +47,7 @@ class Script {
     if (workload->spec.kind == workload::Kind::kJob) attempt = workload->job.attempt;
     if (workload->spec.kind == workload::Kind::kService)
       attempt = workload->service.replicas.at(index).attempt;
-    if (const auto at = workload->tasks.running.find(index); at != workload->tasks.running.end())
-      attempt = at->second.attempt;
+    if (const auto found = workload->tasks.find(index); found.run != nullptr) attempt = found.run->attempt;
     return {workload->id, attempt, index};
   }
   static std::string one_line(std::string text) {
@@ -55,10 +55,11 @@ class Script {
     return text;
   }
   std::string host_of(const RankId& id) {
-    for (const auto& [name, host] : state().hosts) {
-      if (host.ranks.contains(id)) return name;
+    for (const auto& [host, contact] : state().contacts) {
+      const auto ranks = state().ranks_on(host);
+      if (std::binary_search(ranks.begin(), ranks.end(), id)) return state().name(host);
     }
-    return state().hosts.begin()->first;
+    return state().name(state().contacts.begin()->first);
   }
 
   std::string run(const std::string& line) {
@@ -105,7 +106,7 @@ class Script {
       exit.stopped = words.size() > 3;
       report.body = exit;
     }
-    return apply(Reports{host_of(id), {report}});
+    return apply(Reports{host_of(id), {report}, {}});
   }
 
   std::string show(const std::string& name) {
@@ -127,8 +128,10 @@ class Script {
       if (const Json* ranges = event.find("ranges")) out += ranges->dump();
     }
     for (const HostEffect& effect : outcome.effects) {
-      constexpr const char* kNames[] = {"start", "stop", "forget"};
-      out += fmt::format(" +{}:{}", kNames[effect.effect.body.index()], effect.effect.rank.text());
+      for (std::int64_t i = 0; i < effect.count; ++i) {
+        out += fmt::format(" +{}:{}", effect.kind == HostEffect::Kind::kStart ? "start" : "stop",
+                           RankId{effect.job, effect.attempt, effect.first + i}.text());
+      }
     }
     return out.empty() ? "nothing" : out;
   }
@@ -359,8 +362,10 @@ TEST(Controller, RanksGetTorchrunsEnvironment) {
   controller.apply({1, JoinHost{"h1", "i", "b", "", {3000, 0, 0}, {}}});
   const auto specs = workload::parse_specs("{kind: job, name: a, ranks: 2, command: x, env: {FOO: bar}}", {});
   const Outcome outcome = controller.apply({1, Apply{*specs, false}});
-  ASSERT_EQ(outcome.effects.size(), 2u);
-  const auto& start = std::get<protocol::StartRank>(outcome.effects[1].effect.body);
+  ASSERT_EQ(outcome.effects.size(), 1u);
+  const auto effects = render(controller.state(), outcome.effects[0]);
+  ASSERT_EQ(effects.size(), 2u);
+  const auto& start = std::get<protocol::StartRank>(effects[1].body);
   std::string text;
   for (const auto& [name, value] : start.env) text += name + "=" + value + " ";
   EXPECT_EQ(text,

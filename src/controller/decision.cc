@@ -25,7 +25,7 @@ void Decision::emit(Json event) {
 Result<void> fold(State& state, std::int64_t time_ms, const Json& event) {
   CAPSTAN_TRY(const std::string type, protocol::need_text(event, "type"));
   FoldResult result;
-  for (const auto family : {fold_jobs, fold_services, fold_tasks, fold_hosts, fold_admin}) {
+  for (const auto family : {fold_jobs, fold_services, fold_tasks, fold_hosts, fold_admin, fold_fleet}) {
     result = family(state, time_ms, type, event);
     if (result) break;
   }
@@ -45,6 +45,20 @@ Result<Workload*> need_workload(State& state, const Json& event) {
   if (workload == nullptr)
     return fail(Code::kCorrupt, "an event names workload {}, which does not exist", id);
   return workload;
+}
+
+Result<HostId> host_named(const State& state, std::string_view name) {
+  const auto host = state.inventory.topology().find(name);
+  if (!host) return fail(Code::kCorrupt, "an event names host {}, which does not exist", name);
+  return *host;
+}
+
+Result<scheduler::Hold> hold_from(const Json& event) {
+  const std::string name = event.get_string("hold").value_or("borrowed");
+  for (const auto hold : {scheduler::Hold::kGuaranteed, scheduler::Hold::kCell, scheduler::Hold::kBorrowed}) {
+    if (scheduler::hold_name(hold) == name) return hold;
+  }
+  return fail(Code::kCorrupt, "'{}' is no way to hold room", name);
 }
 
 protocol::RankExited exit_of(const protocol::Report& report) {
@@ -108,6 +122,18 @@ void stop_workload(Decision& decision, Workload& workload, StopWhy why, std::str
   }
 }
 
+void stop_on_host(Decision& decision, Workload& workload, HostId host, std::int64_t count, StopWhy why,
+                  std::string_view reason) {
+  switch (workload.spec.kind) {
+    case workload::Kind::kJob:
+      return stop_job(decision, workload, why, reason);
+    case workload::Kind::kService:
+      return stop_replicas_on(decision, workload, host, count, why);
+    case workload::Kind::kTasks:
+      return stop_tasks_on(decision, workload, host, count, why);
+  }
+}
+
 void finish(Decision& decision, Workload& workload, WorkloadState state, std::string_view reason) {
   CAPSTAN_ASSERT(has_ended(state) && !has_ended(workload.state));
   Json ended = event("workload_state", workload);
@@ -136,7 +162,7 @@ std::pair<WorkloadState, std::string> derived_state(const Workload& workload) {
       ready = ready || replica.rank.ready;
       waits = waits || (!replica.rank.live() && replica.backoff_until_ms > 0);
       if (!replica.rank.live() && replica.failures > 0 && failure.empty()) {
-        failure = fmt::format("replica {} {}", index, exit_text(replica.rank.exit));
+        failure = fmt::format("replica {} {}", index, exit_text(replica.exit));
       }
     }
     if (workload.cancelling) return {WorkloadState::kStopping, ""};
@@ -154,7 +180,7 @@ std::pair<WorkloadState, std::string> derived_state(const Workload& workload) {
   }
   const Tasks& tasks = workload.tasks;
   if (workload.cancelling) return {WorkloadState::kStopping, ""};
-  if (!tasks.running.empty()) return {WorkloadState::kRunning, tasks.last_failure};
+  if (tasks.running > 0) return {WorkloadState::kRunning, tasks.last_failure};
   return {
       tasks.pending.empty() && !tasks.waiting.empty() ? WorkloadState::kRestarting : WorkloadState::kPending,
       tasks.last_failure};

@@ -18,9 +18,16 @@
 
 namespace capstan::controller {
 
+// What a host must do about ranks `first` to `first + count - 1`: compact; effects.h: render makes the wire's form.
 struct HostEffect {
-  std::string host;
-  protocol::Effect effect;
+  enum class Kind : std::uint8_t { kStart, kStop };
+  HostId host{};
+  Kind kind = Kind::kStart;
+  StopWhy why = StopWhy::kNone;
+  std::int64_t job = 0;
+  std::int64_t attempt = 0;
+  std::int64_t first = 0;
+  std::int64_t count = 1;
 };
 
 // {"type": type, "job": id, "name": name}: how every event about a workload begins.
@@ -43,31 +50,55 @@ Result<void> fold(State& state, std::int64_t time_ms, const Json& event);
 // `nullopt`: the family does not know the type.
 using FoldResult = std::optional<Result<void>>;
 FoldResult fold_admin(State& state, std::int64_t time_ms, std::string_view type, const Json& event);
+FoldResult fold_fleet(State& state, std::int64_t time_ms, std::string_view type, const Json& event);
 FoldResult fold_hosts(State& state, std::int64_t time_ms, std::string_view type, const Json& event);
 FoldResult fold_jobs(State& state, std::int64_t time_ms, std::string_view type, const Json& event);
 FoldResult fold_services(State& state, std::int64_t time_ms, std::string_view type, const Json& event);
 FoldResult fold_tasks(State& state, std::int64_t time_ms, std::string_view type, const Json& event);
 
-// Moves a workload on as far as it can go now: starts what is wanted, concludes what is over. True if it
-// wants room that is not there.
+// Moves a workload on as far as it can go by itself: concludes what is over. True if it wants to start something now;
+// whether there is room is the queue's business (starts.h).
 bool advance_job(Decision& decision, Workload& workload);
 bool advance_service(Decision& decision, Workload& workload);
 bool advance_tasks(Decision& decision, Workload& workload);
+// Starts what has been placed.
+void begin_attempt(Decision& decision, Workload& workload, const scheduler::Placement& placement, scheduler::Hold hold,
+                   std::int64_t port);
+void begin_replica(Decision& decision, Workload& workload, std::int64_t index, const scheduler::Slice& slice,
+                   std::int64_t port, scheduler::Hold hold);
+void begin_tasks(Decision& decision, Workload& workload, const std::vector<scheduler::Slice>& slices,
+                 scheduler::Hold hold);
+// The lowest replica that is to start now, -1 if none is; how many tasks may start now.
+std::int64_t next_replica(const Workload& workload, std::int64_t time_ms);
+std::int64_t startable_tasks(const Workload& workload, std::int64_t time_ms);
+// The GPUs of one rank of a gang.
+scheduler::GpuSet rank_gpus(const Job& job, std::int64_t rank);
+// What live ranks hold: at the start of an attempt (all begin at time_ms), or of a state that is read back (0).
+void begin_holding(State& state, Workload& workload, std::int64_t time_ms);
+void hold_replica(State& state, Workload& workload, const Replica& replica);
+void hold_tasks(State& state, Workload& workload);
 // Asks all its live ranks to stop.
 void stop_job(Decision& decision, Workload& workload, StopWhy why, std::string_view reason);
 void stop_service(Decision& decision, Workload& workload, StopWhy why);
 void stop_tasks(Decision& decision, Workload& workload, StopWhy why);
 void stop_workload(Decision& decision, Workload& workload, StopWhy why, std::string_view reason);
+// Asks at most `count` of the ranks on one host to stop (a gang: all of it, everywhere).
+void stop_on_host(Decision& decision, Workload& workload, HostId host, std::int64_t count, StopWhy why,
+                  std::string_view reason);
+void stop_replicas_on(Decision& decision, Workload& workload, HostId host, std::int64_t count, StopWhy why);
+void stop_tasks_on(Decision& decision, Workload& workload, HostId host, std::int64_t count, StopWhy why);
 // A report about a live rank of the workload, on the host that has it.
-void report_job(Decision& decision, Workload& workload, const protocol::Report& report);
-void report_service(Decision& decision, Workload& workload, const protocol::Report& report);
+void report_job(Decision& decision, Workload& workload, HostId host, const protocol::Report& report);
+void report_service(Decision& decision, Workload& workload, HostId host, const protocol::Report& report);
 // Tasks that succeeded in one batch of reports become one event.
 struct TaskBatch {
   std::string host;
   std::map<std::int64_t, IntervalSet> started;  // by workload
   std::map<std::int64_t, IntervalSet> succeeded;
 };
-void report_tasks(Decision& decision, Workload& workload, const protocol::Report& report, TaskBatch& batch);
+void report_tasks(Decision& decision, Workload& workload, HostId host, const protocol::Report& report,
+                  TaskBatch& batch);
+void report_task_ranges(Decision& decision, HostId host, const protocol::TaskReport& report, TaskBatch& batch);
 void flush_tasks(Decision& decision, TaskBatch& batch);
 // It has ended, in this state.
 void finish(Decision& decision, Workload& workload, WorkloadState state, std::string_view reason);
@@ -85,5 +116,7 @@ std::int64_t backoff_ms(const workload::RestartPolicy& policy, std::int64_t fail
 
 // Lookups for folds.
 Result<Workload*> need_workload(State& state, const Json& event);
+Result<HostId> host_named(const State& state, std::string_view name);
+Result<scheduler::Hold> hold_from(const Json& event);
 
 }  // namespace capstan::controller

@@ -61,7 +61,7 @@ class Driver::Loop {
 
   Result<void> begin() {
     CAPSTAN_CHECK(reload());
-    sessions_.started(options_.monotonic_ms());
+    sessions_.started(state(), options_.monotonic_ms());
     last_turn_ms_ = options_.monotonic_ms();
     feed(BeginEpoch{controller_.state().epoch + 1, options_.build});
     CAPSTAN_CHECK(commit());
@@ -77,7 +77,7 @@ class Driver::Loop {
     if (thread_.joinable()) thread_.join();
     const Error gone{Code::kUnavailable, "the controller is shutting down", {}};
     for (Task& task : queue_) refuse(task, gone);
-    sessions_.reset(gone, 0);
+    sessions_.reset(gone);
     if (!failed_) snapshots_.finish(controller_);
   }
 
@@ -178,7 +178,7 @@ class Driver::Loop {
     const std::int64_t now_ms = options_.monotonic_ms();
     std::int64_t pause_ms = 1'000;
     if (!exhausted_) {
-      pause_ms = std::min(pause_ms, sessions_.next_deadline_ms(state()) - now_ms);
+      pause_ms = std::min(pause_ms, sessions_.next_deadline_ms() - now_ms);
       if (const std::int64_t next_ms = controller_.next_deadline_ms(); next_ms != kNever) {
         pause_ms = std::min(pause_ms, next_ms - options_.unix_ms());
       }
@@ -220,7 +220,8 @@ class Driver::Loop {
     }
     note_status();
     for (auto& [promise, answer] : answers) promise.set_value(std::move(answer));
-    sessions_.push(std::exchange(effects_, {}));
+    sessions_.push(effects_);
+    effects_.clear();
     publish();
     for (Task& task : batch) {
       if (auto* call = std::get_if<CallTask>(&task)) call->call();
@@ -287,7 +288,8 @@ class Driver::Loop {
     exhausted_ = true;
     retry_ms_ = now_ms + kExhaustedPauseMs;
     if (const auto reloaded = reload(); !reloaded) return fatal(reloaded.error());
-    sessions_.reset(error, now_ms);
+    sessions_.reset(error);
+    sessions_.started(state(), now_ms);
     note_status();
   }
 

@@ -23,14 +23,9 @@ Result<void> replay_row(Controller& controller, const journal::Row& row) {
   return {};
 }
 
-Result<Controller> from_text(std::string_view text) {
-  CAPSTAN_TRY(const Json json, Json::parse(text));
-  return Controller::from_snapshot(json);
-}
-
 Result<Controller> from_snapshot(journal::Journal& journal, const journal::SnapshotRef& snapshot) {
   CAPSTAN_TRY(const std::string text, journal.snapshot_text(snapshot));
-  return from_text(text);
+  return Controller::from_snapshot_text(text);
 }
 
 // The newest snapshot that can be read, as far as the journal still has the rows after it.
@@ -67,7 +62,7 @@ Result<Json::Array> events_of(const journal::Row& row) {
 }
 
 void write_snapshot(const Controller& controller, const journal::TextSink& sink) {
-  sink(controller.snapshot().dump());
+  controller.write_snapshot(sink);
 }
 
 Result<Loaded> load(journal::Journal& journal) {

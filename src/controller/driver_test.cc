@@ -210,7 +210,9 @@ TEST_F(DriverTest, ASilentHostIsSuspectThenLostThenBack) {
   join();
   const auto health = [&] {
     std::string out;
-    EXPECT_TRUE(driver_->read([&](const State& state) { out = health_name(state.hosts.at("h1").health); }));
+    EXPECT_TRUE(driver_->read([&](const State& state) {
+      out = health_name(state.inventory.host(*state.inventory.topology().find("h1")).health);
+    }));
     return out;
   };
   const auto becomes = [&](std::string_view wanted) {

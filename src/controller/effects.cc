@@ -14,28 +14,49 @@ using Env = std::map<std::string, std::string>;
 
 std::string text(std::int64_t number) { return std::to_string(number); }
 
-// torchrun's variables: torch.distributed.run's own list.
-void add_gang_env(Env& env, const Workload& workload, std::int64_t rank) {
+// torchrun's variables: torch.distributed.run's own list. Helpers know the gang, and who they are beside it.
+void add_gang_env(const State& state, Env& env, const Workload& workload, std::int64_t rank) {
   const Job& job = workload.job;
-  const auto world = static_cast<std::int64_t>(job.ranks.size());
-  std::int64_t node = 0, first = 0;
-  while (first + job.slices[static_cast<std::size_t>(node)].ranks <= rank)
-    first += job.slices[static_cast<std::size_t>(node++)].ranks;
-  const auto& slice = job.slices[static_cast<std::size_t>(node)];
-  const bool one_host = job.slices.size() == 1;
-  env["RANK"] = env["ROLE_RANK"] = text(rank);
+  const std::int64_t world = job.groups.front().ranks;
+  std::int64_t nodes = 0, node = 0, first = 0, local_size = 0;
+  std::int64_t begin = 0;
+  for (const auto& slice : job.slices) {
+    if (begin < world) ++nodes;
+    if (rank >= begin && rank < begin + slice.ranks) {
+      node = nodes - 1;
+      first = begin;
+      local_size = slice.ranks;
+    }
+    begin += slice.ranks;
+  }
   env["WORLD_SIZE"] = env["ROLE_WORLD_SIZE"] = text(world);
-  env["LOCAL_RANK"] = text(rank - first);
-  env["LOCAL_WORLD_SIZE"] = text(slice.ranks);
-  env["GROUP_RANK"] = env["NODE_RANK"] = text(node);
-  env["GROUP_WORLD_SIZE"] = text(static_cast<std::int64_t>(job.slices.size()));
-  env["MASTER_ADDR"] = one_host ? "127.0.0.1" : job.slices.front().host;
+  env["GROUP_WORLD_SIZE"] = text(nodes);
+  env["MASTER_ADDR"] = job.slices.size() == 1 ? "127.0.0.1" : state.name(job.slices.front().host);
   env["MASTER_PORT"] = text(job.master_port);
+  if (rank < world) {
+    env["RANK"] = env["ROLE_RANK"] = text(rank);
+    env["LOCAL_RANK"] = text(rank - first);
+    env["LOCAL_WORLD_SIZE"] = text(local_size);
+    env["GROUP_RANK"] = env["NODE_RANK"] = text(node);
+  } else {
+    env["CAPSTAN_HELPER_RANK"] = text(rank - world);
+    env["CAPSTAN_HELPER_COUNT"] = text(job.groups.back().ranks);
+  }
   env["TORCHELASTIC_RESTART_COUNT"] = text(job.restarts_used);
   env["TORCHELASTIC_MAX_RESTARTS"] = text(workload.spec.restarts.budget);
   env["TORCHELASTIC_RUN_ID"] = fmt::format("{}-{}", workload.spec.name, workload.id);
   env["TORCHELASTIC_USE_AGENT_STORE"] = "False";
-  env["OMP_NUM_THREADS"] = text(std::max<std::int64_t>(1, workload.spec.resources.milli_cpus / 1000));
+  env["OMP_NUM_THREADS"] = text(std::max<std::int64_t>(1, job.each(rank).milli_cpus / 1000));
+}
+
+// Which GPUs are its own: what CUDA, and everything on top of it, goes by.
+void add_gpu_env(Env& env, scheduler::GpuSet gpus) {
+  if (gpus == 0) return;
+  std::string list;
+  for (int gpu = 0; gpu < 32; ++gpu) {
+    if ((gpus >> gpu & 1) != 0) list += (list.empty() ? "" : ",") + std::to_string(gpu);
+  }
+  env["CUDA_VISIBLE_DEVICES"] = list;
 }
 
 void add_task_env(Env& env, const Workload& workload, const RankId& id) {
@@ -65,22 +86,37 @@ protocol::HealthProbe probe_of(const workload::HealthCheck& check) {
 
 // Where a live rank is, and whether it is on its way out.
 struct Place {
-  std::string host;
-  Phase phase = Phase::kStarting;
+  HostId host{};
+  Phase phase = Phase::kEnded;
   StopWhy stopping = StopWhy::kNone;
+  scheduler::GpuSet gpus = 0;
 };
 
-Place place_of(const State& state, const RankId& id) {
+// kEnded if that attempt of the rank does not live (any more).
+Place place_of(const State& state, const RankId& id, std::optional<HostId> host) {
   const Workload* workload = state.find(id.job);
-  CAPSTAN_ASSERT(workload != nullptr);
-  if (workload->spec.kind == workload::Kind::kTasks) {
-    const RunningTask& task = workload->tasks.running.at(id.rank);
-    return {task.host, task.started ? Phase::kRunning : Phase::kStarting, task.stopping};
+  if (workload == nullptr) return {};
+  switch (workload->spec.kind) {
+    case workload::Kind::kJob: {
+      const Job& job = workload->job;
+      if (job.attempt != id.attempt || id.rank >= static_cast<std::int64_t>(job.ranks.size())) return {};
+      const Rank& rank = job.ranks[static_cast<std::size_t>(id.rank)];
+      return {rank.host, rank.phase, rank.stopping, rank_gpus(job, id.rank)};
+    }
+    case workload::Kind::kService: {
+      const auto at = workload->service.replicas.find(id.rank);
+      if (at == workload->service.replicas.end() || at->second.attempt != id.attempt) return {};
+      return {at->second.rank.host, at->second.rank.phase, at->second.rank.stopping, at->second.gpus};
+    }
+    case workload::Kind::kTasks: {
+      const Tasks::Found found = host ? Tasks::Found{*host, workload->tasks.find_on(*host, id.rank)}
+                                      : workload->tasks.find(id.rank);
+      if (found.run == nullptr || found.run->attempt != id.attempt) return {};
+      return {found.host, found.run->started ? Phase::kRunning : Phase::kStarting, found.run->stopping,
+              found.run->gpus};
+    }
   }
-  const Rank& rank = workload->spec.kind == workload::Kind::kJob
-                         ? workload->job.ranks.at(static_cast<std::size_t>(id.rank))
-                         : workload->service.replicas.at(id.rank).rank;
-  return {rank.host, rank.phase, rank.stopping};
+  return {};
 }
 
 protocol::Effect stop_effect(const State& state, const RankId& id, StopWhy why) {
@@ -108,8 +144,10 @@ protocol::Effect start_effect(const State& state, const RankId& id) {
              {"CAPSTAN_RANK", text(id.rank)}};
   switch (spec.kind) {
     case workload::Kind::kJob:
-      add_gang_env(env, *workload, id.rank);
-      start.resources = workload->job.each;
+      add_gang_env(state, env, *workload, id.rank);
+      start.resources = workload->job.each(id.rank);
+      if (spec.helpers && id.rank >= workload->job.groups.front().ranks && !spec.helpers->command.empty())
+        start.command = spec.helpers->command;
       break;
     case workload::Kind::kService: {
       const Replica& replica = workload->service.replicas.at(id.rank);
@@ -128,58 +166,95 @@ protocol::Effect start_effect(const State& state, const RankId& id) {
       start.timeout_ms = spec.timeout_ms;
       break;
   }
+  add_gpu_env(env, place_of(state, id, std::nullopt).gpus);
   for (const auto& [name, value] : spec.env) env[name] = value;  // the person's word is the last
   start.env.assign(env.begin(), env.end());
   return {0, id, std::move(start)};
 }
 
+namespace {
+
+// One effect for each run of consecutive live ranks on a slice.
+void stop_gang(const Workload& workload, std::vector<HostEffect>& effects) {
+  const Job& job = workload.job;
+  std::int64_t rank = 0;
+  for (const auto& slice : job.slices) {
+    HostEffect stop{slice.host, HostEffect::Kind::kStop, job.stopping, workload.id, job.attempt, rank, 0};
+    for (std::int64_t i = 0; i < slice.ranks; ++i, ++rank) {
+      if (job.ranks[static_cast<std::size_t>(rank)].live()) {
+        if (stop.count++ == 0) stop.first = rank;
+      } else if (stop.count > 0) {
+        effects.push_back(stop);
+        stop.count = 0;
+      }
+    }
+    if (stop.count > 0) effects.push_back(stop);
+  }
+}
+
+}  // namespace
+
 void append_effects(const State& state, const Json& event, std::vector<HostEffect>& effects) {
-  const std::string type = event.get_string("type").value_or("");
+  const Json* type_member = event.find("type");
+  const std::string& type = type_member->as_string();
+  const bool ranks = type.starts_with("attempt_") || type.starts_with("replica_") || type.starts_with("tasks_");
+  if (!ranks) return;
+  using Kind = HostEffect::Kind;
   const std::int64_t job_id = event.get_int("job").value_or(0);
   const std::int64_t attempt = event.get_int("attempt").value_or(0);
   const std::int64_t rank = event.get_int("rank").value_or(0);
   const Workload* workload = state.find(job_id);
-  const auto start = [&](const std::string& host, const RankId& id) {
-    effects.push_back({host, start_effect(state, id)});
-  };
-  const auto stop = [&](const std::string& host, const RankId& id, StopWhy why) {
-    effects.push_back({host, stop_effect(state, id, why)});
-  };
-  if (type == "attempt_began" || type == "attempt_stopping") {
-    const auto& ranks = workload->job.ranks;
-    for (std::size_t i = 0; i < ranks.size(); ++i) {
-      const RankId id{job_id, attempt, static_cast<std::int64_t>(i)};
-      if (type == "attempt_began") start(ranks[i].host, id);
-      if (type == "attempt_stopping" && ranks[i].live()) stop(ranks[i].host, id, ranks[i].stopping);
+  if (type == "attempt_began") {
+    std::int64_t first = 0;
+    for (const auto& slice : workload->job.slices) {
+      effects.push_back({slice.host, Kind::kStart, StopWhy::kNone, job_id, attempt, first, slice.ranks});
+      first += slice.ranks;
     }
-  } else if (type == "replica_began") {
-    start(workload->service.replicas.at(rank).rank.host, {job_id, attempt, rank});
-  } else if (type == "replica_stopping") {
+  } else if (type == "attempt_stopping") {
+    stop_gang(*workload, effects);
+  } else if (type == "replica_began" || type == "replica_stopping") {
     const Rank& replica = workload->service.replicas.at(rank).rank;
-    stop(replica.host, {job_id, attempt, rank}, replica.stopping);
+    effects.push_back({replica.host, type == "replica_began" ? Kind::kStart : Kind::kStop, replica.stopping, job_id,
+                       attempt, rank, 1});
   } else if (type == "tasks_began") {
+    const auto host = state.inventory.topology().find(event.find("host")->as_string());
     const auto ranges = ranges_from_json(*event.find("ranges"));
-    for (const Range& range : *ranges) {
-      for (std::int64_t index = range.begin; index < range.end; ++index)
-        start(*event.get_string("host"), {job_id, attempt, index});
-    }
+    for (const Range& range : *ranges)
+      effects.push_back({*host, Kind::kStart, StopWhy::kNone, job_id, attempt, range.begin, range.end - range.begin});
   } else if (type == "tasks_stopping") {
-    for (const auto& [index, task] : workload->tasks.running)
-      stop(task.host, {job_id, task.attempt, index}, task.stopping);
+    const Json* only = event.find("host");
+    for (const auto& [host, runs] : workload->tasks.runs) {
+      if (only != nullptr && only->as_string() != state.name(host)) continue;
+      for (const TaskRun& run : runs) {
+        if (run.stopping == StopWhy::kNone) continue;
+        effects.push_back({host, Kind::kStop, run.stopping, job_id, run.attempt, run.begin, run.end - run.begin});
+      }
+    }
   }
 }
 
-Reconciliation reconcile(const State& state, const std::string& host,
+std::vector<protocol::Effect> render(const State& state, const HostEffect& effect) {
+  std::vector<protocol::Effect> out;
+  for (std::int64_t i = 0; i < effect.count; ++i) {
+    const RankId id{effect.job, effect.attempt, effect.first + i};
+    const Place place = place_of(state, id, effect.host);
+    if (place.phase == Phase::kEnded || place.host != effect.host) continue;
+    out.push_back(effect.kind == HostEffect::Kind::kStart ? start_effect(state, id)
+                                                          : stop_effect(state, id, effect.why));
+  }
+  return out;
+}
+
+Reconciliation reconcile(const State& state, std::string_view host,
                          const std::vector<protocol::RankStatus>& ranks) {
   Reconciliation result;
   std::map<RankId, protocol::RankPhase> there;
   for (const auto& status : ranks) there.emplace(status.id, status.phase);
-  static const std::set<RankId> kNone;
-  const auto known = state.hosts.find(host);
-  const std::set<RankId>& wanted = known == state.hosts.end() ? kNone : known->second.ranks;
+  const auto known = state.inventory.topology().find(host);
+  const std::vector<RankId> wanted = known ? state.ranks_on(*known) : std::vector<RankId>{};
   // What is to end comes first, so that what starts finds room.
   for (const auto& [id, phase] : there) {
-    if (wanted.contains(id)) continue;
+    if (std::binary_search(wanted.begin(), wanted.end(), id)) continue;
     if (phase == protocol::RankPhase::kExited) {
       result.effects.push_back({0, id, protocol::ForgetRank{}});
     } else {
@@ -188,7 +263,7 @@ Reconciliation reconcile(const State& state, const std::string& host,
     }
   }
   for (const RankId& id : wanted) {
-    const Place place = place_of(state, id);
+    const Place place = place_of(state, id, *known);
     const auto at = there.find(id);
     if (at == there.end() && place.phase == Phase::kRunning) {
       protocol::RankExited exit;

@@ -18,8 +18,12 @@ struct Reconciliation {
   std::vector<RankId> leftovers;          // run there and belong to nobody; `effects` stops them
 };
 // Compares the full list of a worker with what the state says that its host runs.
-Reconciliation reconcile(const State& state, const std::string& host,
+Reconciliation reconcile(const State& state, std::string_view host,
                          const std::vector<protocol::RankStatus>& ranks);
+
+// What a host is told, in the wire's form: one effect a rank. Ranks that have meanwhile ended, or whose attempt is over, are
+// left out: for them there is nothing left to do.
+std::vector<protocol::Effect> render(const State& state, const HostEffect& effect);
 
 // The start of one live rank.
 protocol::Effect start_effect(const State& state, const RankId& id);

@@ -1,10 +1,15 @@
 // How it works: {"type": …} and the members of the struct.
 #include "controller/input.h"
 
+#include <algorithm>
+#include <array>
+
 #include "protocol/fields.h"
 
 namespace capstan::controller {
 namespace {
+
+constexpr std::array<std::string_view, 6> kVerbs = {"cordon", "uncordon", "drain", "fail", "repair", "return"};
 
 using protocol::array_or_empty;
 using protocol::need_int;
@@ -35,7 +40,33 @@ Json put(const SetHealth& what) {
 Json put(const Reports& what) {
   Json reports = Json::array();
   for (const auto& report : what.reports) reports.push_back(report.to_json());
-  return Json::object({{"type", "reports"}, {"host", what.host}, {"reports", std::move(reports)}});
+  Json json = Json::object({{"type", "reports"}, {"host", what.host}});
+  if (!what.reports.empty()) json["reports"] = std::move(reports);
+  if (!what.tasks.empty()) json["tasks"] = protocol::to_json(what.tasks);
+  return json;
+}
+Json put(const ApplyFleet& what) {
+  return Json::object(
+      {{"type", "apply_fleet"}, {"fleet", fleet::to_json(what.spec)}, {"present", what.present}});
+}
+Json put(const SetTenants& what) {
+  Json tenants = Json::array();
+  for (const auto& tenant : what.tenants) tenants.push_back(workload::to_json(tenant));
+  return Json::object({{"type", "set_tenants"}, {"tenants", std::move(tenants)}});
+}
+Json put(const RemoveTenant& what) { return Json::object({{"type", "remove_tenant"}, {"name", what.name}}); }
+Json put(const SetCondition& what) {
+  Json names = Json::array(), gpus = Json::array();
+  for (const auto& name : what.names) names.push_back(name);
+  for (const std::int64_t gpu : what.gpus) gpus.push_back(gpu);
+  return Json::object({{"type", "set_condition"},
+                       {"names", std::move(names)},
+                       {"verb", verb_name(what.verb)},
+                       {"gpus", std::move(gpus)},
+                       {"why", what.why}});
+}
+Json put(const SetPolicy& what) {
+  return Json::object({{"type", "set_policy"}, {"order", what.order}, {"starvation_ms", what.starvation_ms}});
 }
 Json put(const Tick&) { return Json::object({{"type", "tick"}}); }
 
@@ -46,6 +77,55 @@ Result<Apply> apply_from(const Json& json) {
     CAPSTAN_TRY(workload::Spec spec, workload::from_json(item));
     what.specs.push_back(std::move(spec));
   }
+  return what;
+}
+
+Result<Reports> reports_from(const Json& json) {
+  Reports what;
+  CAPSTAN_TRY(what.host, need_text(json, "host"));
+  CAPSTAN_TRY(const Json::Array reports, array_or_empty(json, "reports", SIZE_MAX));
+  for (const Json& item : reports) {
+    CAPSTAN_TRY(protocol::Report report, protocol::Report::from_json(item));
+    what.reports.push_back(std::move(report));
+  }
+  CAPSTAN_TRY(what.tasks, protocol::task_reports_from_json(json, "tasks"));
+  return what;
+}
+
+Result<ApplyFleet> fleet_from(const Json& json) {
+  ApplyFleet what;
+  const Json* spec = json.find("fleet");
+  if (spec == nullptr) return fail(Code::kInvalid, "'fleet' is absent");
+  CAPSTAN_TRY(what.spec, fleet::fleet_from_json(*spec));
+  CAPSTAN_TRY(what.present, protocol::bool_or(json, "present", false));
+  return what;
+}
+
+Result<SetTenants> tenants_from(const Json& json) {
+  SetTenants what;
+  CAPSTAN_TRY(const Json::Array tenants, array_or_empty(json, "tenants", workload::kTenantsMax));
+  for (const Json& item : tenants) {
+    CAPSTAN_TRY(workload::Tenant tenant, workload::tenant_from_json(item));
+    what.tenants.push_back(std::move(tenant));
+  }
+  return what;
+}
+
+Result<SetCondition> condition_from(const Json& json) {
+  SetCondition what;
+  CAPSTAN_TRY(const Json::Array names, array_or_empty(json, "names", SIZE_MAX));
+  for (const Json& name : names) {
+    if (!name.is_string()) return fail(Code::kInvalid, "'names' must be an array of strings");
+    what.names.push_back(name.as_string());
+  }
+  CAPSTAN_TRY(const Json::Array gpus, array_or_empty(json, "gpus", fleet::kGpusPerHostMax));
+  for (const Json& gpu : gpus) {
+    if (!gpu.is_int()) return fail(Code::kInvalid, "'gpus' must be an array of integers");
+    what.gpus.push_back(gpu.as_int());
+  }
+  CAPSTAN_TRY(const std::string verb, need_text(json, "verb"));
+  CAPSTAN_TRY(what.verb, parse_verb(verb));
+  CAPSTAN_TRY(what.why, protocol::text_or(json, "why", ""));
   return what;
 }
 
@@ -72,15 +152,27 @@ std::string_view health_name(fleet::Health health) {
       return "suspect";
     case fleet::Health::kLost:
       return "lost";
+    case fleet::Health::kAbsent:
+      return "absent";
   }
   return "lost";
 }
 
 Result<fleet::Health> parse_health(std::string_view name) {
-  for (const auto health : {fleet::Health::kHealthy, fleet::Health::kSuspect, fleet::Health::kLost}) {
+  for (const auto health :
+       {fleet::Health::kHealthy, fleet::Health::kSuspect, fleet::Health::kLost, fleet::Health::kAbsent}) {
     if (health_name(health) == name) return health;
   }
-  return fail(Code::kInvalid, "health '{}' is not healthy, suspect or lost", name);
+  return fail(Code::kInvalid, "health '{}' is not healthy, suspect, lost or absent", name);
+}
+
+std::string_view verb_name(HostVerb verb) { return kVerbs[static_cast<std::size_t>(verb)]; }
+
+Result<HostVerb> parse_verb(std::string_view name) {
+  const auto at = std::find(kVerbs.begin(), kVerbs.end(), name);
+  if (at == kVerbs.end())
+    return fail(Code::kInvalid, "'{}' is not cordon, uncordon, drain, fail, repair or return", name);
+  return static_cast<HostVerb>(at - kVerbs.begin());
 }
 
 Json Input::to_json() const {
@@ -112,13 +204,21 @@ Result<Input> Input::from_json(std::int64_t time_ms, const Json& json) {
     CAPSTAN_TRY(what.health, parse_health(health));
     input.what = what;
   } else if (type == "reports") {
-    Reports what;
-    CAPSTAN_TRY(what.host, need_text(json, "host"));
-    CAPSTAN_TRY(const Json::Array reports, array_or_empty(json, "reports", SIZE_MAX));
-    for (const Json& item : reports) {
-      CAPSTAN_TRY(protocol::Report report, protocol::Report::from_json(item));
-      what.reports.push_back(std::move(report));
-    }
+    CAPSTAN_TRY(input.what, reports_from(json));
+  } else if (type == "apply_fleet") {
+    CAPSTAN_TRY(input.what, fleet_from(json));
+  } else if (type == "set_tenants") {
+    CAPSTAN_TRY(input.what, tenants_from(json));
+  } else if (type == "remove_tenant") {
+    RemoveTenant what;
+    CAPSTAN_TRY(what.name, need_text(json, "name"));
+    input.what = what;
+  } else if (type == "set_condition") {
+    CAPSTAN_TRY(input.what, condition_from(json));
+  } else if (type == "set_policy") {
+    SetPolicy what;
+    CAPSTAN_TRY(what.order, protocol::text_or(json, "order", ""));
+    CAPSTAN_TRY(what.starvation_ms, protocol::int_or(json, "starvation_ms", -1, -1));
     input.what = what;
   } else if (type != "tick") {
     return fail(Code::kInvalid, "input type '{}' is unknown", type);

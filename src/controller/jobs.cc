@@ -24,37 +24,43 @@ Result<std::size_t> rank_index(const Workload& workload, const Json& event) {
   return static_cast<std::size_t>(rank);
 }
 
+// The slices of an attempt, checked against the fleet.
+Result<std::vector<scheduler::Slice>> slices_from(const State& state, const Json& event) {
+  CAPSTAN_TRY(const Json::Array list, protocol::array_or_empty(event, "slices", SIZE_MAX));
+  std::vector<scheduler::Slice> slices;
+  slices.reserve(list.size());
+  for (const Json& item : list) {
+    scheduler::Slice slice;
+    CAPSTAN_TRY(const std::string host, need_text(item, "host"));
+    CAPSTAN_TRY(slice.host, host_named(state, host));
+    CAPSTAN_TRY(slice.ranks, need_int(item, "ranks", 1, workload::kRanksMax));
+    CAPSTAN_TRY(const std::int64_t gpus, protocol::int_or(item, "gpus", 0, 0, UINT32_MAX));
+    slice.gpus = static_cast<scheduler::GpuSet>(gpus);
+    slices.push_back(slice);
+  }
+  return slices;
+}
+
 Result<void> attempt_began(State& state, std::int64_t time_ms, Workload& workload, const Json& event) {
   Job& job = workload.job;
   CAPSTAN_TRY(job.attempt, need_int(event, "attempt", 1));
   CAPSTAN_TRY(job.master_port, need_int(event, "master_port", 1, 65'535));
-  CAPSTAN_TRY(const Json::Array slices, protocol::array_or_empty(event, "slices", SIZE_MAX));
+  CAPSTAN_TRY(workload.hold, hold_from(event));
+  CAPSTAN_TRY(job.slices, slices_from(state, event));
   job.in_attempt = true;
   job.stopping = StopWhy::kNone;
   job.failure.clear();
   job.fatal = job.start_failure = false;
   job.began_ms = time_ms;
   job.backoff_until_ms = 0;
-  job.each = workload.each();
-  job.ranks.clear();
-  job.slices.clear();
-  for (const Json& item : slices) {
-    scheduler::Slice slice;
-    CAPSTAN_TRY(slice.host, need_text(item, "host"));
-    CAPSTAN_TRY(slice.ranks, need_int(item, "ranks", 1, workload::kRanksMax));
-    for (std::int64_t i = 0; i < slice.ranks; ++i) {
-      Rank rank;
-      rank.host = slice.host;
-      rank.phase = Phase::kStarting;
-      rank.began_ms = time_ms;
-      const RankId id{workload.id, job.attempt, static_cast<std::int64_t>(job.ranks.size())};
-      state.hold(slice.host, id, job.each, job.ranks.empty() ? job.master_port : 0);
-      job.ranks.push_back(std::move(rank));
-    }
-    job.slices.push_back(std::move(slice));
-  }
-  job.live = static_cast<std::int64_t>(job.ranks.size());
-  job.running = 0;
+  job.exits.clear();
+  std::int64_t total = 0;
+  for (const auto& slice : job.slices) total += slice.ranks;
+  const auto& helpers = workload.spec.helpers;
+  job.groups = {{total - (helpers ? helpers->ranks : 0), workload.each()}};
+  if (helpers) job.groups.push_back({helpers->ranks, Workload::capacity_of(helpers->resources)});
+  job.ranks.assign(static_cast<std::size_t>(total), Rank{});
+  begin_holding(state, workload, time_ms);
   return {};
 }
 
@@ -64,7 +70,8 @@ Result<void> rank_started(Workload& workload, const Json& event) {
   if (rank.phase != Phase::kStarting)
     return fail(Code::kCorrupt, "rank {} of job {} starts twice", index, workload.id);
   rank.phase = Phase::kRunning;
-  CAPSTAN_TRY(rank.pid, need_int(event, "pid", -1));
+  CAPSTAN_TRY(const std::int64_t pid, need_int(event, "pid", -1));
+  rank.pid = static_cast<std::int32_t>(pid);
   ++workload.job.running;
   return {};
 }
@@ -74,17 +81,20 @@ Result<void> rank_ended(State& state, std::int64_t time_ms, Workload& workload, 
   Job& job = workload.job;
   Rank& rank = job.ranks[index];
   if (!rank.live()) return fail(Code::kCorrupt, "rank {} of job {} ends twice", index, workload.id);
-  CAPSTAN_TRY(rank.exit, exit_from_json(event));
+  CAPSTAN_TRY(protocol::RankExited exit, exit_from_json(event));
   if (rank.phase == Phase::kRunning) --job.running;
   rank.phase = Phase::kEnded;
   rank.ended_ms = time_ms;
+  rank.clean = is_clean(exit) && !exit.stopped;
+  if (!rank.clean) job.exits[static_cast<std::int64_t>(index)] = std::move(exit);
   --job.live;
-  state.release(rank.host, {workload.id, job.attempt, static_cast<std::int64_t>(index)}, job.each,
-                index == 0 ? job.master_port : 0);
+  const auto number = static_cast<std::int64_t>(index);
+  state.release(rank.host, workload, 1, job.each(number), rank_gpus(job, number), index == 0 ? job.master_port : 0);
+  if (job.live == 0) state.end_running(workload.id);
   return {};
 }
 
-Result<void> attempt_stopping(Workload& workload, const Json& event) {
+Result<void> attempt_stopping(State& state, Workload& workload, const Json& event) {
   Job& job = workload.job;
   CAPSTAN_TRY(const std::string why, need_text(event, "why"));
   const auto parsed = parse_stop(why);
@@ -96,14 +106,17 @@ Result<void> attempt_stopping(Workload& workload, const Json& event) {
   for (Rank& rank : job.ranks) {
     if (rank.live()) rank.stopping = *parsed;
   }
+  if (*parsed == StopWhy::kPreempted) ++job.preemptions;
+  state.mark_stopping(workload.id);
   return {};
 }
 
-Result<void> attempt_ended(Workload& workload, const Json& event) {
+Result<void> attempt_ended(std::int64_t time_ms, Workload& workload, const Json& event) {
   Job& job = workload.job;
   if (job.live != 0) return fail(Code::kCorrupt, "an attempt of job {} ends with live ranks", workload.id);
   job.in_attempt = false;
   job.stopping = StopWhy::kNone;
+  job.served_ms += time_ms - job.began_ms;
   CAPSTAN_TRY(job.restarts_used, need_int(event, "restarts_used"));
   CAPSTAN_TRY(job.start_retries, need_int(event, "start_retries"));
   CAPSTAN_TRY(job.backoff_until_ms, need_int(event, "backoff_until_ms"));
@@ -111,26 +124,12 @@ Result<void> attempt_ended(Workload& workload, const Json& event) {
   return {};
 }
 
-// Which ranks are where, and which port the first one listens on.
-void begin_attempt(Decision& decision, Workload& workload, const std::vector<scheduler::Slice>& slices,
-                   std::int64_t port) {
-  Json began = event("attempt_began", workload);
-  began["attempt"] = workload.job.attempt + 1;
-  Json list = Json::array();
-  for (const auto& slice : slices)
-    list.push_back(Json::object({{"host", slice.host}, {"ranks", slice.ranks}}));
-  began["slices"] = std::move(list);
-  began["master_port"] = port;
-  decision.emit(std::move(began));
-}
-
 // The last rank has ended: what comes next.
 void conclude(Decision& decision, Workload& workload) {
   const Job& job = workload.job;
   const auto& policy = workload.spec.restarts;
-  const bool complete = std::all_of(job.ranks.begin(), job.ranks.end(), [](const Rank& rank) {
-    return is_clean(rank.exit) && !rank.exit.stopped;
-  });
+  const bool complete =
+      std::all_of(job.ranks.begin(), job.ranks.end(), [](const Rank& rank) { return rank.clean; });
   const StopWhy why = job.stopping;
   const std::string failure = job.failure;
   Json ended = event("attempt_ended", workload);
@@ -161,6 +160,7 @@ void conclude(Decision& decision, Workload& workload) {
     final = WorkloadState::kFailed;
     if (policy.budget > 0) reason += fmt::format("; the restart budget of {} is used up", policy.budget);
   }
+  // What makes room for others resumes from its last checkpoint, with its restart budget untouched.
   ended["next"] = has_ended(final) ? state_name(final) : why == StopWhy::kFailure ? "restart" : "resume";
   decision.emit(std::move(ended));
   if (has_ended(final)) finish(decision, workload, final, reason);
@@ -178,8 +178,8 @@ FoldResult fold_jobs(State& state, std::int64_t time_ms, std::string_view type, 
   if (type == "attempt_began") return attempt_began(state, time_ms, workload, event);
   if (type == "rank_started") return rank_started(workload, event);
   if (type == "rank_ended") return rank_ended(state, time_ms, workload, event);
-  if (type == "attempt_stopping") return attempt_stopping(workload, event);
-  if (type == "attempt_ended") return attempt_ended(workload, event);
+  if (type == "attempt_stopping") return attempt_stopping(state, workload, event);
+  if (type == "attempt_ended") return attempt_ended(time_ms, workload, event);
   return std::nullopt;
 }
 
@@ -197,14 +197,83 @@ bool advance_job(Decision& decision, Workload& workload) {
     finish(decision, workload, WorkloadState::kCancelled, "cancelled");
     return false;
   }
-  if (decision.state.draining || decision.time_ms < job.backoff_until_ms) return false;
-  const auto placed =
-      scheduler::place(decision.state.inventory, {.ranks = workload.spec.ranks, .each = workload.each()});
-  if (!placed) return true;
-  const std::int64_t port = decision.state.free_port(placed->front().host);
-  if (port == 0) return true;
-  begin_attempt(decision, workload, *placed, port);
-  return false;
+  return !decision.state.draining && decision.time_ms >= job.backoff_until_ms;
+}
+
+void begin_attempt(Decision& decision, Workload& workload, const scheduler::Placement& placement,
+                   scheduler::Hold hold,
+                   std::int64_t port) {
+  const State& state = decision.state;
+  Json::Array list;
+  list.reserve(placement.slices.size());
+  for (const auto& slice : placement.slices) {
+    Json item = Json::object({{"host", state.name(slice.host)}, {"ranks", slice.ranks}});
+    if (slice.gpus != 0) item["gpus"] = slice.gpus;
+    list.push_back(std::move(item));
+  }
+  Json began = event("attempt_began", workload);
+  began["attempt"] = workload.job.attempt + 1;
+  began["slices"] = std::move(list);
+  began["master_port"] = port;
+  began["hold"] = scheduler::hold_name(hold);
+  decision.emit(std::move(began));
+}
+
+scheduler::GpuSet rank_gpus(const Job& job, std::int64_t rank) {
+  const std::int64_t number = rank;
+  for (const auto& slice : job.slices) {
+    if (rank >= slice.ranks) {
+      rank -= slice.ranks;
+      continue;
+    }
+    const fleet::Capacity& each = job.each(number);
+    if (each.gpus == 0) return slice.gpus;
+    // Its own share: the next `gpus` bits of the slice's.
+    scheduler::GpuSet rest = slice.gpus, own = 0;
+    for (std::int64_t i = 0; i < (rank + 1) * each.gpus; ++i) {
+      const scheduler::GpuSet bit = rest & (~rest + 1);
+      if (i >= rank * each.gpus) own |= bit;
+      rest &= ~bit;
+    }
+    return own;
+  }
+  return 0;
+}
+
+void begin_holding(State& state, Workload& workload, std::int64_t time_ms) {
+  Job& job = workload.job;
+  scheduler::Running row;
+  row.slices = job.slices;
+  row.began_ms = job.began_ms;
+  if (workload.spec.time_limit_ms > 0) row.ends_by_ms = job.began_ms + workload.spec.time_limit_ms;
+  job.live = job.running = 0;
+  std::int64_t rank = 0;
+  std::size_t group = 0, in_group = 0;
+  for (std::size_t at = 0; at < job.slices.size(); ++at) {
+    const scheduler::Slice& slice = job.slices[at];
+    for (std::int64_t i = 0; i < slice.ranks; ++i, ++rank) {
+      Rank& one = job.ranks[static_cast<std::size_t>(rank)];
+      if (time_ms > 0) one = {slice.host, Phase::kStarting, false, false, StopWhy::kNone, 0, 0, time_ms, 0};
+      if (!one.live()) continue;
+      ++job.live;
+      job.running += one.phase == Phase::kRunning;
+      if (time_ms > 0) continue;
+      state.hold(slice.host, workload, 1, job.each(rank), rank_gpus(job, rank), rank == 0 ? job.master_port : 0);
+    }
+    if (time_ms > 0) {  // all of a slice at once
+      state.hold(slice.host, workload, static_cast<std::uint32_t>(slice.ranks), job.groups[group].each, slice.gpus,
+                 at == 0 ? job.master_port : 0);
+    }
+    in_group += static_cast<std::size_t>(slice.ranks);
+    if (static_cast<std::int64_t>(in_group) == job.groups[group].ranks) {
+      row.group_ends.push_back(at + 1);
+      row.each.push_back(job.groups[group].each);
+      in_group = 0;
+      if (group + 1 < job.groups.size()) ++group;
+    }
+  }
+  if (job.live > 0) state.begin_running(workload, std::move(row));
+  if (job.stopping != StopWhy::kNone) state.mark_stopping(workload.id);
 }
 
 void stop_job(Decision& decision, Workload& workload, StopWhy why, std::string_view reason) {
@@ -216,18 +285,19 @@ void stop_job(Decision& decision, Workload& workload, StopWhy why, std::string_v
   decision.emit(std::move(stopping));
 }
 
-void report_job(Decision& decision, Workload& workload, const protocol::Report& report) {
+void report_job(Decision& decision, Workload& workload, HostId host, const protocol::Report& report) {
   Job& job = workload.job;
   if (!job.in_attempt || report.id.attempt != job.attempt ||
       report.id.rank >= static_cast<std::int64_t>(job.ranks.size()))
     return;
   const Rank& rank = job.ranks[static_cast<std::size_t>(report.id.rank)];
+  if (rank.host != host) return;
   if (const auto* started = std::get_if<protocol::RankStarted>(&report.body)) {
     if (rank.phase != Phase::kStarting) return;
     Json began = event("rank_started", workload);
     began["attempt"] = report.id.attempt;
     began["rank"] = report.id.rank;
-    began["host"] = rank.host;
+    began["host"] = decision.state.name(rank.host);
     began["pid"] = started->pid;
     decision.emit(std::move(began));
     return;
@@ -238,7 +308,7 @@ void report_job(Decision& decision, Workload& workload, const protocol::Report& 
   Json ended = event("rank_ended", workload);
   ended["attempt"] = report.id.attempt;
   ended["rank"] = report.id.rank;
-  ended["host"] = rank.host;
+  ended["host"] = decision.state.name(rank.host);
   Json how = exit_to_json(exit);
   for (auto& [key, value] : how.members()) ended[key] = std::move(value);
   decision.emit(std::move(ended));

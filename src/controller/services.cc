@@ -34,25 +34,35 @@ Result<void> replica_began(State& state, std::int64_t time_ms, Workload& workloa
   replica.backoff_until_ms = 0;
   replica.held = workload.each();
   replica.rank = Rank{};
-  CAPSTAN_TRY(replica.rank.host, need_text(event, "host"));
-  CAPSTAN_TRY(replica.rank.port, need_int(event, "port", 1, 65'535));
+  replica.address.clear();
+  replica.ready_ms = 0;
+  CAPSTAN_TRY(const std::string host, need_text(event, "host"));
+  CAPSTAN_TRY(replica.rank.host, host_named(state, host));
+  CAPSTAN_TRY(const std::int64_t port, need_int(event, "port", 1, 65'535));
+  CAPSTAN_TRY(const std::int64_t gpus, protocol::int_or(event, "gpus", 0, 0, UINT32_MAX));
+  replica.rank.port = static_cast<std::int32_t>(port);
+  replica.gpus = static_cast<scheduler::GpuSet>(gpus);
   replica.rank.phase = Phase::kStarting;
   replica.rank.began_ms = time_ms;
-  state.hold(replica.rank.host, {workload.id, replica.attempt, index}, replica.held, replica.rank.port);
+  if (!state.running.contains(workload.id)) {
+    CAPSTAN_TRY(workload.hold, hold_from(event));
+  }
+  hold_replica(state, workload, replica);
   return {};
 }
 
 Result<void> replica_ended(State& state, std::int64_t time_ms, Workload& workload, const Json& event) {
   CAPSTAN_TRY(Replica * replica, live_replica(workload, event));
-  CAPSTAN_TRY(const std::int64_t index, need_int(event, "rank"));
-  CAPSTAN_TRY(replica->rank.exit, exit_from_json(event));
+  CAPSTAN_TRY(replica->exit, exit_from_json(event));
   CAPSTAN_TRY(replica->failures, need_int(event, "failures"));
   CAPSTAN_TRY(replica->backoff_until_ms, need_int(event, "backoff_until_ms"));
   replica->rank.phase = Phase::kEnded;
   replica->rank.ready = false;
   replica->rank.ended_ms = time_ms;
-  state.release(replica->rank.host, {workload.id, replica->attempt, index}, replica->held,
-                replica->rank.port);
+  state.release(replica->rank.host, workload, 1, replica->held, replica->gpus, replica->rank.port);
+  const auto& replicas = workload.service.replicas;
+  if (std::none_of(replicas.begin(), replicas.end(), [](const auto& one) { return one.second.rank.live(); }))
+    state.end_running(workload.id);
   return {};
 }
 
@@ -66,26 +76,9 @@ void stop_replica(Decision& decision, Workload& workload, std::int64_t index, St
   Json stopping = event("replica_stopping", workload);
   stopping["attempt"] = replica.attempt;
   stopping["rank"] = index;
-  stopping["host"] = replica.rank.host;
+  stopping["host"] = decision.state.name(replica.rank.host);
   stopping["why"] = stop_name(why);
   decision.emit(std::move(stopping));
-}
-
-// True if it wants room that is not there.
-bool begin_replica(Decision& decision, Workload& workload, std::int64_t index) {
-  const auto placed = scheduler::place(decision.state.inventory, {.ranks = 1, .each = workload.each()});
-  if (!placed) return true;
-  const std::string& host = placed->front().host;
-  const std::int64_t port = workload.spec.port > 0 ? workload.spec.port : decision.state.free_port(host);
-  if (port == 0) return true;
-  const auto known = workload.service.replicas.find(index);
-  Json began = event("replica_began", workload);
-  began["attempt"] = known == workload.service.replicas.end() ? 1 : known->second.attempt + 1;
-  began["rank"] = index;
-  began["host"] = host;
-  began["port"] = port;
-  decision.emit(std::move(began));
-  return false;
 }
 
 // Stops the lowest replica of an old generation, if the others can carry the service meanwhile.
@@ -127,16 +120,17 @@ FoldResult fold_services(State& state, std::int64_t time_ms, std::string_view ty
     CAPSTAN_TRY(Replica * replica, live_replica(workload, event));
     if (type == "rank_started") {
       replica->rank.phase = Phase::kRunning;
-      CAPSTAN_TRY(replica->rank.pid, need_int(event, "pid", -1));
+      CAPSTAN_TRY(const std::int64_t pid, need_int(event, "pid", -1));
+      replica->rank.pid = static_cast<std::int32_t>(pid);
       // Without a check, running is all that is known.
       replica->rank.ready = !workload.spec.health && !workload.spec.engine;
-      replica->rank.ready_ms = time_ms;
-      replica->rank.address = "127.0.0.1";
+      replica->ready_ms = time_ms;
+      replica->address = "127.0.0.1";
     } else if (type == "replica_ready") {
       replica->rank.phase = Phase::kRunning;
       replica->rank.ready = true;
-      replica->rank.ready_ms = time_ms;
-      CAPSTAN_TRY(replica->rank.address, need_text(event, "address"));
+      replica->ready_ms = time_ms;
+      CAPSTAN_TRY(replica->address, need_text(event, "address"));
     } else if (type == "replica_unready") {
       replica->rank.ready = false;
     } else if (type == "replica_stopping") {
@@ -173,32 +167,69 @@ bool advance_service(Decision& decision, Workload& workload) {
     }
   }
   if (workload.cancelling || decision.state.draining) return false;
-  bool blocked = false;
-  for (std::int64_t index = 0; index < workload.spec.replicas && !blocked; ++index) {
+  roll(decision, workload);
+  return next_replica(workload, decision.time_ms) >= 0;
+}
+
+std::int64_t next_replica(const Workload& workload, std::int64_t time_ms) {
+  for (std::int64_t index = 0; index < workload.spec.replicas; ++index) {
     const auto at = workload.service.replicas.find(index);
     const bool due = at == workload.service.replicas.end() ||
-                     (!at->second.rank.live() && decision.time_ms >= at->second.backoff_until_ms);
-    if (due) blocked = begin_replica(decision, workload, index);
+                     (!at->second.rank.live() && time_ms >= at->second.backoff_until_ms);
+    if (due) return index;
   }
-  roll(decision, workload);
-  return blocked;
+  return -1;
+}
+
+void begin_replica(Decision& decision, Workload& workload, std::int64_t index, const scheduler::Slice& slice,
+                   std::int64_t port, scheduler::Hold hold) {
+  const auto known = workload.service.replicas.find(index);
+  Json began = event("replica_began", workload);
+  began["attempt"] = known == workload.service.replicas.end() ? 1 : known->second.attempt + 1;
+  began["rank"] = index;
+  began["host"] = decision.state.name(slice.host);
+  began["port"] = port;
+  began["hold"] = scheduler::hold_name(hold);
+  if (slice.gpus != 0) began["gpus"] = slice.gpus;
+  decision.emit(std::move(began));
+}
+
+void hold_replica(State& state, Workload& workload, const Replica& replica) {
+  if (!state.running.contains(workload.id)) {
+    scheduler::Running row;
+    row.gang = false;
+    row.each = {replica.held};
+    row.began_ms = replica.rank.began_ms;
+    state.begin_running(workload, std::move(row));
+  }
+  state.hold(replica.rank.host, workload, 1, replica.held, replica.gpus, replica.rank.port);
+}
+
+void stop_replicas_on(Decision& decision, Workload& workload, HostId host, std::int64_t count, StopWhy why) {
+  for (const auto& [index, replica] : workload.service.replicas) {
+    if (count == 0) return;
+    if (!replica.rank.live() || replica.rank.host != host || replica.rank.stopping != StopWhy::kNone) continue;
+    stop_replica(decision, workload, index, why);
+    --count;
+  }
 }
 
 void stop_service(Decision& decision, Workload& workload, StopWhy why) {
   for (const auto& [index, replica] : workload.service.replicas) stop_replica(decision, workload, index, why);
 }
 
-void report_service(Decision& decision, Workload& workload, const protocol::Report& report) {
+void report_service(Decision& decision, Workload& workload, HostId host, const protocol::Report& report) {
   const auto at = workload.service.replicas.find(report.id.rank);
   if (at == workload.service.replicas.end() || at->second.attempt != report.id.attempt ||
       !at->second.rank.live())
     return;
   const Replica& replica = at->second;
+  if (replica.rank.host != host) return;
   const auto about = [&](std::string_view type) {
     Json json = event(type, workload);
     json["attempt"] = report.id.attempt;
     json["rank"] = report.id.rank;
-    json["host"] = replica.rank.host;
+    json["host"] = decision.state.name(replica.rank.host);
     return json;
   };
   if (const auto* started = std::get_if<protocol::RankStarted>(&report.body)) {
@@ -224,7 +255,7 @@ void report_service(Decision& decision, Workload& workload, const protocol::Repo
     // Having served for longer than the longest pause counts as healthy: the next failure is a first one
     // again.
     const bool was_healthy =
-        replica.rank.ready_ms > 0 && decision.time_ms - replica.rank.ready_ms > policy.backoff_max_ms;
+        replica.ready_ms > 0 && decision.time_ms - replica.ready_ms > policy.backoff_max_ms;
     const std::int64_t failures = ours ? 0 : was_healthy ? 1 : replica.failures + 1;
     Json ended = about("rank_ended");
     Json how = exit_to_json(exit);

@@ -5,14 +5,15 @@
 #include <array>
 
 #include "base/assert.h"
+#include "controller/planner.h"
 
 namespace capstan::controller {
 namespace {
 
 constexpr std::array<std::string_view, 8> kStates = {"pending",    "starting",  "running", "stopping",
                                                      "restarting", "succeeded", "failed",  "cancelled"};
-constexpr std::array<std::string_view, 7> kStops = {"",     "failure",    "cancel",    "update",
-                                                    "down", "time_limit", "scale_down"};
+constexpr std::array<std::string_view, 10> kStops = {
+    "", "failure", "cancel", "update", "down", "time_limit", "scale_down", "preempted", "drain", "move"};
 
 template <class Enum, std::size_t n>
 std::optional<Enum> parse(const std::array<std::string_view, n>& names, std::string_view name) {
@@ -59,6 +60,11 @@ std::string_view phase_name(Phase phase) {
   return phase == Phase::kStarting ? "starting" : phase == Phase::kRunning ? "running" : "ended";
 }
 
+State::State() : planner(std::make_unique<Planner>()) {}
+State::~State() = default;
+State::State(State&&) noexcept = default;
+State& State::operator=(State&&) noexcept = default;
+
 Workload* State::find(std::string_view name) {
   const auto at = by_name.find(std::string(name));
   return at == by_name.end() ? nullptr : find(at->second);
@@ -70,39 +76,121 @@ Workload* State::find(std::int64_t id) {
 }
 const Workload* State::find(std::int64_t id) const { return const_cast<State*>(this)->find(id); }
 
-void State::hold(const std::string& host, const RankId& id, const fleet::Capacity& amount,
-                 std::int64_t port) {
-  Host& at = hosts[host];
-  const bool is_new = at.ranks.insert(id).second;
-  CAPSTAN_ASSERT(is_new);
-  inventory.take(host, amount);
-  if (port > 0) {
-    at.ports.insert(port);
-    if (port >= kPortMin && port <= kPortMax) at.port_next = port == kPortMax ? kPortMin : port + 1;
-  }
-  ++live_ranks;
+const fleet::Capacity& Job::each(std::int64_t rank) const {
+  std::size_t group = 0;
+  while (group + 1 < groups.size() && rank >= groups[group].ranks) rank -= groups[group++].ranks;
+  return groups[group].each;
 }
 
-void State::release(const std::string& host, const RankId& id, const fleet::Capacity& amount,
-                    std::int64_t port) {
-  Host& at = hosts[host];
-  const bool was_there = at.ranks.erase(id) == 1;
-  CAPSTAN_ASSERT(was_there);
-  inventory.give(host, amount);
-  at.ports.erase(port);
-  --live_ranks;
+const TaskRun* Tasks::find_on(HostId host, std::int64_t index) const {
+  const auto at = runs.find(host);
+  if (at == runs.end()) return nullptr;
+  const auto after = std::upper_bound(at->second.begin(), at->second.end(), index,
+                                      [](std::int64_t wanted, const TaskRun& run) { return wanted < run.begin; });
+  if (after == at->second.begin() || index >= std::prev(after)->end) return nullptr;
+  return &*std::prev(after);
+}
+
+Tasks::Found Tasks::find(std::int64_t index) const {
+  for (const auto& [host, list] : runs) {
+    if (const TaskRun* run = find_on(host, index)) return {host, run};
+  }
+  return {};
+}
+
+void State::hold(HostId host, Workload& workload, std::uint32_t ranks, const fleet::Capacity& each,
+                 scheduler::GpuSet gpus, std::int64_t port) {
+  inventory.hold(host, workload.id, ranks, each, gpus);
+  tenants.charge(workload.tenant, scheduler::times(each, ranks), workload.hold);
+  if (port > 0) {
+    Ports& at = ports[host];
+    at.held.insert(port);
+    if (port >= kPortMin && port <= kPortMax) at.next = port == kPortMax ? kPortMin : port + 1;
+  }
+  live_ranks += ranks;
+}
+
+void State::release(HostId host, Workload& workload, std::uint32_t ranks, const fleet::Capacity& each,
+                    scheduler::GpuSet gpus, std::int64_t port) {
+  inventory.release(host, workload.id, ranks, each, gpus);
+  tenants.credit(workload.tenant, scheduler::times(each, ranks), workload.hold);
+  if (port > 0) ports[host].held.erase(port);
+  live_ranks -= ranks;
   room_grew = true;
 }
 
-std::int64_t State::free_port(const std::string& host) const {
-  const auto found = hosts.find(host);
-  if (found == hosts.end()) return 0;
-  std::int64_t port = found->second.port_next;
+void State::begin_running(const Workload& workload, scheduler::Running row) {
+  row.job = workload.id;
+  row.tenant = static_cast<std::uint32_t>(workload.tenant);
+  row.priority = workload.spec.priority;
+  row.preemptible = workload.spec.preemptible;
+  row.guaranteed = workload.hold != scheduler::Hold::kBorrowed;
+  row.checkpoint_ms = workload.spec.checkpoint.interval_ms;
+  row.grace_ms = workload.spec.grace_ms;
+  if (row.preemptible) {
+    ++displaceable[row.priority];
+    borrowed += !row.guaranteed;
+  }
+  running[workload.id] = std::move(row);
+}
+
+void State::mark_stopping(std::int64_t id) {
+  if (const auto at = running.find(id); at != running.end()) at->second.stopping = true;
+}
+
+void State::end_running(std::int64_t id) {
+  const auto at = running.find(id);
+  if (at == running.end()) return;
+  if (at->second.preemptible) {
+    const auto count = displaceable.find(at->second.priority);
+    if (--count->second == 0) displaceable.erase(count);
+    borrowed -= !at->second.guaranteed;
+  }
+  running.erase(at);
+}
+
+void State::fleet_changed() {
+  tenants.set_fleet(inventory.total());
+  room_grew = true;
+}
+
+std::int64_t State::free_port(HostId host) const {
+  const auto found = ports.find(host);
+  if (found == ports.end()) return kPortMin;
+  std::int64_t port = found->second.next;
   for (std::int64_t tried = kPortMin; tried <= kPortMax; ++tried) {
-    if (!found->second.ports.contains(port)) return port;
+    if (!found->second.held.contains(port)) return port;
     port = port == kPortMax ? kPortMin : port + 1;
   }
   return 0;
+}
+
+std::vector<RankId> State::ranks_on(HostId host) const {
+  std::vector<RankId> out;
+  if (index(host) >= inventory.hosts()) return out;
+  for (const auto& holder : inventory.host(host).holders) {
+    const Workload& workload = *find(holder.job);
+    if (workload.spec.kind == workload::Kind::kJob) {
+      std::size_t rank = 0;
+      for (const auto& slice : workload.job.slices) {
+        for (std::int64_t i = 0; i < slice.ranks; ++i, ++rank) {
+          if (slice.host == host && workload.job.ranks[rank].live())
+            out.push_back({workload.id, workload.job.attempt, static_cast<std::int64_t>(rank)});
+        }
+      }
+    }
+    for (const auto& [index, replica] : workload.service.replicas) {
+      if (replica.rank.live() && replica.rank.host == host) out.push_back({workload.id, replica.attempt, index});
+    }
+    const auto runs = workload.tasks.runs.find(host);
+    if (runs == workload.tasks.runs.end()) continue;
+    for (const TaskRun& run : runs->second) {
+      for (std::int64_t index = run.begin; index < run.end; ++index)
+        out.push_back({workload.id, run.attempt, index});
+    }
+  }
+  std::sort(out.begin(), out.end());
+  return out;
 }
 
 void State::update_deadline(Workload& workload) {

@@ -1,6 +1,6 @@
-// How it works: an array of tasks keeps ranges of indices (never started, succeeded, failed) and single
-// entries only for tasks that run or were tried before. Events carry ranges per array and host, so a million
-// tasks make few rows.
+// How it works: an array of tasks keeps ranges of indices (never started, running on which host, succeeded, failed) and
+// single entries only for tasks that were tried before. Events carry ranges per array and host, so a million tasks make
+// few rows and little memory.
 #include <algorithm>
 
 #include "base/assert.h"
@@ -19,47 +19,134 @@ Result<std::vector<Range>> ranges_of(const Json& event) {
   return ranges_from_json(*ranges);
 }
 
-Result<RunningTask*> running_task(Workload& workload, std::int64_t index) {
-  const auto at = workload.tasks.running.find(index);
-  if (at == workload.tasks.running.end())
-    return fail(Code::kCorrupt, "task {} of {} does not run", index, workload.id);
-  return &at->second;
+scheduler::GpuSet lowest_gpus(scheduler::GpuSet set, std::int64_t count) {
+  scheduler::GpuSet out = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const scheduler::GpuSet bit = set & (~set + 1);
+    out |= bit;
+    set &= ~bit;
+  }
+  return out;
 }
 
-// The task no longer runs.
-Result<RunningTask> take_running(State& state, Workload& workload, std::int64_t index) {
-  CAPSTAN_TRY(const RunningTask* task, running_task(workload, index));
-  const RunningTask copy = *task;
-  workload.tasks.running.erase(index);
-  state.release(copy.host, {workload.id, copy.attempt, index}, workload.each(), 0);
-  return copy;
+// Adds a run in order; joins it to the one before if that ends where it begins and is alike.
+void insert_run(std::vector<TaskRun>& runs, const TaskRun& run) {
+  const auto at = std::lower_bound(runs.begin(), runs.end(), run.begin,
+                                   [](const TaskRun& one, std::int64_t begin) { return one.begin < begin; });
+  if (at != runs.begin() && run.gpus == 0) {
+    TaskRun& before = *std::prev(at);
+    if (before.end == run.begin && before.attempt == run.attempt && before.started == run.started &&
+        before.stopping == run.stopping && before.gpus == 0) {
+      before.end = run.end;
+      return;
+    }
+  }
+  runs.insert(at, run);
 }
 
-Result<void> tasks_began(State& state, Workload& workload, const Json& event) {
-  CAPSTAN_TRY(const std::string host, need_text(event, "host"));
-  CAPSTAN_TRY(const std::int64_t attempt, need_int(event, "attempt", 1));
+// Takes [begin, end) out of the runs of a host and calls take(piece) for each piece. kCorrupt if a part does not run.
+template <class Take>
+Result<void> take_runs(Workload& workload, HostId host, std::int64_t begin, std::int64_t end, Take take) {
+  const auto list = workload.tasks.runs.find(host);
+  while (begin < end) {
+    const TaskRun* found = list == workload.tasks.runs.end() ? nullptr : workload.tasks.find_on(host, begin);
+    if (found == nullptr) return fail(Code::kCorrupt, "task {} of {} does not run there", begin, workload.id);
+    auto& runs = list->second;
+    const auto at = runs.begin() + (found - runs.data());
+    TaskRun piece = *at;
+    piece.begin = begin;
+    piece.end = std::min(end, at->end);
+    begin = piece.end;
+    TaskRun after = *at;
+    after.begin = piece.end;
+    at->end = piece.begin;
+    const bool rest_before = at->begin < at->end, rest_after = after.begin < after.end;
+    if (rest_before && rest_after) {
+      runs.insert(at + 1, after);
+    } else if (rest_after) {
+      *at = after;
+    } else if (!rest_before) {
+      runs.erase(at);
+    }
+    take(piece);
+  }
+  if (list != workload.tasks.runs.end() && list->second.empty()) workload.tasks.runs.erase(list);
+  return {};
+}
+
+// The tasks no longer run.
+Result<void> end_runs(State& state, Workload& workload, HostId host, const Range& range, std::int64_t* attempt) {
+  const auto ended = [&](const TaskRun& piece) {
+    const std::int64_t count = piece.end - piece.begin;
+    state.release(host, workload, static_cast<std::uint32_t>(count), workload.each(), piece.gpus, 0);
+    workload.tasks.running -= count;
+    if (attempt != nullptr) *attempt = piece.attempt;
+  };
+  CAPSTAN_CHECK(take_runs(workload, host, range.begin, range.end, ended));
+  if (workload.tasks.running == 0) state.end_running(workload.id);
+  return {};
+}
+
+// One row for all of its tasks. What a task loses when it is stopped is bounded by how long it may run.
+void begin_tasks_row(State& state, const Workload& workload) {
+  scheduler::Running row;
+  row.gang = false;
+  row.each = {workload.each()};
+  row.began_ms = workload.tasks.began_ms;
+  row.checkpoint_ms = workload.spec.timeout_ms;
+  state.begin_running(workload, std::move(row));
+}
+
+Result<void> tasks_began(State& state, std::int64_t time_ms, Workload& workload, const Json& event) {
+  CAPSTAN_TRY(const std::string name, need_text(event, "host"));
+  CAPSTAN_TRY(const HostId host, host_named(state, name));
+  CAPSTAN_TRY(const std::int64_t attempt, need_int(event, "attempt", 1, INT32_MAX));
+  CAPSTAN_TRY(const std::int64_t mask, protocol::int_or(event, "gpus", 0, 0, UINT32_MAX));
   CAPSTAN_TRY(const std::vector<Range> ranges, ranges_of(event));
   Tasks& tasks = workload.tasks;
+  auto gpus = static_cast<scheduler::GpuSet>(mask);
+  if (tasks.running == 0) {
+    tasks.began_ms = time_ms;
+    CAPSTAN_TRY(workload.hold, hold_from(event));
+    begin_tasks_row(state, workload);
+  }
+  const fleet::Capacity each = workload.each();
   for (const Range& range : ranges) {
+    const bool twice = range.begin < 0 || range.end > workload.spec.count ||
+                       (attempt == 1 && !tasks.pending.contains(range.begin));
+    if (twice) return fail(Code::kCorrupt, "task {} of {} starts twice", range.begin, workload.id);
     if (attempt == 1) tasks.pending.erase(range.begin, range.end);
-    for (std::int64_t index = range.begin; index < range.end; ++index) {
-      const bool is_new =
-          tasks.running.emplace(index, RunningTask{attempt, host, false, StopWhy::kNone}).second;
-      if (!is_new) return fail(Code::kCorrupt, "task {} of {} starts twice", index, workload.id);
-      if (const auto at = tasks.retried.find(index); at != tasks.retried.end()) {
-        tasks.waiting.erase({at->second.not_before_ms, index});
-        at->second.attempt = attempt;
-        at->second.not_before_ms = -1;
-      }
-      state.hold(host, {workload.id, attempt, index}, workload.each(), 0);
+    for (std::int64_t index = range.begin; attempt > 1 && index < range.end; ++index) {
+      const auto at = tasks.retried.find(index);
+      if (at == tasks.retried.end()) return fail(Code::kCorrupt, "task {} of {} was never tried", index, workload.id);
+      tasks.waiting.erase({at->second.not_before_ms, index});
+      at->second.attempt = attempt;
+      at->second.not_before_ms = -1;
     }
+    TaskRun run{range.begin, range.end, static_cast<std::int32_t>(attempt), false, StopWhy::kNone, 0};
+    if (gpus == 0) {
+      insert_run(tasks.runs[host], run);
+      state.hold(host, workload, static_cast<std::uint32_t>(range.end - range.begin), each, 0, 0);
+    }
+    for (std::int64_t index = range.begin; gpus != 0 && index < range.end; ++index) {
+      run.begin = index;
+      run.end = index + 1;
+      run.gpus = each.gpus > 0 ? lowest_gpus(gpus, each.gpus) : gpus;
+      gpus &= each.gpus > 0 ? ~run.gpus : gpus;
+      insert_run(tasks.runs[host], run);
+      state.hold(host, workload, 1, each, run.gpus, 0);
+    }
+    tasks.running += range.end - range.begin;
   }
   return {};
 }
 
 Result<void> task_ended(State& state, Workload& workload, const Json& event) {
   CAPSTAN_TRY(const std::int64_t index, need_int(event, "rank"));
-  CAPSTAN_TRY(const RunningTask task, take_running(state, workload, index));
+  CAPSTAN_TRY(const std::string name, need_text(event, "host"));
+  CAPSTAN_TRY(const HostId host, host_named(state, name));
+  std::int64_t attempt = 0;
+  CAPSTAN_CHECK(end_runs(state, workload, host, {index, index + 1}, &attempt));
   CAPSTAN_TRY(const std::string next, need_text(event, "next"));
   CAPSTAN_TRY(const protocol::RankExited exit, exit_from_json(event));
   Tasks& tasks = workload.tasks;
@@ -69,7 +156,7 @@ Result<void> task_ended(State& state, Workload& workload, const Json& event) {
     return {};
   }
   RetriedTask& retried = tasks.retried[index];
-  retried.attempt = task.attempt;
+  retried.attempt = attempt;
   CAPSTAN_TRY(retried.failures, need_int(event, "failures"));
   CAPSTAN_TRY(retried.not_before_ms, need_int(event, "not_before_ms"));
   tasks.waiting.insert({retried.not_before_ms, index});
@@ -77,36 +164,85 @@ Result<void> task_ended(State& state, Workload& workload, const Json& event) {
   return {};
 }
 
-// Of one start: indices with the same host and attempt.
-using Groups = std::map<std::pair<std::string, std::int64_t>, IntervalSet>;
-
-void emit_groups(Decision& decision, Workload& workload, const Groups& groups) {
-  for (const auto& [key, indices] : groups) {
-    Json began = event("tasks_began", workload);
-    began["host"] = key.first;
-    began["attempt"] = key.second;
-    began["ranges"] = ranges_to_json(indices.ranges());
-    decision.emit(std::move(began));
-  }
+Result<void> tasks_started(Workload& workload, HostId host, const Range& range) {
+  std::vector<TaskRun> started;
+  CAPSTAN_CHECK(take_runs(workload, host, range.begin, range.end, [&](TaskRun piece) {
+    piece.started = true;
+    started.push_back(piece);
+  }));
+  for (const TaskRun& piece : started) insert_run(workload.tasks.runs[host], piece);
+  return {};
 }
 
-// The tasks that may start now, at most `count`: those that wait and are due first, then new ones, by index.
-std::vector<std::pair<std::int64_t, std::int64_t>> eligible(const Tasks& tasks, std::int64_t time_ms,
-                                                            std::int64_t count) {
-  std::vector<std::pair<std::int64_t, std::int64_t>> chosen;  // (index, attempt)
+Result<void> tasks_stopping(State& state, Workload& workload, const Json& event) {
+  CAPSTAN_TRY(const std::string text, need_text(event, "why"));
+  const StopWhy why = parse_stop(text).value_or(StopWhy::kCancel);
+  CAPSTAN_TRY(const std::string name, protocol::text_or(event, "host", ""));
+  CAPSTAN_TRY(std::int64_t left, protocol::int_or(event, "count", INT64_MAX));
+  HostId only{};
+  if (!name.empty()) {
+    CAPSTAN_TRY(only, host_named(state, name));
+  } else {
+    state.mark_stopping(workload.id);
+  }
+  for (auto& [host, runs] : workload.tasks.runs) {
+    if (!name.empty() && host != only) continue;
+    // The newest go first: they have done least. A run that is cut is cut before what stops.
+    for (std::size_t i = runs.size(); i-- > 0 && left > 0;) {
+      TaskRun& run = runs[i];
+      if (run.stopping != StopWhy::kNone) continue;
+      const std::int64_t count = std::min(left, run.end - run.begin);
+      left -= count;
+      if (count == run.end - run.begin) {
+        run.stopping = why;
+        continue;
+      }
+      TaskRun cut = run;
+      cut.begin = run.end - count;
+      cut.stopping = why;
+      run.end = cut.begin;
+      runs.insert(runs.begin() + static_cast<std::ptrdiff_t>(i) + 1, cut);
+    }
+  }
+  return {};
+}
+
+// Tasks that may start now: those that wait and are due first, then new ones, by index; at most `count`.
+struct Eligible {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+  std::int64_t attempt = 1;
+};
+std::vector<Eligible> eligible(const Tasks& tasks, std::int64_t time_ms, std::int64_t count) {
+  std::vector<Eligible> chosen;
   for (const auto& [not_before_ms, index] : tasks.waiting) {
-    if (not_before_ms > time_ms || static_cast<std::int64_t>(chosen.size()) == count) break;
-    chosen.emplace_back(index, tasks.retried.at(index).attempt + 1);
+    if (not_before_ms > time_ms || count == 0) break;
+    const std::int64_t attempt = tasks.retried.at(index).attempt + 1;
+    if (!chosen.empty() && chosen.back().end == index && chosen.back().attempt == attempt) {
+      chosen.back().end = index + 1;
+    } else {
+      chosen.push_back({index, index + 1, attempt});
+    }
+    --count;
   }
-  for (const Range& range : tasks.pending.first(count - static_cast<std::int64_t>(chosen.size()))) {
-    for (std::int64_t index = range.begin; index < range.end; ++index) chosen.emplace_back(index, 1);
-  }
+  for (const Range& range : tasks.pending.first(count)) chosen.push_back({range.begin, range.end, 1});
   return chosen;
+}
+
+void emit_began(Decision& decision, Workload& workload, const scheduler::Slice& slice, const Eligible& what,
+                scheduler::Hold hold) {
+  Json began = event("tasks_began", workload);
+  began["host"] = decision.state.name(slice.host);
+  began["attempt"] = what.attempt;
+  if (workload.tasks.running == 0) began["hold"] = scheduler::hold_name(hold);
+  if (slice.gpus != 0) began["gpus"] = slice.gpus;
+  began["ranges"] = ranges_to_json({{what.begin, what.end}});
+  decision.emit(std::move(began));
 }
 
 }  // namespace
 
-FoldResult fold_tasks(State& state, std::int64_t, std::string_view type, const Json& event) {
+FoldResult fold_tasks(State& state, std::int64_t time_ms, std::string_view type, const Json& event) {
   if (type != "rank_ended" && !type.starts_with("tasks_")) return std::nullopt;
   const auto found = need_workload(state, event);
   if (!found) return std::unexpected(found.error());
@@ -114,39 +250,42 @@ FoldResult fold_tasks(State& state, std::int64_t, std::string_view type, const J
   if (workload.spec.kind != workload::Kind::kTasks) return std::nullopt;
   const auto apply = [&]() -> Result<void> {
     if (type == "rank_ended") return task_ended(state, workload, event);
-    if (type == "tasks_began") return tasks_began(state, workload, event);
-    if (type == "tasks_stopping") {
-      CAPSTAN_TRY(const std::string why, need_text(event, "why"));
-      for (auto& [index, task] : workload.tasks.running)
-        task.stopping = parse_stop(why).value_or(StopWhy::kCancel);
-      return {};
-    }
+    if (type == "tasks_began") return tasks_began(state, time_ms, workload, event);
+    if (type == "tasks_stopping") return tasks_stopping(state, workload, event);
+    CAPSTAN_TRY(const std::string name, need_text(event, "host"));
+    CAPSTAN_TRY(const HostId host, host_named(state, name));
     CAPSTAN_TRY(const std::vector<Range> ranges, ranges_of(event));
     for (const Range& range : ranges) {
-      for (std::int64_t index = range.begin; index < range.end; ++index) {
-        if (type == "tasks_started") {
-          CAPSTAN_TRY(RunningTask * task, running_task(workload, index));
-          task->started = true;
-        } else if (type == "tasks_succeeded") {
-          CAPSTAN_TRY(const RunningTask taken, take_running(state, workload, index));
-          (void)taken;
-        }
-      }
-      if (type == "tasks_succeeded") workload.tasks.succeeded.insert(range.begin, range.end);
+      if (type == "tasks_started") CAPSTAN_CHECK(tasks_started(workload, host, range));
+      if (type != "tasks_succeeded") continue;
+      CAPSTAN_CHECK(end_runs(state, workload, host, range, nullptr));
+      workload.tasks.succeeded.insert(range.begin, range.end);
     }
     return {};
   };
   return apply();
 }
 
+void hold_tasks(State& state, Workload& workload) {
+  Tasks& tasks = workload.tasks;
+  if (tasks.runs.empty()) return;
+  begin_tasks_row(state, workload);
+  for (const auto& [host, runs] : tasks.runs) {
+    for (const TaskRun& run : runs) {
+      state.hold(host, workload, static_cast<std::uint32_t>(run.end - run.begin), workload.each(), run.gpus, 0);
+      tasks.running += run.end - run.begin;
+      if (run.stopping != StopWhy::kNone) state.mark_stopping(workload.id);
+    }
+  }
+}
+
 bool advance_tasks(Decision& decision, Workload& workload) {
   const Tasks& tasks = workload.tasks;
-  const auto running = static_cast<std::int64_t>(tasks.running.size());
   if (workload.cancelling) {
-    if (running == 0) finish(decision, workload, WorkloadState::kCancelled, "cancelled");
+    if (tasks.running == 0) finish(decision, workload, WorkloadState::kCancelled, "cancelled");
     return false;
   }
-  if (running == 0 && tasks.pending.empty() && tasks.waiting.empty()) {
+  if (tasks.running == 0 && tasks.pending.empty() && tasks.waiting.empty()) {
     const bool all_well = tasks.failed.empty();
     finish(decision, workload, all_well ? WorkloadState::kSucceeded : WorkloadState::kFailed,
            all_well ? ""
@@ -155,74 +294,136 @@ bool advance_tasks(Decision& decision, Workload& workload) {
     return false;
   }
   if (decision.state.draining) return false;
-  const std::int64_t limit = workload.spec.parallelism > 0 ? workload.spec.parallelism : scheduler::kFitMax;
-  const std::int64_t wanted =
-      std::min<std::int64_t>(limit - running, static_cast<std::int64_t>(protocol::kRanksPerHostMax));
-  if (wanted <= 0) return false;
-  const auto chosen = eligible(tasks, decision.time_ms, wanted);
-  if (chosen.empty()) return false;
-  const auto placed = scheduler::place_some(
-      decision.state.inventory, {.ranks = static_cast<std::int64_t>(chosen.size()), .each = workload.each()});
-  if (!placed) return true;
-  Groups groups;
+  return startable_tasks(workload, decision.time_ms) > 0;
+}
+
+std::int64_t startable_tasks(const Workload& workload, std::int64_t time_ms) {
+  const Tasks& tasks = workload.tasks;
+  const std::int64_t limit = workload.spec.parallelism > 0 ? workload.spec.parallelism : INT64_MAX;
+  if (tasks.running >= limit) return 0;
+  std::int64_t count = tasks.pending.size();
+  // Enough to know that there are some; what waits is counted exactly only when nothing else does.
+  if (count == 0) {
+    for (const auto& [not_before_ms, index] : tasks.waiting) {
+      if (not_before_ms > time_ms) break;
+      ++count;
+    }
+  } else {
+    count += static_cast<std::int64_t>(tasks.waiting.size());
+  }
+  return std::min(count, limit - tasks.running);
+}
+
+void begin_tasks(Decision& decision, Workload& workload, const std::vector<scheduler::Slice>& slices,
+                 scheduler::Hold hold) {
+  std::int64_t total = 0;
+  for (const auto& slice : slices) total += slice.ranks;
+  const auto chosen = eligible(workload.tasks, decision.time_ms, total);
   std::size_t next = 0;
-  for (const auto& slice : *placed) {
-    for (std::int64_t i = 0; i < slice.ranks; ++i, ++next) {
-      const auto [index, attempt] = chosen[next];
-      groups[{slice.host, attempt}].insert(index, index + 1);
+  Eligible rest = chosen.empty() ? Eligible{} : chosen[0];
+  for (const auto& slice : slices) {
+    scheduler::Slice left = slice;
+    while (left.ranks > 0 && next < chosen.size()) {
+      Eligible piece = rest;
+      piece.end = std::min(rest.end, rest.begin + left.ranks);
+      const std::int64_t count = piece.end - piece.begin;
+      scheduler::Slice part = left;
+      part.ranks = count;
+      if (workload.spec.resources.gpus > 0) part.gpus = lowest_gpus(left.gpus, workload.spec.resources.gpus * count);
+      emit_began(decision, workload, part, piece, hold);
+      left.gpus &= ~part.gpus;
+      left.ranks -= count;
+      rest.begin = piece.end;
+      if (rest.begin == rest.end && ++next < chosen.size()) rest = chosen[next];
     }
   }
-  emit_groups(decision, workload, groups);
-  return next < chosen.size();
 }
 
 void stop_tasks(Decision& decision, Workload& workload, StopWhy why) {
-  const bool all_stop =
-      std::all_of(workload.tasks.running.begin(), workload.tasks.running.end(),
-                  [](const auto& entry) { return entry.second.stopping != StopWhy::kNone; });
-  if (all_stop) return;
+  const auto lives = [](const auto& entry) {
+    return std::any_of(entry.second.begin(), entry.second.end(),
+                       [](const TaskRun& run) { return run.stopping == StopWhy::kNone; });
+  };
+  if (std::none_of(workload.tasks.runs.begin(), workload.tasks.runs.end(), lives)) return;
   Json stopping = event("tasks_stopping", workload);
   stopping["why"] = stop_name(why);
   decision.emit(std::move(stopping));
 }
 
-void report_tasks(Decision& decision, Workload& workload, const protocol::Report& report, TaskBatch& batch) {
+void stop_tasks_on(Decision& decision, Workload& workload, HostId host, std::int64_t count, StopWhy why) {
+  const auto runs = workload.tasks.runs.find(host);
+  if (runs == workload.tasks.runs.end()) return;
+  const bool any = std::any_of(runs->second.begin(), runs->second.end(),
+                               [](const TaskRun& run) { return run.stopping == StopWhy::kNone; });
+  if (!any) return;
+  Json stopping = event("tasks_stopping", workload);
+  stopping["why"] = stop_name(why);
+  stopping["host"] = decision.state.name(host);
+  stopping["count"] = count;
+  decision.emit(std::move(stopping));
+}
+
+void report_tasks(Decision& decision, Workload& workload, HostId host, const protocol::Report& report,
+                  TaskBatch& batch) {
   const std::int64_t index = report.id.rank;
-  const auto at = workload.tasks.running.find(index);
-  if (at == workload.tasks.running.end() || at->second.attempt != report.id.attempt) return;
+  const TaskRun* run = workload.tasks.find_on(host, index);
+  if (run == nullptr || run->attempt != report.id.attempt) return;
   if (batch.succeeded[workload.id].contains(index)) return;
   if (std::holds_alternative<protocol::RankStarted>(report.body)) {
-    if (!at->second.started) batch.started[workload.id].insert(index, index + 1);
+    if (!run->started) batch.started[workload.id].insert(index, index + 1);
     return;
   }
   if (!report.is_end()) return;
   const protocol::RankExited exit = exit_of(report);
-  const bool ours = at->second.stopping != StopWhy::kNone && exit.stopped;
-  if (is_clean(exit) && !ours) {
-    batch.started[workload.id].erase(index, index + 1);
+  const bool stopping = run->stopping != StopWhy::kNone;
+  batch.started[workload.id].erase(index, index + 1);
+  if (is_clean(exit) && !(stopping && exit.stopped)) {
     batch.succeeded[workload.id].insert(index, index + 1);
     return;
   }
-  batch.started[workload.id].erase(index, index + 1);
   const auto known = workload.tasks.retried.find(index);
   const std::int64_t failures_before = known == workload.tasks.retried.end() ? 0 : known->second.failures;
-  const bool requeue = at->second.stopping != StopWhy::kNone;
-  const std::int64_t failures = requeue ? failures_before : failures_before + 1;
+  const std::int64_t failures = stopping ? failures_before : failures_before + 1;
   const auto* start_failed = std::get_if<protocol::RankStartFailed>(&report.body);
   const bool hopeless = start_failed != nullptr && !start_failed->retryable;
   const bool retry = !hopeless && failures <= workload.spec.retries;
   Json ended = event("rank_ended", workload);
   ended["attempt"] = report.id.attempt;
   ended["rank"] = index;
-  ended["host"] = at->second.host;
+  ended["host"] = decision.state.name(host);
   Json how = exit_to_json(exit);
   for (auto& [key, value] : how.members()) ended[key] = std::move(value);
-  ended["next"] = requeue ? "requeue" : retry ? "retry" : "failed";
+  ended["next"] = stopping ? "requeue" : retry ? "retry" : "failed";
   ended["failures"] = failures;
-  ended["not_before_ms"] = requeue ? 0
-                           : retry ? decision.time_ms + backoff_ms(workload.spec.restarts, failures)
-                                   : 0;
+  ended["not_before_ms"] =
+      !stopping && retry ? decision.time_ms + backoff_ms(workload.spec.restarts, failures) : 0;
   decision.emit(std::move(ended));
+}
+
+void report_task_ranges(Decision& decision, HostId host, const protocol::TaskReport& report, TaskBatch& batch) {
+  const Workload* workload = decision.state.find(report.job);
+  if (workload == nullptr || workload->spec.kind != workload::Kind::kTasks) return;
+  // What really runs here in that attempt, of what is said.
+  const auto each_run = [&](const auto& ranges, auto use) {
+    for (const auto& [begin, end] : ranges) {
+      const auto runs = workload->tasks.runs.find(host);
+      if (runs == workload->tasks.runs.end()) return;
+      auto at = std::upper_bound(runs->second.begin(), runs->second.end(), begin,
+                                 [](std::int64_t wanted, const TaskRun& run) { return wanted < run.begin; });
+      if (at != runs->second.begin()) --at;
+      for (; at != runs->second.end() && at->begin < end; ++at) {
+        const std::int64_t from = std::max(begin, at->begin), to = std::min(end, at->end);
+        if (from < to && at->attempt == report.attempt) use(*at, from, to);
+      }
+    }
+  };
+  each_run(report.started, [&](const TaskRun& run, std::int64_t from, std::int64_t to) {
+    if (!run.started) batch.started[report.job].insert(from, to);
+  });
+  each_run(report.succeeded, [&](const TaskRun&, std::int64_t from, std::int64_t to) {
+    batch.started[report.job].erase(from, to);
+    batch.succeeded[report.job].insert(from, to);
+  });
 }
 
 void flush_tasks(Decision& decision, TaskBatch& batch) {

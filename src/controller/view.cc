@@ -3,69 +3,60 @@
 #include "controller/view.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "controller/decision.h"
 #include "controller/input.h"
+#include "controller/planner.h"
 
 namespace capstan::controller {
 namespace {
 
-Json rank_view(std::int64_t index, const Rank& rank, std::int64_t attempt) {
+Json rank_view(std::int64_t index, const Rank& rank, std::int64_t attempt, const std::string& host,
+               const protocol::RankExited* exit) {
   std::string shown(phase_name(rank.phase));
   if (rank.live() && rank.stopping != StopWhy::kNone) shown = "stopping";
   if (rank.live() && rank.ready) shown = "ready";
-  Json json = Json::object({{"rank", index}, {"attempt", attempt}, {"state", shown}, {"host", rank.host}});
+  Json json = Json::object({{"rank", index}, {"attempt", attempt}, {"state", shown}, {"host", host}});
   if (rank.pid > 0) json["pid"] = rank.pid;
   if (rank.port > 0) json["port"] = rank.port;
   if (!rank.live()) {
-    const Json exit = exit_to_json(rank.exit);
-    for (const auto& [key, value] : exit.members()) json[key] = value;
-    json["message"] = is_clean(rank.exit) ? "" : exit_text(rank.exit);
+    static const protocol::RankExited kClean{.exit_code = 0, .signal = {}, .message = {}};
+    const protocol::RankExited& end = exit == nullptr ? kClean : *exit;
+    const Json how = exit_to_json(end);
+    for (const auto& [key, value] : how.members()) json[key] = value;
+    json["message"] = is_clean(end) ? "" : exit_text(end);
   }
   return json;
 }
 
-Json ranks_view(const Workload& workload) {
+Json ranks_view(const State& state, const Workload& workload) {
   Json list = Json::array();
-  for (std::size_t i = 0; i < std::min(workload.job.ranks.size(), kRanksShownMax); ++i) {
-    list.push_back(rank_view(static_cast<std::int64_t>(i), workload.job.ranks[i], workload.job.attempt));
+  const Job& job = workload.job;
+  for (std::size_t i = 0; i < std::min(job.ranks.size(), kRanksShownMax); ++i) {
+    const auto exit = job.exits.find(static_cast<std::int64_t>(i));
+    list.push_back(rank_view(static_cast<std::int64_t>(i), job.ranks[i], job.attempt, state.name(job.ranks[i].host),
+                             exit == job.exits.end() ? nullptr : &exit->second));
   }
   for (const auto& [index, replica] : workload.service.replicas) {
     if (list.size() < kRanksShownMax && (replica.rank.live() || index < workload.spec.replicas)) {
-      list.push_back(rank_view(index, replica.rank, replica.attempt));
+      list.push_back(rank_view(index, replica.rank, replica.attempt, state.name(replica.rank.host), &replica.exit));
     }
   }
-  for (const auto& [index, task] : workload.tasks.running) {
+  for (const auto& [host, runs] : workload.tasks.runs) {
+    for (const TaskRun& run : runs) {
+      for (std::int64_t index = run.begin; index < run.end && list.size() < kRanksShownMax; ++index) {
+        list.push_back(Json::object({{"rank", index},
+                                     {"attempt", run.attempt},
+                                     {"host", state.name(host)},
+                                     {"state", run.stopping != StopWhy::kNone ? "stopping"
+                                               : run.started                  ? "running"
+                                                                              : "starting"}}));
+      }
+    }
     if (list.size() >= kRanksShownMax) break;
-    list.push_back(Json::object({{"rank", index},
-                                 {"attempt", task.attempt},
-                                 {"host", task.host},
-                                 {"state", task.stopping != StopWhy::kNone ? "stopping"
-                                           : task.started                  ? "running"
-                                                                           : "starting"}}));
   }
   return list;
-}
-
-std::vector<scheduler::Holder> holders(const State& state, const Workload& except) {
-  std::map<std::int64_t, fleet::Capacity> held;
-  for (const auto& [name, host] : state.hosts) {
-    for (const RankId& id : host.ranks) {
-      if (id.job == except.id) continue;
-      const Workload& workload = *state.find(id.job);
-      const fleet::Capacity each = workload.spec.kind == workload::Kind::kJob ? workload.job.each
-                                   : workload.spec.kind == workload::Kind::kService
-                                       ? workload.service.replicas.at(id.rank).held
-                                       : workload.each();
-      held[id.job] = scheduler::operator+(held[id.job], each);
-    }
-  }
-  std::vector<scheduler::Holder> out;
-  for (const auto& [id, amount] : held) {
-    const Workload& workload = *state.find(id);
-    out.push_back({std::string(workload::kind_name(workload.spec.kind)), workload.spec.name, amount});
-  }
-  return out;
 }
 
 struct Wait {
@@ -75,13 +66,9 @@ struct Wait {
 
 // Why it cannot start now, if it wants to and room is what is missing.
 std::optional<Wait> waits_for_room(const State& state, const Workload& workload) {
-  const bool gang = workload.spec.kind == workload::Kind::kJob;
-  const scheduler::Request request{.ranks = gang ? workload.spec.ranks : 1, .each = workload.each()};
-  const auto placed = scheduler::place(state.inventory, request);
-  if (placed) return std::nullopt;
-  const bool never = placed.error().never();
-  return Wait{never ? "never" : "not_now",
-              scheduler::explain(placed.error(), state.inventory, request, holders(state, workload))};
+  const auto why = state.planner->why_waits(state, workload);
+  if (!why) return std::nullopt;
+  return Wait{why->never ? "never" : "not_now", why->text};
 }
 
 bool wants_room(const Workload& workload) {
@@ -123,7 +110,7 @@ Progress progress(const Workload& workload) {
     case workload::Kind::kTasks:
       out.ready = workload.tasks.succeeded.size() + workload.tasks.failed.size();
       out.wanted = workload.spec.count;
-      out.attempt = workload.tasks.running.empty() && out.ready == 0 ? 0 : 1;
+      out.attempt = workload.tasks.running == 0 && out.ready == 0 ? 0 : 1;
       for (const auto& [index, task] : workload.tasks.retried) out.restarts += task.failures;
       break;
   }
@@ -159,14 +146,14 @@ Json view(const State& state, const Workload& workload, bool details) {
     const Tasks& tasks = workload.tasks;
     json["tasks"] =
         Json::object({{"pending", tasks.pending.size() + static_cast<std::int64_t>(tasks.waiting.size())},
-                      {"running", tasks.running.size()},
+                      {"running", tasks.running},
                       {"succeeded", tasks.succeeded.size()},
                       {"failed", tasks.failed.size()}});
   }
   if (!workload.spec.model_name.empty()) json["model"] = workload.spec.model_name;
   if (details) {
-    json["spec"] = workload::to_json(workload.spec);
-    json["ranks"] = ranks_view(workload);
+    json["spec"] = workload::to_json(workload.spec, workload::Defaults::kWritten);
+    json["ranks"] = ranks_view(state, workload);
   }
   return json;
 }
@@ -185,25 +172,80 @@ std::vector<Json> view_all(const State& state, const WorkloadFilter& filter) {
   return out;
 }
 
+Json view_host(const State& state, HostId id) {
+  const auto& inventory = state.inventory;
+  const auto& host = inventory.host(id);
+  const auto& topology = inventory.topology();
+  const fleet::Capacity& capacity = inventory.capacity(id);
+  const fleet::Capacity room = inventory.room(id);
+  std::int64_t ranks = 0;
+  for (const auto& holder : host.holders) ranks += holder.ranks;
+  const fleet::Domain& domain = topology.domain(topology.domain_of(id));
+  const fleet::Block& block = topology.block(domain.block);
+  Json json = Json::object({{"name", state.name(id)},
+                            {"health", health_name(host.health)},
+                            {"condition", fleet::condition_name(host.condition)},
+                            {"cordoned", host.cordoned},
+                            {"class", topology.host_class(id).name},
+                            {"ultraserver", domain.hosts > 1 ? Json(domain.name) : Json()},
+                            {"block", block.name},
+                            {"cluster", topology.cluster(block.cluster).name},
+                            {"milli_cpus", capacity.milli_cpus},
+                            {"milli_cpus_free", room.milli_cpus},
+                            {"memory_bytes", capacity.memory_bytes},
+                            {"memory_bytes_free", room.memory_bytes},
+                            {"gpus", capacity.gpus},
+                            {"gpus_free", room.gpus},
+                            {"gpus_failed", std::popcount(host.gpus_failed)},
+                            {"ranks", ranks}});
+  const auto at = state.contacts.find(id);
+  json["build"] = at == state.contacts.end() ? "" : at->second.build;
+  json["capabilities"] = at == state.contacts.end() ? Json::array() : protocol::to_json(at->second.capabilities);
+  return json;
+}
+
 Json view_hosts(const State& state) {
-  Json list = Json::array();
-  for (const auto& [name, host] : state.hosts) {
-    const auto& entry = state.inventory.hosts().at(name);
-    const fleet::Capacity room = entry.room();
-    list.push_back(Json::object({{"name", name},
-                                 {"health", health_name(host.health)},
-                                 {"milli_cpus", host.capacity.milli_cpus},
-                                 {"milli_cpus_free", room.milli_cpus},
-                                 {"memory_bytes", host.capacity.memory_bytes},
-                                 {"memory_bytes_free", room.memory_bytes},
-                                 {"gpus", host.capacity.gpus},
-                                 {"gpus_free", room.gpus},
-                                 {"ranks", host.ranks.size()},
-                                 {"build", host.build},
-                                 {"capabilities", protocol::to_json(host.capabilities)}}));
+  // Those whose workers have called first, by name; then those of fleet files, up to the bound.
+  std::map<std::string, HostId> shown;
+  for (const auto& [id, contact] : state.contacts) {
+    if (shown.size() < kHostsShownMax) shown.emplace(state.name(id), id);
   }
+  for (std::size_t i = 0; i < state.inventory.hosts() && shown.size() < kHostsShownMax; ++i) {
+    const HostId id{static_cast<std::uint32_t>(i)};
+    shown.emplace(state.name(id), id);
+  }
+  Json list = Json::array();
+  for (const auto& [name, id] : shown) list.push_back(view_host(state, id));
   return list;
 }
+
+namespace {
+
+// Single hosts for small gangs, else a line for each spine block.
+std::string placement_text(const State& state, const Job& job) {
+  constexpr std::size_t kSlicesShownMax = 8;
+  std::string text;
+  if (job.slices.size() <= kSlicesShownMax) {
+    for (const auto& slice : job.slices) text += fmt::format(" {} ranks on {}", slice.ranks, state.name(slice.host));
+    return text;
+  }
+  const auto& topology = state.inventory.topology();
+  std::map<fleet::BlockId, std::pair<std::int64_t, std::set<fleet::DomainId>>> blocks;
+  for (const auto& slice : job.slices) {
+    auto& [ranks, domains] = blocks[topology.block_of(slice.host)];
+    ranks += slice.ranks;
+    domains.insert(topology.domain_of(slice.host));
+  }
+  for (const auto& [id, entry] : blocks) {
+    const fleet::Block& block = topology.block(id);
+    text += fmt::format(" {} ranks in {} UltraServers or hosts of {}/{};", entry.first, entry.second.size(),
+                        topology.cluster(block.cluster).name, block.name);
+  }
+  text.pop_back();
+  return text;
+}
+
+}  // namespace
 
 Json explain(const State& state, const Workload& workload) {
   const auto kind = workload::kind_name(workload.spec.kind);
@@ -232,9 +274,10 @@ Json explain(const State& state, const Workload& workload) {
     }
   }
   if (!workload.job.slices.empty() && workload.job.in_attempt) {
-    text += fmt::format("\nattempt {} is placed first-fit:", workload.job.attempt);
-    for (const auto& slice : workload.job.slices)
-      text += fmt::format(" {} ranks on {}", slice.ranks, slice.host);
+    text += fmt::format("\nattempt {} is placed", workload.job.attempt);
+    if (workload.hold != scheduler::Hold::kBorrowed)
+      text += fmt::format(" inside what tenant {} is promised", workload.spec.tenant);
+    text += ":" + placement_text(state, workload.job);
   }
   return Json::object({{"name", workload.spec.name},
                        {"state", state_name(workload.state)},
@@ -251,7 +294,7 @@ Served served(const State& state) {
       if (!replica.rank.live()) continue;
       live = true;
       out.replicas.push_back({RankId{id, replica.attempt, index}.text(), workload.spec.model_name,
-                              replica.rank.address.empty() ? "127.0.0.1" : replica.rank.address,
+                              replica.address.empty() ? "127.0.0.1" : replica.address,
                               replica.rank.port, replica.rank.ready});
     }
     if (live) continue;
@@ -264,7 +307,7 @@ Served served(const State& state) {
 
 Result<LogPlace> log_place(const State& state, const Workload& workload, std::int64_t rank,
                            std::int64_t attempt) {
-  std::string host;
+  std::optional<HostId> host;
   std::int64_t newest = 0;
   const std::string& name = workload.spec.name;
   if (workload.spec.kind == workload::Kind::kJob) {
@@ -283,16 +326,16 @@ Result<LogPlace> log_place(const State& state, const Workload& workload, std::in
       return fail(Code::kNotFound, "{} has tasks 0 to {}, no task {}", name, workload.spec.count - 1, rank);
     if (workload.tasks.pending.contains(rank))
       return fail(Code::kNotFound, "task {} of {} has not started yet", rank, name);
-    const auto running = workload.tasks.running.find(rank);
+    const Tasks::Found running = workload.tasks.find(rank);
     const auto retried = workload.tasks.retried.find(rank);
-    newest = running != workload.tasks.running.end()   ? running->second.attempt
+    newest = running.run != nullptr                    ? running.run->attempt
              : retried != workload.tasks.retried.end() ? retried->second.attempt
                                                        : 1;
-    if (running != workload.tasks.running.end()) host = running->second.host;
-    if (host.empty() && !state.hosts.empty()) host = state.hosts.begin()->first;
+    if (running.run != nullptr) host = running.host;
+    if (!host && !state.contacts.empty()) host = state.contacts.begin()->first;
   }
-  const auto at = state.hosts.find(host);
-  if (at == state.hosts.end()) return fail(Code::kNotFound, "nothing of {} has run yet", name);
+  const auto at = host ? state.contacts.find(*host) : state.contacts.end();
+  if (at == state.contacts.end()) return fail(Code::kNotFound, "nothing of {} has run yet", name);
   return LogPlace{at->second.logs_url, {workload.id, attempt > 0 ? attempt : newest, rank}};
 }
 

@@ -12,6 +12,7 @@
 namespace capstan::controller {
 
 inline constexpr std::size_t kRanksShownMax = 1'000;
+inline constexpr std::size_t kHostsShownMax = 10'000;
 
 struct WorkloadFilter {
   std::string kind;   // "job"; empty: all
@@ -22,7 +23,8 @@ struct WorkloadFilter {
 // {"id","name","kind","state","reason","ready","wanted","attempt",…}; with `details` also "spec" and "ranks".
 Json view(const State& state, const Workload& workload, bool details);
 std::vector<Json> view_all(const State& state, const WorkloadFilter& filter);
-Json view_hosts(const State& state);
+Json view_hosts(const State& state);  // at most kHostsShownMax
+Json view_host(const State& state, HostId host);
 // {"name","state","text","decision":"running"|"not_now"|"never"|…}: why it is where it is, in words.
 Json explain(const State& state, const Workload& workload);
 

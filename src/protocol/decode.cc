@@ -87,7 +87,40 @@ Result<fleet::Capacity> capacity_from_json(const Json& json) {
   CAPSTAN_TRY(capacity.milli_cpus, need_int(json, "milli_cpus", 0, std::int64_t{1} << 40));
   CAPSTAN_TRY(capacity.memory_bytes, need_int(json, "memory_bytes", 0, std::int64_t{1} << 56));
   CAPSTAN_TRY(capacity.gpus, int_or(json, "gpus", 0, 0, 1 << 20));
+  CAPSTAN_TRY(capacity.gpu_milli, int_or(json, "gpu_milli", 0, 0, 999));
   return capacity;
+}
+
+namespace {
+
+using Ranges = std::vector<std::pair<std::int64_t, std::int64_t>>;
+
+Result<Ranges> ranges_from(const Json& json, std::string_view key) {
+  CAPSTAN_TRY(const Json::Array list, array_or_empty(json, key, kRanksPerHostMax));
+  Ranges ranges;
+  for (const Json& item : list) {
+    const bool fits = item.is_array() && item.size() == 2 && item.items()[0].is_int() && item.items()[1].is_int() &&
+                      item.items()[0].as_int() >= 0 && item.items()[0].as_int() < item.items()[1].as_int();
+    if (!fits) return fail(Code::kInvalid, "'{}' must be an array of [begin, end]", key);
+    ranges.emplace_back(item.items()[0].as_int(), item.items()[1].as_int());
+  }
+  return ranges;
+}
+
+}  // namespace
+
+Result<std::vector<TaskReport>> task_reports_from_json(const Json& json, std::string_view key) {
+  CAPSTAN_TRY(const Json::Array list, array_or_empty(json, key, kReportsPerSyncMax));
+  std::vector<TaskReport> reports;
+  for (const Json& item : list) {
+    TaskReport report;
+    CAPSTAN_TRY(report.job, need_int(item, "job", 1));
+    CAPSTAN_TRY(report.attempt, need_int(item, "attempt", 1, INT32_MAX));
+    CAPSTAN_TRY(report.started, ranges_from(item, "started"));
+    CAPSTAN_TRY(report.succeeded, ranges_from(item, "succeeded"));
+    reports.push_back(std::move(report));
+  }
+  return reports;
 }
 
 Result<std::vector<Capability>> capabilities_from_json(const Json& json, std::string_view key) {

@@ -83,9 +83,27 @@ constexpr std::string_view kEffectTypes[] = {"start_rank", "stop_rank", "forget_
 std::string RankId::text() const { return fmt::format("{}-{}-{}", job, attempt, rank); }
 
 Json to_json(const fleet::Capacity& capacity) {
-  return Json::object({{"milli_cpus", capacity.milli_cpus},
-                       {"memory_bytes", capacity.memory_bytes},
-                       {"gpus", capacity.gpus}});
+  Json json = Json::object({{"milli_cpus", capacity.milli_cpus},
+                            {"memory_bytes", capacity.memory_bytes},
+                            {"gpus", capacity.gpus}});
+  if (capacity.gpu_milli > 0) json["gpu_milli"] = capacity.gpu_milli;
+  return json;
+}
+
+Json to_json(const std::vector<TaskReport>& reports) {
+  const auto ranges = [](const std::vector<std::pair<std::int64_t, std::int64_t>>& all) {
+    Json list = Json::array();
+    for (const auto& [begin, end] : all) list.push_back(Json::array({begin, end}));
+    return list;
+  };
+  Json list = Json::array();
+  for (const TaskReport& report : reports) {
+    Json json = Json::object({{"job", report.job}, {"attempt", report.attempt}});
+    if (!report.started.empty()) json["started"] = ranges(report.started);
+    if (!report.succeeded.empty()) json["succeeded"] = ranges(report.succeeded);
+    list.push_back(std::move(json));
+  }
+  return list;
 }
 
 Json to_json(const std::vector<Capability>& capabilities) {

@@ -95,6 +95,17 @@ struct Report {
   friend bool operator==(const Report&, const Report&) = default;
 };
 
+// Tasks of one array and attempt that started, or that ended well, on the host that reports: half-open ranges.
+struct TaskReport {
+  std::int64_t job = 0;
+  std::int64_t attempt = 1;
+  std::vector<std::pair<std::int64_t, std::int64_t>> started;
+  std::vector<std::pair<std::int64_t, std::int64_t>> succeeded;
+  friend bool operator==(const TaskReport&, const TaskReport&) = default;
+};
+Json to_json(const std::vector<TaskReport>& reports);
+Result<std::vector<TaskReport>> task_reports_from_json(const Json& json, std::string_view key);
+
 struct SyncRequest {
   std::string worker;  // host name
   std::string incarnation;

@@ -68,12 +68,15 @@ std::string missing_capabilities(controller::Driver& driver) {
   for (int waited_ms = 0; waited_ms < kWorkerWaitMs && leave_requested == kStay; waited_ms += 50) {
     bool joined = false;
     (void)driver.read([&](const controller::State& state) {
-      joined = !state.hosts.empty() && state.hosts.begin()->second.health == fleet::Health::kHealthy;
+      const auto healthy = [&](const auto& entry) {
+        return state.inventory.host(entry.first).health == fleet::Health::kHealthy;
+      };
+      joined = !state.contacts.empty() && healthy(*state.contacts.begin());
       text.clear();
-      for (const auto& [name, host] : state.hosts) {
-        for (const auto& capability : host.capabilities) {
+      for (const auto& [host, contact] : state.contacts) {
+        for (const auto& capability : contact.capabilities) {
           if (!capability.ok)
-            text += fmt::format("  not enforced on {}: {} ({})\n", name, capability.name, capability.why);
+            text += fmt::format("  not enforced on {}: {} ({})\n", state.name(host), capability.name, capability.why);
         }
       }
     });

@@ -1,9 +1,10 @@
-// How it works: one pair of functions a struct. Reading ends by rebuilding what is computed: names, timers,
-// what hosts hold.
-#include "controller/state_json.h"
+// How it works: one pair of functions a struct. Ranks are rows of numbers, and hosts are numbers (of the topology), so
+// that a large gang stays small.
+#include <charconv>
 
 #include "controller/decision.h"
 #include "controller/input.h"
+#include "controller/snapshot.h"
 #include "protocol/fields.h"
 
 namespace capstan::controller {
@@ -15,19 +16,10 @@ using protocol::need_int;
 using protocol::need_text;
 using protocol::text_or;
 
+// [host, phase, ready, clean, stopping, pid, port, began_ms, ended_ms]
 Json put(const Rank& rank) {
-  Json json = Json::object({{"host", rank.host},
-                            {"phase", phase_name(rank.phase)},
-                            {"ready", rank.ready},
-                            {"stopping", stop_name(rank.stopping)},
-                            {"pid", rank.pid},
-                            {"port", rank.port},
-                            {"began_ms", rank.began_ms},
-                            {"ready_ms", rank.ready_ms},
-                            {"ended_ms", rank.ended_ms},
-                            {"address", rank.address}});
-  if (!rank.live()) json["exit"] = exit_to_json(rank.exit);
-  return json;
+  return Json::array({index(rank.host), static_cast<int>(rank.phase), rank.ready ? 1 : 0, rank.clean ? 1 : 0,
+                      static_cast<int>(rank.stopping), rank.pid, rank.port, rank.began_ms, rank.ended_ms});
 }
 
 Result<StopWhy> stop_from(const Json& json) {
@@ -37,42 +29,52 @@ Result<StopWhy> stop_from(const Json& json) {
 }
 
 Result<Rank> rank_from(const Json& json) {
+  const bool fits = json.is_array() && json.size() == 9 &&
+                    std::all_of(json.items().begin(), json.items().end(), [](const Json& item) { return item.is_int(); });
+  if (!fits) return fail(Code::kCorrupt, "a rank is not nine numbers");
+  const auto number = [&](std::size_t at) { return json.items()[at].as_int(); };
+  if (number(1) < 0 || number(1) > 2 || !(number(4) >= 0 && number(4) <= static_cast<int>(StopWhy::kMove)))
+    return fail(Code::kCorrupt, "a rank has no known phase");
   Rank rank;
-  CAPSTAN_TRY(rank.host, need_text(json, "host"));
-  CAPSTAN_TRY(const std::string phase, need_text(json, "phase"));
-  rank.phase = phase == "starting" ? Phase::kStarting : phase == "running" ? Phase::kRunning : Phase::kEnded;
-  CAPSTAN_TRY(rank.ready, bool_or(json, "ready", false));
-  CAPSTAN_TRY(rank.stopping, stop_from(json));
-  CAPSTAN_TRY(rank.pid, need_int(json, "pid", -1));
-  CAPSTAN_TRY(rank.port, need_int(json, "port"));
-  CAPSTAN_TRY(rank.began_ms, need_int(json, "began_ms"));
-  CAPSTAN_TRY(rank.ready_ms, need_int(json, "ready_ms"));
-  CAPSTAN_TRY(rank.ended_ms, need_int(json, "ended_ms"));
-  CAPSTAN_TRY(rank.address, need_text(json, "address"));
-  if (const Json* exit = json.find("exit")) {
-    CAPSTAN_TRY(rank.exit, exit_from_json(*exit));
-  }
+  rank.host = HostId{static_cast<std::uint32_t>(number(0))};
+  rank.phase = static_cast<Phase>(number(1));
+  rank.ready = number(2) != 0;
+  rank.clean = number(3) != 0;
+  rank.stopping = static_cast<StopWhy>(number(4));
+  rank.pid = static_cast<std::int32_t>(number(5));
+  rank.port = static_cast<std::int32_t>(number(6));
+  rank.began_ms = number(7);
+  rank.ended_ms = number(8);
   return rank;
 }
 
 Json put(const Job& job) {
-  Json ranks = Json::array(), slices = Json::array();
+  Json ranks = Json::array(), slices = Json::array(), groups = Json::array(), exits = Json::array();
   for (const Rank& rank : job.ranks) ranks.push_back(put(rank));
-  for (const auto& slice : job.slices)
-    slices.push_back(Json::object({{"host", slice.host}, {"ranks", slice.ranks}}));
+  for (const auto& slice : job.slices) slices.push_back(Json::array({index(slice.host), slice.ranks, slice.gpus}));
+  for (const auto& group : job.groups)
+    groups.push_back(Json::object({{"ranks", group.ranks}, {"each", protocol::to_json(group.each)}}));
+  for (const auto& [rank, exit] : job.exits) {
+    Json json = exit_to_json(exit);
+    json["rank"] = rank;
+    exits.push_back(std::move(json));
+  }
   return Json::object({{"attempt", job.attempt},
                        {"restarts_used", job.restarts_used},
                        {"start_retries", job.start_retries},
+                       {"preemptions", job.preemptions},
                        {"in_attempt", job.in_attempt},
                        {"ranks", std::move(ranks)},
                        {"slices", std::move(slices)},
-                       {"each", protocol::to_json(job.each)},
+                       {"groups", std::move(groups)},
+                       {"exits", std::move(exits)},
                        {"master_port", job.master_port},
                        {"stopping", stop_name(job.stopping)},
                        {"failure", job.failure},
                        {"fatal", job.fatal},
                        {"start_failure", job.start_failure},
                        {"began_ms", job.began_ms},
+                       {"served_ms", job.served_ms},
                        {"backoff_until_ms", job.backoff_until_ms}});
 }
 
@@ -88,7 +90,8 @@ Result<Job> job_from(const Json& json) {
   CAPSTAN_TRY(job.restarts_used, need_int(json, "restarts_used"));
   CAPSTAN_TRY(job.start_retries, need_int(json, "start_retries"));
   CAPSTAN_TRY(job.in_attempt, bool_or(json, "in_attempt", false));
-  CAPSTAN_TRY(job.each, capacity_member(json, "each"));
+  CAPSTAN_TRY(job.preemptions, need_int(json, "preemptions"));
+  CAPSTAN_TRY(job.served_ms, need_int(json, "served_ms"));
   CAPSTAN_TRY(job.master_port, need_int(json, "master_port"));
   CAPSTAN_TRY(job.stopping, stop_from(json));
   CAPSTAN_TRY(job.failure, need_text(json, "failure"));
@@ -97,18 +100,33 @@ Result<Job> job_from(const Json& json) {
   CAPSTAN_TRY(job.began_ms, need_int(json, "began_ms"));
   CAPSTAN_TRY(job.backoff_until_ms, need_int(json, "backoff_until_ms"));
   CAPSTAN_TRY(const Json::Array ranks, array_or_empty(json, "ranks", SIZE_MAX));
+  std::int64_t placed = 0;
   for (const Json& item : ranks) {
     CAPSTAN_TRY(Rank rank, rank_from(item));
-    job.live += rank.live();
-    job.running += rank.phase == Phase::kRunning;
-    job.ranks.push_back(std::move(rank));
+    job.ranks.push_back(rank);
   }
   CAPSTAN_TRY(const Json::Array slices, array_or_empty(json, "slices", SIZE_MAX));
   for (const Json& item : slices) {
-    scheduler::Slice slice;
-    CAPSTAN_TRY(slice.host, need_text(item, "host"));
-    CAPSTAN_TRY(slice.ranks, need_int(item, "ranks", 1));
-    job.slices.push_back(std::move(slice));
+    if (!item.is_array() || item.size() != 3 || !item.items()[0].is_int() || !item.items()[1].is_int() ||
+        !item.items()[2].is_int())
+      return fail(Code::kCorrupt, "a slice is not three numbers");
+    job.slices.push_back({HostId{static_cast<std::uint32_t>(item.items()[0].as_int())}, item.items()[1].as_int(),
+                          static_cast<scheduler::GpuSet>(item.items()[2].as_int())});
+    placed += job.slices.back().ranks;
+  }
+  CAPSTAN_TRY(const Json::Array groups, array_or_empty(json, "groups", SIZE_MAX));
+  for (const Json& item : groups) {
+    RankGroup group;
+    CAPSTAN_TRY(group.ranks, need_int(item, "ranks"));
+    CAPSTAN_TRY(group.each, capacity_member(item, "each"));
+    placed -= group.ranks;
+    job.groups.push_back(group);
+  }
+  if (placed != 0) return fail(Code::kCorrupt, "a gang's slices do not hold its ranks");
+  CAPSTAN_TRY(const Json::Array exits, array_or_empty(json, "exits", SIZE_MAX));
+  for (const Json& item : exits) {
+    CAPSTAN_TRY(const std::int64_t rank, need_int(item, "rank"));
+    CAPSTAN_TRY(job.exits[rank], exit_from_json(item));
   }
   return job;
 }
@@ -122,6 +140,10 @@ Json put(const Service& service) {
                                  {"failures", replica.failures},
                                  {"backoff_until_ms", replica.backoff_until_ms},
                                  {"held", protocol::to_json(replica.held)},
+                                 {"gpus", replica.gpus},
+                                 {"ready_ms", replica.ready_ms},
+                                 {"address", replica.address},
+                                 {"exit", exit_to_json(replica.exit)},
                                  {"rank", put(replica.rank)}}));
   }
   return list;
@@ -137,22 +159,21 @@ Result<Service> service_from(const Json& json) {
     CAPSTAN_TRY(replica.failures, need_int(item, "failures"));
     CAPSTAN_TRY(replica.backoff_until_ms, need_int(item, "backoff_until_ms"));
     CAPSTAN_TRY(replica.held, capacity_member(item, "held"));
+    CAPSTAN_TRY(const std::int64_t gpus, need_int(item, "gpus", 0, UINT32_MAX));
+    replica.gpus = static_cast<scheduler::GpuSet>(gpus);
+    CAPSTAN_TRY(replica.ready_ms, need_int(item, "ready_ms"));
+    CAPSTAN_TRY(replica.address, need_text(item, "address"));
     const Json* rank = item.find("rank");
-    if (rank == nullptr) return fail(Code::kCorrupt, "'rank' is absent");
+    const Json* exit = item.find("exit");
+    if (rank == nullptr || exit == nullptr) return fail(Code::kCorrupt, "'rank' or 'exit' is absent");
+    CAPSTAN_TRY(replica.exit, exit_from_json(*exit));
     CAPSTAN_TRY(replica.rank, rank_from(*rank));
   }
   return service;
 }
 
 Json put(const Tasks& tasks) {
-  Json running = Json::array(), retried = Json::array();
-  for (const auto& [index, task] : tasks.running) {
-    running.push_back(Json::object({{"index", index},
-                                    {"attempt", task.attempt},
-                                    {"host", task.host},
-                                    {"started", task.started},
-                                    {"stopping", stop_name(task.stopping)}}));
-  }
+  Json retried = Json::array();
   for (const auto& [index, task] : tasks.retried) {
     retried.push_back(Json::object({{"index", index},
                                     {"attempt", task.attempt},
@@ -162,8 +183,8 @@ Json put(const Tasks& tasks) {
   return Json::object({{"pending", ranges_to_json(tasks.pending.ranges())},
                        {"succeeded", ranges_to_json(tasks.succeeded.ranges())},
                        {"failed", ranges_to_json(tasks.failed.ranges())},
-                       {"running", std::move(running)},
                        {"retried", std::move(retried)},
+                       {"began_ms", tasks.began_ms},
                        {"last_failure", tasks.last_failure}});
 }
 
@@ -181,15 +202,7 @@ Result<Tasks> tasks_from(const Json& json) {
   CAPSTAN_TRY(tasks.pending, set_from(json, "pending"));
   CAPSTAN_TRY(tasks.succeeded, set_from(json, "succeeded"));
   CAPSTAN_TRY(tasks.failed, set_from(json, "failed"));
-  CAPSTAN_TRY(const Json::Array running, array_or_empty(json, "running", SIZE_MAX));
-  for (const Json& item : running) {
-    CAPSTAN_TRY(const std::int64_t index, need_int(item, "index"));
-    RunningTask& task = tasks.running[index];
-    CAPSTAN_TRY(task.attempt, need_int(item, "attempt", 1));
-    CAPSTAN_TRY(task.host, need_text(item, "host"));
-    CAPSTAN_TRY(task.started, bool_or(item, "started", false));
-    CAPSTAN_TRY(task.stopping, stop_from(item));
-  }
+  CAPSTAN_TRY(tasks.began_ms, need_int(json, "began_ms"));
   CAPSTAN_TRY(const Json::Array retried, array_or_empty(json, "retried", SIZE_MAX));
   for (const Json& item : retried) {
     CAPSTAN_TRY(const std::int64_t index, need_int(item, "index"));
@@ -203,7 +216,9 @@ Result<Tasks> tasks_from(const Json& json) {
   return tasks;
 }
 
-Json put(const Workload& workload) {
+}  // namespace
+
+Json workload_to_json(const Workload& workload) {
   Json json = Json::object({{"id", workload.id},
                             {"spec", workload::to_json(workload.spec)},
                             {"generation", workload.generation},
@@ -211,7 +226,8 @@ Json put(const Workload& workload) {
                             {"ended_ms", workload.ended_ms},
                             {"state", state_name(workload.state)},
                             {"reason", workload.reason},
-                            {"cancelling", workload.cancelling}});
+                            {"cancelling", workload.cancelling},
+                            {"hold", scheduler::hold_name(workload.hold)}});
   switch (workload.spec.kind) {
     case workload::Kind::kJob:
       json["job"] = put(workload.job);
@@ -226,7 +242,7 @@ Json put(const Workload& workload) {
   return json;
 }
 
-Result<Workload> workload_from(const Json& json) {
+Result<Workload> workload_from_json(const Json& json) {
   Workload workload;
   CAPSTAN_TRY(workload.id, need_int(json, "id", 1));
   const Json* spec = json.find("spec");
@@ -241,6 +257,7 @@ Result<Workload> workload_from(const Json& json) {
   workload.state = *parsed;
   CAPSTAN_TRY(workload.reason, need_text(json, "reason"));
   CAPSTAN_TRY(workload.cancelling, bool_or(json, "cancelling", false));
+  CAPSTAN_TRY(workload.hold, hold_from(json));
   constexpr std::string_view kParts[] = {"job", "replicas", "tasks"};
   const Json* part = json.find(kParts[static_cast<std::size_t>(workload.spec.kind)]);
   if (part == nullptr) return fail(Code::kCorrupt, "workload {} has no body", workload.id);
@@ -254,93 +271,57 @@ Result<Workload> workload_from(const Json& json) {
   return workload;
 }
 
-Json put(const std::string& name, const Host& host) {
-  return Json::object({{"name", name},
-                       {"capacity", protocol::to_json(host.capacity)},
-                       {"health", health_name(host.health)},
-                       {"incarnation", host.incarnation},
-                       {"build", host.build},
-                       {"logs_url", host.logs_url},
-                       {"capabilities", protocol::to_json(host.capabilities)},
-                       {"port_next", host.port_next}});
+void write_runs(const Workload& workload, const TextSink& sink) {
+  std::string text;
+  std::size_t hosts = 0;
+  const auto flush = [&] {
+    if (hosts == 0) return;
+    sink(Json::object({{"runs", workload.id}, {"of", std::move(text)}}).dump());
+    sink("\n");
+    text.clear();
+    hosts = 0;
+  };
+  for (const auto& [host, runs] : workload.tasks.runs) {
+    text += fmt::format("{}:", index(host));
+    for (const TaskRun& run : runs) {
+      text += fmt::format("{}-{}/{}/{}/{}/{},", run.begin, run.end, run.attempt, run.started ? 1 : 0,
+                          static_cast<int>(run.stopping), run.gpus);
+    }
+    text.back() = ';';
+    if (++hosts == kHostsPerLine) flush();
+  }
+  flush();
 }
 
-Result<void> host_from(State& state, const Json& json) {
-  CAPSTAN_TRY(const std::string name, need_text(json, "name"));
-  Host& host = state.hosts[name];
-  CAPSTAN_TRY(host.capacity, capacity_member(json, "capacity"));
-  CAPSTAN_TRY(const std::string health, need_text(json, "health"));
-  CAPSTAN_TRY(host.health, parse_health(health));
-  CAPSTAN_TRY(host.incarnation, need_text(json, "incarnation"));
-  CAPSTAN_TRY(host.build, need_text(json, "build"));
-  CAPSTAN_TRY(host.logs_url, need_text(json, "logs_url"));
-  CAPSTAN_TRY(host.capabilities, protocol::capabilities_from_json(json, "capabilities"));
-  CAPSTAN_TRY(host.port_next, need_int(json, "port_next", kPortMin, kPortMax));
-  state.inventory.set_host({name, host.capacity, host.health});
+Result<void> read_runs(Workload& workload, std::string_view text) {
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  bool fits = true;
+  // One number and the mark that follows it.
+  const auto number = [&](std::string_view marks) {
+    std::int64_t value = 0;
+    const auto read = std::from_chars(at, end, value);
+    fits = fits && read.ec == std::errc() && read.ptr < end && marks.find(*read.ptr) != marks.npos;
+    if (fits) at = read.ptr + 1;
+    return value;
+  };
+  while (fits && at < end) {
+    const HostId host{static_cast<std::uint32_t>(number(":"))};
+    auto& runs = workload.tasks.runs[host];
+    do {
+      TaskRun run;
+      run.begin = number("-");
+      run.end = number("/");
+      run.attempt = static_cast<std::int32_t>(number("/"));
+      run.started = number("/") != 0;
+      run.stopping = static_cast<StopWhy>(number("/"));
+      run.gpus = static_cast<scheduler::GpuSet>(number(",;"));
+      fits = fits && run.begin >= 0 && run.begin < run.end && run.stopping <= StopWhy::kMove;
+      if (fits) runs.push_back(run);
+    } while (fits && at[-1] == ',');
+  }
+  if (!fits) return fail(Code::kCorrupt, "the running tasks of workload {} cannot be read", workload.id);
   return {};
-}
-
-// Names, timers, and what live ranks hold.
-void rebuild(State& state, Workload& workload) {
-  if (!has_ended(workload.state) || !state.by_name.contains(workload.spec.name))
-    state.by_name[workload.spec.name] = workload.id;
-  if (has_ended(workload.state)) state.ended.insert({workload.ended_ms, workload.id});
-  for (std::size_t i = 0; i < workload.job.ranks.size(); ++i) {
-    const Rank& rank = workload.job.ranks[i];
-    const RankId id{workload.id, workload.job.attempt, static_cast<std::int64_t>(i)};
-    if (rank.live()) state.hold(rank.host, id, workload.job.each, i == 0 ? workload.job.master_port : 0);
-  }
-  for (const auto& [index, replica] : workload.service.replicas) {
-    if (replica.rank.live())
-      state.hold(replica.rank.host, {workload.id, replica.attempt, index}, replica.held, replica.rank.port);
-  }
-  for (const auto& [index, task] : workload.tasks.running)
-    state.hold(task.host, {workload.id, task.attempt, index}, workload.each(), 0);
-  state.update_deadline(workload);
-}
-
-}  // namespace
-
-Json state_to_json(const State& state) {
-  Json hosts = Json::array(), workloads = Json::array();
-  for (const auto& [name, host] : state.hosts) hosts.push_back(put(name, host));
-  for (const auto& [id, workload] : state.workloads) workloads.push_back(put(workload));
-  return Json::object({{"format", 1},
-                       {"epoch", state.epoch},
-                       {"build", state.build},
-                       {"time_ms", state.time_ms},
-                       {"event_last", state.event_last},
-                       {"next_id", state.next_id},
-                       {"draining", state.draining},
-                       {"hosts", std::move(hosts)},
-                       {"workloads", std::move(workloads)}});
-}
-
-Result<State> state_from_json(const Json& json) {
-  State state;
-  CAPSTAN_TRY(const std::int64_t format, need_int(json, "format"));
-  if (format != 1)
-    return fail(Code::kUnsupported, "a snapshot has format {}, this build reads format 1", format);
-  CAPSTAN_TRY(state.epoch, need_int(json, "epoch"));
-  CAPSTAN_TRY(state.build, need_text(json, "build"));
-  CAPSTAN_TRY(state.time_ms, need_int(json, "time_ms"));
-  CAPSTAN_TRY(state.event_last, need_int(json, "event_last"));
-  CAPSTAN_TRY(state.next_id, need_int(json, "next_id", 1));
-  CAPSTAN_TRY(state.draining, bool_or(json, "draining", false));
-  CAPSTAN_TRY(const Json::Array hosts, array_or_empty(json, "hosts", SIZE_MAX));
-  for (const Json& item : hosts) CAPSTAN_CHECK(host_from(state, item));
-  std::map<std::string, std::int64_t> port_next;
-  for (const auto& [name, host] : state.hosts) port_next[name] = host.port_next;
-  CAPSTAN_TRY(const Json::Array workloads, array_or_empty(json, "workloads", SIZE_MAX));
-  for (const Json& item : workloads) {
-    CAPSTAN_TRY(Workload workload, workload_from(item));
-    const std::int64_t id = workload.id;
-    rebuild(state, state.workloads[id] = std::move(workload));
-  }
-  for (auto& [name, host] : state.hosts) {
-    if (const auto at = port_next.find(name); at != port_next.end()) host.port_next = at->second;
-  }
-  return state;
 }
 
 }  // namespace capstan::controller

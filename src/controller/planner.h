@@ -1,0 +1,79 @@
+// Planner: who waits, in which order, and what is started when there is room. Caches over the state, not state: all of it
+// can be made again from the state, and decides the same.
+//
+//   planner.want(state, workload, wants);      // it would start something now, or no longer
+//   planner.run(decision);                     // starts what fits, displaces what must give way
+//
+// A full look at the queue is taken when room has grown since the last one; otherwise only what is new is tried, because
+// what was refused is still refused. A refusal settles every workload of the same shape (queue.h), so a look costs
+// O(tenants + shapes + starts), not O(waiting).  Threads: the controller's.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "controller/decision.h"
+#include "scheduler/placer.h"
+#include "scheduler/queue.h"
+
+namespace capstan::controller {
+
+// How often waiting work is looked at although nothing has changed: for what time alone brings about.
+inline constexpr std::int64_t kLookEveryMs = 10'000;
+// A search for work to displace that found none is not repeated for the same shape and rank before.
+inline constexpr std::int64_t kDisplaceAgainMs = 1'000;
+
+// What the workload asks of placement for its next start, and how much of everything that is.
+scheduler::Request request_of(const Workload& workload);
+fleet::Capacity ask_of(const scheduler::Request& request);
+
+class Planner {
+ public:
+  void want(const State& state, const Workload& workload, bool wants);
+  void run(Decision& decision);
+  // Why a workload that wants to start does not, in words; nullopt: nothing is in its way.
+  struct Why {
+    bool never = false;
+    std::string text;
+  };
+  std::optional<Why> why_waits(const State& state, const Workload& workload);
+  // When there is something to do although nothing happens; kNever if nobody waits.
+  std::int64_t next_look_ms() const { return queue_.size() == 0 ? kNever : next_look_ms_; }
+  void forget_hints();
+
+  const scheduler::Queue& queue() const { return queue_; }
+  scheduler::Placer& placer() { return placer_; }
+
+ private:
+  enum class Outcome { kPlaced, kSkipped, kShape, kTenant, kTenantAll };
+  struct Tried {
+    Outcome outcome = Outcome::kSkipped;
+    scheduler::TenantId by{};
+  };
+  struct Terms {  // under which a start would happen
+    scheduler::Hold hold = scheduler::Hold::kBorrowed;
+    bool guaranteed = false;
+  };
+  std::uint32_t shape_of(const scheduler::Request& request, const std::string& reservation);
+  Tried try_start(Decision& decision, Workload& workload);
+  Tried start_job(Decision& decision, Workload& workload);
+  Tried start_service(Decision& decision, Workload& workload);
+  Tried start_tasks(Decision& decision, Workload& workload);
+  scheduler::Placed place(Decision& decision, Workload& workload, const scheduler::Request& request, bool some);
+  std::optional<scheduler::Placement> again(const State& state, const Workload& workload,
+                                            const scheduler::Request& request) const;
+  bool displace(Decision& decision, Workload& workload, const scheduler::Request& request, bool guaranteed);
+
+  scheduler::Placer placer_;
+  scheduler::Queue queue_;
+  std::map<std::string, std::uint32_t> shapes_;  // interned requests
+  std::vector<std::int64_t> fresh_;              // came since the last look
+  std::set<std::uint32_t> refused_;              // shapes for which there was no room, until room grows
+  std::map<std::tuple<std::uint32_t, std::int64_t, bool>, std::int64_t> displaced_none_;  // when a search found nobody
+  std::int64_t next_look_ms_ = 0;
+};
+
+}  // namespace capstan::controller
