@@ -74,6 +74,24 @@ void append_double(std::string& out, double value) {
   if (out.find_first_of(".eE", start) == std::string::npos) out += ".0";
 }
 
+// A byte that does not stand for itself in a string.
+void append_escaped(std::string& out, unsigned char byte) {
+  if (byte == '"' || byte == '\\') {
+    out += '\\';
+    out += static_cast<char>(byte);
+  } else if (byte == '\n') {
+    out += "\\n";
+  } else if (byte == '\t') {
+    out += "\\t";
+  } else if (byte == '\r') {
+    out += "\\r";
+  } else if (byte < 0x20) {
+    fmt::format_to(std::back_inserter(out), "\\u{:04x}", byte);
+  } else {
+    out += "\xEF\xBF\xBD";
+  }
+}
+
 void append_pretty(const Json& value, int indent, std::string& out) {
   const auto line = [&](int depth) { out.append("\n").append(static_cast<std::size_t>(depth) * 2, ' '); };
   if (value.is_array() && value.size() > 0) {
@@ -237,25 +255,28 @@ void Json::dump_to(std::string& out) const {
   } else if (is_bool()) {
     out += as_bool() ? "true" : "false";
   } else if (is_int()) {
-    fmt::format_to(std::back_inserter(out), "{}", as_int());
+    const fmt::format_int digits(as_int());
+    out.append(digits.data(), digits.size());
   } else if (is_number()) {
     append_double(out, std::get<double>(value_));
   } else if (is_string()) {
     append_json_string(out, as_string());
   } else if (is_array()) {
     out += '[';
-    for (std::size_t i = 0; i < items().size(); ++i) {
-      if (i > 0) out += ',';
-      items()[i].dump_to(out);
+    bool first = true;
+    for (const Json& item : items()) {
+      if (!std::exchange(first, false)) out += ',';
+      item.dump_to(out);
     }
     out += ']';
   } else {
     out += '{';
-    for (std::size_t i = 0; i < members().size(); ++i) {
-      if (i > 0) out += ',';
-      append_json_string(out, members()[i].first);
+    bool first = true;
+    for (const auto& [key, value] : members()) {
+      if (!std::exchange(first, false)) out += ',';
+      append_json_string(out, key);
       out += ':';
-      members()[i].second.dump_to(out);
+      value.dump_to(out);
     }
     out += '}';
   }
@@ -269,33 +290,22 @@ std::string Json::pretty() const {
 
 void append_json_string(std::string& out, std::string_view text) {
   out += '"';
+  std::size_t plain = 0;  // where the run of bytes begins that stand for themselves
   for (std::size_t i = 0; i < text.size();) {
     const auto byte = static_cast<unsigned char>(text[i]);
-    if (byte == '"' || byte == '\\') {
-      out += '\\';
-      out += text[i++];
-    } else if (byte == '\n') {
-      out += "\\n";
+    if (byte >= 0x20 && byte < 0x80 && byte != '"' && byte != '\\') {
       ++i;
-    } else if (byte == '\t') {
-      out += "\\t";
-      ++i;
-    } else if (byte == '\r') {
-      out += "\\r";
-      ++i;
-    } else if (byte < 0x20) {
-      fmt::format_to(std::back_inserter(out), "\\u{:04x}", byte);
-      ++i;
-    } else if (byte < 0x80) {
-      out += text[i++];
-    } else if (const std::size_t length = utf8_sequence_length(text.substr(i)); length > 0) {
-      out.append(text, i, length);
-      i += length;
-    } else {
-      out += "\xEF\xBF\xBD";
-      ++i;
+      continue;
     }
+    if (const std::size_t length = byte < 0x80 ? 0 : utf8_sequence_length(text.substr(i)); length > 0) {
+      i += length;
+      continue;
+    }
+    out.append(text, plain, i - plain);
+    append_escaped(out, byte);
+    plain = ++i;
   }
+  out.append(text, plain);
   out += '"';
 }
 

@@ -28,6 +28,18 @@ TEST(JsonTest, RefusesWhatIsNotJson) {
 
 TEST(JsonTest, DuplicateKeyLastWins) { EXPECT_EQ(Json::parse(R"({"a":1,"a":2})")->get_int("a"), 2); }
 
+// Goal: runs of plain bytes and what must be escaped meet in every order, at both ends too.
+TEST(JsonTest, EscapesBetweenPlainRuns) {
+  EXPECT_EQ(Json("\"a\\b\n\tc\rd\x01"
+                 "e\x7f\xC3\xA4"
+                 "f\xff\"")
+                .dump(),
+            "\"\\\"a\\\\b\\n\\tc\\rd\\u0001e\x7f\xC3\xA4"
+            "f\xEF\xBF\xBD\\\"\"");
+  EXPECT_EQ(Json("").dump(), "\"\"");
+  EXPECT_EQ(Json(INT64_MIN).dump(), "-9223372036854775808");
+}
+
 TEST(JsonTest, InvalidUtf8IsReplacedWhenWriting) { EXPECT_EQ(Json("a\xff").dump(), "\"a\xEF\xBF\xBD\""); }
 
 }  // namespace
