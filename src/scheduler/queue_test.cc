@@ -63,7 +63,7 @@ std::vector<TenantId> random_tree(Prng& prng, Tenants& tenants) {
   std::vector<std::string> names{""};
   const std::int64_t count = prng.between(0, 8);
   for (std::int64_t i = 0; i < count; ++i) {
-    Tenant tenant{.name = fmt::format("t{}", i), .parent = names[prng.below(names.size())]};
+    Tenant tenant{.name = fmt::format("t{}", 9 - i), .parent = names[prng.below(names.size())]};
     tenant.weight = prng.between(1, 3);
     if (!tenants.set(tenant)) continue;  // too deep
     names.push_back(tenant.name);
