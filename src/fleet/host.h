@@ -47,7 +47,7 @@ struct HostClass {
   std::string gpu_model;                 // "gb200"; empty: none
   std::int64_t gpu_memory_bytes = 0;     // of each
   bool fractional = false;               // its GPUs may be shared
-  std::vector<std::int64_t> gpu_slices;  // MIG-like: the only shares allowed, in thousandths; empty: any
+  std::vector<std::int64_t> gpu_slices = {};  // MIG-like: the only shares allowed, in thousandths; empty: any
   friend bool operator==(const HostClass&, const HostClass&) = default;
 };
 

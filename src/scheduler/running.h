@@ -18,14 +18,15 @@ struct Running {
   std::int64_t job = 0;
   // A gang stops as a whole. What is not a gang (replicas of a service, tasks) may lose the ranks on one host alone.
   bool gang = true;
-  std::vector<Slice> slices;             // of a gang: where its ranks are, in order; empty otherwise
-  std::vector<std::size_t> group_ends;   // of a gang: index after the last slice of each group
-  std::vector<Capacity> each;            // what a rank holds, of each group
+  std::vector<Slice> slices = {};            // of a gang: where its ranks are, in order; empty otherwise
+  std::vector<std::size_t> group_ends = {};  // of a gang: index after the last slice of each group
+  std::vector<Capacity> each = {};           // what a rank holds, of each group
   std::uint32_t tenant = 0;
   std::int64_t priority = 0;
   bool guaranteed = false;               // inside what its tenant is promised
   bool preemptible = true;
   bool stopping = false;                 // its room will be free soon
+  std::vector<Slice> leaving = {};       // of what is not a gang: ranks that are stopping, their room will be free soon
   std::int64_t began_ms = 0;
   std::int64_t checkpoint_ms = 0;        // it checkpoints so often; 0: never
   std::int64_t ends_by_ms = INT64_MAX;   // known end (time limit)
