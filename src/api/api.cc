@@ -13,6 +13,7 @@
 #include "api/logs.h"
 #include "api/openapi.h"
 #include "api/query.h"
+#include "api/scheduling.h"
 #include "base/build_id.h"
 #include "base/sha256.h"
 #include "base/text.h"
@@ -116,7 +117,8 @@ void apply(Backend& backend, const Request& request, const ResponseWriterPtr& wr
   }
   auto specs = workload::parse_specs(request.body, options);
   if (!specs) return writer->respond(to_response(specs.error()));
-  answer(writer, backend.apply({std::move(*specs), request.query_value("dry_run").value_or("0") == "1"}));
+  answer(writer, backend.submit(controller::Apply{std::move(*specs),
+                                                  request.query_value("dry_run").value_or("0") == "1"}));
 }
 
 Result<Json> list_events(Backend& backend, std::int64_t since, std::int64_t limit) {
@@ -246,7 +248,7 @@ void Api::mount(http::Router& router) {
   });
   router.add("POST", "/api/v1/workloads/{name}/cancel",
              [state](const Request& request, const ResponseWriterPtr& writer) {
-               answer(writer, state->backend.cancel({request.param("name")}));
+               answer(writer, state->backend.submit(controller::Cancel{request.param("name")}));
              });
   router.add("GET", "/api/v1/workloads/{name}/logs",
              [state](const Request& request, const ResponseWriterPtr& writer) {
@@ -266,6 +268,7 @@ void Api::mount(http::Router& router) {
     }
     state->follow_events(from, writer);
   });
+  mount_scheduling(router, state->backend);
   router.add("POST", "/api/v1/shutdown", [state](const Request& request, const ResponseWriterPtr& writer) {
     const auto body = Json::parse(request.body.empty() ? "{}" : request.body);
     if (!body) return answer(writer, std::unexpected(body.error()));

@@ -19,9 +19,10 @@ namespace capstan::api {
 class Backend {
  public:
   virtual ~Backend() = default;
+  // Any of the things that controller/input.h lists.
+  using Command = decltype(controller::Input::what);
   // Blocks until the command is durable (or refused); its answer.
-  virtual Result<Json> apply(controller::Apply command) = 0;
-  virtual Result<Json> cancel(controller::Cancel command) = 0;
+  virtual Result<Json> submit(Command command) = 0;
   // A worker's long poll: blocks until there are effects for it, at most protocol::kLongPollMs.
   virtual Result<protocol::SyncAnswer> sync(protocol::SyncRequest request) = 0;
   // Calls back with the state, all of it durable, and waits for that.

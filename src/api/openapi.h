@@ -6,5 +6,6 @@
 namespace capstan::api {
 
 Json openapi_document();
+Json openapi_schemas();  // of what is answered, by name
 
 }  // namespace capstan::api

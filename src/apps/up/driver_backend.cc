@@ -28,12 +28,7 @@ void DriverBackend::leave() {
   changed_.notify_all();
 }
 
-Result<Json> DriverBackend::apply(controller::Apply command) {
-  return driver_.submit(std::move(command)).get();
-}
-Result<Json> DriverBackend::cancel(controller::Cancel command) {
-  return driver_.submit(std::move(command)).get();
-}
+Result<Json> DriverBackend::submit(Command command) { return driver_.submit(std::move(command)).get(); }
 
 Result<protocol::SyncAnswer> DriverBackend::sync(protocol::SyncRequest request) {
   using Answer = Result<protocol::SyncAnswer>;

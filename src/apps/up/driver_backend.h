@@ -20,8 +20,7 @@ class DriverBackend final : public api::Backend, public gateway::ReplicaDirector
   DriverBackend(controller::Driver& driver, std::function<void(bool stop_ranks)> on_shutdown);
   ~DriverBackend() override;
 
-  Result<Json> apply(controller::Apply command) override;
-  Result<Json> cancel(controller::Cancel command) override;
+  Result<Json> submit(Command command) override;
   Result<protocol::SyncAnswer> sync(protocol::SyncRequest request) override;
   Result<void> read(std::function<void(const controller::State&)> callback) override;
   Result<std::vector<Json>> events(std::int64_t since, std::int64_t limit) override;

@@ -1,0 +1,101 @@
+// How it works: each route turns a request into one command or one view. YAML is parsed here, in the
+// handler's thread, so that the controller only sees what is right in itself.
+#include "api/scheduling.h"
+
+#include <chrono>
+
+#include "api/body.h"
+#include "api/errors.h"
+#include "api/query.h"
+#include "api/scheduling_views.h"
+#include "workload/tenant_yaml.h"
+
+namespace capstan::api {
+namespace {
+
+using http::Request;
+using http::ResponseWriterPtr;
+
+constexpr std::int64_t kQueueDefault = 100;
+
+std::int64_t now_ms() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+void answer(const ResponseWriterPtr& writer, const Result<Json>& result) {
+  writer->respond(result ? http::Response::json(200, *result) : to_response(result.error()));
+}
+
+std::string source_of(const Request& request, std::string_view otherwise) {
+  return request.query_value("source").value_or(std::string(otherwise));
+}
+
+void apply_tenants(Backend& backend, const Request& request, const ResponseWriterPtr& writer) {
+  auto tenants = workload::parse_tenants(request.body, source_of(request, "tenants.yaml"));
+  if (!tenants) return writer->respond(to_response(tenants.error()));
+  answer(writer, backend.submit(controller::SetTenants{*std::move(tenants)}));
+}
+
+Result<Json> set_condition(Backend& backend, const Request& request) {
+  controller::SetCondition command;
+  CAPSTAN_TRY(command.verb, controller::parse_verb(request.param("verb")));
+  Body body(request, now_ms());
+  body.need("names", command.names);
+  body.read("gpus", command.gpus);
+  body.read("why", command.why);
+  CAPSTAN_CHECK(body.finish());
+  return backend.submit(std::move(command));
+}
+
+Result<Json> set_policy(Backend& backend, const Request& request) {
+  controller::SetPolicy command;
+  Body body(request, now_ms());
+  body.read("order", command.order);
+  body.read("starvation_ms", command.starvation_ms);
+  CAPSTAN_CHECK(body.finish());
+  return backend.submit(std::move(command));
+}
+
+Result<Json> list_queue(Backend& backend, const Request& request) {
+  CAPSTAN_TRY(const std::int64_t limit, query_number(request, "limit", kQueueDefault));
+  Json out;
+  CAPSTAN_CHECK(backend.read(
+      [&](const controller::State& state) { out = queue_view(state, std::min(limit, kQueueShownMax)); }));
+  return out;
+}
+
+// A view of the whole state.
+template <Json (*view)(const controller::State&)>
+Result<Json> look(Backend& backend, const Request&) {
+  Json out;
+  CAPSTAN_CHECK(backend.read([&](const controller::State& state) { out = view(state); }));
+  return out;
+}
+
+}  // namespace
+
+void mount_scheduling(http::Router& router, Backend& backend) {
+  const auto add = [&](std::string method, std::string pattern,
+                       Result<Json> (*handler)(Backend&, const Request&)) {
+    router.add(std::move(method), std::move(pattern),
+               [&backend, handler](const Request& request, const ResponseWriterPtr& writer) {
+                 answer(writer, handler(backend, request));
+               });
+  };
+  router.add("POST", "/api/v1/tenants", [&backend](const Request& request, const ResponseWriterPtr& writer) {
+    apply_tenants(backend, request, writer);
+  });
+  add("GET", "/api/v1/fleet", &look<fleet_view>);
+  add("POST", "/api/v1/hosts/{verb}", &set_condition);
+  add("GET", "/api/v1/tenants", &look<tenants_view>);
+  add("POST", "/api/v1/tenants/{name}/remove", [](Backend& b, const Request& request) {
+    return b.submit(controller::RemoveTenant{request.param("name")});
+  });
+  add("GET", "/api/v1/queue", &list_queue);
+  add("GET", "/api/v1/policy", &look<policy_view>);
+  add("POST", "/api/v1/policy", &set_policy);
+}
+
+}  // namespace capstan::api
