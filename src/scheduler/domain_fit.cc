@@ -1,5 +1,5 @@
-// How it works: the fits of a domain's hosts are listed once, hosts in use first; idle hosts count only as far as
-// the domain's spares allow.
+// How it works: the fits of a domain's hosts are listed once, hosts in use first; idle hosts count only as
+// far as the domain's spares allow.
 #include "scheduler/domain_fit.h"
 
 #include <algorithm>
@@ -37,24 +37,32 @@ std::int64_t fit_of(const Inventory& inventory, HostId id, const Shape& shape, H
 }
 
 bool counts(const Inventory& inventory, HostId id, const HostFilter& filter) {
-  if (filter.hosts == Hosts::kAll) return true;
   if (filter.only != nullptr && !filter.only->contains(id)) return false;
-  if (filter.hosts == Hosts::kInUse) return true;
+  if (filter.hosts == Hosts::kAll || filter.hosts == Hosts::kInUse) return true;
   return inventory.usable(id) && (filter.hosts == Hosts::kUsable || !inventory.host(id).claimed);
 }
 
+}  // namespace
+
+std::int64_t host_fit(const Inventory& inventory, HostId id, const Shape& shape, const ClassMask& mask,
+                      const HostFilter& filter) {
+  if (!mask.allows(inventory.topology().class_of(id)) || !counts(inventory, id, filter)) return 0;
+  return fit_of(inventory, id, shape, filter.hosts);
+}
+
+namespace {
+
 // Calls visit(HostRoom) for each host with room, in order of id; returns how many idle ones may be used.
 template <class Visit>
-std::int64_t visit_rooms(const Inventory& inventory, DomainId domain, const Shape& shape, const ClassMask& mask,
-                         const HostFilter& filter, Visit visit) {
+std::int64_t visit_rooms(const Inventory& inventory, DomainId domain, const Shape& shape,
+                         const ClassMask& mask, const HostFilter& filter, Visit visit) {
   const fleet::Domain& row = inventory.topology().domain(domain);
   std::int64_t in_use = 0;
   for (std::uint32_t i = 0; i < row.hosts; ++i) {
     const HostId id{index(row.first) + i};
     const bool idle = filter.hosts == Hosts::kAll || inventory.idle(id);
     in_use += !idle;
-    if (!mask.allows(inventory.topology().class_of(id)) || !counts(inventory, id, filter)) continue;
-    const std::int64_t fit = fit_of(inventory, id, shape, filter.hosts);
+    const std::int64_t fit = host_fit(inventory, id, shape, mask, filter);
     if (fit > 0) visit(HostRoom{id, fit, idle});
   }
   return filter.use_spares ? row.hosts : std::max<std::int64_t>(0, row.hosts - row.spares - in_use);
@@ -73,6 +81,7 @@ DomainRoom rooms(const Inventory& inventory, DomainId domain, const Shape& shape
 bool allows(const Shape& shape, const fleet::HostClass& host_class) {
   if (!shape.host_class.empty() && shape.host_class != host_class.name) return false;
   if (!shape.gpu_model.empty() && shape.gpu_model != host_class.gpu_model) return false;
+  if (shape.without_gpus && host_class.capacity.gpus > 0) return false;
   if (shape.each.gpus > host_class.capacity.gpus) return false;
   if (shape.each.gpu_milli == 0) return true;
   if (!host_class.fractional) return false;
@@ -87,8 +96,8 @@ void ClassMask::extend(const fleet::Topology& topology) {
   }
 }
 
-std::int64_t domain_fit(const Inventory& inventory, DomainId domain, const Shape& shape, const ClassMask& mask,
-                        const HostFilter& filter) {
+std::int64_t domain_fit(const Inventory& inventory, DomainId domain, const Shape& shape,
+                        const ClassMask& mask, const HostFilter& filter) {
   std::int64_t in_use_fit = 0, idle_fit = 0, idle_hosts = 0, idle_least = INT64_MAX, idle_most = 0;
   const std::int64_t openable =
       visit_rooms(inventory, domain, shape, mask, filter, [&](const HostRoom& room) {
@@ -166,7 +175,7 @@ int fit_key(std::int64_t fit) {
 
 int domain_key(const Inventory& inventory, DomainId domain, const Shape& shape, std::int64_t fit) {
   if (fit <= 0) return 0;
-  if (shape.each.gpus > 0 || shape.each.gpu_milli > 0) return fit_key(fit);
+  if (shape.each.gpus > 0 || shape.each.gpu_milli > 0 || shape.without_gpus) return fit_key(fit);
   const fleet::Domain& row = inventory.topology().domain(domain);
   if (inventory.capacity(row.first).gpus == 0) return fit_key(fit);
   std::int64_t idle = 0;

@@ -1,7 +1,8 @@
 // DomainFit: how many ranks of a shape one NVLink domain takes now, and on which of its hosts they go.
 //
-// The one place that knows hosts inside a domain: both implementations of the policy (placer, place_among) and
-// preemption ask it.  Pure.  Cost: O(hosts of the domain), at most a few hundred nanoseconds for 18 trays.
+// The one place that knows hosts inside a domain: both implementations of the policy (placer, place_among)
+// and preemption ask it.  Pure.  Cost: O(hosts of the domain), at most a few hundred nanoseconds for 18
+// trays.
 #pragma once
 
 #include <set>
@@ -22,7 +23,7 @@ enum class Hosts {
 };
 struct HostFilter {
   Hosts hosts = Hosts::kUnclaimed;
-  bool use_spares = false;                // a replacement for a failed tray may take a spare one
+  bool use_spares = false;                 // a replacement for a failed tray may take a spare one
   const std::set<HostId>* only = nullptr;  // not owned; nullptr: all
 };
 
@@ -39,16 +40,20 @@ class ClassMask {
 };
 
 // Ranks that the domain takes, at most kDomainFitMax. With kAll from capacities, spares left out.
-std::int64_t domain_fit(const Inventory& inventory, DomainId domain, const Shape& shape, const ClassMask& mask,
-                        const HostFilter& filter);
+std::int64_t domain_fit(const Inventory& inventory, DomainId domain, const Shape& shape,
+                        const ClassMask& mask, const HostFilter& filter);
+
+// Ranks that one host takes; what a domain's spares forbid is left aside.
+std::int64_t host_fit(const Inventory& inventory, HostId host, const Shape& shape, const ClassMask& mask,
+                      const HostFilter& filter);
 
 // Appends the slices for `ranks` ranks, which must fit. GPUs are chosen.
 void fill_domain(const Inventory& inventory, DomainId domain, const Shape& shape, const ClassMask& mask,
                  const HostFilter& filter, std::int64_t ranks, std::vector<Slice>& out);
 
 // The order of domains in best fit: smaller is better among those with room. 0: no room.
-// 1 to 128: exactly so many ranks fit; up to kKeyCpu: more, eight steps an octave; beyond: a domain with GPUs, for a
-// shape without, by its idle GPUs.
+// 1 to 128: exactly so many ranks fit; up to kKeyCpu: more, eight steps an octave; beyond: a domain with
+// GPUs, for a shape without, by its idle GPUs.
 inline constexpr int kKeyExact = 128;
 inline constexpr int kKeyCpu = 201;
 inline constexpr int kKeys = 256;

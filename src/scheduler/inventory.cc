@@ -146,6 +146,13 @@ void Inventory::set_domain_condition(DomainId domain, fleet::Condition condition
   for (std::uint32_t i = 0; i < row.hosts; ++i) changed(HostId(index(row.first) + i));
 }
 
+void Inventory::set_spares(DomainId domain, std::uint16_t spares) {
+  ++layout_;
+  topology_.set_spares(domain, spares);
+  const fleet::Domain& row = topology_.domain(domain);
+  for (std::uint32_t i = 0; i < row.hosts; ++i) changed(HostId(index(row.first) + i));
+}
+
 bool Inventory::usable(HostId id) const {
   const Host& host = hosts_[index(id)];
   return host.health == fleet::Health::kHealthy && !host.cordoned &&

@@ -78,6 +78,9 @@ class Inventory {
   void set_domain_condition(DomainId domain, fleet::Condition condition);
   fleet::Condition domain_condition(DomainId domain) const { return domain_conditions_[index(domain)]; }
 
+  // How many hosts of the domain placement leaves free.
+  void set_spares(DomainId domain, std::uint16_t spares);
+
   void hold(HostId host, std::int64_t job, std::uint32_t ranks, const Capacity& each, GpuSet gpus);
   void release(HostId host, std::int64_t job, std::uint32_t ranks, const Capacity& each, GpuSet gpus);
 
