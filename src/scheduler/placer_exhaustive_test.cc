@@ -267,34 +267,69 @@ TEST(PlacerExhaustive, AgreesWithEveryWayOnAllFleetsOfThreeDomainsOfThreeTrays) 
 }
 
 // Different trays in a domain, CPUs that bind, hosts that may not be used.
+Inventory mixed_fleet(Prng& prng) {
+  Layout layout;
+  for (std::size_t d = 0; d < 3; ++d) {
+    layout.trays[d] = static_cast<int>(prng.between(d == 0 ? 1 : 0, 3));
+    layout.block_of[d] = static_cast<int>(prng.between(0, 2));
+  }
+  layout.spares = static_cast<std::uint16_t>(prng.below(2));
+  Inventory inventory = fleet_of(layout);
+  auto& topology = inventory.topology();
+  for (std::uint32_t i = 0; i < inventory.hosts(); ++i) {
+    const Capacity offered{.milli_cpus = prng.between(0, 4), .gpus = prng.between(0, 2)};
+    inventory.resize(
+        HostId(i),
+        topology.intern({.name = "x", .capacity = offered, .gpu_model = offered.gpus > 0 ? "g" : ""}));
+    if (prng.below(3) == 0)
+      inventory.hold(HostId(i), 1, 1, {.milli_cpus = prng.between(0, offered.milli_cpus)}, 0);
+    if (prng.below(8) == 0) inventory.set_cordoned(HostId(i), true);
+  }
+  return inventory;
+}
+
+Group small_group(Prng& prng) {
+  Group group{.ranks = prng.between(1, 5), .segment = prng.between(0, 3)};
+  group.shape.each = {.milli_cpus = prng.between(0, 2), .gpus = prng.between(0, 2)};
+  return group;
+}
+
 TEST(PlacerExhaustive, AgreesWithEveryWayOnRandomTinyFleetsOfMixedHosts) {
   Prng prng(3);
   int placed = 0;
   for (int round = 0; round < 40'000 && !testing::Test::HasFatalFailure(); ++round) {
-    Layout layout;
-    for (std::size_t d = 0; d < 3; ++d) {
-      layout.trays[d] = static_cast<int>(prng.between(d == 0 ? 1 : 0, 3));
-      layout.block_of[d] = static_cast<int>(prng.between(0, 2));
-    }
-    layout.spares = static_cast<std::uint16_t>(prng.below(2));
-    Inventory inventory = fleet_of(layout);
-    auto& topology = inventory.topology();
-    for (std::uint32_t i = 0; i < inventory.hosts(); ++i) {
-      const Capacity offered{.milli_cpus = prng.between(0, 4), .gpus = prng.between(0, 2)};
-      inventory.resize(
-          HostId(i),
-          topology.intern({.name = "x", .capacity = offered, .gpu_model = offered.gpus > 0 ? "g" : ""}));
-      if (prng.below(3) == 0)
-        inventory.hold(HostId(i), 1, 1, {.milli_cpus = prng.between(0, offered.milli_cpus)}, 0);
-      if (prng.below(8) == 0) inventory.set_cordoned(HostId(i), true);
-    }
-    Request request{.groups = {{.ranks = prng.between(1, 5), .segment = prng.between(0, 3)}}};
-    request.groups[0].shape.each = {.milli_cpus = prng.between(0, 2), .gpus = prng.between(0, 2)};
+    Inventory inventory = mixed_fleet(prng);
+    Request request{.groups = {small_group(prng)}};
     request.required = static_cast<Level>(prng.below(6));
     Placer placer;
     check(inventory, placer, request, placed);
   }
   EXPECT_GT(placed, 10'000);
+}
+
+// A gang with helpers that may share its hosts: packing both is a knapsack, and placement tries a few orders
+// only.
+TEST(PlacerExhaustive, HelpersAreNeverPlacedWronglyAndRarelyRefusedWithoutNeed) {
+  Prng prng(4);
+  int feasible = 0, missed = 0;
+  for (int round = 0; round < 40'000 && !testing::Test::HasFatalFailure(); ++round) {
+    Inventory inventory = mixed_fleet(prng);
+    Request request{.groups = {small_group(prng), {.ranks = prng.between(1, 3)}}};
+    request.groups[0].shape.each.gpus = prng.between(1, 2);
+    request.groups[1].shape.each.milli_cpus = prng.between(1, 2);
+    request.required = static_cast<Level>(prng.below(6));
+    Placer placer;
+    const Placed placed = placer.place(inventory, request);
+    const bool possible = Search(inventory, request).feasible();
+    if (placed) {
+      ASSERT_TRUE(possible) << text(inventory, request);
+      ASSERT_EQ(fault_of(inventory, request, *placed), "") << text(inventory, request);
+    }
+    feasible += possible;
+    missed += possible && !placed;
+  }
+  EXPECT_GT(feasible, 3'000);
+  EXPECT_LT(missed * 200, feasible);
 }
 
 }  // namespace
