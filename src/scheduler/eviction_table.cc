@@ -143,6 +143,7 @@ void EvictionTable::look_through(const std::vector<Known>& known, const Options&
   for (const Known& row : known) {
     if (row.role == Role::kLeaving) enough = SIZE_MAX;
   }
+  for (const std::uint32_t domain : options.domains) look_at(DomainId(domain), known, options.now_ms);
   std::size_t found = 0;
   for (const fleet::ClusterId cluster : options.clusters) {
     for (const fleet::BlockId block : topology.cluster(cluster).blocks) {

@@ -33,11 +33,12 @@ class EvictionTable {
   struct Options {
     std::int64_t now_ms = 0;
     // Work that is not a gang is looked for on their hosts, of classes in question only.
-    std::span<const fleet::ClusterId> clusters;
-    std::function<bool(const fleet::HostClass&)> in_question;
+    std::span<const fleet::ClusterId> clusters = {};
+    std::span<const std::uint32_t> domains = {};  // further ones, looked at whatever their class
+    std::function<bool(const fleet::HostClass&)> in_question = {};
     std::size_t domains_enough =
         SIZE_MAX;  // stop looking after so many domains that have some, if none of it leaves
-    std::function<Role(const Running&)> role;
+    std::function<Role(const Running&)> role = {};
   };
   struct Entry {  // ranks of a unit on one host
     UnitId unit = 0;

@@ -105,7 +105,7 @@ std::int64_t GoalRoom::next_step(std::uint32_t domain) const {
 }
 
 std::int64_t GoalRoom::fit_now(std::uint32_t domain) const {
-  return domain_fit(inventory_, DomainId(domain), goal_.shape, mask_, {});
+  return domain_fit(inventory_, DomainId(domain), goal_.shape, mask_, {.hosts = hosts_});
 }
 
 std::int64_t GoalRoom::most_in(std::uint32_t domain) const {

@@ -37,6 +37,8 @@ class GoalRoom {
            const std::vector<fleet::ClusterId>& clusters);
 
   const Goal& goal() const { return goal_; }
+  // What `update` and `fit_now` see from now on; claimed or unusable hosts as well, say.
+  void set_hosts(Hosts hosts) { hosts_ = hosts; }
   bool met() const { return met_ > 0; }
   void update(std::uint32_t domain);
   std::size_t areas() const { return sums_.size(); }
@@ -60,6 +62,7 @@ class GoalRoom {
   void add_cluster(fleet::ClusterId cluster, const ShapeIndex& index);
 
   const Inventory& inventory_;
+  Hosts hosts_ = Hosts::kUnclaimed;
   Goal goal_;
   ClassMask mask_;
   std::vector<std::int64_t> class_most_;

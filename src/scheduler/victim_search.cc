@@ -163,14 +163,21 @@ bool VictimSearch::fill(const Area& area, Measure measure) {
   };
   // Enough candidates: those that are missing and some more.
   const auto enough = [&] { return kDomainsWeighed + static_cast<std::size_t>(room_.missing(area.area)); };
+  // A shorter last segment makes domains useful that were not before: then all are looked at once more.
+  std::size_t restarted = 0;
   bool at_last = room_.missing(area.area) == 1;
   while (room_.missing(area.area) > 0) {
     if (!at_last && room_.missing(area.area) == 1 && room_.goal().short_last > 0) {
-      at_last = true;  // for the last one, a shorter segment, more domains come into question
+      at_last = true;
       heap = {};
       next = 0;
     }
     while (next < area.items.size() && heap.size() < enough()) push(area.items[next++].domain);
+    if (heap.empty() && room_.goal().short_last > 0 && evicted_.size() > restarted) {
+      restarted = evicted_.size();
+      next = 0;
+      continue;
+    }
     if (heap.empty()) return false;
     Weighed top = heap.top();
     heap.pop();
