@@ -138,18 +138,30 @@ void Body::read(std::string_view key, std::vector<std::int64_t>& out) {
 }
 
 void Body::read_time(std::string_view key, std::int64_t& out) {
+  read_quantity(
+      key, [&](std::string_view text) { return parse_time(text, now_ms_); }, out);
+}
+
+void Body::read_duration(std::string_view key, std::int64_t& out_ms) {
+  read_quantity(key, &workload::parse_duration_ms, out_ms);
+}
+
+void Body::read_quantity(std::string_view key,
+                         const std::function<Result<std::int64_t>(std::string_view)>& parse,
+                         std::int64_t& out) {
   const Json* value = take(key);
   if (value == nullptr) return;
   if (value->is_int()) {
     out = value->as_int();
-  } else if (!value->is_string()) {
-    wrong(key, fmt::format("must be a time, not {}", value->type_name()));
-  } else if (const auto at = parse_time(value->as_string(), now_ms_)) {
-    out = *at;
-  } else {
-    if (result_)
-      result_ = std::unexpected(
-          Error{Code::kInvalid, fmt::format("'{}': {}", key, at.error().message), std::string(key)});
+    return;
+  }
+  if (!value->is_string())
+    return wrong(key, fmt::format("must be a string or milliseconds, not {}", value->type_name()));
+  if (const auto quantity = parse(value->as_string())) {
+    out = *quantity;
+  } else if (result_) {
+    result_ = std::unexpected(
+        Error{Code::kInvalid, fmt::format("'{}': {}", key, quantity.error().message), std::string(key)});
   }
 }
 

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,7 +36,9 @@ class Body {
   void read(std::string_view key, std::vector<std::int64_t>& out);
   // An integer is milliseconds since 1970, a string as parse_time reads it.
   void read_time(std::string_view key, std::int64_t& out);
-  // The same, but it must be there.
+  // An integer is milliseconds, a string a duration such as "10m".
+  void read_duration(std::string_view key, std::int64_t& out_ms);
+  // The same as read, but it must be there.
   template <class Out>
   void need(std::string_view key, Out& out) {
     if (peek(key) == nullptr) wrong(key, "is missing");
@@ -47,6 +50,8 @@ class Body {
  private:
   const Json* peek(std::string_view key) const;
   const Json* take(std::string_view key);
+  void read_quantity(std::string_view key, const std::function<Result<std::int64_t>(std::string_view)>& parse,
+                     std::int64_t& out);
   void wrong(std::string_view key, std::string message);
 
   Json json_;

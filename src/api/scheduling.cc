@@ -53,7 +53,7 @@ Result<Json> set_policy(Backend& backend, const Request& request) {
   controller::SetPolicy command;
   Body body(request, now_ms());
   body.read("order", command.order);
-  body.read("starvation_ms", command.starvation_ms);
+  body.read_duration("starvation", command.starvation_ms);
   CAPSTAN_CHECK(body.finish());
   return backend.submit(std::move(command));
 }

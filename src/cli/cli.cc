@@ -2,39 +2,29 @@
 // and whose callback calls one function of commands.h.
 #include "cli/cli.h"
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
 
 #include "base/build_id.h"
+#include "cli/add_command.h"
 #include "cli/commands.h"
 #include "cli/completion.h"
 
 namespace capstan::cli {
 namespace {
 
-// The options are shared between the subcommand's fields and its callback, both owned by the App.
-template <class Options>
-CLI::App* add(CLI::App& app, const std::string& name, const std::string& help, const std::string& example,
-              int& exit_code, std::shared_ptr<Options> options, std::function<int(const Options&)> action) {
-  CLI::App* command = app.add_subcommand(name, help);
-  command->footer("Example:\n  " + example);
-  command->callback([options, action, &exit_code] { exit_code = action(*options); });
-  return command;
-}
-
 void add_submit_commands(CLI::App& app, Globals& globals, int& exit_code) {
   auto apply_options = std::make_shared<ApplyOptions>();
-  CLI::App* command = add<ApplyOptions>(app, "apply", "Start or change what a spec file says",
-                                        "capstan apply -f examples/hello.yaml", exit_code, apply_options,
-                                        [&](const auto& o) { return apply(globals, o); });
+  CLI::App* command = add_command<ApplyOptions>(
+      app, "apply", "Start or change what a spec file says", "capstan apply -f examples/hello.yaml",
+      exit_code, apply_options, [&](const auto& o) { return apply(globals, o); });
   command->add_option("-f,--file", apply_options->file, "the YAML file, or - for standard input")->required();
   command->add_flag("--dry-run", apply_options->dry_run, "say what would change, change nothing");
 
   auto run_options = std::make_shared<RunOptions>();
-  command = add<RunOptions>(app, "run", "Run one command as a job and show its output",
-                            "capstan run --ranks 2 -- python3 train.py", exit_code, run_options,
-                            [&](const auto& o) { return run(globals, o); });
+  command = add_command<RunOptions>(app, "run", "Run one command as a job and show its output",
+                                    "capstan run --ranks 2 -- python3 train.py", exit_code, run_options,
+                                    [&](const auto& o) { return run(globals, o); });
   command->add_option("--name", run_options->name, "the job's name (default: run- and random digits)");
   command->add_option("--ranks", run_options->ranks, "size of the gang")->check(CLI::Range(1, 1'000'000));
   command->add_option("--cpus", run_options->cpus, "cpus of each rank, for example 0.5");
@@ -44,20 +34,21 @@ void add_submit_commands(CLI::App& app, Globals& globals, int& exit_code) {
   command->add_option("command", run_options->command, "the command and its words, after --")->required();
 
   auto names = std::make_shared<std::vector<std::string>>();
-  command = add<std::vector<std::string>>(app, "cancel", "Stop a workload for good, gracefully",
-                                          "capstan cancel train", exit_code, names,
-                                          [&](const auto& o) { return cancel(globals, o); });
+  command = add_command<std::vector<std::string>>(app, "cancel", "Stop a workload for good, gracefully",
+                                                  "capstan cancel train", exit_code, names,
+                                                  [&](const auto& o) { return cancel(globals, o); });
   command->add_option("name", *names, "names of workloads")->required();
 
   auto nothing = std::make_shared<int>();
-  add<int>(app, "down", "Stop everything on this machine, gracefully; the next `up` resumes it",
-           "capstan down", exit_code, nothing, [&](int) { return down(globals); });
+  add_command<int>(app, "down", "Stop everything on this machine, gracefully; the next `up` resumes it",
+                   "capstan down", exit_code, nothing, [&](int) { return down(globals); });
 }
 
 void add_view_commands(CLI::App& app, Globals& globals, int& exit_code) {
   auto get_options = std::make_shared<GetOptions>();
-  CLI::App* command = add<GetOptions>(app, "get", "List workloads", "capstan get --kind job --state running",
-                                      exit_code, get_options, [&](const auto& o) { return get(globals, o); });
+  CLI::App* command =
+      add_command<GetOptions>(app, "get", "List workloads", "capstan get --kind job --state running",
+                              exit_code, get_options, [&](const auto& o) { return get(globals, o); });
   command->add_option("name", get_options->name, "only this one");
   command->add_option("--kind", get_options->kind, "job, service or tasks")
       ->check(CLI::IsMember({"job", "service", "tasks"}));
@@ -69,15 +60,15 @@ void add_view_commands(CLI::App& app, Globals& globals, int& exit_code) {
   for (const auto& [name, help, action] : {std::tuple{"describe", "Everything about one workload", &describe},
                                            {"explain", "Why a workload waits, or what it does", &explain}}) {
     auto workload = std::make_shared<std::string>();
-    command =
-        add<std::string>(app, name, help, std::string("capstan ") + name + " train", exit_code, workload,
-                         [&globals, action = action](const auto& o) { return action(globals, o); });
+    command = add_command<std::string>(
+        app, name, help, std::string("capstan ") + name + " train", exit_code, workload,
+        [&globals, action = action](const auto& o) { return action(globals, o); });
     command->add_option("name", *workload, "the workload's name")->required();
   }
 
   auto log_options = std::make_shared<LogOptions>();
-  command = add<LogOptions>(app, "logs", "What a rank wrote", "capstan logs train --rank 1 -f", exit_code,
-                            log_options, [&](const auto& o) { return logs(globals, o); });
+  command = add_command<LogOptions>(app, "logs", "What a rank wrote", "capstan logs train --rank 1 -f",
+                                    exit_code, log_options, [&](const auto& o) { return logs(globals, o); });
   command->add_option("name", log_options->name, "the workload's name")->required();
   command->add_option("--rank", log_options->rank, "rank, replica or task")->check(CLI::NonNegativeNumber);
   command->add_option("--attempt", log_options->attempt, "an earlier attempt")->check(CLI::PositiveNumber);
@@ -85,29 +76,30 @@ void add_view_commands(CLI::App& app, Globals& globals, int& exit_code) {
   command->add_flag("--follow,-f", log_options->follow, "go on until the rank ends");
 
   auto event_options = std::make_shared<EventOptions>();
-  command = add<EventOptions>(app, "events", "What happened, in order", "capstan events -f", exit_code,
-                              event_options, [&](const auto& o) { return events(globals, o); });
+  command =
+      add_command<EventOptions>(app, "events", "What happened, in order", "capstan events -f", exit_code,
+                                event_options, [&](const auto& o) { return events(globals, o); });
   command->add_option("--since", event_options->since, "only events after this number")
       ->check(CLI::NonNegativeNumber);
   command->add_flag("--follow,-f", event_options->follow, "go on as it happens");
 
   auto nothing = std::make_shared<int>();
-  add<int>(app, "status", "Capstan itself and its hosts", "capstan status", exit_code, nothing,
-           [&](int) { return status(globals); });
+  add_command<int>(app, "status", "Capstan itself and its hosts", "capstan status", exit_code, nothing,
+                   [&](int) { return status(globals); });
 }
 
 void add_other_commands(CLI::App& app, Globals& globals, int& exit_code) {
   auto chat_options = std::make_shared<ChatOptions>();
-  CLI::App* command = add<ChatOptions>(app, "chat", "Talk to a model that Capstan serves",
-                                       "capstan chat 'What is 48217 + 9386?'", exit_code, chat_options,
-                                       [&](const auto& o) { return chat(globals, o); });
+  CLI::App* command = add_command<ChatOptions>(app, "chat", "Talk to a model that Capstan serves",
+                                               "capstan chat 'What is 48217 + 9386?'", exit_code,
+                                               chat_options, [&](const auto& o) { return chat(globals, o); });
   command->add_option("message", chat_options->message, "one question; without it, a conversation");
   command->add_option("--model", chat_options->model, "the model's name (default: abacus if served)");
   command->add_flag("--python", chat_options->python, "offer the model python3, run here after a yes");
   command->add_flag("--no-reasoning", chat_options->no_reasoning, "only the answer");
 
   auto nothing = std::make_shared<int>();
-  add<int>(app, "version", "Version and build", "capstan version", exit_code, nothing, [&](int) {
+  add_command<int>(app, "version", "Version and build", "capstan version", exit_code, nothing, [&](int) {
     if (globals.json()) {
       fmt::print("{}\n", Json::object({{"version", kVersion}, {"build", build_id()}}).dump());
     } else {
@@ -117,13 +109,14 @@ void add_other_commands(CLI::App& app, Globals& globals, int& exit_code) {
   });
 
   auto shell = std::make_shared<std::string>();
-  command = add<std::string>(app, "completion", "Shell completion for bash, zsh or fish",
-                             "source <(capstan completion bash)", exit_code, shell, [&app](const auto& o) {
-                               const auto script = completion_script(app, o);
-                               if (!script) return report(script.error());
-                               fmt::print("{}", *script);
-                               return int{kOk};
-                             });
+  command =
+      add_command<std::string>(app, "completion", "Shell completion for bash, zsh or fish",
+                               "source <(capstan completion bash)", exit_code, shell, [&app](const auto& o) {
+                                 const auto script = completion_script(app, o);
+                                 if (!script) return report(script.error());
+                                 fmt::print("{}", *script);
+                                 return int{kOk};
+                               });
   command->add_option("shell", *shell, "bash, zsh or fish")->required();
 }
 
@@ -143,6 +136,7 @@ void add_client_commands(CLI::App& app, Globals& globals, int& exit_code) {
   app.add_option("-o,--output", globals.output, "table or json")->check(CLI::IsMember({"table", "json"}));
   add_submit_commands(app, globals, exit_code);
   add_view_commands(app, globals, exit_code);
+  add_scheduling_commands(app, globals, exit_code);
   add_other_commands(app, globals, exit_code);
 }
 

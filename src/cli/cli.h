@@ -29,7 +29,8 @@ struct Globals {
   bool json() const { return output == "json"; }
 };
 
-// apply, get, describe, logs, cancel, events, explain, run, status, down, chat, version, completion.
+// apply, get, describe, logs, cancel, events, explain, run, status, down, chat, version, completion, and
+// those of the fleet and its rules (add_command.h).
 void add_client_commands(CLI::App& app, Globals& globals, int& exit_code);
 
 // Prints "capstan: message" to standard error, with a hint where there is one.

@@ -66,4 +66,7 @@ int chat(const Globals& globals, const ChatOptions& options);
 
 int down(const Globals& globals);
 
+// The text of a file, or of standard input if it is "-".
+Result<std::string> read_input(const std::string& file);
+
 }  // namespace capstan::cli

@@ -15,11 +15,6 @@
 namespace capstan::cli {
 namespace {
 
-Result<std::string> read_input(const std::string& file) {
-  if (file != "-") return read_file(file, 16u << 20);
-  return std::string(std::istreambuf_iterator<char>(std::cin), {});
-}
-
 std::string or_nothing(const Json& change, std::string_view key) {
   const std::string text = change.get_string(key).value_or("");
   return text.empty() ? "nothing" : text;
@@ -114,6 +109,11 @@ int wait_for(ApiClient& api, const std::string& name) {
 }
 
 }  // namespace
+
+Result<std::string> read_input(const std::string& file) {
+  if (file != "-") return read_file(file, 16u << 20);
+  return std::string(std::istreambuf_iterator<char>(std::cin), {});
+}
 
 int apply(const Globals& globals, const ApplyOptions& options) {
   const auto text = read_input(options.file);

@@ -1,6 +1,7 @@
 #include "cli/completion.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <vector>
 
 namespace capstan::cli {
@@ -9,7 +10,8 @@ namespace {
 struct Entry {
   std::string command;  // "" for the program itself
   std::string description;
-  std::vector<std::string> options;
+  std::vector<std::string> options;  // with those of nested commands
+  std::vector<std::string> nested;   // commands below it: "apply", "show"
 };
 
 std::vector<std::string> options_of(const CLI::App& app) {
@@ -21,10 +23,18 @@ std::vector<std::string> options_of(const CLI::App& app) {
 }
 
 std::vector<Entry> entries_of(const CLI::App& app) {
-  std::vector<Entry> out{{"", "", options_of(app)}};
+  std::vector<Entry> out{{"", "", options_of(app), {}}};
   for (const CLI::App* command :
        app.get_subcommands([](const CLI::App* a) { return !a->get_group().empty(); })) {
-    out.push_back({command->get_name(), command->get_description(), options_of(*command)});
+    Entry entry{command->get_name(), command->get_description(), options_of(*command), {}};
+    for (const CLI::App* nested : command->get_subcommands([](const CLI::App*) { return true; })) {
+      entry.nested.push_back(nested->get_name());
+      for (std::string& option : options_of(*nested)) {
+        if (std::ranges::find(entry.options, option) == entry.options.end())
+          entry.options.push_back(std::move(option));
+      }
+    }
+    out.push_back(std::move(entry));
   }
   return out;
 }
@@ -35,7 +45,8 @@ std::string bash(const std::vector<Entry>& entries) {
   for (const Entry& entry : entries) {
     if (entry.command.empty()) continue;
     commands += entry.command + " ";
-    cases += fmt::format("    {}) words=\"{}\" ;;\n", entry.command, fmt::join(entry.options, " "));
+    cases += fmt::format("    {}) words=\"{}{}{}\" ;;\n", entry.command, fmt::join(entry.nested, " "),
+                         entry.nested.empty() ? "" : " ", fmt::join(entry.options, " "));
   }
   return fmt::format(R"(# bash completion for capstan: source <(capstan completion bash)
 _capstan() {{
@@ -47,6 +58,8 @@ _capstan() {{
   if [[ $COMP_CWORD -ge 2 && $current != -* ]]; then
     case ${{COMP_WORDS[1]}} in
       describe|logs|cancel|explain|get) words=$(capstan get --names 2>/dev/null) ;;
+      maintain) words=$(capstan hosts --names 2>/dev/null) ;;
+      hosts) if [[ $COMP_CWORD -ge 3 ]]; then words=$(capstan hosts --names 2>/dev/null); fi ;;
     esac
   fi
   COMPREPLY=($(compgen -W "$words" -- "$current"))
@@ -64,6 +77,10 @@ std::string fish(const std::vector<Entry>& entries) {
     if (entry.command.empty()) continue;
     out += fmt::format("complete -c capstan -n __fish_use_subcommand -a {} -d '{}'\n", entry.command,
                        entry.description);
+    for (const std::string& nested : entry.nested) {
+      out += fmt::format("complete -c capstan -n '__fish_seen_subcommand_from {}' -a {}\n", entry.command,
+                         nested);
+    }
     for (const std::string& option : entry.options) {
       out += fmt::format("complete -c capstan -n '__fish_seen_subcommand_from {}' -l {}\n", entry.command,
                          option.substr(2));
