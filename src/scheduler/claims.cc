@@ -17,6 +17,7 @@ void Claims::add(Inventory& inventory, Claim claim) {
     if (ids.empty()) inventory.set_claimed(host, true);
     ids.insert(id);
   }
+  boundaries_.insert(claim.from_ms - kClaimLeadMs);
   boundaries_.insert(claim.from_ms);
   boundaries_.insert(claim.until_ms);
   if (claim.kind == ClaimKind::kGang) by_job_[claim.job] = id;
@@ -35,6 +36,7 @@ void Claims::remove(Inventory& inventory, std::int64_t id) {
     on_host_.erase(ids);
     inventory.set_claimed(host, false);
   }
+  boundaries_.erase(boundaries_.find(claim.from_ms - kClaimLeadMs));
   boundaries_.erase(boundaries_.find(claim.from_ms));
   boundaries_.erase(boundaries_.find(claim.until_ms));
   if (claim.kind == ClaimKind::kGang) by_job_.erase(claim.job);

@@ -25,6 +25,8 @@
 namespace capstan::scheduler {
 
 inline constexpr std::size_t kClaimsMax = 10'000;
+// Who is on hosts of a claim without a right to be is asked to leave so long before the claim begins.
+inline constexpr std::int64_t kClaimLeadMs = 120'000;
 
 enum class ClaimKind : std::uint8_t { kReservation, kMaintenance, kGang };
 std::string_view claim_kind_name(ClaimKind kind);  // "reservation", "maintenance", "gang"
@@ -38,6 +40,7 @@ struct Claim {
   std::int64_t from_ms = 0;
   std::int64_t until_ms = INT64_MAX;
   std::set<HostId> hosts;
+  bool patient = false;  // of a gang: it waits for work that ends by itself
   bool active(std::int64_t now_ms) const { return from_ms <= now_ms && now_ms < until_ms; }
 };
 
@@ -54,7 +57,8 @@ class Claims {
   const std::set<std::int64_t>& on(HostId host) const;
   // Claimed hosts whose every claim begins at `ends_by_ms` or later.
   std::set<HostId> open_until(std::int64_t ends_by_ms) const;
-  // The first beginning or end of a claim after `after_ms`; INT64_MAX: none comes.
+  // The first time after `after_ms` at which a claim is to be cleared, begins or ends; INT64_MAX: none comes.
+  // (kClaimLeadMs before it begins, at its beginning, at its end.)
   std::int64_t next_boundary_ms(std::int64_t after_ms) const;
 
  private:
