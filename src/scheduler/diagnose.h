@@ -3,18 +3,18 @@
 //
 //   Diagnosis diagnosis = diagnose(inventory, placer, running, request, now_ms);
 //   text(diagnosis, inventory, request, [&](std::int64_t job) { return "job " + name_of(job); });
-//   // "needs 64 segments of 16 trays in one cluster; the best, us-east-1/c2, has 61: job train-7 holds 12
-//   trays there, 3
-//   //  trays are draining; expected to start at 14:20:00 UTC when job train-7 ends at its time limit; it
-//   would start now
-//   //  with 976 ranks"
 //
-// Nothing is said that was not tried: every suggestion was placed by the Placer (and taken back), the
-// expected start is the first known end after which the request fits. The latter knows time limits and what
-// is stopping, looks at kEndsMax ends at most, and leaves out who else is waiting. Cost: one look at every
-// host (is it usable?) and domain (its room), one pass over running gangs, kEndsMax ends, and some ten
-// placements.  A shape that was never asked for is filed first (placer.h). Pure: the inventory is changed in
-// between and handed back as it was.  Threads: one owner, the inventory's.
+//   needs 64 segments of 16 trays in one cluster; the best, us-east-1/c2, has 61: job train-7 holds 12 trays
+//   there, 3 trays are draining; expected to start at 14:20:00 UTC when job train-7 ends at its time limit;
+//   it would start now with 976 ranks
+//
+// Nothing is said that was not tried: every suggestion was placed by the Placer (and taken back); the
+// expected start is the first known end after which the request fits. That knows time limits and what is
+// stopping, looks at kEndsMax ends at most, and leaves out who else is waiting.
+//
+// Cost: one look at every host (is it usable?) and domain (its room), one pass over running gangs, kEndsMax
+// ends, and some ten placements.  A shape that was never asked for is filed first (placer.h).
+// Pure: the inventory is changed in between and handed back as it was.  Threads: one owner, the inventory's.
 #pragma once
 
 #include <cstdint>

@@ -77,6 +77,11 @@ TEST(Diagnose, NeverNamesTheLargestUltraServer) {
   EXPECT_EQ(why(fleet, segments(40, 20)),
             "never: a segment of 20 ranks x 4 GPUs needs 20 trays in one UltraServer, the largest has 16 (18 "
             "less 2 spares)");
+  Request together = segments(18, 18);
+  together.required = Level::kDomain;
+  EXPECT_EQ(
+      why(fleet, together),
+      "never: 18 ranks x 4 GPUs need 18 trays in one UltraServer, the largest has 16 (18 less 2 spares)");
   EXPECT_EQ(why(fleet, segments(64, 16)),
             "never: needs 4 segments of 16 trays in one cluster, the largest has room for 3");
   Request gb300 = segments(1, 1);
@@ -116,6 +121,14 @@ TEST(Diagnose, OneUltraServerIsNamedWithItsSpares) {
             "needs 4 trays in one UltraServer; the best, c1-b1-u0, has 3: job train-3 holds 2 trays there, 1 "
             "spare stays "
             "free; expected to start at 14:00:30 UTC when job train-3 ends; it would start now with 3 ranks");
+}
+
+TEST(Diagnose, TraysThatNeedNotBeTogetherAreCounted) {
+  TryFleet fleet;
+  fleet.add_ultraservers("c1", "b1", 2, 4, 1);
+  fleet.start_gang(1, 0, {{0, 15}, {1, 15}}, 0);
+  EXPECT_EQ(why(fleet, segments(6, 0)),
+            "not now: needs 6 trays in one cluster; the best, r1/c1, has 4: job train-1 holds 2 trays there");
 }
 
 TEST(Diagnose, ReasonsTellHostsThatAreAwayFromOnesThatAreClaimed) {

@@ -88,16 +88,21 @@ class Sentence {
  private:
   bool whole_trays() const { return diagnosis_.ranks_per_host <= 1; }
   std::string ranks(std::int64_t count) const { return count_of(count, whole_trays() ? "tray" : "rank"); }
+  std::string segments() const {
+    return diagnosis_.segment == 1
+               ? ranks(diagnosis_.need)
+               : fmt::format("{} of {}", count_of(diagnosis_.need, "segment"), ranks(diagnosis_.segment));
+  }
   std::string shape() const {
     const Capacity& each = group_.shape.each;
     if (each.gpus > 0) return fmt::format("{} GPU{}", each.gpus, each.gpus == 1 ? "" : "s");
     if (each.gpu_milli > 0) return fmt::format("{} of a GPU", workload::format_milli_gpus(each.gpu_milli));
     return fmt::format("{} cpus", cpus(each.milli_cpus));
   }
-  // Ranks that need not be together, or a host for each: amounts say more than counts of places.
+  // Ranks that need not be together on hosts that stand alone: amounts say more than counts of places.
   bool one_by_one() const {
     const fleet::Domain& best = inventory_.topology().domain(fleet::DomainId(diagnosis_.domain->id));
-    return diagnosis_.segment == 1 && (diagnosis_.need > 1 || best.hosts == 1);
+    return diagnosis_.segment == 1 && best.hosts == 1;
   }
 
   std::string no_such_place() const {
@@ -144,9 +149,10 @@ class Sentence {
   std::string segment_too_large() const {
     const std::int64_t per_host = std::max<std::int64_t>(diagnosis_.ranks_per_host, 1);
     const auto trays = [&](std::int64_t count) { return (count + per_host - 1) / per_host; };
-    const std::string needed =
-        fmt::format("a segment of {} ranks x {} needs {} in one UltraServer", diagnosis_.segment, shape(),
-                    count_of(trays(diagnosis_.segment), "tray"));
+    const bool all = request_.required == Level::kDomain || group_.segment == 0;
+    const std::string needed = fmt::format(
+        "{}{} ranks x {} {} {} in one UltraServer", all ? "" : "a segment of ", diagnosis_.segment, shape(),
+        all ? "need" : "needs", count_of(trays(diagnosis_.segment), "tray"));
     if (!diagnosis_.domain) return needed;
     const fleet::Domain& best = inventory_.topology().domain(fleet::DomainId(diagnosis_.domain->id));
     std::string has = fmt::format("{}, the largest has {}", needed, diagnosis_.domain->fits / per_host);
@@ -210,12 +216,10 @@ class Sentence {
 
   std::string by_segments() const {
     const Candidate& best = *candidate();
-    std::string out =
-        diagnosis_.need == 1
-            ? fmt::format("needs {} in one UltraServer; the best, {}, has {}", ranks(diagnosis_.segment),
-                          name(best), best.fits)
-            : fmt::format("needs {} of {} {}; the best, {}, has {}", count_of(diagnosis_.need, "segment"),
-                          ranks(diagnosis_.segment), place_name(level()), name(best), best.fits);
+    std::string out = diagnosis_.need == 1 ? fmt::format("needs {} in one UltraServer; the best, {}, has {}",
+                                                         ranks(diagnosis_.segment), name(best), best.fits)
+                                           : fmt::format("needs {} {}; the best, {}, has {}", segments(),
+                                                         place_name(level()), name(best), best.fits);
     std::vector<std::string> parts;
     for (std::size_t i = 0; i < std::min<std::size_t>(diagnosis_.holders.size(), 3); ++i) {
       const HolderHere& holder = diagnosis_.holders[i];

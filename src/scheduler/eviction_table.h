@@ -1,14 +1,17 @@
-// EvictionTable: what could be taken off an inventory, unit by unit and domain by domain; taken off and put
-// back.
+// EvictionTable: what could be taken off an inventory, by unit and by domain; taken off and put back.
 //
-//   EvictionTable table(inventory, running, {.now_ms = now, .clusters = all, .role = [&](const Running& job)
-//   { … }}); table.evict(unit); … placer.place(inventory, request) …; table.restore(unit);
+//   EvictionTable table(inventory, running, {.now_ms = now, .clusters = all, .role = role_of});
+//   table.evict(unit);
+//   … placer.place(inventory, request) …
+//   table.restore(unit);
 //
 // A unit is what goes together: a gang, or ranks of a service or task array on one host. Preemption,
 // explanations and defragmentation try things with it. The inventory is as it was once every unit is
-// restored, and the destructor restores what is left. Cost: building is O(running gangs and their slices),
-// and O(holders of the hosts in `clusters`) if work that is not a gang has a role; evict and restore are
-// O(slices of the unit).  Memory: 32 bytes a slice.  Threads: one owner.
+// restored, and the destructor restores what is left.
+//
+// Cost: building is O(running gangs and their slices), and O(holders of the hosts in `clusters`) if work that
+// is not a gang has a role; evict and restore are O(slices of the unit).  Memory: 32 bytes a slice.
+// Threads: one owner.
 #pragma once
 
 #include <cstdint>

@@ -1,15 +1,12 @@
 // Preemption: which running work gives way so that a request fits, with topology in mind from the start.
 //
 //   auto eviction = choose_victims(inventory, placer, running, request, asker, now_ms);
-//   if (eviction) for (const Victim& victim : eviction->victims) stop(victim.job, …);   // then place again
-//   else wait(eviction.error());                                // nobody that may be displaced could make
-//   room
+//   if (eviction) for (const Victim& victim : eviction->victims) stop(victim.job, …);  // place again later
+//   else wait(eviction.error());           // nobody that may be displaced could make room
 //
-// Victims are looked for where the gang needs them: whole segments inside NVLink domains, all of them in one
-// cluster (block, UltraServer, host: whatever is required), never anywhere in the fleet just because GPUs are
-// free there.
-//   - A gang gives way whole, and counts in every domain that it leaves; of services and tasks single ranks
-//   go.
+// Victims are looked for where the gang needs them: whole segments inside NVLink domains, all in one cluster
+// (block, UltraServer, host: whatever is required), never just anywhere that GPUs are free.
+//   - A gang gives way whole, and counts in every domain that it leaves; of services and tasks single ranks.
 //   - Cheapest first, by lost work: GPU-milliseconds since the last checkpoint.
 //   - Never more than needed: every victim whose staying still leaves the room is kept.
 //   - Never futile: the request is placed by the Placer with the victims gone before they are named.
@@ -17,10 +14,13 @@
 // Complete for requests of one group: if the work that may be displaced could make room, victims are found.
 // The cost is the least possible where one domain must gain a segment (up to kExhaustiveUnits holders in it
 // and kDomainsWeighed domains), else the cheaper of two greedy choices in the kAreasTried most promising
-// clusters. Helpers (further groups) are placed in the cluster of the first; clusters are then tried one by
-// one. Sees unclaimed hosts only, as the Placer does. Cost: one pass over running gangs and their slices, and
-// over the holders of hosts while services or tasks may be displaced; then work for the domains that are
-// needed, not for those that there are. Pure: the inventory is changed in between and handed back as it was.
+// clusters. Further groups (helpers) go to the cluster of the first; clusters are then tried one by one.
+// Sees unclaimed hosts only, as the Placer does.
+//
+// Cost: one pass over running gangs and their slices, and over the holders of hosts while services or tasks
+// may be displaced; then work for the domains that are needed, not for those that there are.
+// Pure: the inventory is changed in between and handed back as it was.
+// Requires: what `running` says is held is held in the inventory, slice by slice (asserted by release).
 // Threads: one owner, the inventory's.
 #pragma once
 
