@@ -21,13 +21,6 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
   return command;
 }
 
-// A subcommand that only groups others: one of them must be given.
-inline CLI::App* add_group(CLI::App& app, const std::string& name, const std::string& help) {
-  CLI::App* group = app.add_subcommand(name, help);
-  group->require_subcommand(1);
-  return group;
-}
-
 // fleet, hosts, maintain, tenants, reserve, reservations, unreserve, queue, policy, defragment.
 void add_scheduling_commands(CLI::App& app, Globals& globals, int& exit_code);
 

@@ -7,8 +7,31 @@ namespace {
 
 constexpr const char* kTimes = "now, +2h30m, or 2026-11-24T09:00Z (UTC)";
 
+// Without a command below it, `group` does `otherwise`; a word that is none of them is refused with those
+// there are.
+void add_default(CLI::App* group, int& exit_code, std::function<int()> otherwise) {
+  group->require_subcommand(0, 1);
+  auto words = std::make_shared<std::vector<std::string>>();  // shared by the option and the callback
+  group->add_option("word", *words, "")->group("");
+  group->callback([group, words, &exit_code, otherwise] {
+    if (!group->get_subcommands().empty()) return;
+    if (words->empty()) {
+      exit_code = otherwise();
+      return;
+    }
+    std::vector<std::string> known;
+    for (const CLI::App* command : group->get_subcommands([](const CLI::App*) { return true; }))
+      known.push_back(command->get_name());
+    exit_code = report(Error{Code::kInvalid,
+                             fmt::format("{} has no '{}'; known are {}", group->get_name(), words->front(),
+                                         fmt::join(known, ", ")),
+                             {}});
+  });
+}
+
 void add_fleet_commands(CLI::App& app, Globals& globals, int& exit_code) {
-  CLI::App* fleet = add_group(app, "fleet", "Regions, clusters, blocks, UltraServers and hosts");
+  CLI::App* fleet = app.add_subcommand("fleet", "Regions, clusters, blocks, UltraServers and hosts");
+  add_default(fleet, exit_code, [&] { return fleet_show(globals, {}); });
   auto apply_options = std::make_shared<FleetApplyOptions>();
   CLI::App* command = add_command<FleetApplyOptions>(
       *fleet, "apply", "Add the hosts that a fleet file describes", "capstan fleet apply -f fleet.yaml",
@@ -31,10 +54,7 @@ void add_hosts_commands(CLI::App& app, Globals& globals, int& exit_code) {
   CLI::App* hosts = app.add_subcommand("hosts", "List hosts; with a verb, change what may run on them");
   hosts->footer("Example:\n  capstan hosts drain c1-b00-u0007 --why 'switch tray'");
   hosts->add_flag("--names", list_options->names, "names only");
-  hosts->require_subcommand(0, 1);
-  hosts->callback([&globals, &exit_code, list_options, hosts] {
-    if (hosts->get_subcommands().empty()) exit_code = list_hosts(globals, *list_options);
-  });
+  add_default(hosts, exit_code, [&globals, list_options] { return list_hosts(globals, *list_options); });
   for (const auto& [verb, help] : {
            std::pair{"cordon", "No new work; what runs there goes on"},
            {"uncordon", "New work again"},
@@ -76,7 +96,8 @@ void add_hosts_commands(CLI::App& app, Globals& globals, int& exit_code) {
 }
 
 void add_tenants_commands(CLI::App& app, Globals& globals, int& exit_code) {
-  CLI::App* tenants = add_group(app, "tenants", "Who shares the fleet: guarantees, limits, weights");
+  CLI::App* tenants = app.add_subcommand("tenants", "Who shares the fleet: guarantees, limits, weights");
+  add_default(tenants, exit_code, [&] { return tenants_list(globals); });
   auto file = std::make_shared<std::string>();
   CLI::App* command =
       add_command<std::string>(*tenants, "apply", "Add or change the tenants of a file; all or none",

@@ -158,7 +158,8 @@ int maintain(const Globals& globals, const MaintainOptions& options) {
   const Json body =
       Json::object({{"names", names_of(options.names)}, {"from", options.from}, {"until", options.until}});
   return show(globals, request(globals, "/api/v1/maintenance", body), [&](const Json& json) {
-    fmt::print("{} hosts are kept free from {} until {}\n", list_of(json, "hosts").size(),
+    const std::size_t hosts = list_of(json, "hosts").size();
+    fmt::print("{} {} kept free from {} until {}\n", hosts, hosts == 1 ? "host is" : "hosts are",
                format_time(number_of(json, "from_ms")), format_time(number_of(json, "until_ms")));
   });
 }

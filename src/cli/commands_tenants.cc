@@ -55,6 +55,7 @@ void print_queue(const Json& answer) {
   Table table({"#", "NAME", "KIND", "SIZE", "TENANT", "SHARE", "PRIORITY", "WAITS", "WHY"});
   for (const Json& entry : list_of(answer, "workloads")) {
     std::string why = text_of(entry, "reason");
+    why = why.substr(0, why.find('\n'));
     if (text_of(entry, "decision") == "never") why = "never: " + why;
     if (why.empty()) why = "see: capstan explain " + text_of(entry, "name");
     table.add({std::to_string(number_of(entry, "position")), text_of(entry, "name"), text_of(entry, "kind"),
@@ -124,8 +125,9 @@ int reserve(const Globals& globals, const ReserveOptions& options) {
     if (!value.empty()) body[key] = value;
   }
   return show(globals, request(globals, "/api/v1/reservations", body), [&](const Json& json) {
-    fmt::print("{}: {} hosts for tenant {} from {} until {}\nuse them with  placement: {{reservation: {}}}\n",
-               options.name, list_of(json, "hosts").size(), options.tenant,
+    const std::size_t hosts = list_of(json, "hosts").size();
+    fmt::print("{}: {} {} for tenant {} from {} until {}\nuse with  placement: {{reservation: {}}}\n",
+               options.name, hosts, hosts == 1 ? "host" : "hosts", options.tenant,
                format_time(number_of(json, "from_ms")), format_time(number_of(json, "until_ms")),
                options.name);
   });
