@@ -51,6 +51,10 @@ Outcome Controller::apply(const Input& input) {
             [&](const ApplyFleet& what) { outcome.answer = apply_fleet(decision, what); },
             [&](const SetTenants& what) { outcome.answer = set_tenants(decision, what); },
             [&](const RemoveTenant& what) { outcome.answer = remove_tenant(decision, what); },
+            [&](const Reserve& what) { outcome.answer = reserve(decision, what); },
+            [&](const Unreserve& what) { outcome.answer = unreserve(decision, what); },
+            [&](const Maintain& what) { outcome.answer = maintain(decision, what); },
+            [&](const Defragment& what) { outcome.answer = defragment(decision, what); },
             [&](const SetCondition& what) { outcome.answer = set_condition(decision, what); },
             [&](const SetPolicy& what) { outcome.answer = set_policy(decision, what); }},
       input.what);
@@ -91,11 +95,15 @@ void Controller::advance_all(Decision& decision) {
 }
 
 void Controller::settle(Decision& decision) {
+  pass_boundaries(decision, looked_until_ms_);
   note(decision);
   advance_all(decision);
-  for (const std::int64_t id : decision.touched) {
+  for (const std::int64_t id : std::set(decision.touched)) {
     const Workload* workload = state_.find(id);
-    if (workload != nullptr && has_ended(workload->state)) state_.planner->want(state_, *workload, false);
+    if (workload == nullptr) continue;
+    if (has_ended(workload->state)) state_.planner->want(state_, *workload, false);
+    const bool over = has_ended(workload->state) || workload->cancelling;
+    if (over && state_.claims.of_job(workload->id) != nullptr) give_up_claim(decision, *workload, "it has ended");
   }
   state_.planner->run(decision);
   // What people see follows from what is.
@@ -125,6 +133,7 @@ Result<void> Controller::replay(std::int64_t time_ms, const Json& event) {
 std::int64_t Controller::next_deadline_ms() const {
   const auto at = state_.timers.upper_bound({looked_until_ms_, INT64_MAX});
   std::int64_t next_ms = at == state_.timers.end() ? kNever : at->first;
+  next_ms = std::min(next_ms, state_.claims.next_boundary_ms(looked_until_ms_));
   return std::min(next_ms, std::max(state_.planner->next_look_ms(), looked_until_ms_ + 1));
 }
 

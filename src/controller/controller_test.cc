@@ -188,14 +188,39 @@ TEST(Controller, WhatWaitsStartsWhenRoomGrows) {
     apply {kind: job, name: a, command: x}
       -> workload_submitted attempt_began workload_state:starting +start:1-1-0
     apply {kind: job, name: big, ranks: 2, command: x} -> workload_submitted
-    show big -> pending 0/2 not now: needs 2 cpus, 1 is free; job a holds 1
+    show big -> pending 0/2 not now: needs 2 cpus, 1 is free; job a holds 1;
+      & it would start now with 1 rank or if job a stopped
     apply {kind: job, name: huge, ranks: 3, command: x} -> workload_submitted
-    show huge -> pending 0/3 never: 3 ranks need 3 cpus, all hosts together have 2: room for 2 at most
-    apply {kind: job, name: urgent, ranks: 2, priority: 5, command: x} -> workload_submitted
+    show huge -> pending 0/3 never: 3 ranks need 3 cpus, all hosts together have 2: room for 2 at most;
+      & it would start now with 1 rank
+    apply {kind: job, name: next, ranks: 2, command: x} -> workload_submitted
     exit a/0 0
       -> rank_ended:0 attempt_ended:succeeded workload_state:succeeded attempt_began
-      & workload_state:starting +start:4-1-0 +start:4-1-1
-    cancel big -> workload_cancelling workload_state:cancelled
+      & workload_state:starting +start:2-1-0 +start:2-1-1
+    cancel next -> workload_cancelling workload_state:cancelled
+  )");
+}
+
+TEST(Controller, HigherPriorityDisplacesLowerAndWhatGaveWayResumes) {
+  check_script(R"(
+    host h1 2 -> host_joined
+    apply {kind: job, name: a, ranks: 2, command: x}
+      -> workload_submitted attempt_began workload_state:starting +start:1-1-0 +start:1-1-1
+    apply {kind: job, name: urgent, ranks: 2, priority: 5, command: x}
+      -> workload_submitted claim_added attempt_stopping:preempted workload_state:stopping +stop:1-1-0 +stop:1-1-1
+    show urgent -> pending 0/2 not now: 1 hosts are kept for it, 1 of them are not free yet: job a gives way
+    apply {kind: job, name: small, priority: 1, command: x} -> workload_submitted
+    exit a/0 75 stopped -> rank_ended:0
+    exit a/1 75 stopped
+      -> rank_ended:1 attempt_ended:resume attempt_began workload_state:pending workload_state:starting
+      & +start:2-1-0 +start:2-1-1
+    exit urgent/0 0 -> rank_ended:0 workload_state:running
+    exit urgent/1 0
+      -> rank_ended:1 attempt_ended:succeeded workload_state:succeeded attempt_began workload_state:starting
+      & +start:3-1-0
+    exit small/0 0
+      -> rank_ended:0 attempt_ended:succeeded workload_state:succeeded attempt_began workload_state:starting
+      & +start:1-2-0 +start:1-2-1
   )");
 }
 

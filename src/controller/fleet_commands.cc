@@ -85,7 +85,8 @@ Result<void> add_tenants(State& state, const Json& event) {
 
 namespace {
 
-// The hosts that are meant: names of hosts, or of UltraServers for all of theirs.
+}  // namespace
+
 Result<std::vector<HostId>> named_hosts(const State& state, const std::vector<std::string>& names) {
   const auto& topology = state.inventory.topology();
   std::set<HostId> hosts;
@@ -104,6 +105,8 @@ Result<std::vector<HostId>> named_hosts(const State& state, const std::vector<st
   }
   return std::vector<HostId>(hosts.begin(), hosts.end());
 }
+
+namespace {
 
 Json condition_event(const State& state, const std::vector<HostId>& hosts, std::string_view why) {
   Json names = Json::array();
@@ -150,6 +153,13 @@ FoldResult fold_fleet(State& state, std::int64_t, std::string_view type, const J
   if (type == "fleet_applied") return add_fleet(state, event);
   if (type == "host_condition") return host_condition(state, event);
   if (type == "tenants_set") return add_tenants(state, event);
+  if (type == "claim_added") return add_claim(state, event);
+  if (type == "claim_removed") {
+    CAPSTAN_TRY(const std::int64_t id, need_int(event, "claim", 1));
+    state.claims.remove(state.inventory, id);
+    state.room_grew = true;
+    return Result<void>();
+  }
   if (type == "tenant_removed") {
     const auto removed = state.tenants.remove(event.get_string("tenant").value_or(""));
     if (!removed) return fail(Code::kCorrupt, "a tenant of the journal cannot go: {}", removed.error().message);

@@ -55,6 +55,30 @@ Json put(const SetTenants& what) {
   return Json::object({{"type", "set_tenants"}, {"tenants", std::move(tenants)}});
 }
 Json put(const RemoveTenant& what) { return Json::object({{"type", "remove_tenant"}, {"name", what.name}}); }
+Json put(const Reserve& what) {
+  return Json::object({{"type", "reserve"},
+                       {"name", what.name},
+                       {"tenant", what.tenant},
+                       {"hosts", what.hosts},
+                       {"per_domain", what.per_domain},
+                       {"gpu_model", what.gpu_model},
+                       {"host_class", what.host_class},
+                       {"cluster", what.cluster},
+                       {"from_ms", what.from_ms},
+                       {"until_ms", what.until_ms}});
+}
+Json put(const Unreserve& what) { return Json::object({{"type", "unreserve"}, {"name", what.name}}); }
+Json put(const Maintain& what) {
+  Json names = Json::array();
+  for (const auto& name : what.names) names.push_back(name);
+  return Json::object({{"type", "maintain"},
+                       {"names", std::move(names)},
+                       {"from_ms", what.from_ms},
+                       {"until_ms", what.until_ms}});
+}
+Json put(const Defragment& what) {
+  return Json::object({{"type", "defragment"}, {"dry_run", what.dry_run}, {"moves_max", what.moves_max}});
+}
 Json put(const SetCondition& what) {
   Json names = Json::array(), gpus = Json::array();
   for (const auto& name : what.names) names.push_back(name);
@@ -111,13 +135,41 @@ Result<SetTenants> tenants_from(const Json& json) {
   return what;
 }
 
-Result<SetCondition> condition_from(const Json& json) {
-  SetCondition what;
+Result<std::vector<std::string>> names_from(const Json& json) {
+  std::vector<std::string> out;
   CAPSTAN_TRY(const Json::Array names, array_or_empty(json, "names", SIZE_MAX));
   for (const Json& name : names) {
     if (!name.is_string()) return fail(Code::kInvalid, "'names' must be an array of strings");
-    what.names.push_back(name.as_string());
+    out.push_back(name.as_string());
   }
+  return out;
+}
+
+Result<Reserve> reserve_from(const Json& json) {
+  Reserve what;
+  CAPSTAN_TRY(what.name, need_text(json, "name"));
+  CAPSTAN_TRY(what.tenant, need_text(json, "tenant"));
+  CAPSTAN_TRY(what.hosts, need_int(json, "hosts"));
+  CAPSTAN_TRY(what.per_domain, need_int(json, "per_domain"));
+  CAPSTAN_TRY(what.gpu_model, need_text(json, "gpu_model"));
+  CAPSTAN_TRY(what.host_class, need_text(json, "host_class"));
+  CAPSTAN_TRY(what.cluster, need_text(json, "cluster"));
+  CAPSTAN_TRY(what.from_ms, need_int(json, "from_ms"));
+  CAPSTAN_TRY(what.until_ms, need_int(json, "until_ms"));
+  return what;
+}
+
+Result<Maintain> maintain_from(const Json& json) {
+  Maintain what;
+  CAPSTAN_TRY(what.names, names_from(json));
+  CAPSTAN_TRY(what.from_ms, need_int(json, "from_ms"));
+  CAPSTAN_TRY(what.until_ms, need_int(json, "until_ms"));
+  return what;
+}
+
+Result<SetCondition> condition_from(const Json& json) {
+  SetCondition what;
+  CAPSTAN_TRY(what.names, names_from(json));
   CAPSTAN_TRY(const Json::Array gpus, array_or_empty(json, "gpus", fleet::kGpusPerHostMax));
   for (const Json& gpu : gpus) {
     if (!gpu.is_int()) return fail(Code::kInvalid, "'gpus' must be an array of integers");
@@ -212,6 +264,19 @@ Result<Input> Input::from_json(std::int64_t time_ms, const Json& json) {
   } else if (type == "remove_tenant") {
     RemoveTenant what;
     CAPSTAN_TRY(what.name, need_text(json, "name"));
+    input.what = what;
+  } else if (type == "reserve") {
+    CAPSTAN_TRY(input.what, reserve_from(json));
+  } else if (type == "unreserve") {
+    Unreserve what;
+    CAPSTAN_TRY(what.name, need_text(json, "name"));
+    input.what = what;
+  } else if (type == "maintain") {
+    CAPSTAN_TRY(input.what, maintain_from(json));
+  } else if (type == "defragment") {
+    Defragment what;
+    CAPSTAN_TRY(what.dry_run, protocol::bool_or(json, "dry_run", true));
+    CAPSTAN_TRY(what.moves_max, need_int(json, "moves_max"));
     input.what = what;
   } else if (type == "set_condition") {
     CAPSTAN_TRY(input.what, condition_from(json));

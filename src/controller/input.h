@@ -109,7 +109,7 @@ struct SetPolicy {
 struct Input {
   std::int64_t time_ms = 0;
   std::variant<BeginEpoch, Apply, Cancel, Drain, JoinHost, SetHealth, Reports, Tick, ApplyFleet, SetTenants,
-               RemoveTenant, SetCondition, SetPolicy>
+               RemoveTenant, Reserve, Unreserve, Maintain, SetCondition, Defragment, SetPolicy>
       what;
 
   Json to_json() const;  // without the time, which is a column of its own

@@ -61,6 +61,7 @@ Result<void> attempt_began(State& state, std::int64_t time_ms, Workload& workloa
   if (helpers) job.groups.push_back({helpers->ranks, Workload::capacity_of(helpers->resources)});
   job.ranks.assign(static_cast<std::size_t>(total), Rank{});
   begin_holding(state, workload, time_ms);
+  if (const auto* claim = state.claims.of_job(workload.id)) state.claims.remove(state.inventory, claim->id);
   return {};
 }
 
@@ -90,6 +91,7 @@ Result<void> rank_ended(State& state, std::int64_t time_ms, Workload& workload, 
   --job.live;
   const auto number = static_cast<std::int64_t>(index);
   state.release(rank.host, workload, 1, job.each(number), rank_gpus(job, number), index == 0 ? job.master_port : 0);
+  state.rank_left(workload, number);
   if (job.live == 0) state.end_running(workload.id);
   return {};
 }
@@ -273,6 +275,9 @@ void begin_holding(State& state, Workload& workload, std::int64_t time_ms) {
     }
   }
   if (job.live > 0) state.begin_running(workload, std::move(row));
+  for (std::int64_t i = 0; time_ms == 0 && job.live > 0 && i < rank; ++i) {
+    if (!job.ranks[static_cast<std::size_t>(i)].live()) state.rank_left(workload, i);
+  }
   if (job.stopping != StopWhy::kNone) state.mark_stopping(workload.id);
 }
 

@@ -5,7 +5,12 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "controller/commands.h"
 #include "protocol/messages.h"
+#include "scheduler/claim_hosts.h"
+#include "scheduler/diagnose.h"
+#include "scheduler/place_among.h"
+#include "scheduler/preemption.h"
 
 namespace capstan::controller {
 
@@ -117,6 +122,7 @@ void Planner::run(Decision& decision) {
   }
   fresh_.clear();
   state.room_grew = false;
+  first_refused_ = true;
   scheduler::Queue::Pass pass(queue_, state.tenants);
   while (const auto job = pass.next()) {
     const Tried tried = try_start(decision, *state.find(*job));
@@ -196,35 +202,170 @@ Placed Planner::place(Decision& decision, Workload&, const Request& request, boo
   return some ? placer_.place_some(inventory, request) : placer_.place(inventory, request);
 }
 
-Planner::Tried Planner::start_job(Decision& decision, Workload& workload) {
-  State& state = decision.state;
-  const auto* entry = queue_.find(workload.id);
-  CAPSTAN_ASSERT(entry != nullptr);
-  const std::uint32_t shape = entry->request;
-  const Request request = request_of(workload);
-  const auto admission = state.tenants.admission(workload.tenant, ask_of(request));
-  if (!admission.admitted()) return {Outcome::kTenant, admission.by};
-  const bool guaranteed = admission.hold() == Hold::kGuaranteed;
-  std::optional<Placement> placement;
-  if (workload.job.attempt > 0) placement = again(state, workload, request);
-  if (!placement && !refused_.contains(shape)) {
-    Placed placed = place(decision, workload, request, false);
-    if (placed) placement = *std::move(placed);
-    if (!placed && placed.error().never()) {
-      refused_.insert(shape);
-      return {Outcome::kShape, {}};
+Planner::Terms Planner::terms_of(const State& state, const Workload& workload, const Request& request,
+                                 const scheduler::Admission& admission) const {
+  Terms terms{admission.hold(), admission.hold() == Hold::kGuaranteed};
+  const auto& group = request.groups.front();
+  if (group.shape.each.gpus == 0) return terms;
+  const auto* promise = state.cell_promise(workload.tenant, group.shape.gpu_model);
+  if (promise == nullptr) return terms;
+  const auto bound = state.cells.find(workload.tenant);
+  terms.cells = promise;
+  terms.cells_left = promise->count - state.tenants.bound(workload.tenant, *promise);
+  // How many cells it needs at least, if each gives `trays` trays.
+  const auto& topology = state.inventory.topology();
+  std::int64_t per_tray = 1;
+  for (std::uint32_t i = 0; i < topology.classes(); ++i) {
+    const auto& one = topology.host_class(fleet::ClassId{i});
+    if (one.gpu_model == promise->gpu_model) per_tray = std::max(per_tray, one.capacity.gpus / group.shape.each.gpus);
+  }
+  const std::int64_t segment = std::max<std::int64_t>(group.segment, 1);
+  const std::int64_t segments_per_cell = std::max<std::int64_t>(1, promise->trays * per_tray / segment);
+  const std::int64_t segments = (group.ranks + segment - 1) / segment;
+  const std::int64_t cells = (segments + segments_per_cell - 1) / segments_per_cell;
+  const std::int64_t own = bound == state.cells.end() ? 0 : static_cast<std::int64_t>(bound->second.size());
+  if (cells <= terms.cells_left || (cells == 1 && own > 0)) terms.guaranteed = true;
+  return terms;
+}
+
+// What the placement counts as: inside the tenant's cells if no more are bound than it is promised.
+Hold Planner::hold_of(const State& state, const Workload& workload, const Terms& terms,
+                      const Placement& placement) const {
+  if (terms.cells == nullptr) return terms.hold;
+  const auto bound = state.cells.find(workload.tenant);
+  std::set<fleet::DomainId> fresh;
+  for (const auto& slice : placement.slices) {
+    const auto domain = state.inventory.topology().domain_of(slice.host);
+    if (bound == state.cells.end() || !bound->second.contains(domain)) fresh.insert(domain);
+  }
+  return static_cast<std::int64_t>(fresh.size()) <= terms.cells_left ? Hold::kCell : terms.hold;
+}
+
+namespace {
+
+// What of a gang's claim it may still use: hosts that work, and that nothing else has a claim to by now.
+std::set<HostId> hosts_left(const State& state, const scheduler::Claim& claim, std::int64_t now_ms) {
+  std::set<HostId> out;
+  for (const HostId host : claim.hosts) {
+    bool usable = state.inventory.usable(host);
+    for (const std::int64_t id : state.claims.on(host))
+      usable = usable && (id == claim.id || state.claims.find(id)->from_ms - scheduler::kClaimLeadMs > now_ms);
+    if (usable) out.insert(out.end(), host);
+  }
+  return out;
+}
+
+// It has hosts kept for it: who is still there.
+Planner::Why claimed_why(const State& state, const scheduler::Claim& claim) {
+  constexpr std::size_t kNamed = 8;
+  std::set<std::string> names;
+  std::int64_t busy = 0;
+  for (const HostId host : claim.hosts) {
+    const auto& holders = state.inventory.host(host).holders;
+    busy += !holders.empty();
+    for (const auto& holder : holders) {
+      const Workload& other = *state.find(holder.job);
+      names.insert(fmt::format("{} {}", workload::kind_name(other.spec.kind), other.spec.name));
     }
   }
-  if (!placement) {
-    refused_.insert(shape);
-    const bool waits_for_victims = displace(decision, workload, request, guaranteed);
-    return {waits_for_victims ? Outcome::kSkipped : Outcome::kShape, {}};
+  std::string text = fmt::format("{} hosts are kept for it, {} of them are not free yet", claim.hosts.size(), busy);
+  std::string list;
+  std::size_t named = 0;
+  for (const std::string& name : names) {
+    if (named++ == kNamed) break;
+    list += (list.empty() ? ": " : ", ") + name;
   }
-  const std::int64_t port = state.free_port(placement->slices.front().host);
-  if (port == 0) return {Outcome::kSkipped, {}};
-  begin_attempt(decision, workload, *placement, admission.hold(), port);
-  queue_.erase(workload.id);
-  return {Outcome::kPlaced, {}};
+  if (names.size() > kNamed) list += fmt::format(" and {} more", names.size() - kNamed);
+  text += list + (claim.patient ? (names.size() == 1 ? " ends by itself" : " end by themselves")
+                                : (names.size() == 1 ? " gives way" : " give way"));
+  if (claim.patient && claim.from_ms > state.time_ms)
+    text += fmt::format("; it starts at {} at the latest", scheduler::time_text(claim.from_ms, state.time_ms));
+  return {false, text};
+}
+
+}  // namespace
+
+std::optional<Placement> Planner::place_gang(Decision& decision, const Workload& workload, const Request& request,
+                                             const Terms& terms) {
+  State& state = decision.state;
+  auto& inventory = state.inventory;
+  const auto among = [&](const std::set<HostId>& hosts) -> std::optional<Placement> {
+    if (hosts.empty()) return std::nullopt;
+    Placed placed = scheduler::place_among(inventory, request, {.hosts = scheduler::Hosts::kUsable, .only = &hosts});
+    if (!placed) return std::nullopt;
+    return *std::move(placed);
+  };
+  if (!workload.spec.placement.reservation.empty()) {
+    const auto* claim = state.claims.find_named(workload.spec.placement.reservation);
+    if (claim == nullptr || claim->tenant != workload.spec.tenant || !claim->active(decision.time_ms)) return {};
+    return among(claim->hosts);
+  }
+  if (const auto* claim = state.claims.of_job(workload.id)) {
+    if (auto placement = among(hosts_left(state, *claim, decision.time_ms))) return placement;
+  }
+  if (workload.job.attempt > 0) {
+    if (auto placement = again(state, workload, request)) return placement;
+  }
+  std::optional<Placement> placement;
+  if (Placed placed = placer_.place(inventory, request)) placement = *std::move(placed);
+  // A tenant with cells uses those that it has before it spreads beyond them.
+  if (terms.cells != nullptr && (!placement || hold_of(state, workload, terms, *placement) != Hold::kCell)) {
+    if (const auto bound = state.cells.find(workload.tenant); bound != state.cells.end()) {
+      std::set<HostId> own;
+      for (const auto& [domain, cell] : bound->second) {
+        const fleet::Domain& row = inventory.topology().domain(domain);
+        for (std::uint32_t i = 0; i < row.hosts; ++i) {
+          const HostId host{fleet::index(row.first) + i};
+          if (!inventory.host(host).claimed) own.insert(host);
+        }
+      }
+      if (auto inside = among(own)) placement = std::move(inside);
+    }
+  }
+  // Backfill: what ends before a claim begins delays nothing on its hosts.
+  if (!placement && workload.spec.time_limit_ms > 0)
+    placement = among(state.claims.open_until(decision.time_ms + workload.spec.time_limit_ms + workload.spec.grace_ms));
+  return placement;
+}
+
+Planner::Tried Planner::start_job(Decision& decision, Workload& workload) {
+  State& state = decision.state;
+  const std::uint32_t shape = queue_.find(workload.id)->request;
+  const Request request = request_of(workload);
+  const auto admission = state.tenants.admission(workload.tenant, ask_of(request));
+  const Terms terms = terms_of(state, workload, request, admission);
+  // Cells are promised beside quotas; a limit binds all the same.
+  const bool cells_only = !admission.admitted() && admission.by_guarantee && terms.guaranteed;
+  if (!admission.admitted() && !cells_only) return {Outcome::kTenant, admission.by};
+  const auto* claim = state.claims.of_job(workload.id);
+  const bool own_way = claim != nullptr || workload.job.attempt > 0 || terms.cells != nullptr ||
+                       workload.spec.time_limit_ms > 0;
+  std::optional<Placement> placement;
+  if (own_way || !refused_.contains(shape)) placement = place_gang(decision, workload, request, terms);
+  if (placement) {
+    const Hold hold = hold_of(state, workload, terms, *placement);
+    const std::int64_t port = state.free_port(placement->slices.front().host);
+    if (port == 0 || (cells_only && hold != Hold::kCell)) return {Outcome::kSkipped, {}};
+    begin_attempt(decision, workload, *placement, hold, port);
+    queue_.erase(workload.id);
+    return {Outcome::kPlaced, {}};
+  }
+  if (!workload.spec.placement.reservation.empty()) return {Outcome::kShape, {}};
+  if (claim != nullptr) {
+    // Those that give way may still be on their way out; if nobody is, the room will not come any more.
+    const auto leaves = [&](HostId host) {
+      const auto& holders = state.inventory.host(host).holders;
+      return std::any_of(holders.begin(), holders.end(), [&](const auto& holder) { return is_leaving(state, holder.job); });
+    };
+    const bool all_there = hosts_left(state, *claim, decision.time_ms).size() == claim->hosts.size();
+    if (all_there && (claim->patient || std::any_of(claim->hosts.begin(), claim->hosts.end(), leaves)))
+      return {Outcome::kSkipped, {}};
+    give_up_claim(decision, workload, "its hosts did not become free");
+  }
+  refused_.insert(shape);
+  if (placer_.never(state.inventory, request)) return {Outcome::kShape, {}};
+  const bool waits = displace(decision, workload, request, terms.guaranteed) || starve(decision, workload, request);
+  return {waits || own_way ? Outcome::kSkipped : Outcome::kShape, {}};
 }
 
 Planner::Tried Planner::start_service(Decision& decision, Workload& workload) {
@@ -279,17 +420,115 @@ Planner::Tried Planner::start_tasks(Decision& decision, Workload& workload) {
   return tried;
 }
 
-std::optional<Planner::Why> Planner::why_waits(const State& state, const Workload& workload) {
+std::optional<Planner::Why> Planner::why_waits(const State& state, const Workload& workload, bool whole) {
   const Request request = request_of(workload);
-  const auto admission = state.tenants.admission(workload.tenant, ask_of(request));
-  if (!admission.admitted()) return Why{admission.verdict == Verdict::kNever, state.tenants.words(admission)};
+  const std::string& reservation = workload.spec.placement.reservation;
   // Placement tries things out in the inventory and leaves it as it was.
   auto& inventory = const_cast<scheduler::Inventory&>(state.inventory);
-  const Placed placed = placer_.place(inventory, request);
-  if (placed) return std::nullopt;
-  return Why{placed.error().never(), std::string(scheduler::reason_name(placed.error().reason))};
+  if (!reservation.empty()) {
+    const auto* claim = state.claims.find_named(reservation);
+    if (claim == nullptr) return Why{false, fmt::format("there is no reservation {} (any more)", reservation)};
+    if (claim->tenant != workload.spec.tenant)
+      return Why{true, fmt::format("reservation {} is tenant {}'s", reservation, claim->tenant)};
+    if (!claim->active(state.time_ms)) {
+      return Why{false, fmt::format("reservation {} begins at {}", reservation,
+                                    scheduler::time_text(claim->from_ms, state.time_ms))};
+    }
+    const std::set<HostId> hosts = claim->hosts;
+    if (scheduler::place_among(inventory, request, {.hosts = scheduler::Hosts::kUsable, .only = &hosts})) return {};
+    return Why{false, fmt::format("it does not fit into what is free of the {} hosts of reservation {}", hosts.size(),
+                                  reservation)};
+  }
+  const auto admission = state.tenants.admission(workload.tenant, ask_of(request));
+  const bool guaranteed = terms_of(state, workload, request, admission).guaranteed;
+  if (!admission.admitted() && !(admission.by_guarantee && guaranteed))
+    return Why{admission.verdict == Verdict::kNever, state.tenants.words(admission)};
+  if (const auto* claim = state.claims.of_job(workload.id)) return claimed_why(state, *claim);
+  if (!whole) {
+    const Placed placed = placer_.place(inventory, request);
+    if (placed) return std::nullopt;
+    return Why{placed.error().never(), std::string(scheduler::reason_name(placed.error().reason))};
+  }
+  const auto diagnosis = scheduler::diagnose(inventory, placer_, state.running, request, state.time_ms);
+  if (diagnosis.fits) return std::nullopt;
+  const auto name = [&](std::int64_t job) {
+    const Workload* other = state.find(job);
+    return other == nullptr ? std::to_string(job)
+                            : fmt::format("{} {}", workload::kind_name(other->spec.kind), other->spec.name);
+  };
+  return Why{diagnosis.refusal.never(), scheduler::text(diagnosis, inventory, request, name)};
 }
 
-bool Planner::displace(Decision&, Workload&, const Request&, bool) { return false; }
+bool Planner::is_leaving(const State& state, std::int64_t job) {
+  const auto at = state.running.find(job);
+  if (at == state.running.end() || at->second.stopping) return true;
+  if (at->second.gang) return false;
+  const Workload& workload = *state.find(job);
+  for (const auto& [index, replica] : workload.service.replicas) {
+    if (replica.rank.live() && replica.rank.stopping != StopWhy::kNone) return true;
+  }
+  for (const auto& [host, runs] : workload.tasks.runs) {
+    for (const TaskRun& run : runs) {
+      if (run.stopping != StopWhy::kNone) return true;
+    }
+  }
+  return false;
+}
+
+bool Planner::displace(Decision& decision, Workload& workload, const Request& request, bool guaranteed) {
+  State& state = decision.state;
+  // Nobody to displace: nobody ranks lower, and nothing is borrowed that a promise could reclaim.
+  const bool lower = !state.displaceable.empty() && state.displaceable.begin()->first < workload.spec.priority;
+  if (!lower && !(guaranteed && state.borrowed > 0)) return false;
+  const auto* entry = queue_.find(workload.id);
+  const auto key = std::tuple(entry == nullptr ? 0 : entry->request, workload.spec.priority, guaranteed);
+  const auto tried = displaced_none_.find(key);
+  if (tried != displaced_none_.end() && decision.time_ms < tried->second + kDisplaceAgainMs) return false;
+  const scheduler::Asker asker{workload.id, static_cast<std::uint32_t>(workload.tenant), workload.spec.priority,
+                               guaranteed};
+  const auto eviction = scheduler::choose_victims(state.inventory, placer_, state.running, request, asker,
+                                                  decision.time_ms);
+  if (!eviction) {
+    if (displaced_none_.size() > 10'000) displaced_none_.clear();
+    displaced_none_[key] = decision.time_ms;
+    return false;
+  }
+  const bool gang = workload.spec.kind == workload::Kind::kJob;
+  if (gang) claim_for(decision, workload, hosts_of(eviction->placement.slices), false, decision.time_ms);
+  for (const auto& victim : eviction->victims) {
+    Workload& other = *state.find(victim.job);
+    const std::string reason = fmt::format("makes room for {} {}", workload::kind_name(workload.spec.kind),
+                                           workload.spec.name);
+    if (victim.whole) {
+      stop_workload(decision, other, StopWhy::kPreempted, reason);
+    } else {
+      stop_on_host(decision, other, victim.host, victim.ranks, StopWhy::kPreempted, reason);
+    }
+  }
+  return true;
+}
+
+// A gang that has waited long gets the hosts that will be free soonest kept for it, so that no smaller work takes them away; the
+// first in the queue gets them at once if it is known when they will be free (EASY backfill).
+bool Planner::starve(Decision& decision, Workload& workload, const Request& request) {
+  State& state = decision.state;
+  const std::int64_t limit_ms = state.policy.starvation_ms;
+  const bool starves = limit_ms > 0 && decision.time_ms - workload.created_ms >= limit_ms;
+  const bool first = std::exchange(first_refused_, false);
+  if (!starves && !(first && state.ends.size() > 0)) return false;
+  const auto patient = std::count_if(state.claims.all().begin(), state.claims.all().end(),
+                                     [](const auto& entry) { return entry.second.patient; });
+  if (patient >= kPatientClaimsMax) return false;
+  const auto key = std::tuple(queue_.find(workload.id)->request, INT64_MAX, starves);
+  const auto tried = displaced_none_.find(key);
+  if (tried != displaced_none_.end() && decision.time_ms < tried->second + kDisplaceAgainMs) return false;
+  displaced_none_[key] = decision.time_ms;
+  const auto room = scheduler::room_for_gang(state.inventory, placer_, state.running, request, decision.time_ms);
+  if (!room) return false;
+  const bool known = room->start_ms < INT64_MAX;
+  if (!starves && !known) return false;
+  claim_for(decision, workload, room->hosts, true, known ? room->start_ms : decision.time_ms);
+  return true;
+}
 
 }  // namespace capstan::controller

@@ -26,6 +26,9 @@ inline constexpr std::int64_t kLookEveryMs = 10'000;
 // A search for work to displace that found none is not repeated for the same shape and rank before.
 inline constexpr std::int64_t kDisplaceAgainMs = 1'000;
 
+// So many gangs at most have hosts kept for them that others still use.
+inline constexpr std::int64_t kPatientClaimsMax = 4;
+
 // What the workload asks of placement for its next start, and how much of everything that is.
 scheduler::Request request_of(const Workload& workload);
 fleet::Capacity ask_of(const scheduler::Request& request);
@@ -39,7 +42,8 @@ class Planner {
     bool never = false;
     std::string text;
   };
-  std::optional<Why> why_waits(const State& state, const Workload& workload);
+  // `whole`: with who holds what it needs and when it is expected to start, which looks at much of the fleet.
+  std::optional<Why> why_waits(const State& state, const Workload& workload, bool whole);
   // When there is something to do although nothing happens; kNever if nobody waits.
   std::int64_t next_look_ms() const { return queue_.size() == 0 ? kNever : next_look_ms_; }
   void forget_hints();
@@ -53,15 +57,26 @@ class Planner {
     Outcome outcome = Outcome::kSkipped;
     scheduler::TenantId by{};
   };
-  struct Terms {  // under which a start would happen
+  // What a start would count as, and whether work that is borrowed must make room for it.
+  struct Terms {
     scheduler::Hold hold = scheduler::Hold::kBorrowed;
     bool guaranteed = false;
+    const workload::CellQuota* cells = nullptr;  // the tenant's promise of whole cells that it would count for
+    std::int64_t cells_left = 0;
   };
   std::uint32_t shape_of(const scheduler::Request& request, const std::string& reservation);
   Tried try_start(Decision& decision, Workload& workload);
   Tried start_job(Decision& decision, Workload& workload);
   Tried start_service(Decision& decision, Workload& workload);
   Tried start_tasks(Decision& decision, Workload& workload);
+  Terms terms_of(const State& state, const Workload& workload, const scheduler::Request& request,
+                 const scheduler::Admission& admission) const;
+  scheduler::Hold hold_of(const State& state, const Workload& workload, const Terms& terms,
+                          const scheduler::Placement& placement) const;
+  std::optional<scheduler::Placement> place_gang(Decision& decision, const Workload& workload,
+                                                 const scheduler::Request& request, const Terms& terms);
+  bool starve(Decision& decision, Workload& workload, const scheduler::Request& request);
+  static bool is_leaving(const State& state, std::int64_t job);
   scheduler::Placed place(Decision& decision, Workload& workload, const scheduler::Request& request, bool some);
   std::optional<scheduler::Placement> again(const State& state, const Workload& workload,
                                             const scheduler::Request& request) const;
@@ -74,6 +89,7 @@ class Planner {
   std::set<std::uint32_t> refused_;              // shapes for which there was no room, until room grows
   std::map<std::tuple<std::uint32_t, std::int64_t, bool>, std::int64_t> displaced_none_;  // when a search found nobody
   std::int64_t next_look_ms_ = 0;
+  bool first_refused_ = false;  // nobody has been refused yet in this look at the queue
 };
 
 }  // namespace capstan::controller

@@ -70,6 +70,8 @@ void write_rules(const State& state, const TextSink& sink) {
   line(sink, Json::object({{"tenants", std::move(tenants)}}));
   line(sink, Json::object({{"order", scheduler::order_name(state.policy.order)},
                            {"starvation_ms", state.policy.starvation_ms}}));
+  line(sink, Json::object({{"next_claim", state.next_claim}}));
+  for (const auto& [id, claim] : state.claims.all()) line(sink, claim_to_json(state, claim));
   for (const auto& [host, ports] : state.ports)
     line(sink, Json::object({{"ports", index(host)}, {"next", ports.next}}));
 }
@@ -159,6 +161,11 @@ Result<void> read_line(State& state, const Json& json, std::map<HostId, std::int
   if (const auto name = json.get_string("order")) {
     CAPSTAN_TRY(state.policy.order, scheduler::parse_order(*name));
     CAPSTAN_TRY(state.policy.starvation_ms, need_int(json, "starvation_ms"));
+    return {};
+  }
+  if (json.contains("claim")) return add_claim(state, json);
+  if (json.contains("next_claim")) {
+    CAPSTAN_TRY(state.next_claim, need_int(json, "next_claim", 1));
     return {};
   }
   if (json.contains("ports")) {

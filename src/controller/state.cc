@@ -5,6 +5,7 @@
 #include <array>
 
 #include "base/assert.h"
+#include "controller/decision.h"
 #include "controller/planner.h"
 
 namespace capstan::controller {
@@ -46,6 +47,12 @@ std::int64_t deadline_of(const Workload& workload) {
       break;
   }
   return deadline_ms;
+}
+
+std::set<fleet::DomainId> domains_of(const scheduler::Inventory& inventory, const Job& job) {
+  std::set<fleet::DomainId> domains;
+  for (const auto& slice : job.slices) domains.insert(inventory.topology().domain_of(slice.host));
+  return domains;
 }
 
 }  // namespace
@@ -131,11 +138,48 @@ void State::begin_running(const Workload& workload, scheduler::Running row) {
     ++displaceable[row.priority];
     borrowed += !row.guaranteed;
   }
+  if (workload.hold == scheduler::Hold::kCell) {
+    for (const fleet::DomainId domain : domains_of(inventory, workload.job)) {
+      Cell& cell = cells[workload.tenant][domain];
+      if (cell.gangs++ > 0) continue;
+      const HostId first = inventory.topology().domain(domain).first;
+      const auto* promise = cell_promise(workload.tenant, inventory.topology().host_class(first).gpu_model);
+      if (promise != nullptr) cell.kind = *promise;
+      tenants.bind_cell(workload.tenant, cell.kind);
+    }
+  }
+  if (row.ends_by_ms < INT64_MAX) ends.insert({row.ends_by_ms, workload.id});
   running[workload.id] = std::move(row);
+}
+
+const workload::CellQuota* State::cell_promise(scheduler::TenantId tenant, std::string_view gpu_model) const {
+  for (const auto& promise : tenants.tenant(tenant).cells) {
+    if (gpu_model.empty() || promise.gpu_model == gpu_model) return &promise;
+  }
+  return nullptr;
 }
 
 void State::mark_stopping(std::int64_t id) {
   if (const auto at = running.find(id); at != running.end()) at->second.stopping = true;
+}
+
+void State::rank_left(const Workload& workload, std::int64_t rank) {
+  const auto at = running.find(workload.id);
+  if (at == running.end()) return;
+  scheduler::Running& row = at->second;
+  const HostId host = workload.job.ranks[static_cast<std::size_t>(rank)].host;
+  std::size_t group = 0;
+  for (std::int64_t left = rank; group + 1 < workload.job.groups.size() && left >= workload.job.groups[group].ranks;)
+    left -= workload.job.groups[group++].ranks;
+  for (std::size_t i = group == 0 ? 0 : row.group_ends[group - 1]; i < row.group_ends[group]; ++i) {
+    scheduler::Slice& slice = row.slices[i];
+    if (slice.host != host) continue;
+    slice.gpus &= ~rank_gpus(workload.job, rank);
+    if (--slice.ranks > 0) return;
+    row.slices.erase(row.slices.begin() + static_cast<std::ptrdiff_t>(i));
+    for (std::size_t later = group; later < row.group_ends.size(); ++later) --row.group_ends[later];
+    return;
+  }
 }
 
 void State::end_running(std::int64_t id) {
@@ -146,6 +190,18 @@ void State::end_running(std::int64_t id) {
     if (--count->second == 0) displaceable.erase(count);
     borrowed -= !at->second.guaranteed;
   }
+  const Workload& workload = *find(id);
+  if (workload.hold == scheduler::Hold::kCell) {
+    auto& bound = cells[workload.tenant];
+    for (const fleet::DomainId domain : domains_of(inventory, workload.job)) {
+      const auto cell = bound.find(domain);
+      if (--cell->second.gangs > 0) continue;
+      tenants.unbind_cell(workload.tenant, cell->second.kind);
+      bound.erase(cell);
+    }
+    if (bound.empty()) cells.erase(workload.tenant);
+  }
+  if (at->second.ends_by_ms < INT64_MAX) ends.erase({at->second.ends_by_ms, id});
   running.erase(at);
 }
 

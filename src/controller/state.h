@@ -18,6 +18,7 @@
 #include "controller/interval_set.h"
 #include "fleet/fleet_spec.h"
 #include "protocol/messages.h"
+#include "scheduler/claims.h"
 #include "scheduler/inventory.h"
 #include "scheduler/queue.h"
 #include "scheduler/running.h"
@@ -244,6 +245,8 @@ struct State {
   std::map<HostId, Ports> ports;
   std::map<HostId, Flaps> flaps;
   scheduler::Tenants tenants;
+  scheduler::Claims claims;
+  std::int64_t next_claim = 1;
   std::map<std::int64_t, Workload> workloads;
 
   // Computed from the rest.
@@ -253,6 +256,13 @@ struct State {
   scheduler::RunningJobs running;                          // who holds what is used
   std::map<std::int64_t, std::int64_t> displaceable;       // of preemptible work: priority -> workloads
   std::int64_t borrowed = 0;                               // preemptible workloads beyond their tenants' guarantees
+  // NVLink domains that gangs of a tenant hold as its cells: how many gangs each, and which promise of cells it counts for.
+  struct Cell {
+    std::int64_t gangs = 0;
+    workload::CellQuota kind;
+  };
+  std::map<scheduler::TenantId, std::map<fleet::DomainId, Cell>> cells;
+  std::set<std::pair<std::int64_t, std::int64_t>> ends;  // known ends of running gangs: (ends_by_ms, workload)
   std::int64_t live_ranks = 0;
   bool room_grew = false;  // since someone last looked; not state, but a hint for the scheduler
   std::unique_ptr<Planner> planner;  // caches over all this
@@ -271,7 +281,11 @@ struct State {
   // What the scheduler needs to know of a workload that begins to hold room, and no longer when it holds none.
   void begin_running(const Workload& workload, scheduler::Running running);
   void end_running(std::int64_t id);
+  // The promise of whole cells that such GPUs would count for; nullptr: the tenant has none.
+  const workload::CellQuota* cell_promise(scheduler::TenantId tenant, std::string_view gpu_model) const;
   void mark_stopping(std::int64_t id);
+  // A rank of a gang has ended: the others are what is left of it.
+  void rank_left(const Workload& workload, std::int64_t rank);
   // Hosts have come or changed: shares are fractions of what there is now.
   void fleet_changed();
   // The next free port of the host in rotation; 0 if all are held.

@@ -65,8 +65,8 @@ struct Wait {
 };
 
 // Why it cannot start now, if it wants to and room is what is missing.
-std::optional<Wait> waits_for_room(const State& state, const Workload& workload) {
-  const auto why = state.planner->why_waits(state, workload);
+std::optional<Wait> waits_for_room(const State& state, const Workload& workload, bool whole) {
+  const auto why = state.planner->why_waits(state, workload, whole);
   if (!why) return std::nullopt;
   return Wait{why->never ? "never" : "not_now", why->text};
 }
@@ -119,11 +119,13 @@ Progress progress(const Workload& workload) {
 
 }  // namespace
 
-Json view(const State& state, const Workload& workload, bool details) {
+namespace {
+
+Json view(const State& state, const Workload& workload, bool details, bool whole) {
   const Progress now = progress(workload);
   std::string reason = workload.reason;
   if (workload.state == WorkloadState::kPending && !state.draining) {
-    if (const auto wait = waits_for_room(state, workload))
+    if (const auto wait = waits_for_room(state, workload, whole))
       reason = (wait->decision == "never" ? "never: " : "not now: ") + wait->text;
   }
   Json labels = Json::object();
@@ -158,8 +160,13 @@ Json view(const State& state, const Workload& workload, bool details) {
   return json;
 }
 
+}  // namespace
+
+Json view(const State& state, const Workload& workload, bool details) { return view(state, workload, details, true); }
+
 std::vector<Json> view_all(const State& state, const WorkloadFilter& filter) {
   std::vector<Json> out;
+  std::size_t explained = 0;
   for (const auto& [id, workload] : state.workloads) {
     if (!filter.kind.empty() && workload::kind_name(workload.spec.kind) != filter.kind) continue;
     if (!filter.state.empty() && state_name(workload.state) != filter.state) continue;
@@ -167,7 +174,8 @@ std::vector<Json> view_all(const State& state, const WorkloadFilter& filter) {
       const auto has = [&](const auto& pair) { return pair.first + "=" + pair.second == filter.label; };
       if (std::none_of(workload.spec.labels.begin(), workload.spec.labels.end(), has)) continue;
     }
-    out.push_back(view(state, workload, false));
+    const bool waits = workload.state == WorkloadState::kPending;
+    out.push_back(view(state, workload, false, !waits || explained++ < kExplainedMax));
   }
   return out;
 }
@@ -264,7 +272,7 @@ Json explain(const State& state, const Workload& workload) {
     decision = "not_now";
     text += "\nCapstan is going down; it resumes at the next `capstan up`";
   } else if (wants_room(workload)) {
-    if (const auto wait = waits_for_room(state, workload)) {
+    if (const auto wait = waits_for_room(state, workload, true)) {
       decision = wait->decision;
       text += fmt::format("\n{}: {}", wait->decision == "never" ? "never" : "not now", wait->text);
     } else if (workload.job.backoff_until_ms > 0) {
@@ -298,7 +306,7 @@ Served served(const State& state) {
                               replica.rank.port, replica.rank.ready});
     }
     if (live) continue;
-    const auto wait = waits_for_room(state, workload);
+    const auto wait = waits_for_room(state, workload, true);
     out.waiting.emplace_back(workload.spec.model_name,
                              wait ? wait->text : std::string(state_name(workload.state)));
   }

@@ -12,6 +12,7 @@
 namespace capstan::controller {
 
 inline constexpr std::size_t kRanksShownMax = 1'000;
+inline constexpr std::size_t kExplainedMax = 20;  // of a list: so many that wait are explained in full, the rest by a word
 inline constexpr std::size_t kHostsShownMax = 10'000;
 
 struct WorkloadFilter {

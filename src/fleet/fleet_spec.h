@@ -20,6 +20,7 @@
 namespace capstan::fleet {
 
 inline constexpr std::int64_t kFleetHostsMax = 20'000'000;
+inline constexpr std::int64_t kTraysMax = 1'024;  // of one UltraServer
 
 // `count` UltraServers of a kind of the catalogue ("u-p6e-gb200x72"), or of any host class with `trays`.
 struct UltraServerGroup {
@@ -70,6 +71,8 @@ struct FleetSpec {
 // Adds what is described, in file order. Refused, and nothing added, if a name is taken or the fleet would pass
 // kFleetHostsMax. Cost: about 0.2 us a host.
 Result<void> append(Topology& topology, const FleetSpec& spec);
+
+std::int64_t hosts_of(const FleetSpec& spec);
 
 // Canonical JSON, for the journal.
 Json to_json(const FleetSpec& spec);

@@ -38,6 +38,13 @@ std::optional<Id> find_named(const Entries& entries, std::string_view name) {
 
 }  // namespace
 
+void Topology::reserve(std::size_t hosts) {
+  host_names_.reserve(hosts);
+  host_domain_.reserve(hosts);
+  host_class_.reserve(hosts);
+  reserve_names(hosts);
+}
+
 std::string_view level_name(Level level) { return kLevels[static_cast<int>(level)]; }
 
 std::optional<Level> parse_level(std::string_view name) {

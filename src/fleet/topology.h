@@ -85,6 +85,8 @@ class Topology {
                               std::vector<std::string> hosts);
   // A domain of one.
   Result<HostId> add_host(BlockId block, ClassId host_class, std::string name);
+  // Room for so many hosts at once.
+  void reserve(std::size_t hosts);
   void set_class(HostId host, ClassId host_class);
   void set_spares(DomainId domain, std::uint16_t spares);
 
