@@ -14,15 +14,19 @@ struct Unit {
   std::int64_t factor;
 };
 
-constexpr std::array<Unit, 9> kByteUnits{{{"KiB", 1ll << 10},
-                                          {"MiB", 1ll << 20},
-                                          {"GiB", 1ll << 30},
-                                          {"TiB", 1ll << 40},
-                                          {"kB", 1'000},
-                                          {"MB", 1'000'000},
-                                          {"GB", 1'000'000'000},
-                                          {"TB", 1'000'000'000'000},
-                                          {"B", 1}}};
+constexpr std::array<Unit, 13> kByteUnits{{{"KiB", 1ll << 10},
+                                           {"MiB", 1ll << 20},
+                                           {"GiB", 1ll << 30},
+                                           {"TiB", 1ll << 40},
+                                           {"Ki", 1ll << 10},
+                                           {"Mi", 1ll << 20},
+                                           {"Gi", 1ll << 30},
+                                           {"Ti", 1ll << 40},
+                                           {"kB", 1'000},
+                                           {"MB", 1'000'000},
+                                           {"GB", 1'000'000'000},
+                                           {"TB", 1'000'000'000'000},
+                                           {"B", 1}}};
 constexpr std::array<Unit, 5> kTimeUnits{
     {{"ms", 1}, {"s", 1'000}, {"m", 60'000}, {"h", 3'600'000}, {"d", 86'400'000}}};
 

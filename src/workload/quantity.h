@@ -2,7 +2,7 @@
 //
 //   cpus      "2", "0.5", "500m"                 -> milli-CPUs
 //   gpus      "8", "0.25"                        -> thousandths of a GPU: whole ones, or less than one
-//   memory    "512MiB", "2GiB", "1GB", "4096"    -> bytes
+//   memory    "512MiB", "2Gi", "1GB", "4096"     -> bytes
 //   duration  "500ms", "30s", "10m", "1h30m", "2d", plain number = seconds -> milliseconds
 //
 // Failure: kInvalid with what would be right.  The format functions give the shortest text that reads back

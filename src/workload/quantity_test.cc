@@ -13,6 +13,7 @@ TEST(QuantityTest, ReadsWhatPeopleWrite) {
   EXPECT_EQ(parse_milli_gpus("0.25"), 250);
   EXPECT_EQ(parse_bytes("1.5GiB"), 1610612736);
   EXPECT_EQ(parse_bytes("2 MB"), 2000000);
+  EXPECT_EQ(parse_bytes("128Gi"), 128ll << 30);
   EXPECT_EQ(parse_bytes("4096"), 4096);
   EXPECT_EQ(parse_duration_ms("1h30m"), 5400000);
   EXPECT_EQ(parse_duration_ms("500ms"), 500);
