@@ -23,30 +23,6 @@ GpuSet lowest_bits(GpuSet set, std::int64_t count) {
   return out;
 }
 
-using ShareCounts = std::array<std::uint32_t, fleet::kGpusPerHostMax>;
-
-// How many of a job's equal shares are on each GPU. Exact where it has the GPU alone; where several jobs
-// share it, as many as may be there.
-ShareCounts shares_by_gpu(const Inventory& inventory, HostId host, const Inventory::Holder& holder,
-                          std::int64_t share) {
-  ShareCounts out{};
-  const auto free = inventory.gpu_free(host);
-  GpuSet others = 0;
-  for (const auto& other : inventory.host(host).holders) {
-    if (other.job != holder.job) others |= other.gpus;
-  }
-  std::uint32_t rest = holder.ranks;
-  for (const bool alone : {true, false}) {
-    for (std::size_t gpu = 0; gpu < free.size(); ++gpu) {
-      if ((holder.gpus >> gpu & 1) == 0 || ((others >> gpu & 1) == 0) != alone) continue;
-      const auto most = static_cast<std::uint32_t>((kGpuMilli - free[gpu]) / share);
-      out[gpu] = std::min(rest, most);
-      rest -= out[gpu];
-    }
-  }
-  return out;
-}
-
 std::int64_t weight(const Capacity& each) {
   if (each.gpus > 0 || each.gpu_milli > 0) return each.gpus * kGpuMilli + each.gpu_milli;
   return std::max<std::int64_t>(each.milli_cpus / 1000, 1);
@@ -83,7 +59,10 @@ EvictionTable::EvictionTable(Inventory& inventory, const RunningJobs& running, c
       scattered.push_back({job, &row, role});
     }
   }
-  if (!scattered.empty()) look_through(scattered, options);
+  if (!scattered.empty()) {
+    list_known_shares();
+    look_through(scattered, options);
+  }
   file();
 }
 
@@ -168,46 +147,83 @@ bool EvictionTable::look_at(DomainId domain, const std::vector<Known>& known, st
   const std::size_t before = units_.size();
   for (std::uint32_t i = 0; i < row.hosts; ++i) {
     const HostId host{index(row.first) + i};
+    std::vector<ShareHolder> shares;
+    std::vector<const Known*> owners;
     for (const Inventory::Holder& holder : inventory_.host(host).holders) {
       const auto at = std::lower_bound(known.begin(), known.end(), holder.job,
                                        [](const Known& entry, std::int64_t job) { return entry.job < job; });
-      if (at != known.end() && at->job == holder.job) add_host(host, *at->row, at->role, holder, now_ms);
+      if (at == known.end() || at->job != holder.job) continue;
+      if (at->row->each.front().gpu_milli == 0) {
+        add_ranks(host, *at, holder, now_ms);
+        continue;
+      }
+      shares.push_back({.job = holder.job,
+                        .share = at->row->each.front().gpu_milli,
+                        .ranks = holder.ranks,
+                        .gpus = holder.gpus});
+      owners.push_back(&*at);
     }
+    if (!shares.empty()) add_shares(host, shares, owners, now_ms);
   }
   return units_.size() > before;
 }
 
-void EvictionTable::add_host(HostId host, const Running& running, Role role, const Inventory::Holder& holder,
-                             std::int64_t now_ms) {
-  const Capacity& each = running.each.front();
+void EvictionTable::add_ranks(HostId host, const Known& known, const Inventory::Holder& holder,
+                              std::int64_t now_ms) {
+  const Running& running = *known.row;
   const std::int64_t cost = rank_cost(running, 0, now_ms);
-  Inventory::Holder staying = holder;
-  ShareCounts shares{};
-  if (each.gpu_milli > 0) shares = shares_by_gpu(inventory_, host, holder, each.gpu_milli);
+  std::uint32_t ranks = holder.ranks;
+  GpuSet gpus = holder.gpus;
   for (const Slice& slice : running.leaving) {
     if (slice.host != host) continue;
-    staying.ranks -= std::min(staying.ranks, static_cast<std::uint32_t>(slice.ranks));
-    if (each.gpus > 0) staying.gpus &= ~slice.gpus;
-    if (each.gpu_milli > 0 && slice.gpus != 0) {
-      std::uint32_t& count = shares[static_cast<std::size_t>(std::countr_zero(slice.gpus))];
-      count -= std::min(count, 1u);
-    }
+    ranks -= std::min(ranks, static_cast<std::uint32_t>(slice.ranks));
+    gpus &= ~slice.gpus;
   }
-  if (each.gpu_milli > 0) {
-    for (std::size_t gpu = 0; gpu < shares.size(); ++gpu) {
-      for (; shares[gpu] > 0; --shares[gpu]) add_piece(host, running, role, 1, GpuSet{1} << gpu, cost);
-    }
+  if (ranks > kSingleRanksMax) {
+    add_piece(host, running, known.role, ranks, gpus, cost);
     return;
   }
-  if (staying.ranks > kSingleRanksMax) {
-    add_piece(host, running, role, staying.ranks, staying.gpus, cost);
-    return;
+  for (; ranks > 0; --ranks) {
+    const GpuSet mine = lowest_bits(gpus, running.each.front().gpus);
+    gpus &= ~mine;
+    add_piece(host, running, known.role, 1, mine, cost);
   }
-  for (; staying.ranks > 0; --staying.ranks) {
-    const GpuSet gpus = lowest_bits(staying.gpus, each.gpus);
-    staying.gpus &= ~gpus;
-    add_piece(host, running, role, 1, gpus, cost);
+}
+
+// What gangs and leaving ranks hold of the GPUs is known; the rest is divided among the others.
+void EvictionTable::add_shares(HostId host, std::vector<ShareHolder>& shares,
+                               const std::vector<const Known*>& owners, std::int64_t now_ms) {
+  std::array<std::int64_t, fleet::kGpusPerHostMax> used{};
+  const auto free = inventory_.gpu_free(host);
+  for (std::size_t gpu = 0; gpu < free.size(); ++gpu) used[gpu] = kGpuMilli - free[gpu];
+  const auto first = std::lower_bound(known_shares_.begin(), known_shares_.end(), KnownShare{host, 0, 0});
+  for (auto at = first; at != known_shares_.end() && at->host == host; ++at)
+    used[static_cast<std::size_t>(at->gpu)] -= at->share;
+  for (std::size_t i = 0; i < shares.size(); ++i) {
+    for (const Slice& slice : owners[i]->row->leaving) {
+      if (slice.host != host) continue;
+      shares[i].ranks -= std::min(shares[i].ranks, static_cast<std::uint32_t>(slice.ranks));
+      shares[i].known |= slice.gpus;
+    }
   }
+  divide_shares(inventory_, host, used, shares);
+  for (std::size_t i = 0; i < shares.size(); ++i) {
+    const std::int64_t cost = rank_cost(*owners[i]->row, 0, now_ms);
+    for (std::size_t gpu = 0; gpu < free.size(); ++gpu) {
+      for (std::uint32_t n = 0; n < shares[i].counts[gpu]; ++n)
+        add_piece(host, *owners[i]->row, owners[i]->role, 1, GpuSet{1} << gpu, cost);
+    }
+  }
+}
+
+// Of what is in the table already: gangs, and ranks that leave.
+void EvictionTable::list_known_shares() {
+  for (const Entry& entry : entries_) {
+    const std::int64_t share = units_[entry.unit].running->each[entry.group].gpu_milli;
+    if (share > 0 && entry.gpus != 0)
+      known_shares_.push_back({entry.host, std::countr_zero(entry.gpus), share});
+  }
+  std::sort(known_shares_.begin(), known_shares_.end());
 }
 
 void EvictionTable::file() {

@@ -19,6 +19,7 @@
 #include <span>
 #include <vector>
 
+#include "scheduler/gpu_shares.h"
 #include "scheduler/inventory.h"
 #include "scheduler/running.h"
 
@@ -92,8 +93,6 @@ class EvictionTable {
  private:
   void add_gang(const Running& running, Role role, std::int64_t now_ms);
   void add_leaving(const Running& running);
-  void add_host(HostId host, const Running& running, Role role, const Inventory::Holder& holder,
-                std::int64_t now_ms);
   void add_piece(HostId host, const Running& running, Role role, std::uint32_t ranks, GpuSet gpus,
                  std::int64_t cost);
   struct Known {
@@ -101,6 +100,16 @@ class EvictionTable {
     const Running* row = nullptr;
     Role role = Role::kStays;
   };
+  struct KnownShare {
+    HostId host{};
+    int gpu = 0;
+    std::int64_t share = 0;
+    friend auto operator<=>(const KnownShare&, const KnownShare&) = default;
+  };
+  void add_ranks(HostId host, const Known& known, const Inventory::Holder& holder, std::int64_t now_ms);
+  void add_shares(HostId host, std::vector<ShareHolder>& shares, const std::vector<const Known*>& owners,
+                  std::int64_t now_ms);
+  void list_known_shares();
   void look_through(const std::vector<Known>& known, const Options& options);
   bool look_at(fleet::DomainId domain, const std::vector<Known>& known, std::int64_t now_ms);
   void file();
@@ -113,6 +122,7 @@ class EvictionTable {
   std::vector<std::uint32_t> domain_begin_;  // of each domain, in domain_entries_
   std::vector<std::uint32_t> domain_entries_;
   std::vector<std::uint32_t> domains_;
+  std::vector<KnownShare> known_shares_;  // ascending
   bool looked_everywhere_ = true;
 };
 

@@ -256,6 +256,44 @@ TEST(Preemption, AShareOfAGpuIsTakenFromTheGpuThatHasToFree) {
   EXPECT_EQ(eviction->placement.slices[0].gpus, 0b10u);
 }
 
+TEST(Preemption, SharesOfManyJobsOnOneHostAreToldApart) {
+  int found = 0;
+  for (std::uint64_t seed = 1; seed <= 2'000; ++seed) {
+    Prng prng(seed);
+    TryFleet fleet;
+    fleet.add_hosts("c1", "b0", 2, {.milli_cpus = 64'000, .gpus = prng.between(1, 3)}, true);
+    for (std::int64_t job = 1; job <= 5; ++job) {
+      const Capacity each{.gpu_milli = prng.between(1, 5) * 100};
+      Running row{.job = job,
+                  .gang = prng.below(3) == 0,
+                  .each = {each},
+                  .priority = prng.between(0, 2),
+                  .began_ms = kNow - prng.between(1, 50) * 1'000};
+      for (std::int64_t rank = prng.between(1, 4); rank > 0; --rank) {
+        const HostId host{static_cast<std::uint32_t>(prng.below(2))};
+        const GpuSet gpu = fleet.inventory.choose_gpus(host, each);
+        if (gpu == 0) continue;
+        fleet.inventory.hold(host, job, 1, each, gpu);
+        if (row.gang) {
+          row.slices.push_back({host, 1, gpu});
+        } else if (prng.below(4) == 0) {
+          row.leaving.push_back({host, 1, gpu});
+        }
+      }
+      row.group_ends = {row.slices.size()};
+      fleet.running[job] = std::move(row);
+    }
+    Request request{.groups = {{.ranks = 1}}};
+    request.groups[0].shape.each = prng.below(2) == 0 ? Capacity{.gpus = 1} : Capacity{.gpu_milli = 600};
+    const std::string before = fleet.fingerprint();
+    const auto eviction = choose_victims(fleet.inventory, fleet.placer, fleet.running, request,
+                                         {.job = 9, .priority = prng.between(1, 3)}, kNow);
+    ASSERT_EQ(fleet.fingerprint(), before) << "seed " << seed;
+    found += eviction && !eviction->victims.empty();
+  }
+  EXPECT_GT(found, 200);
+}
+
 TEST(Preemption, HelpersFindTheirRoomInTheSameCluster) {
   // c1 has the cheaper trays, but its CPU host belongs to somebody who stays.
   TryFleet fleet;
