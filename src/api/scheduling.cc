@@ -8,6 +8,7 @@
 #include "api/errors.h"
 #include "api/query.h"
 #include "api/scheduling_views.h"
+#include "workload/fleet_yaml.h"
 #include "workload/tenant_yaml.h"
 
 namespace capstan::api {
@@ -32,6 +33,13 @@ std::string source_of(const Request& request, std::string_view otherwise) {
   return request.query_value("source").value_or(std::string(otherwise));
 }
 
+void apply_fleet(Backend& backend, const Request& request, const ResponseWriterPtr& writer) {
+  auto spec = workload::parse_fleet(request.body, source_of(request, "fleet.yaml"));
+  if (!spec) return writer->respond(to_response(spec.error()));
+  const bool present = request.query_value("present").value_or("0") == "1";
+  answer(writer, backend.submit(controller::ApplyFleet{*std::move(spec), present}));
+}
+
 void apply_tenants(Backend& backend, const Request& request, const ResponseWriterPtr& writer) {
   auto tenants = workload::parse_tenants(request.body, source_of(request, "tenants.yaml"));
   if (!tenants) return writer->respond(to_response(tenants.error()));
@@ -49,6 +57,43 @@ Result<Json> set_condition(Backend& backend, const Request& request) {
   return backend.submit(std::move(command));
 }
 
+Result<Json> maintain(Backend& backend, const Request& request) {
+  controller::Maintain command;
+  const std::int64_t now = command.from_ms = now_ms();
+  Body body(request, now);
+  body.need("names", command.names);
+  body.read_time("from", command.from_ms);
+  body.need_time("until", command.until_ms);
+  CAPSTAN_CHECK(body.finish());
+  return backend.submit(std::move(command));
+}
+
+Result<Json> reserve(Backend& backend, const Request& request) {
+  controller::Reserve command;
+  const std::int64_t now = command.from_ms = now_ms();
+  Body body(request, now);
+  body.need("name", command.name);
+  body.need("tenant", command.tenant);
+  body.need("hosts", command.hosts);
+  body.read("per_ultraserver", command.per_domain);
+  body.read("gpu_model", command.gpu_model);
+  body.read("host_class", command.host_class);
+  body.read("cluster", command.cluster);
+  body.read_time("from", command.from_ms);
+  body.need_time("until", command.until_ms);
+  CAPSTAN_CHECK(body.finish());
+  return backend.submit(std::move(command));
+}
+
+Result<Json> defragment(Backend& backend, const Request& request) {
+  controller::Defragment command;
+  Body body(request, now_ms());
+  body.read("dry_run", command.dry_run);
+  body.read("moves_max", command.moves_max);
+  CAPSTAN_CHECK(body.finish());
+  return backend.submit(std::move(command));
+}
+
 Result<Json> set_policy(Backend& backend, const Request& request) {
   controller::SetPolicy command;
   Body body(request, now_ms());
@@ -56,6 +101,13 @@ Result<Json> set_policy(Backend& backend, const Request& request) {
   body.read_duration("starvation", command.starvation_ms);
   CAPSTAN_CHECK(body.finish());
   return backend.submit(std::move(command));
+}
+
+Result<Json> list_reservations(Backend& backend, const Request&) {
+  Json out;
+  CAPSTAN_CHECK(
+      backend.read([&](const controller::State& state) { out = reservations_view(state, now_ms()); }));
+  return out;
 }
 
 Result<Json> list_queue(Backend& backend, const Request& request) {
@@ -84,16 +136,26 @@ void mount_scheduling(http::Router& router, Backend& backend) {
                  answer(writer, handler(backend, request));
                });
   };
+  router.add("POST", "/api/v1/fleet", [&backend](const Request& request, const ResponseWriterPtr& writer) {
+    apply_fleet(backend, request, writer);
+  });
   router.add("POST", "/api/v1/tenants", [&backend](const Request& request, const ResponseWriterPtr& writer) {
     apply_tenants(backend, request, writer);
   });
   add("GET", "/api/v1/fleet", &look<fleet_view>);
   add("POST", "/api/v1/hosts/{verb}", &set_condition);
+  add("POST", "/api/v1/maintenance", &maintain);
   add("GET", "/api/v1/tenants", &look<tenants_view>);
   add("POST", "/api/v1/tenants/{name}/remove", [](Backend& b, const Request& request) {
     return b.submit(controller::RemoveTenant{request.param("name")});
   });
+  add("GET", "/api/v1/reservations", &list_reservations);
+  add("POST", "/api/v1/reservations", &reserve);
+  add("POST", "/api/v1/reservations/{name}/remove", [](Backend& b, const Request& request) {
+    return b.submit(controller::Unreserve{request.param("name")});
+  });
   add("GET", "/api/v1/queue", &list_queue);
+  add("POST", "/api/v1/defragment", &defragment);
   add("GET", "/api/v1/policy", &look<policy_view>);
   add("POST", "/api/v1/policy", &set_policy);
 }

@@ -121,6 +121,70 @@ TEST_F(SchedulingTest, TheQueueSaysWhoWaitsInWhichOrderAndWhy) {
   EXPECT_EQ(get("/api/v1/queue?limit=1").find("workloads")->size(), 1u);
 }
 
+TEST_F(SchedulingTest, ReservationsAndWindowsAreListedAndEnd) {
+  join("h1", 4000);
+  join("h2", 4000);
+  ASSERT_EQ(send("POST", "/api/v1/tenants", "tenants:\n- name: nlp\n").status, 200);
+  const auto made = send("POST", "/api/v1/reservations",
+                         R"({"name":"march","tenant":"nlp","hosts":1,"from":"+1h","until":"+2h"})");
+  ASSERT_EQ(made.status, 200) << made.body;
+  ASSERT_EQ(send("POST", "/api/v1/maintenance", R"({"names":["h2"],"from":"+3h","until":"+4h"})").status,
+            200);
+  const auto list = get("/api/v1/reservations").find("reservations")->items();
+  ASSERT_EQ(list.size(), 2u);
+  EXPECT_EQ(list[0].get_string("name"), "march");
+  EXPECT_EQ(list[0].get_string("kind"), "reservation");
+  EXPECT_EQ(list[0].get_int("hosts"), 1);
+  EXPECT_EQ(list[0].get_string("state"), "comes");
+  EXPECT_EQ(list[1].get_string("kind"), "maintenance");
+  EXPECT_EQ(send("POST", "/api/v1/reservations", R"({"name":"x","tenant":"nobody","hosts":1,"until":"+2h"})")
+                .status,
+            404);
+  const auto endless = send("POST", "/api/v1/reservations", R"({"name":"x","tenant":"nlp","hosts":1})");
+  EXPECT_EQ(endless.status, 400);
+  EXPECT_EQ(message_of(endless), "'until' is missing");
+  EXPECT_EQ(send("POST", "/api/v1/reservations/march/remove").status, 200);
+  EXPECT_EQ(send("POST", "/api/v1/reservations/march/remove").status, 404);
+}
+
+TEST_F(SchedulingTest, AFleetFileAddsItsHostsAndWhatIsWrongInItHasALine) {
+  const std::string yaml =
+      "fleet: lab\nregions:\n- name: lab\n  clusters:\n  - name: main\n    blocks:\n    - name: b0\n"
+      "      ultraservers: [{kind: u-p6e-gb200x72, count: 2, spares: 2, name: u#}]\n"
+      "      hosts: [{class: m8g.48xlarge, count: 3, name: cpu#}]\n";
+  const auto added = send("POST", "/api/v1/fleet?source=lab.yaml&present=1", yaml);
+  ASSERT_EQ(added.status, 200) << added.body;
+  const Json fleet = get("/api/v1/fleet");
+  EXPECT_EQ(fleet.find("total")->get_int("ultraservers"), 2);
+  EXPECT_EQ(fleet.find("total")->get_int("ultraservers_free"), 2);
+  EXPECT_EQ(fleet.find("total")->get_int("hosts"), 2 * 18 + 3);
+  EXPECT_EQ(fleet.find("total")->get_int("gpus_free"), 144);
+  EXPECT_EQ(fleet.find("regions")->items().at(0).get_string("name"), "lab");
+  EXPECT_EQ(fleet.find("classes")->size(), 2u);
+  const auto again = send("POST", "/api/v1/fleet?source=lab.yaml", yaml);
+  EXPECT_EQ(again.status, 409) << again.body;
+  // A whole UltraServer by its name.
+  const auto cordoned = send("POST", "/api/v1/hosts/cordon", R"({"names":["main-b0-u0"]})");
+  EXPECT_EQ(Json::parse(cordoned.body)->get_int("hosts"), 18) << cordoned.body;
+  EXPECT_EQ(get("/api/v1/fleet").find("total")->get_int("ultraservers_free"), 1);
+  const auto wrong = send("POST", "/api/v1/fleet?source=lab.yaml", "fleet: lab\nregoins: []\n");
+  EXPECT_EQ(wrong.status, 400);
+  EXPECT_NE(message_of(wrong).find("lab.yaml:"), std::string::npos) << message_of(wrong);
+}
+
+TEST_F(SchedulingTest, DefragmentationProposesNothingWhereNothingRuns) {
+  join("h1", 4000);
+  EXPECT_EQ(send("POST", "/api/v1/defragment", R"({"dry_run":true})").status, 409);  // no UltraServers
+  const auto added =
+      send("POST", "/api/v1/fleet?present=1",
+           "fleet: lab\nregions: [{name: r, clusters: [{name: c, blocks: [{name: b, ultraservers: "
+           "[{kind: u-p6e-gb200x72}]}]}]}]\n");
+  ASSERT_EQ(added.status, 200) << added.body;
+  const auto plan = send("POST", "/api/v1/defragment", R"({"dry_run":true})");
+  ASSERT_EQ(plan.status, 200) << plan.body;
+  EXPECT_EQ(Json::parse(plan.body)->find("moves")->size(), 0u);
+}
+
 TEST_F(SchedulingTest, ThePolicyOfTheQueueChanges) {
   const std::string first = get("/api/v1/policy").get_string("order").value();
   EXPECT_EQ(send("POST", "/api/v1/policy", R"({"order":"srsf"})").status, 200);

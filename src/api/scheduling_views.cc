@@ -139,7 +139,10 @@ class Reasons {
     auto at = known_.find(key);
     if (at == known_.end()) {
       if (known_.size() >= kQueueReasonsMax) return;
-      at = known_.emplace(key, state_.planner->why_waits(state_, workload)).first;
+      at = known_
+               .emplace(key,
+                        state_.planner->why_waits(state_, workload, known_.size() < kQueueReasonsWholeMax))
+               .first;
     }
     const auto& why = at->second;
     out["decision"] = !why ? "soon" : why->never ? "never" : "not_now";
@@ -242,6 +245,24 @@ Json tenants_view(const State& state) {
     list.push_back(std::move(json));
   }
   return Json::object({{"tenants", std::move(list)}});
+}
+
+Json reservations_view(const State& state, std::int64_t now_ms) {
+  Json list = Json::array();
+  for (const auto& [id, claim] : state.claims.all()) {
+    const bool gang = claim.kind == scheduler::ClaimKind::kGang;
+    list.push_back(Json::object({{"name", claim.name},
+                                 {"kind", scheduler::claim_kind_name(claim.kind)},
+                                 {"tenant", claim.tenant},
+                                 {"hosts", claim.hosts.size()},
+                                 {"from_ms", claim.from_ms},
+                                 {"until_ms", claim.until_ms},
+                                 {"state", gang                      ? "gathers room"
+                                           : now_ms < claim.from_ms  ? "comes"
+                                           : now_ms < claim.until_ms ? "holds"
+                                                                     : "ends"}}));
+  }
+  return Json::object({{"reservations", std::move(list)}});
 }
 
 Json policy_view(const State& state) {

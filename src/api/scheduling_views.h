@@ -11,6 +11,8 @@ namespace capstan::api {
 
 inline constexpr std::int64_t kQueueShownMax = 10'000;
 inline constexpr std::size_t kQueueReasonsMax = 16;
+inline constexpr std::size_t kQueueReasonsWholeMax =
+    4;  // with who holds what is needed; the others in a word
 
 // {"total": counts, "regions": [{"name", counts…, "clusters": [{…, "blocks": […]}]}], "classes": […]}.
 // Counts: "hosts", "hosts_free" (idle, and may take work), "ultraservers", "ultraservers_free", "gpus",
@@ -20,6 +22,9 @@ Json fleet_view(const controller::State& state);
 Json queue_view(const controller::State& state, std::int64_t limit);
 // {"tenants":[{…as in a file, "depth","used","borrowed","share","waiting"}]}, parents before children.
 Json tenants_view(const controller::State& state);
+// {"reservations":[{"name","kind","tenant","hosts","from_ms","until_ms","state"}]}: what is kept for whom;
+// windows of maintenance and room for gangs that wait are among them. "until_ms" of the latter: INT64_MAX.
+Json reservations_view(const controller::State& state, std::int64_t now_ms);
 Json policy_view(const controller::State& state);
 
 }  // namespace capstan::api

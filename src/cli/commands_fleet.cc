@@ -1,4 +1,5 @@
 // fleet, hosts, maintain, defragment: what there is, and what people do to it.
+#include <algorithm>
 #include <cstdio>
 
 #include "cli/format.h"
@@ -98,19 +99,34 @@ std::string_view done(std::string_view verb) {
   return "back in service";
 }
 
+// The first names of a list, and how many more there are.
+std::string names_in(const Json& json, std::string_view key) {
+  constexpr std::size_t kShown = 4;
+  std::string text;
+  const auto& list = list_of(json, key);
+  for (std::size_t i = 0; i < std::min(kShown, list.size()); ++i)
+    text += (i == 0 ? "" : " ") + (list[i].is_string() ? list[i].as_string() : "");
+  if (list.size() > kShown) text += fmt::format(" and {} more", list.size() - kShown);
+  return text;
+}
+
 void print_moves(const Json& plan, bool applied) {
   const auto& moves = list_of(plan, "moves");
   if (moves.empty()) {
     fmt::print("nothing to move: no UltraServer would become free\n");
     return;
   }
-  Table table({"WORKLOAD", "GPUS", "FROM", "TO", "FREES", "LOSES"});
+  const auto minutes = [](const Json& json) {
+    return fmt::format("{:.0f} GPU minutes", static_cast<double>(number_of(json, "lost_gpu_seconds")) / 60);
+  };
+  Table table({"WORKLOAD", "KIND", "RANKS", "FROM", "TO", "LOSES"});
   for (const Json& move : moves) {
-    table.add({text_of(move, "name"), std::to_string(number_of(move, "gpus")), text_of(move, "from"),
-               text_of(move, "to"), text_of(move, "frees"),
-               fmt::format("{} GPU minutes", number_of(move, "lost_gpu_ms") / 60'000)});
+    table.add({text_of(move, "name"), text_of(move, "kind"), std::to_string(number_of(move, "ranks")),
+               names_in(move, "from"), names_in(move, "to"), minutes(move)});
   }
-  fmt::print("{}", table.text());
+  const std::size_t freed = list_of(plan, "freed").size();
+  fmt::print("{}\nfrees {} {}: {}; loses {} in all\n", table.text(), freed,
+             freed == 1 ? "UltraServer" : "UltraServers", names_in(plan, "freed"), minutes(plan));
   fmt::print("{}\n", applied ? "the moves have begun"
                              : "nothing is moved yet; do it with: capstan defragment --apply");
 }
