@@ -267,9 +267,11 @@ Result<Json> defragment(Decision& decision, const Defragment& command) {
   if (command.moves_max < 1 || command.moves_max > 10'000)
     return fail(Code::kInvalid, "moves must be 1 to 10000, not {}", command.moves_max);
   const auto shape = whole_tray(state);
-  if (!shape) return fail(Code::kConflict, "the fleet has no UltraServers: there is nothing to defragment");
-  const auto proposal = scheduler::propose(state.inventory, state.planner->placer(), state.running, decision.time_ms,
-                                           {.shape = *shape, .moves_max = static_cast<std::size_t>(command.moves_max)});
+  scheduler::Defragmentation proposal;  // without UltraServers there is nothing to make whole
+  if (shape) {
+    proposal = scheduler::propose(state.inventory, state.planner->placer(), state.running, decision.time_ms,
+                                  {.shape = *shape, .moves_max = static_cast<std::size_t>(command.moves_max)});
+  }
   Json moves = Json::array(), freed = Json::array();
   for (const auto& move : proposal.moves) moves.push_back(move_to_json(state, move));
   for (const auto domain : proposal.freed) freed.push_back(state.inventory.topology().domain(domain).name);

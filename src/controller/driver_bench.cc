@@ -173,8 +173,10 @@ Result<void> measure_start(const fs::path& directory) {
 Result<void> run(const Options& options, const fs::path& root) {
   fs::create_directories(root / "live");
   CAPSTAN_TRY(auto journal, journal::open_sqlite_journal((root / "live/journal.sqlite").string()));
-  CAPSTAN_TRY(auto driver,
-              Driver::start(std::move(journal), {.build = "bench", .long_poll_ms = kLongPollMs}));
+  CAPSTAN_TRY(auto driver, Driver::start(std::move(journal), {.build = "bench",
+                                                              .suspect_after_ms = 3'600'000,
+                                                              .lost_after_ms = 7'200'000,
+                                                              .long_poll_ms = kLongPollMs}));
   auto began = Clock::now();
   join_hosts(*driver, options);
   figure("join_s", seconds_since(began), "s");

@@ -11,6 +11,8 @@
 namespace capstan::controller {
 namespace {
 
+constexpr std::size_t kNamedInLogMax = 10;  // a line a host would hold up the turn when a network fails
+
 std::unexpected<Error> replaced_error(const std::string& host) {
   return fail(Code::kConflict, "this worker of {} has been replaced by a newer one", host);
 }
@@ -250,10 +252,13 @@ void Sessions::detect(const State& state, std::int64_t now_ms, const Feed& feed)
     if (health != fleet::Health::kLost && health != fleet::Health::kAbsent)
       changes.push_back({session.host, fleet::Health::kLost});
   }
-  for (const SetHealth& change : changes) {
-    log_warn("a worker is silent", "host={} health={}", change.host, health_name(change.health));
-    feed(change);
+  for (std::size_t i = 0; i < changes.size(); ++i) {
+    if (i < kNamedInLogMax)
+      log_warn("a worker is silent", "host={} health={}", changes[i].host, health_name(changes[i].health));
+    feed(changes[i]);
   }
+  if (changes.size() > kNamedInLogMax)
+    log_warn("more workers are silent", "hosts={}", changes.size() - kNamedInLogMax);
 }
 
 std::int64_t Sessions::next_deadline_ms() const {
