@@ -5,6 +5,7 @@
 #include <bit>
 #include <map>
 #include <optional>
+#include <tuple>
 
 #include "controller/planner.h"
 
@@ -130,12 +131,13 @@ double share_of(const scheduler::Tenants& tenants, TenantId id) {
   return static_cast<double>(share.used) / static_cast<double>(share.of);
 }
 
-// Reasons why workloads wait; equal shapes of one tenant wait for the same one.
+// Reasons why workloads wait; equal shapes of one tenant wait for the same one, unless room is kept for them.
 class Reasons {
  public:
   explicit Reasons(const State& state) : state_(state) {}
   void write(const controller::Workload& workload, const scheduler::Queue::Entry& entry, Json& out) {
-    const auto key = std::pair(entry.request, scheduler::index(entry.tenant));
+    const bool keeps_room = state_.claims.of_job(workload.id) != nullptr;
+    const Key key{entry.request, scheduler::index(entry.tenant), keeps_room ? workload.id : 0};
     auto at = known_.find(key);
     if (at == known_.end()) {
       if (known_.size() >= kQueueReasonsMax) return;
@@ -150,8 +152,9 @@ class Reasons {
   }
 
  private:
+  using Key = std::tuple<std::uint32_t, std::size_t, std::int64_t>;
   const State& state_;
-  std::map<std::pair<std::uint32_t, std::size_t>, std::optional<controller::Planner::Why>> known_;
+  std::map<Key, std::optional<controller::Planner::Why>> known_;
 };
 
 }  // namespace
