@@ -89,12 +89,6 @@ Result<Json> of_workload(
   return result;
 }
 
-Result<Json> list_hosts(Backend& backend) {
-  Json hosts;
-  CAPSTAN_CHECK(backend.read([&](const controller::State& state) { hosts = controller::view_hosts(state); }));
-  return Json::object({{"hosts", std::move(hosts)}});
-}
-
 Result<Json> get_status(Backend& backend) {
   Json out = Json::object({{"version", kVersion}, {"build", build_id()}});
   CAPSTAN_CHECK(backend.read([&](const controller::State& state) {
@@ -230,7 +224,6 @@ void Api::mount(http::Router& router) {
                });
   };
   get("/api/v1/status", [](State& s, const Request&) { return get_status(s.backend); });
-  get("/api/v1/hosts", [](State& s, const Request&) { return list_hosts(s.backend); });
   get("/api/v1/workloads",
       [](State& s, const Request& request) { return list_workloads(s.backend, request); });
   get("/api/v1/workloads/{name}", [](State& s, const Request& request) {

@@ -8,6 +8,7 @@
 #include "api/errors.h"
 #include "api/query.h"
 #include "api/scheduling_views.h"
+#include "controller/view.h"
 #include "workload/fleet_yaml.h"
 #include "workload/tenant_yaml.h"
 
@@ -44,6 +45,22 @@ void apply_tenants(Backend& backend, const Request& request, const ResponseWrite
   auto tenants = workload::parse_tenants(request.body, source_of(request, "tenants.yaml"));
   if (!tenants) return writer->respond(to_response(tenants.error()));
   answer(writer, backend.submit(controller::SetTenants{*std::move(tenants)}));
+}
+
+// Without a filter: those whose workers have called first.
+Result<Json> list_hosts(Backend& backend, const Request& request) {
+  HostFilter filter;
+  filter.unavailable = request.query_value("unavailable").value_or("0") == "1";
+  filter.under = request.query_value("under").value_or("");
+  CAPSTAN_TRY(const std::int64_t limit, query_number(request, "limit", filter.limit));
+  filter.limit = std::min<std::int64_t>(limit, controller::kHostsShownMax);
+  const bool all = !filter.unavailable && filter.under.empty();
+  Result<Json> out = Json();
+  CAPSTAN_CHECK(backend.read([&](const controller::State& state) {
+    out = all ? Json::object({{"hosts", controller::view_hosts(state)}, {"matched", state.inventory.hosts()}})
+              : hosts_view(state, filter);
+  }));
+  return out;
 }
 
 Result<Json> set_condition(Backend& backend, const Request& request) {
@@ -143,6 +160,7 @@ void mount_scheduling(http::Router& router, Backend& backend) {
     apply_tenants(backend, request, writer);
   });
   add("GET", "/api/v1/fleet", &look<fleet_view>);
+  add("GET", "/api/v1/hosts", &list_hosts);
   add("POST", "/api/v1/hosts/{verb}", &set_condition);
   add("POST", "/api/v1/maintenance", &maintain);
   add("GET", "/api/v1/tenants", &look<tenants_view>);

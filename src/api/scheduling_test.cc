@@ -167,6 +167,16 @@ TEST_F(SchedulingTest, AFleetFileAddsItsHostsAndWhatIsWrongInItHasALine) {
   const auto cordoned = send("POST", "/api/v1/hosts/cordon", R"({"names":["main-b0-u0"]})");
   EXPECT_EQ(Json::parse(cordoned.body)->get_int("hosts"), 18) << cordoned.body;
   EXPECT_EQ(get("/api/v1/fleet").find("total")->get_int("ultraservers_free"), 1);
+  const auto matched = [&](const std::string& query) {
+    return get("/api/v1/hosts?" + query).get_int("matched");
+  };
+  EXPECT_EQ(matched("unavailable=1"), 18);
+  EXPECT_EQ(matched("under=main-b0-u1"), 18);
+  EXPECT_EQ(matched("under=main-b0-u1&unavailable=1"), 0);
+  EXPECT_EQ(matched("under=main/b0"), 39);
+  EXPECT_EQ(matched("under=main"), 39);
+  EXPECT_EQ(get("/api/v1/hosts?under=lab&limit=5").find("hosts")->size(), 5u);
+  EXPECT_EQ(send("GET", "/api/v1/hosts?under=nowhere").status, 404);
   const auto wrong = send("POST", "/api/v1/fleet?source=lab.yaml", "fleet: lab\nregoins: []\n");
   EXPECT_EQ(wrong.status, 400);
   EXPECT_NE(message_of(wrong).find("lab.yaml:"), std::string::npos) << message_of(wrong);

@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "controller/planner.h"
+#include "controller/view.h"
 
 namespace capstan::api {
 namespace {
@@ -196,6 +197,38 @@ Json fleet_view(const State& state) {
   return Json::object({{"total", std::move(all)},
                        {"regions", std::move(regions)},
                        {"classes", classes_view(state.inventory)}});
+}
+
+Result<Json> hosts_view(const State& state, const HostFilter& filter) {
+  const auto& inventory = state.inventory;
+  const auto& topology = inventory.topology();
+  std::vector<bool> block_matches(topology.blocks(), filter.under.empty());
+  bool found = filter.under.empty();
+  for (std::uint32_t i = 0; i < topology.blocks() && !filter.under.empty(); ++i) {
+    const fleet::Block& block = topology.block(fleet::BlockId{i});
+    const fleet::Cluster& cluster = topology.cluster(block.cluster);
+    block_matches[i] = cluster.name == filter.under || topology.region(cluster.region).name == filter.under ||
+                       fmt::format("{}/{}", cluster.name, block.name) == filter.under;
+    found = found || block_matches[i];
+  }
+  Json list = Json::array();
+  std::int64_t matched = 0;
+  for (std::uint32_t i = 0; i < topology.domains(); ++i) {
+    const fleet::Domain& domain = topology.domain(fleet::DomainId{i});
+    const bool named = !filter.under.empty() && domain.name == filter.under;
+    found = found || named;
+    if (!named && !block_matches[fleet::index(domain.block)]) continue;
+    for (std::uint32_t tray = 0; tray < domain.hosts; ++tray) {
+      const HostId host{fleet::index(domain.first) + tray};
+      if (filter.unavailable && unavailable(inventory, host).empty()) continue;
+      if (matched++ < filter.limit) list.push_back(controller::view_host(state, host));
+    }
+  }
+  if (!found) {
+    return fail(Code::kNotFound, "there is no region, cluster, block (as cluster/block) or UltraServer '{}'",
+                filter.under);
+  }
+  return Json::object({{"hosts", std::move(list)}, {"matched", matched}});
 }
 
 Json queue_view(const State& state, std::int64_t limit) {

@@ -4,6 +4,8 @@
 // million); the queue tries placement for kQueueReasonsMax different shapes at most.
 #pragma once
 
+#include <string>
+
 #include "base/json.h"
 #include "controller/state.h"
 
@@ -18,6 +20,14 @@ inline constexpr std::size_t kQueueReasonsWholeMax =
 // Counts: "hosts", "hosts_free" (idle, and may take work), "ultraservers", "ultraservers_free", "gpus",
 // "gpus_free", "gpus_failed", "milli_cpus", "milli_cpus_free", and "unavailable": {"cordoned": 2, …}.
 Json fleet_view(const controller::State& state);
+// Hosts as controller::view_host shows them, in order of the fleet.
+struct HostFilter {
+  bool unavailable = false;  // only those that take no new work
+  std::string under;         // a region, a cluster, "cluster/block", or an UltraServer; empty: all
+  std::int64_t limit = 1'000;
+};
+// {"hosts":[…],"matched":7}: at most `limit` of those that match. kNotFound: there is no such place.
+Result<Json> hosts_view(const controller::State& state, const HostFilter& filter);
 // {"order","waiting","workloads":[{"position","name","tenant","priority","ranks","gpus","share","decision","reason",…}]}
 Json queue_view(const controller::State& state, std::int64_t limit);
 // {"tenants":[{…as in a file, "depth","used","borrowed","share","waiting"}]}, parents before children.

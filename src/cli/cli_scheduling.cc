@@ -29,6 +29,33 @@ void add_default(CLI::App* group, int& exit_code, std::function<int()> otherwise
   });
 }
 
+void add_generate_command(CLI::App& fleet, int& exit_code) {
+  auto options = std::make_shared<FleetGenerateOptions>();
+  CLI::App* command = add_command<FleetGenerateOptions>(
+      fleet, "generate", "Print a fleet file of so many UltraServers and hosts",
+      "capstan fleet generate --ultraservers 7500 --clusters 4 --hosts 260000 > fleet.yaml", exit_code,
+      options, [](const auto& o) { return fleet_generate(o); });
+  command->add_option("--name", options->name, "of the fleet")->capture_default_str();
+  command->add_option("--region", options->region, "its region")->capture_default_str();
+  command->add_option("--clusters", options->clusters, "how many, of equal size")
+      ->check(CLI::Range(1, 10'000))
+      ->capture_default_str();
+  command->add_option("--ultraservers", options->ultraservers, "how many in all")
+      ->check(CLI::Range(0, 1'000'000));
+  command->add_option("--kind", options->kind, "of UltraServer")->capture_default_str();
+  command->add_option("--spares", options->spares, "spare trays in each")
+      ->check(CLI::Range(0, 1023))
+      ->capture_default_str();
+  command->add_option("--per-block", options->per_block, "UltraServers in a spine block")
+      ->check(CLI::Range(1, 100'000))
+      ->capture_default_str();
+  command->add_option("--hosts", options->hosts, "further hosts in all")->check(CLI::Range(0, 20'000'000));
+  command->add_option("--host-class", options->host_class, "of these")->capture_default_str();
+  command->add_option("--hosts-per-block", options->hosts_per_block, "hosts in a block")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+}
+
 void add_fleet_commands(CLI::App& app, Globals& globals, int& exit_code) {
   CLI::App* fleet = app.add_subcommand("fleet", "Regions, clusters, blocks, UltraServers and hosts");
   add_default(fleet, exit_code, [&] { return fleet_show(globals, {}); });
@@ -40,6 +67,7 @@ void add_fleet_commands(CLI::App& app, Globals& globals, int& exit_code) {
   command->add_flag("--present", apply_options->present,
                     "the hosts work at once, without workers (planning, simulation)");
 
+  add_generate_command(*fleet, exit_code);
   auto show_options = std::make_shared<FleetShowOptions>();
   command = add_command<FleetShowOptions>(*fleet, "show", "What there is and what is free, as a tree",
                                           "capstan fleet show --level cluster", exit_code, show_options,
@@ -54,6 +82,12 @@ void add_hosts_commands(CLI::App& app, Globals& globals, int& exit_code) {
   CLI::App* hosts = app.add_subcommand("hosts", "List hosts; with a verb, change what may run on them");
   hosts->footer("Example:\n  capstan hosts drain c1-b00-u0007 --why 'switch tray'");
   hosts->add_flag("--names", list_options->names, "names only");
+  hosts->add_flag("--unavailable", list_options->unavailable, "only those that take no new work");
+  hosts->add_option("--under", list_options->under,
+                    "only of this region, cluster, cluster/block or UltraServer");
+  hosts->add_option("--limit", list_options->limit, "with --under or --unavailable: at most so many")
+      ->check(CLI::Range(1, 10'000))
+      ->capture_default_str();
   add_default(hosts, exit_code, [&globals, list_options] { return list_hosts(globals, *list_options); });
   for (const auto& [verb, help] : {
            std::pair{"cordon", "No new work; what runs there goes on"},

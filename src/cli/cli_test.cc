@@ -5,8 +5,10 @@
 
 #include <CLI/CLI.hpp>
 
+#include "base/text.h"
 #include "cli/completion.h"
 #include "cli/format.h"
+#include "cli/scheduling_commands.h"
 
 namespace capstan::cli {
 namespace {
@@ -17,7 +19,7 @@ TEST(CommandsTest, CompletionKnowsNestedCommandsAndTheirOptions) {
   int exit_code = 0;
   add_client_commands(app, globals, exit_code);
   const std::string bash = completion_script(app, "bash").value();
-  EXPECT_NE(bash.find("    fleet) words=\"apply show "), std::string::npos) << bash;
+  EXPECT_NE(bash.find("    fleet) words=\"apply generate show "), std::string::npos) << bash;
   EXPECT_NE(bash.find("hosts) words=\"cordon uncordon drain fail repair return "), std::string::npos) << bash;
   for (const char* option : {"--present", "--level", "--per-ultraserver", "--why", "--order"})
     EXPECT_NE(bash.find(option), std::string::npos) << option;
@@ -43,6 +45,31 @@ TEST(CommandsTest, EveryCommandHasAnExample) {
     for (const CLI::App* one : nested) check(one);
   }
   EXPECT_GT(commands, 25);
+}
+
+// Goal: all that was asked for is in the file, whatever remains of clusters and blocks.
+// Method: the counts of the lines, added up.
+TEST(FleetGenerateTest, TheCountsAddUp) {
+  for (const auto& [ultraservers, hosts, clusters] :
+       {std::tuple{7500, 260'420, 7}, {3, 0, 1}, {0, 5, 3}, {33, 1001, 2}, {1, 1, 4}}) {
+    const std::string yaml = fleet_yaml({.clusters = clusters, .ultraservers = ultraservers, .hosts = hosts});
+    std::int64_t found_ultraservers = 0, found_hosts = 0, found_clusters = 0, in_clusters = 0;
+    for (const std::string_view line : split(yaml, '\n')) {
+      const auto number_after = [&](std::string_view word, std::size_t from) -> std::int64_t {
+        const auto at = line.find(word, from);
+        return at == line.npos ? 1 : std::stoll(std::string(line.substr(at + word.size())));
+      };
+      if (line.starts_with("        count: ")) found_clusters += in_clusters = number_after("count: ", 0);
+      const auto list = line.find('[');
+      if (list == line.npos) continue;
+      const std::int64_t blocks = line.find("count: ") < list ? number_after("count: ", 0) : 1;
+      const std::int64_t things = in_clusters * blocks * number_after("count: ", list);
+      (line.contains("ultraservers: ") ? found_ultraservers : found_hosts) += things;
+    }
+    EXPECT_EQ(found_ultraservers, ultraservers) << yaml;
+    EXPECT_EQ(found_hosts, hosts) << yaml;
+    EXPECT_LE(found_clusters, clusters);
+  }
 }
 
 TEST(FormatTest, AmountsAreShort) {

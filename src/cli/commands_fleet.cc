@@ -85,6 +85,10 @@ void print_hosts(const Json& answer) {
                std::to_string(number_of(host, "ranks"))});
   }
   fmt::print("{}", table.text());
+  const auto shown = static_cast<std::int64_t>(list_of(answer, "hosts").size());
+  if (const auto matched = number_of(answer, "matched"); matched > shown)
+    fmt::print("{} of {} hosts; narrow it down with --under and --unavailable, or raise --limit\n", shown,
+               matched);
 }
 
 Json names_of(const std::vector<std::string>& names) { return Json(Json::Array(names.begin(), names.end())); }
@@ -147,7 +151,10 @@ int fleet_show(const Globals& globals, const FleetShowOptions& options) {
 }
 
 int list_hosts(const Globals& globals, const HostsOptions& options) {
-  const auto answer = request(globals, "/api/v1/hosts");
+  std::string path = fmt::format("/api/v1/hosts?limit={}", options.limit);
+  if (options.unavailable) path += "&unavailable=1";
+  if (!options.under.empty()) path += "&under=" + url_encode(options.under);
+  const auto answer = request(globals, path);
   if (options.names && answer) {
     for (const Json& host : list_of(*answer, "hosts")) fmt::print("{}\n", text_of(host, "name"));
     return kOk;

@@ -16,13 +16,32 @@ struct FleetApplyOptions {
 };
 int fleet_apply(const Globals& globals, const FleetApplyOptions& options);
 
+struct FleetGenerateOptions {
+  std::string name = "generated";
+  std::string region = "region-1";
+  std::int64_t clusters = 1;
+  std::int64_t ultraservers = 0;  // in all
+  std::string kind = "u-p6e-gb200x72";
+  std::int64_t spares = 2;
+  std::int64_t per_block = 32;
+  std::int64_t hosts = 0;  // in all
+  std::string host_class = "m8g.48xlarge";
+  std::int64_t hosts_per_block = 1'000;
+};
+// Prints a fleet file.
+int fleet_generate(const FleetGenerateOptions& options);
+std::string fleet_yaml(const FleetGenerateOptions& options);
+
 struct FleetShowOptions {
   std::string level = "block";  // or "cluster", "region": how deep the tree is shown
 };
 int fleet_show(const Globals& globals, const FleetShowOptions& options);
 
 struct HostsOptions {
-  bool names = false;  // only names, one a line
+  bool names = false;        // only names, one a line
+  bool unavailable = false;  // only those that take no new work
+  std::string under;         // a region, a cluster, "cluster/block" or an UltraServer; empty: all
+  std::int64_t limit = 1'000;
 };
 int list_hosts(const Globals& globals, const HostsOptions& options);
 
