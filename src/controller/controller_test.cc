@@ -214,9 +214,10 @@ TEST(Controller, HigherPriorityDisplacesLowerAndWhatGaveWayResumes) {
     exit a/1 75 stopped
       -> rank_ended:1 attempt_ended:resume attempt_began workload_state:pending workload_state:starting
       & +start:2-1-0 +start:2-1-1
-    exit urgent/0 0
-      -> rank_ended:0 attempt_began workload_state:running workload_state:starting +start:3-1-0
-    exit urgent/1 0 -> rank_ended:1 attempt_ended:succeeded workload_state:succeeded
+    exit urgent/0 0 -> rank_ended:0 workload_state:running
+    exit urgent/1 0
+      -> rank_ended:1 attempt_ended:succeeded workload_state:succeeded attempt_began workload_state:starting
+      & +start:3-1-0
     exit small/0 0
       -> rank_ended:0 attempt_ended:succeeded workload_state:succeeded attempt_began workload_state:starting
       & +start:1-2-0 +start:1-2-1

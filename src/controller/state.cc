@@ -123,7 +123,9 @@ void State::release(HostId host, Workload& workload, std::uint32_t ranks, const 
   tenants.credit(workload.tenant, scheduler::times(each, ranks), workload.hold);
   if (port > 0) ports[host].held.erase(port);
   live_ranks -= ranks;
-  room_grew = true;
+  // Ranks of a gang end within moments of each other: one look at the queue when the last has ended, not one a rank. (If one
+  // lingers, the look that comes anyway finds the others' room.)
+  if (workload.spec.kind != workload::Kind::kJob || workload.job.live == 0) room_grew = true;
 }
 
 void State::begin_running(const Workload& workload, scheduler::Running row) {

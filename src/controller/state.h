@@ -33,7 +33,7 @@ using protocol::RankId;
 inline constexpr std::int64_t kNever = INT64_MAX;  // a deadline that does not come
 inline constexpr std::int64_t kPortMin = 20'000;
 inline constexpr std::int64_t kPortMax = 29'999;
-inline constexpr std::size_t kWorkloadsMax = 100'000;  // that have not ended
+inline constexpr std::size_t kWorkloadsMax = 1'000'000;  // that have not ended
 inline constexpr std::size_t kEndedMax = 1'000;        // ended workloads that are kept for people to look at
 inline constexpr int kStartRetriesMax = 5;  // starts that failed through no fault of the workload, in a row
 
