@@ -23,11 +23,17 @@ std::string numbered(std::string_view pattern, std::int64_t number, std::int64_t
   return std::string(pattern.substr(0, begin)) + digits + std::string(pattern.substr(end));
 }
 
+// Counts of a file may multiply past what an integer holds; all that matters beyond the limit is that it is beyond.
+std::int64_t product(std::int64_t a, std::int64_t b) {
+  return static_cast<std::int64_t>(std::min<__int128>(static_cast<__int128>(a) * b, std::int64_t{1} << 60));
+}
+std::int64_t sum(std::int64_t a, std::int64_t b) { return std::min(a + b, std::int64_t{1} << 60); }
+
 std::int64_t hosts_in(const BlockSpec& block) {
   std::int64_t hosts = 0;
-  for (const auto& group : block.ultraservers) hosts += group.count * group.trays;
-  for (const auto& group : block.hosts) hosts += group.count;
-  return hosts * block.count;
+  for (const auto& group : block.ultraservers) hosts = sum(hosts, product(group.count, group.trays));
+  for (const auto& group : block.hosts) hosts = sum(hosts, group.count);
+  return product(hosts, block.count);
 }
 
 // Numbers go on over the groups of a block that have the same pattern, so that names differ.
@@ -208,8 +214,8 @@ std::int64_t hosts_of(const FleetSpec& spec) {
   for (const auto& region : spec.regions) {
     for (const auto& cluster : region.clusters) {
       std::int64_t in_cluster = 0;
-      for (const auto& block : cluster.blocks) in_cluster += hosts_in(block);
-      hosts += in_cluster * cluster.count;
+      for (const auto& block : cluster.blocks) in_cluster = sum(in_cluster, hosts_in(block));
+      hosts = sum(hosts, product(in_cluster, cluster.count));
     }
   }
   return hosts;

@@ -98,7 +98,7 @@ class Reader {
     if (!context_.diagnostics.empty()) return;
     const std::int64_t hosts = fleet::hosts_of(spec_);
     if (hosts > kCountMax)
-      context_.add(document, fmt::format("the fleet has {} hosts, the limit is {}", hosts, kCountMax));
+      context_.add(document, fmt::format("the fleet has more than {} hosts, which is the limit", kCountMax));
     if (hosts == 0) context_.add(document, "the fleet has no hosts");
   }
 
