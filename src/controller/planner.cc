@@ -123,6 +123,7 @@ void Planner::run(Decision& decision) {
   fresh_.clear();
   state.room_grew = false;
   first_refused_ = true;
+  tries_left_ = kTriesAlone;
   scheduler::Queue::Pass pass(queue_, state.tenants);
   while (const auto job = pass.next()) {
     const Tried tried = try_start(decision, *state.find(*job));
@@ -285,8 +286,9 @@ Planner::Why claimed_why(const State& state, const scheduler::Claim& claim) {
 
 }  // namespace
 
+// `anywhere`: not only where it has a right or a history; its shape has not just been refused.
 std::optional<Placement> Planner::place_gang(Decision& decision, const Workload& workload, const Request& request,
-                                             const Terms& terms) {
+                                             const Terms& terms, bool anywhere) {
   State& state = decision.state;
   auto& inventory = state.inventory;
   const auto among = [&](const std::set<HostId>& hosts) -> std::optional<Placement> {
@@ -307,7 +309,9 @@ std::optional<Placement> Planner::place_gang(Decision& decision, const Workload&
     if (auto placement = again(state, workload, request)) return placement;
   }
   std::optional<Placement> placement;
-  if (Placed placed = placer_.place(inventory, request)) placement = *std::move(placed);
+  if (anywhere) {
+    if (Placed placed = placer_.place(inventory, request)) placement = *std::move(placed);
+  }
   // A tenant with cells uses those that it has before it spreads beyond them.
   if (terms.cells != nullptr && (!placement || hold_of(state, workload, terms, *placement) != Hold::kCell)) {
     if (const auto bound = state.cells.find(workload.tenant); bound != state.cells.end()) {
@@ -338,10 +342,17 @@ Planner::Tried Planner::start_job(Decision& decision, Workload& workload) {
   const bool cells_only = !admission.admitted() && admission.by_guarantee && terms.guaranteed;
   if (!admission.admitted() && !cells_only) return {Outcome::kTenant, admission.by};
   const auto* claim = state.claims.of_job(workload.id);
-  const bool own_way = claim != nullptr || workload.job.attempt > 0 || terms.cells != nullptr ||
-                       workload.spec.time_limit_ms > 0;
+  const auto all_there = [&] { return hosts_left(state, *claim, decision.time_ms).size() == claim->hosts.size(); };
+  // Those that give way may still be on their way out; if nobody is, the room will not come any more.
+  if (claim != nullptr && somebody_leaves(state, *claim) && all_there()) return {Outcome::kSkipped, {}};
+  // What others of its shape cannot do: start again where it was, or on claimed hosts until its time limit.
+  const bool alone = workload.job.attempt > 0 || (workload.spec.time_limit_ms > 0 && !state.claims.all().empty());
+  const bool own_way = claim != nullptr || (alone && tries_left_ > 0);
+  if (own_way && claim == nullptr && refused_.contains(shape)) --tries_left_;
   std::optional<Placement> placement;
-  if (own_way || !refused_.contains(shape)) placement = place_gang(decision, workload, request, terms);
+  const bool anywhere = !refused_.contains(shape);
+  if (own_way || terms.cells != nullptr || anywhere)
+    placement = place_gang(decision, workload, request, terms, anywhere);
   if (placement) {
     const Hold hold = hold_of(state, workload, terms, *placement);
     const std::int64_t port = state.free_port(placement->slices.front().host);
@@ -352,20 +363,16 @@ Planner::Tried Planner::start_job(Decision& decision, Workload& workload) {
   }
   if (!workload.spec.placement.reservation.empty()) return {Outcome::kShape, {}};
   if (claim != nullptr) {
-    // Those that give way may still be on their way out; if nobody is, the room will not come any more.
-    const auto leaves = [&](HostId host) {
-      const auto& holders = state.inventory.host(host).holders;
-      return std::any_of(holders.begin(), holders.end(), [&](const auto& holder) { return is_leaving(state, holder.job); });
-    };
-    const bool all_there = hosts_left(state, *claim, decision.time_ms).size() == claim->hosts.size();
-    if (all_there && (claim->patient || std::any_of(claim->hosts.begin(), claim->hosts.end(), leaves)))
-      return {Outcome::kSkipped, {}};
+    if (claim->patient && all_there()) return {Outcome::kSkipped, {}};
     give_up_claim(decision, workload, "its hosts did not become free");
+    // Not at once again: whatever came in between would come again.
+    displaced_none_[{shape, workload.spec.priority, terms.guaranteed}] = decision.time_ms;
   }
   refused_.insert(shape);
   if (placer_.never(state.inventory, request)) return {Outcome::kShape, {}};
   const bool waits = displace(decision, workload, request, terms.guaranteed) || starve(decision, workload, request);
-  return {waits || own_way ? Outcome::kSkipped : Outcome::kShape, {}};
+  if (waits || (alone && tries_left_ > 0)) return {Outcome::kSkipped, {}};
+  return terms.cells != nullptr ? Tried{Outcome::kTenant, workload.tenant} : Tried{Outcome::kShape, {}};
 }
 
 Planner::Tried Planner::start_service(Decision& decision, Workload& workload) {
@@ -475,6 +482,13 @@ bool Planner::is_leaving(const State& state, std::int64_t job) {
   return false;
 }
 
+bool Planner::somebody_leaves(const State& state, const scheduler::Claim& claim) {
+  return std::any_of(claim.hosts.begin(), claim.hosts.end(), [&](HostId host) {
+    const auto& holders = state.inventory.host(host).holders;
+    return std::any_of(holders.begin(), holders.end(), [&](const auto& holder) { return is_leaving(state, holder.job); });
+  });
+}
+
 bool Planner::displace(Decision& decision, Workload& workload, const Request& request, bool guaranteed) {
   State& state = decision.state;
   // Nobody to displace: nobody ranks lower, and nothing is borrowed that a promise could reclaim.
@@ -493,8 +507,13 @@ bool Planner::displace(Decision& decision, Workload& workload, const Request& re
     displaced_none_[key] = decision.time_ms;
     return false;
   }
-  const bool gang = workload.spec.kind == workload::Kind::kJob;
-  if (gang) claim_for(decision, workload, hosts_of(eviction->placement.slices), false, decision.time_ms);
+  if (workload.spec.kind == workload::Kind::kJob) {
+    std::set<std::int64_t> victims;
+    for (const auto& victim : eviction->victims) victims.insert(victim.job);
+    std::set<HostId> hosts = hosts_of(eviction->placement.slices);
+    close_full_domains(state, victims, hosts);
+    claim_for(decision, workload, std::move(hosts), false, decision.time_ms);
+  }
   for (const auto& victim : eviction->victims) {
     Workload& other = *state.find(victim.job);
     const std::string reason = fmt::format("makes room for {} {}", workload::kind_name(workload.spec.kind),
@@ -506,6 +525,32 @@ bool Planner::displace(Decision& decision, Workload& workload, const Request& re
     }
   }
   return true;
+}
+
+// Where a gang will use all that a domain's spares allow, nobody else may begin to use another host of it meanwhile: what is
+// idle there, and what its victims leave, is kept as well.
+void Planner::close_full_domains(const State& state, const std::set<std::int64_t>& victims, std::set<HostId>& hosts) {
+  const auto& inventory = state.inventory;
+  const auto& topology = inventory.topology();
+  std::set<fleet::DomainId> domains;
+  for (const HostId host : hosts) domains.insert(topology.domain_of(host));
+  for (const fleet::DomainId id : domains) {
+    const fleet::Domain& domain = topology.domain(id);
+    if (domain.spares == 0) continue;
+    std::int64_t used = 0;
+    std::vector<HostId> others;
+    for (std::uint32_t i = 0; i < domain.hosts; ++i) {
+      const HostId host{fleet::index(domain.first) + i};
+      const auto& holders = inventory.host(host).holders;
+      const bool stays = std::any_of(holders.begin(), holders.end(), [&](const auto& holder) {
+        return !victims.contains(holder.job) && !is_leaving(state, holder.job);
+      });
+      used += stays || hosts.contains(host);
+      if (!stays && !hosts.contains(host) && inventory.usable(host) && !inventory.host(host).claimed)
+        others.push_back(host);
+    }
+    if (used >= domain.hosts - domain.spares) hosts.insert(others.begin(), others.end());
+  }
 }
 
 // A gang that has waited long gets the hosts that will be free soonest kept for it, so that no smaller work takes them away; the

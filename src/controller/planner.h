@@ -26,6 +26,9 @@ inline constexpr std::int64_t kLookEveryMs = 10'000;
 // A search for work to displace that found none is not repeated for the same shape and rank before.
 inline constexpr std::int64_t kDisplaceAgainMs = 1'000;
 
+// In one look at the queue so many workloads are tried although others of their shape were refused: they may start again
+// where they were, or on claimed hosts.
+inline constexpr int kTriesAlone = 64;
 // So many gangs at most have hosts kept for them that others still use.
 inline constexpr std::int64_t kPatientClaimsMax = 4;
 
@@ -74,9 +77,12 @@ class Planner {
   scheduler::Hold hold_of(const State& state, const Workload& workload, const Terms& terms,
                           const scheduler::Placement& placement) const;
   std::optional<scheduler::Placement> place_gang(Decision& decision, const Workload& workload,
-                                                 const scheduler::Request& request, const Terms& terms);
+                                                 const scheduler::Request& request, const Terms& terms,
+                                                 bool anywhere);
   bool starve(Decision& decision, Workload& workload, const scheduler::Request& request);
   static bool is_leaving(const State& state, std::int64_t job);
+  static bool somebody_leaves(const State& state, const scheduler::Claim& claim);
+  static void close_full_domains(const State& state, const std::set<std::int64_t>& victims, std::set<HostId>& hosts);
   scheduler::Placed place(Decision& decision, Workload& workload, const scheduler::Request& request, bool some);
   std::optional<scheduler::Placement> again(const State& state, const Workload& workload,
                                             const scheduler::Request& request) const;
@@ -89,6 +95,7 @@ class Planner {
   std::set<std::uint32_t> refused_;              // shapes for which there was no room, until room grows
   std::map<std::tuple<std::uint32_t, std::int64_t, bool>, std::int64_t> displaced_none_;  // when a search found nobody
   std::int64_t next_look_ms_ = 0;
+  int tries_left_ = 0;  // see kTriesAlone
   bool first_refused_ = false;  // nobody has been refused yet in this look at the queue
 };
 
