@@ -191,7 +191,7 @@ const std::vector<Operation> kOperations = {
     {"post",
      "/api/v1/reservations/{name}/remove",
      "unreserve",
-     "Give them back",
+     "Give them back; also ends a window of maintenance, by the first name that it was given",
      {{"name", "path", "string", "the reservation's name"}},
      "",
      "application/json",

@@ -145,6 +145,8 @@ TEST_F(SchedulingTest, ReservationsAndWindowsAreListedAndEnd) {
   EXPECT_EQ(message_of(endless), "'until' is missing");
   EXPECT_EQ(send("POST", "/api/v1/reservations/march/remove").status, 200);
   EXPECT_EQ(send("POST", "/api/v1/reservations/march/remove").status, 404);
+  EXPECT_EQ(send("POST", "/api/v1/reservations/h2/remove").status, 200);  // the window, by the name of its first host
+  EXPECT_EQ(get("/api/v1/reservations").find("reservations")->size(), 0u);
 }
 
 TEST_F(SchedulingTest, AFleetFileAddsItsHostsAndWhatIsWrongInItHasALine) {

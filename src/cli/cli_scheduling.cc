@@ -172,10 +172,10 @@ void add_reservation_commands(CLI::App& app, Globals& globals, int& exit_code) {
                    exit_code, std::make_shared<int>(), [&](int) { return reservations(globals); });
 
   auto names = std::make_shared<std::vector<std::string>>();
-  command = add_command<std::vector<std::string>>(app, "unreserve", "Give reserved hosts back",
-                                                  "capstan unreserve march", exit_code, names,
-                                                  [&](const auto& o) { return unreserve(globals, o); });
-  command->add_option("name", *names, "names of reservations")->required();
+  command = add_command<std::vector<std::string>>(
+      app, "unreserve", "Give reserved hosts back, or end a window of maintenance", "capstan unreserve march",
+      exit_code, names, [&](const auto& o) { return unreserve(globals, o); });
+  command->add_option("name", *names, "names of reservations, or the first host of a window")->required();
 }
 
 void add_queue_commands(CLI::App& app, Globals& globals, int& exit_code) {

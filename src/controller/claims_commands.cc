@@ -207,8 +207,11 @@ Result<Json> reserve(Decision& decision, const Reserve& command) {
 
 Result<Json> unreserve(Decision& decision, const Unreserve& command) {
   const Claim* claim = decision.state.claims.find_named(command.name);
+  for (const auto& [id, window] : decision.state.claims.all()) {
+    if (claim == nullptr && window.kind == ClaimKind::kMaintenance && window.name == command.name) claim = &window;
+  }
   if (claim == nullptr)
-    return fail(Code::kNotFound, "there is no reservation {}; see: capstan reservations", command.name);
+    return fail(Code::kNotFound, "there is no reservation or window {}; see: capstan reservations", command.name);
   end_claim(decision, *claim, "given back");
   return Json::object({{"name", command.name}, {"action", "removed"}});
 }
