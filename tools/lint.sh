@@ -74,7 +74,7 @@ for file in $sources; do
   over=$(allowed_size "$file")
   [ "$lines" -gt "${over:-$limit}" ] && echo "$file: $lines lines, the limit is ${over:-$limit}"
   awk -v file="$file" '
-    /^[A-Za-z_].*\) *(const|noexcept|override|->.*)* *\{$/ || /^[A-Za-z_ ].*\{$/ { if ($0 !~ /^(namespace|struct|class|enum|union|extern|constexpr|inline constexpr|const |static const)/) { start = NR; head = $0 } }
+    /^[A-Za-z_].*\) *(const|noexcept|override|->.*)* *\{$/ || /^[A-Za-z_ ].*\{$/ { if ($0 !~ /^ *(namespace|struct|class|enum|union|extern|constexpr|inline constexpr|const |static const)/) { start = NR; head = $0 } }
     /^\}/ { if (start && NR - start > 70) printf "%s:%d: function of %d lines, the limit is 70: %s\n", file, start, NR - start, substr(head, 1, 60); start = 0 }
     length($0) > 130 { printf "%s:%d: line of %d characters, the limit is 130\n", file, NR, length($0) }
     /[ \t]+$/ { printf "%s:%d: blanks at the end of the line\n", file, NR }

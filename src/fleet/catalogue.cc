@@ -1,5 +1,5 @@
-// How it works: two tables. EC2's figures are those of Karpenter's AWS provider of August 2026 and of AWS's own pages; accelerators'
-// memory is from NVIDIA's and the Neuron documentation's tables. "from memory" marks what was not found in print.
+// How it works: two tables. EC2's figures are those of Karpenter's AWS provider of August 2026 and of AWS's own pages;
+// accelerators' memory is from NVIDIA's and the Neuron documentation's tables. "from memory": not found in print.
 #include "fleet/catalogue.h"
 
 #include <algorithm>

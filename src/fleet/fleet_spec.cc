@@ -1,5 +1,4 @@
-// How it works: append first makes every name of a block, then adds its domains; JSON mirrors the structs and leaves out what has its
-// default.
+// How it works: append makes the names of a block, then adds its domains; JSON mirrors the structs.
 #include "fleet/fleet_spec.h"
 
 #include <algorithm>
