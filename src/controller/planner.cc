@@ -342,6 +342,7 @@ Planner::Tried Planner::start_job(Decision& decision, Workload& workload) {
   const bool cells_only = !admission.admitted() && admission.by_guarantee && terms.guaranteed;
   if (!admission.admitted() && !cells_only) return {Outcome::kTenant, admission.by};
   const auto* claim = state.claims.of_job(workload.id);
+  if (claim != nullptr && refused_.contains(shape) && is_blocked(state, *claim, request)) return {Outcome::kSkipped, {}};
   const auto all_there = [&] { return hosts_left(state, *claim, decision.time_ms).size() == claim->hosts.size(); };
   // Those that give way may still be on their way out; if nobody is, the room will not come any more.
   if (claim != nullptr && somebody_leaves(state, *claim) && all_there()) return {Outcome::kSkipped, {}};
@@ -450,20 +451,49 @@ std::optional<Planner::Why> Planner::why_waits(const State& state, const Workloa
   const bool guaranteed = terms_of(state, workload, request, admission).guaranteed;
   if (!admission.admitted() && !(admission.by_guarantee && guaranteed))
     return Why{admission.verdict == Verdict::kNever, state.tenants.words(admission)};
-  if (const auto* claim = state.claims.of_job(workload.id)) return claimed_why(state, *claim);
+  const auto* claim = state.claims.of_job(workload.id);
+  if (claim != nullptr && !whole) return claimed_why(state, *claim);
   if (!whole) {
     const Placed placed = placer_.place(inventory, request);
     if (placed) return std::nullopt;
     return Why{placed.error().never(), std::string(scheduler::reason_name(placed.error().reason))};
   }
+  // What is kept for it is not in its way.
+  std::vector<HostId> own;
+  for (const HostId host : claim == nullptr ? std::set<HostId>{} : claim->hosts) {
+    if (state.claims.on(host).size() == 1) own.push_back(host);
+  }
+  for (const HostId host : own) inventory.set_claimed(host, false);
   const auto diagnosis = scheduler::diagnose(inventory, placer_, state.running, request, state.time_ms);
-  if (diagnosis.fits) return std::nullopt;
+  for (const HostId host : own) inventory.set_claimed(host, true);
+  if (diagnosis.fits && claim == nullptr) return std::nullopt;
   const auto name = [&](std::int64_t job) {
     const Workload* other = state.find(job);
     return other == nullptr ? std::to_string(job)
                             : fmt::format("{} {}", workload::kind_name(other->spec.kind), other->spec.name);
   };
-  return Why{diagnosis.refusal.never(), scheduler::text(diagnosis, inventory, request, name)};
+  std::string text = diagnosis.fits ? std::string() : scheduler::text(diagnosis, inventory, request, name);
+  if (claim != nullptr) text = claimed_why(state, *claim).text + (text.empty() ? "" : "; ") + text;
+  return Why{!diagnosis.fits && diagnosis.refusal.never(), std::move(text)};
+}
+
+// Not all of its hosts are free: one that was seen in use still is. A claim of thousands of hosts is then not looked through
+// at every end of anything.
+bool Planner::is_blocked(const State& state, const scheduler::Claim& claim, const Request& request) {
+  const auto in_use = [&](HostId host) {
+    const auto takes = [&](const auto& group) { return state.inventory.fit(host, group.shape.each) > 0; };
+    if (!state.inventory.usable(host) || std::any_of(request.groups.begin(), request.groups.end(), takes)) return false;
+    const auto& holders = state.inventory.host(host).holders;
+    return claim.patient || std::all_of(holders.begin(), holders.end(),
+                                        [&](const auto& holder) { return is_leaving(state, holder.job); });
+  };
+  const auto known = blockers_.find(claim.id);
+  if (known != blockers_.end() && claim.hosts.contains(known->second) && in_use(known->second)) return true;
+  if (blockers_.size() > scheduler::kClaimsMax) blockers_.clear();
+  const auto found = std::find_if(claim.hosts.begin(), claim.hosts.end(), in_use);
+  if (found == claim.hosts.end()) return false;
+  blockers_[claim.id] = *found;
+  return true;
 }
 
 bool Planner::is_leaving(const State& state, std::int64_t job) {
@@ -566,7 +596,7 @@ bool Planner::starve(Decision& decision, Workload& workload, const Request& requ
   if (patient >= kPatientClaimsMax) return false;
   const auto key = std::tuple(queue_.find(workload.id)->request, INT64_MAX, starves);
   const auto tried = displaced_none_.find(key);
-  if (tried != displaced_none_.end() && decision.time_ms < tried->second + kDisplaceAgainMs) return false;
+  if (tried != displaced_none_.end() && decision.time_ms < tried->second + kStarveAgainMs) return false;
   displaced_none_[key] = decision.time_ms;
   const auto room = scheduler::room_for_gang(state.inventory, placer_, state.running, request, decision.time_ms);
   if (!room) return false;

@@ -25,6 +25,8 @@ namespace capstan::controller {
 inline constexpr std::int64_t kLookEveryMs = 10'000;
 // A search for work to displace that found none is not repeated for the same shape and rank before.
 inline constexpr std::int64_t kDisplaceAgainMs = 1'000;
+// The same for room that will become free by itself.
+inline constexpr std::int64_t kStarveAgainMs = 10'000;
 
 // In one look at the queue so many workloads are tried although others of their shape were refused: they may start again
 // where they were, or on claimed hosts.
@@ -81,6 +83,7 @@ class Planner {
                                                  bool anywhere);
   bool starve(Decision& decision, Workload& workload, const scheduler::Request& request);
   static bool is_leaving(const State& state, std::int64_t job);
+  bool is_blocked(const State& state, const scheduler::Claim& claim, const scheduler::Request& request);
   static bool somebody_leaves(const State& state, const scheduler::Claim& claim);
   static void close_full_domains(const State& state, const std::set<std::int64_t>& victims, std::set<HostId>& hosts);
   scheduler::Placed place(Decision& decision, Workload& workload, const scheduler::Request& request, bool some);
@@ -94,6 +97,7 @@ class Planner {
   std::vector<std::int64_t> fresh_;              // came since the last look
   std::set<std::uint32_t> refused_;              // shapes for which there was no room, until room grows
   std::map<std::tuple<std::uint32_t, std::int64_t, bool>, std::int64_t> displaced_none_;  // when a search found nobody
+  std::map<std::int64_t, HostId> blockers_;      // of a claim: a host that was in use
   std::int64_t next_look_ms_ = 0;
   int tries_left_ = 0;  // see kTriesAlone
   bool first_refused_ = false;  // nobody has been refused yet in this look at the queue
