@@ -208,7 +208,8 @@ TEST(Controller, HigherPriorityDisplacesLowerAndWhatGaveWayResumes) {
       -> workload_submitted attempt_began workload_state:starting +start:1-1-0 +start:1-1-1
     apply {kind: job, name: urgent, ranks: 2, priority: 5, command: x}
       -> workload_submitted claim_added attempt_stopping:preempted workload_state:stopping +stop:1-1-0 +stop:1-1-1
-    show urgent -> pending 0/2 not now: 1 hosts are kept for it, 1 of them are not free yet: job a gives way
+    show urgent -> pending 0/2 not now: 1 host is kept for it, not free yet: job a gives way;
+      & needs 2 cpus, 0 are free; job a holds 2; expected to start at 00:00:31 UTC when job a ends
     apply {kind: job, name: small, priority: 1, command: x} -> workload_submitted
     exit a/0 75 stopped -> rank_ended:0
     exit a/1 75 stopped

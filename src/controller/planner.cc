@@ -269,7 +269,9 @@ Planner::Why claimed_why(const State& state, const scheduler::Claim& claim) {
       names.insert(fmt::format("{} {}", workload::kind_name(other.spec.kind), other.spec.name));
     }
   }
-  std::string text = fmt::format("{} hosts are kept for it, {} of them are not free yet", claim.hosts.size(), busy);
+  const auto all = static_cast<std::int64_t>(claim.hosts.size());
+  std::string text = all == 1 ? "1 host is kept for it" : fmt::format("{} hosts are kept for it", all);
+  text += busy < all ? fmt::format(", {} not free yet", busy) : all == 1 ? ", not free yet" : ", none free yet";
   std::string list;
   std::size_t named = 0;
   for (const std::string& name : names) {
