@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "controller/driver_load.h"
+#include "controller/driver_rehearsal.h"
 #include "controller/driver_sessions.h"
 #include "controller/driver_snapshots.h"
 
@@ -62,6 +63,7 @@ class Driver::Loop {
   Result<void> begin() {
     CAPSTAN_CHECK(reload());
     sessions_.started(state(), options_.monotonic_ms());
+    rehearsal_.started(state());
     last_turn_ms_ = options_.monotonic_ms();
     feed(BeginEpoch{controller_.state().epoch + 1, options_.build});
     CAPSTAN_CHECK(commit());
@@ -179,6 +181,7 @@ class Driver::Loop {
     std::int64_t pause_ms = 1'000;
     if (!exhausted_) {
       pause_ms = std::min(pause_ms, sessions_.next_deadline_ms() - now_ms);
+      if (rehearsal_.has_answers()) pause_ms = 0;
       if (const std::int64_t next_ms = controller_.next_deadline_ms(); next_ms != kNever) {
         pause_ms = std::min(pause_ms, next_ms - options_.unix_ms());
       }
@@ -209,6 +212,7 @@ class Driver::Loop {
     }
     if (controller_.next_deadline_ms() <= options_.unix_ms()) feed(Tick{});
     sessions_.detect(state(), now_ms, feed_one);
+    rehearsal_.answer(state(), feed_one);
 
     if (const auto committed = commit(); !committed) {
       fail_batch(committed.error(), now_ms);
@@ -221,6 +225,7 @@ class Driver::Loop {
     note_status();
     for (auto& [promise, answer] : answers) promise.set_value(std::move(answer));
     sessions_.push(effects_);
+    rehearsal_.take(state(), effects_);
     effects_.clear();
     publish();
     for (Task& task : batch) {
@@ -290,6 +295,7 @@ class Driver::Loop {
     if (const auto reloaded = reload(); !reloaded) return fatal(reloaded.error());
     sessions_.reset(error);
     sessions_.started(state(), now_ms);
+    rehearsal_.started(state());
     note_status();
   }
 
@@ -337,6 +343,7 @@ class Driver::Loop {
   std::unique_ptr<journal::Journal> journal_;
   Controller controller_;
   Sessions sessions_;
+  Rehearsal rehearsal_;
   Snapshots snapshots_;
 
   // Of the batch in progress.

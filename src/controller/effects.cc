@@ -245,6 +245,18 @@ std::vector<protocol::Effect> render(const State& state, const HostEffect& effec
   return out;
 }
 
+std::vector<HostEffect> outstanding(const State& state, HostId host) {
+  std::vector<HostEffect> out;
+  for (const RankId& id : state.ranks_on(host)) {
+    const Place place = place_of(state, id, host);
+    HostEffect effect{host, HostEffect::Kind::kStart, place.stopping, id.job, id.attempt, id.rank, 1};
+    if (place.phase == Phase::kStarting) out.push_back(effect);
+    effect.kind = HostEffect::Kind::kStop;
+    if (place.stopping != StopWhy::kNone) out.push_back(effect);
+  }
+  return out;
+}
+
 Reconciliation reconcile(const State& state, std::string_view host,
                          const std::vector<protocol::RankStatus>& ranks) {
   Reconciliation result;

@@ -25,6 +25,9 @@ Reconciliation reconcile(const State& state, std::string_view host,
 // left out: for them there is nothing left to do.
 std::vector<protocol::Effect> render(const State& state, const HostEffect& effect);
 
+// What a host was told and has not answered yet: starts of ranks that have not begun, stops of those that still live.
+std::vector<HostEffect> outstanding(const State& state, HostId host);
+
 // The start of one live rank.
 protocol::Effect start_effect(const State& state, const RankId& id);
 

@@ -102,7 +102,11 @@ void Planner::run(Decision& decision) {
   State& state = decision.state;
   if (queue_.size() == 0) {
     fresh_.clear();
-    if (shapes_.size() > 1'000) shapes_.clear();  // nobody uses their numbers any more
+    refused_.clear();  // there may be room by the time that somebody waits again
+    if (shapes_.size() > kInternedMax) {  // nobody uses their numbers any more
+      shapes_.clear();
+      displaced_none_.clear();
+    }
     state.room_grew = false;
     return;
   }

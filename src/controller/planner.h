@@ -38,6 +38,9 @@ inline constexpr std::int64_t kPatientClaimsMax = 4;
 scheduler::Request request_of(const Workload& workload);
 fleet::Capacity ask_of(const scheduler::Request& request);
 
+// Interned shapes that are kept although nobody waits.
+inline constexpr std::size_t kInternedMax = 1'000;
+
 class Planner {
  public:
   void want(const State& state, const Workload& workload, bool wants);
