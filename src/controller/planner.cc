@@ -163,6 +163,26 @@ Planner::Tried Planner::try_start(Decision& decision, Workload& workload) {
   return {};
 }
 
+namespace {
+
+// With these hosts in use as well, is no domain used beyond what its spares allow?
+bool leaves_spares(const scheduler::Inventory& inventory, const std::set<HostId>& hosts) {
+  const auto& topology = inventory.topology();
+  std::set<fleet::DomainId> domains;
+  for (const HostId host : hosts) domains.insert(topology.domain_of(host));
+  return std::all_of(domains.begin(), domains.end(), [&](fleet::DomainId id) {
+    const fleet::Domain& domain = topology.domain(id);
+    std::int64_t used = 0;
+    for (std::uint32_t i = 0; i < domain.hosts; ++i) {
+      const HostId host{fleet::index(domain.first) + i};
+      used += hosts.contains(host) || !inventory.idle(host);
+    }
+    return used <= domain.hosts - domain.spares;
+  });
+}
+
+}  // namespace
+
 // The same hosts as in the last attempt, where a host that cannot take its ranks any more is replaced by another of its
 // NVLink domain, a spare one if need be. nullopt: a domain has none.
 std::optional<Placement> Planner::again(const State& state, const Workload& workload, const Request& request) const {
@@ -198,6 +218,7 @@ std::optional<Placement> Planner::again(const State& state, const Workload& work
     }
     out.slices.push_back({host, slice.ranks, inventory.choose_gpus(host, each, slice.ranks)});
   }
+  if (!leaves_spares(inventory, hosts_of(out.slices))) return std::nullopt;
   for (const auto& group : request.groups) out.group_ranks.push_back(group.ranks);
   return out;
 }
