@@ -208,14 +208,44 @@ void suggest_uncordon(Inventory& inventory, Placer& placer, const Request& reque
   if (!needed.empty()) out.suggestions.push_back({Kind::kUncordon, 0, needed});
 }
 
+namespace {
+
+// The jobs that are worth taking off: those that end first, as far as is known, on hosts in question, and the holders that
+// are to be named. Ascending.
+std::vector<std::int64_t> jobs_to_try(const RunningJobs& running, const GoalRoom& room, const Diagnosis& out,
+                                      std::int64_t now_ms) {
+  std::vector<std::pair<std::int64_t, std::int64_t>> ends;
+  std::vector<std::int64_t> jobs;
+  for (const auto& [job, row] : running) {
+    if (!row.leaving.empty()) jobs.push_back(job);
+    const std::int64_t end = end_of(row, now_ms);
+    if (end == INT64_MAX) continue;
+    const auto in_question = [&](const Slice& slice) { return room.most(slice.host) > 0; };
+    if (!row.gang || std::any_of(row.slices.begin(), row.slices.end(), in_question)) ends.emplace_back(end, job);
+  }
+  const std::size_t count = std::min(ends.size(), kEndsMax);
+  std::partial_sort(ends.begin(), ends.begin() + static_cast<std::ptrdiff_t>(count), ends.end());
+  for (std::size_t i = 0; i < count; ++i) jobs.push_back(ends[i].second);
+  for (const HolderHere& holder : out.holders) jobs.push_back(holder.job);
+  std::sort(jobs.begin(), jobs.end());
+  jobs.erase(std::unique(jobs.begin(), jobs.end()), jobs.end());
+  return jobs;
+}
+
+}  // namespace
+
 void try_ends_and_stops(Inventory& inventory, Placer& placer, const RunningJobs& running,
                         const Request& request, const std::vector<std::uint32_t>& near, std::int64_t now_ms,
                         Diagnosis& out) {
-  EvictionTable table(inventory, running, {.now_ms = now_ms, .domains = near, .role = [](const Running&) {
-                                             return Role::kRemovable;
-                                           }});
   GoalRoom room(inventory, placer, goal_of(request, out.refusal.group),
                 clusters_of(inventory.topology(), request));
+  const std::vector<std::int64_t> jobs = jobs_to_try(running, room, out, now_ms);
+  if (jobs.empty()) return;
+  EvictionTable table(inventory, running,
+                      {.now_ms = now_ms,
+                       .domains = near,
+                       .role = [](const Running&) { return Role::kRemovable; },
+                       .jobs = jobs});
   Try attempt(inventory, placer, request, table, room, now_ms);
   attempt.index_units();
   attempt.ends(out);

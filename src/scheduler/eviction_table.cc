@@ -49,21 +49,28 @@ std::int64_t stop_cost(const Running& running, std::int64_t now_ms) {
 EvictionTable::EvictionTable(Inventory& inventory, const RunningJobs& running, const Options& options)
     : inventory_(inventory) {
   std::vector<Known> scattered;  // ascending
-  for (const auto& [job, row] : running) {
-    if (!row.gang) add_leaving(row);
-    const Role role = options.role(row);
-    if (role == Role::kStays) continue;
-    if (row.gang) {
-      add_gang(row, role, options.now_ms);
-    } else {
-      scattered.push_back({job, &row, role});
-    }
+  if (options.jobs.empty()) {
+    for (const auto& [job, row] : running) add_row(row, options, scattered);
+  }
+  for (const std::int64_t job : options.jobs) {
+    if (const auto row = running.find(job); row != running.end()) add_row(row->second, options, scattered);
   }
   if (!scattered.empty()) {
     list_known_shares();
     look_through(scattered, options);
   }
   file();
+}
+
+void EvictionTable::add_row(const Running& row, const Options& options, std::vector<Known>& scattered) {
+  if (!row.gang) add_leaving(row);
+  const Role role = options.role(row);
+  if (role == Role::kStays) return;
+  if (row.gang) {
+    add_gang(row, role, options.now_ms);
+  } else {
+    scattered.push_back({row.job, &row, role});
+  }
 }
 
 EvictionTable::~EvictionTable() {

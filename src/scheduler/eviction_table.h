@@ -43,6 +43,7 @@ class EvictionTable {
     std::size_t domains_enough =
         SIZE_MAX;  // stop looking after so many domains that have some, if none of it leaves
     std::function<Role(const Running&)> role = {};
+    std::span<const std::int64_t> jobs = {};  // only these, ascending; empty: all
   };
   struct Entry {  // ranks of a unit on one host
     UnitId unit = 0;
@@ -91,15 +92,16 @@ class EvictionTable {
   GpuSet gpus_going(UnitId id) const;  // of work that is not a gang
 
  private:
-  void add_gang(const Running& running, Role role, std::int64_t now_ms);
-  void add_leaving(const Running& running);
-  void add_piece(HostId host, const Running& running, Role role, std::uint32_t ranks, GpuSet gpus,
-                 std::int64_t cost);
   struct Known {
     std::int64_t job = 0;
     const Running* row = nullptr;
     Role role = Role::kStays;
   };
+  void add_row(const Running& row, const Options& options, std::vector<Known>& scattered);
+  void add_gang(const Running& running, Role role, std::int64_t now_ms);
+  void add_leaving(const Running& running);
+  void add_piece(HostId host, const Running& running, Role role, std::uint32_t ranks, GpuSet gpus,
+                 std::int64_t cost);
   struct KnownShare {
     HostId host{};
     int gpu = 0;

@@ -172,8 +172,19 @@ void name_victims(const EvictionTable& table, const Chosen& chosen, Eviction& ou
 
 std::optional<Eviction> look(Inventory& inventory, Placer& placer, const RunningJobs& running,
                              const Request& request, const Asker& asker, std::int64_t now_ms,
-                             std::size_t domains_enough, bool& everywhere) {
-  const auto clusters = clusters_of(inventory.topology(), request);
+                             std::size_t domains_enough, std::optional<ClusterId> only, bool& everywhere) {
+  const auto& topology = inventory.topology();
+  Request here = request;
+  if (only) {
+    here.cluster = topology.cluster(*only).name;
+    here.region = topology.region(topology.cluster(*only).region).name;
+  }
+  const auto clusters = clusters_of(topology, here);
+  // A gang lies inside one cluster, as a rule; one that does not counts everywhere.
+  const auto elsewhere = [&](const Running& row) {
+    return only && row.gang && !row.slices.empty() && topology.cluster_of(row.slices.front().host) != *only &&
+           topology.cluster_of(row.slices.back().host) != *only;
+  };
   EvictionTable table(inventory, running,
                       {.now_ms = now_ms,
                        .clusters = clusters,
@@ -186,9 +197,8 @@ std::optional<Eviction> look(Inventory& inventory, Placer& placer, const Running
                        .domains_enough = domains_enough,
                        .role =
                            [&](const Running& row) {
-                             return row.stopping               ? Role::kLeaving
-                                    : may_displace(asker, row) ? Role::kRemovable
-                                                               : Role::kStays;
+                             if (row.stopping) return Role::kLeaving;
+                             return may_displace(asker, row) && !elsewhere(row) ? Role::kRemovable : Role::kStays;
                            }});
   everywhere = table.looked_everywhere();
   bool leaving = false;
@@ -205,17 +215,38 @@ std::optional<Eviction> look(Inventory& inventory, Placer& placer, const Running
       return out;
     }
   }
-  const auto chosen = Attempt(inventory, placer, table, request).run(clusters);
+  const auto chosen = Attempt(inventory, placer, table, here).run(clusters);
   if (!chosen) return std::nullopt;
   for (const auto& [unit, kept] : chosen->units) {
     if (kept > 0) table.keep_ranks(unit, kept);
     table.evict(unit);
   }
-  auto placed = placer.place(inventory, request);
+  auto placed = placer.place(inventory, here);
   if (!placed) return std::nullopt;
   out.placement = std::move(*placed);
   name_victims(table, *chosen, out);
   return out;
+}
+
+// For a large gang: the cluster with the most room for it now, where the least has to go. nullopt: look at all of them.
+std::optional<ClusterId> nearest_cluster(Inventory& inventory, Placer& placer, const Request& request) {
+  const auto& topology = inventory.topology();
+  const auto clusters = clusters_of(topology, request);
+  const bool inside_one = request.required == Level::kCluster || request.required == Level::kBlock;
+  if (request.groups.size() != 1 || clusters.size() < 2 || !inside_one) return std::nullopt;
+  if (goal_of(request, 0).need < kSegmentsOfLarge) return std::nullopt;
+  std::optional<ClusterId> best;
+  std::int64_t most = 0;
+  for (const ClusterId cluster : clusters) {
+    Request here = request;
+    here.cluster = topology.cluster(cluster).name;
+    here.region = topology.region(topology.cluster(cluster).region).name;
+    const std::int64_t room = placer.available(inventory, here, 0);
+    if (room <= most) continue;
+    best = cluster;
+    most = room;
+  }
+  return best;
 }
 
 }  // namespace
@@ -229,10 +260,16 @@ std::expected<Eviction, Refusal> choose_victims(Inventory& inventory, Placer& pl
   // Where one domain is all that is needed a look at a part of the fleet nearly always finds it.
   const bool one = request.groups.size() == 1 && goal_of(request, 0).need == 1;
   bool everywhere = true;
-  auto found = look(inventory, placer, running, request, asker, now_ms, one ? kScatteredDomainsMax : SIZE_MAX,
-                    everywhere);
+  std::optional<Eviction> found;
+  if (const auto cluster = nearest_cluster(inventory, placer, request)) {
+    found = look(inventory, placer, running, request, asker, now_ms, SIZE_MAX, cluster, everywhere);
+    everywhere = false;
+  } else {
+    found = look(inventory, placer, running, request, asker, now_ms, one ? kScatteredDomainsMax : SIZE_MAX,
+                 std::nullopt, everywhere);
+  }
   if (!found && !everywhere)
-    found = look(inventory, placer, running, request, asker, now_ms, SIZE_MAX, everywhere);
+    found = look(inventory, placer, running, request, asker, now_ms, SIZE_MAX, std::nullopt, everywhere);
   if (!found) return std::unexpected(fits.error());
   return std::move(*found);
 }

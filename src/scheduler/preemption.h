@@ -36,6 +36,7 @@ namespace capstan::scheduler {
 inline constexpr std::size_t kExhaustiveUnits = 10;
 inline constexpr std::size_t kDomainsWeighed = 64;
 inline constexpr std::size_t kAreasTried = 2;
+inline constexpr std::int64_t kSegmentsOfLarge = 16;
 
 struct Victim {
   std::int64_t job = 0;
