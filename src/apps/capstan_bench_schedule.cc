@@ -101,6 +101,8 @@ int run(int argc, char** argv) {
   app.add_option("--scale", options.scale, "of fleets and counts; 1 is what is published")
       ->check(CLI::Range(0.0001, 1.0))
       ->capture_default_str();
+  app.add_option("--aging", options.starts_and_ends,
+                 "starts and ends that age the fleet, instead of the recipe's");
   app.add_option("--fleets", options.fleets, "folder of the fleet files and the recipe")
       ->capture_default_str();
   app.add_option("--directory", directory,

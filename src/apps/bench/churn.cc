@@ -48,7 +48,8 @@ Churn::Churn(World& world, const Recipe& recipe)
   frontier_goal_ = usable_gpus_ * recipe_.frontier_percent / 100;
   small_goal_ = usable_gpus_ * recipe_.occupancy_percent / 100 - frontier_goal_;
   draw_gang();
-  due_.push({world_.now_ms() + 1'000 * recipe_.tray_failures_every_s, 0, 0, What::kFail});
+  failure_every_ms_ = recipe_.tray_fails_every_days * 86'400'000 / trays();
+  due_.push({world_.now_ms() + failure_every_ms_, 0, 0, What::kFail});
 }
 
 double Churn::occupancy() const { return static_cast<double>(busy()) / static_cast<double>(usable_gpus_); }
@@ -156,7 +157,7 @@ void Churn::next() {
           controller::SetCondition{{world_.state().name(host)}, controller::HostVerb::kFail, {}, "failed"});
       ++counts_.tray_failures;
       due_.push({world_.now_ms() + 1'000 * recipe_.tray_repair_s, fleet::index(host), 0, What::kReturn});
-      due_.push({world_.now_ms() + 1'000 * recipe_.tray_failures_every_s, 0, 0, What::kFail});
+      due_.push({world_.now_ms() + failure_every_ms_, 0, 0, What::kFail});
       break;
     }
     case What::kReturn:

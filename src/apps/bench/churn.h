@@ -91,6 +91,7 @@ class Churn {
   std::vector<HostId> gpu_hosts_;
   std::int64_t gpus_per_tray_ = 0;
   std::int64_t usable_gpus_ = 0;
+  std::int64_t failure_every_ms_ = 0;
   std::int64_t next_name_ = 0;
   std::int64_t frontier_held_ = 0;  // by gangs that run
   std::int64_t frontier_goal_ = 0;

@@ -168,7 +168,8 @@ Result<Json> gangs(const Options& options) {
     World world;
     world.apply(controller::ApplyFleet{std::move(spec), true});
     Churn churn(world, recipe);
-    const std::int64_t target = options.scaled(recipe.starts_and_ends, 1'000);
+    const std::int64_t target =
+        options.starts_and_ends > 0 ? options.starts_and_ends : options.scaled(recipe.starts_and_ends, 1'000);
     const Stopwatch watch;
     for (int i = 0; i < kAgingSteps; ++i) {
       churn.run(target / kAgingSteps);

@@ -81,7 +81,7 @@ void read_recipe(Context& context, const Yaml& document, Recipe& out) {
   read_integer(context, mapping, "give_up_s", kCount, out.give_up_s);
   read_integer(context, mapping, "limits_percent", kPercent, out.limits_percent);
   read_integer(context, mapping, "services_percent", kPercent, out.services_percent);
-  read_integer(context, mapping, "tray_failures_every_s", kCount, out.tray_failures_every_s);
+  read_integer(context, mapping, "tray_fails_every_days", kCount, out.tray_fails_every_days);
   read_integer(context, mapping, "tray_repair_s", kCount, out.tray_repair_s);
   if (const Yaml* per_gpu = mapping.take("per_gpu")) {
     MappingReader fields(context, *per_gpu, "per_gpu");

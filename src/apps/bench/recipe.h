@@ -39,7 +39,7 @@ struct Recipe {
   std::int64_t give_up_s = 3'600;
   std::int64_t limits_percent = 0;
   std::int64_t services_percent = 0;
-  std::int64_t tray_failures_every_s = 300;
+  std::int64_t tray_fails_every_days = 470;
   std::int64_t tray_repair_s = 14'400;
   std::int64_t milli_cpus_per_gpu = 1'000;
   std::int64_t memory_bytes_per_gpu = 0;

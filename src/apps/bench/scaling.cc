@@ -40,7 +40,8 @@ double slope(const std::vector<Point>& points) {
 }
 
 Result<Json> measure(const Options& options, Recipe recipe, const std::string& file) {
-  CAPSTAN_TRY(fleet::FleetSpec spec, load_fleet({1, options.fleets, options.directory}, file));
+  CAPSTAN_TRY(fleet::FleetSpec spec,
+              load_fleet({.fleets = options.fleets, .directory = options.directory}, file));
   World world;
   world.apply(controller::ApplyFleet{std::move(spec), true});
   recipe.occupancy_percent = kOccupancyPercent;

@@ -17,9 +17,10 @@
 namespace capstan::apps::bench {
 
 struct Options {
-  double scale = 1;                 // of fleets and of how often something is done
-  std::filesystem::path fleets;     // examples/fleets
-  std::filesystem::path directory;  // for journals
+  double scale = 1;                  // of fleets and of how often something is done
+  std::int64_t starts_and_ends = 0;  // of aging, instead of what the recipe says; 0: as it says
+  std::filesystem::path fleets;      // examples/fleets
+  std::filesystem::path directory;   // for journals
 
   // `count` at scale 1; at least `least`.
   std::int64_t scaled(std::int64_t count, std::int64_t least = 1) const;
