@@ -136,6 +136,13 @@ void State::begin_running(const Workload& workload, scheduler::Running row) {
   row.guaranteed = workload.hold != scheduler::Hold::kBorrowed;
   row.checkpoint_ms = workload.spec.checkpoint.interval_ms;
   row.grace_ms = workload.spec.grace_ms;
+  if (!row.slices.empty()) {
+    const auto cluster_of = [&](const auto& slice) { return inventory.topology().cluster_of(slice.host); };
+    const auto first = cluster_of(row.slices.front());
+    const bool one = std::all_of(row.slices.begin(), row.slices.end(),
+                                 [&](const auto& slice) { return cluster_of(slice) == first; });
+    if (one) row.cluster = fleet::index(first);
+  }
   if (row.preemptible) {
     ++displaceable[row.priority];
     borrowed += !row.guaranteed;

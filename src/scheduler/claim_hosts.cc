@@ -254,8 +254,9 @@ std::expected<ClaimHosts, ClaimRefusal> choose_claim_hosts(const Inventory& inve
 std::optional<GangRoom> room_for_gang(Inventory& inventory, Placer& placer, const RunningJobs& running,
                                       const Request& request, std::int64_t now_ms) {
   std::vector<std::tuple<std::int64_t, std::int64_t, const Running*>> order;  // end, cost
-  for (const auto& [job, row] : running) {
-    if (row.gang) order.emplace_back(end_of(row, now_ms), stop_cost(row, now_ms), &row);
+  for (const auto& entry : running.entries()) {
+    if (entry.row == nullptr || !entry.row->gang) continue;
+    order.emplace_back(end_of(*entry.row, now_ms), stop_cost(*entry.row, now_ms), entry.row);
   }
   std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
     return std::tie(std::get<0>(a), std::get<1>(a)) < std::tie(std::get<0>(b), std::get<1>(b));

@@ -216,7 +216,9 @@ std::vector<std::int64_t> jobs_to_try(const RunningJobs& running, const GoalRoom
                                       std::int64_t now_ms) {
   std::vector<std::pair<std::int64_t, std::int64_t>> ends;
   std::vector<std::int64_t> jobs;
-  for (const auto& [job, row] : running) {
+  for (const auto& [job, entry_row] : running.entries()) {
+    if (entry_row == nullptr) continue;
+    const Running& row = *entry_row;
     if (!row.leaving.empty()) jobs.push_back(job);
     const std::int64_t end = end_of(row, now_ms);
     if (end == INT64_MAX) continue;

@@ -50,7 +50,9 @@ EvictionTable::EvictionTable(Inventory& inventory, const RunningJobs& running, c
     : inventory_(inventory) {
   std::vector<Known> scattered;  // ascending
   if (options.jobs.empty()) {
-    for (const auto& [job, row] : running) add_row(row, options, scattered);
+    for (const auto& entry : running.entries()) {
+      if (entry.row != nullptr) add_row(*entry.row, options, scattered);
+    }
   }
   for (const std::int64_t job : options.jobs) {
     if (const auto row = running.find(job); row != running.end()) add_row(row->second, options, scattered);

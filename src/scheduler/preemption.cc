@@ -180,10 +180,8 @@ std::optional<Eviction> look(Inventory& inventory, Placer& placer, const Running
     here.region = topology.region(topology.cluster(*only).region).name;
   }
   const auto clusters = clusters_of(topology, here);
-  // A gang lies inside one cluster, as a rule; one that does not counts everywhere.
   const auto elsewhere = [&](const Running& row) {
-    return only && row.gang && !row.slices.empty() && topology.cluster_of(row.slices.front().host) != *only &&
-           topology.cluster_of(row.slices.back().host) != *only;
+    return only && row.gang && row.cluster != kAnyCluster && row.cluster != index(*only);
   };
   EvictionTable table(inventory, running,
                       {.now_ms = now_ms,
@@ -198,7 +196,7 @@ std::optional<Eviction> look(Inventory& inventory, Placer& placer, const Running
                        .role =
                            [&](const Running& row) {
                              if (row.stopping) return Role::kLeaving;
-                             return may_displace(asker, row) && !elsewhere(row) ? Role::kRemovable : Role::kStays;
+                             return !elsewhere(row) && may_displace(asker, row) ? Role::kRemovable : Role::kStays;
                            }});
   everywhere = table.looked_everywhere();
   bool leaving = false;

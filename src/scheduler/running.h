@@ -14,6 +14,8 @@
 
 namespace capstan::scheduler {
 
+inline constexpr std::uint32_t kAnyCluster = UINT32_MAX;
+
 struct Running {
   std::int64_t job = 0;
   // A gang stops as a whole. What is not a gang (replicas of a service, tasks) may lose the ranks on one host alone.
@@ -21,6 +23,7 @@ struct Running {
   std::vector<Slice> slices = {};            // of a gang: where its ranks are, in order; empty otherwise
   std::vector<std::size_t> group_ends = {};  // of a gang: index after the last slice of each group
   std::vector<Capacity> each = {};           // what a rank holds, of each group
+  std::uint32_t cluster = kAnyCluster;       // of a gang: the one that all of it is in, where that is known
   std::uint32_t tenant = 0;
   std::int64_t priority = 0;
   bool guaranteed = false;               // inside what its tenant is promised
@@ -33,7 +36,48 @@ struct Running {
   std::int64_t grace_ms = 0;             // between the signal and its end
 };
 
-using RunningJobs = std::map<std::int64_t, Running>;  // by job
+// By job. Whoever looks at all of them walks `entries`, which lies in one piece: a look at 100,000 rows is a few milliseconds,
+// where a walk from node to node of the map is tens.
+class RunningJobs {
+ public:
+  using Map = std::map<std::int64_t, Running>;
+  struct Entry {
+    std::int64_t job = 0;
+    const Running* row = nullptr;  // nullptr: it has ended
+  };
+
+  RunningJobs() = default;
+  RunningJobs(const RunningJobs& other) : rows_(other.rows_) { list(); }
+  RunningJobs(RunningJobs&&) noexcept = default;
+  RunningJobs& operator=(const RunningJobs& other) { return *this = RunningJobs(other); }
+  RunningJobs& operator=(RunningJobs&&) noexcept = default;
+
+  Running& operator[](std::int64_t job);  // made if it is new
+  void erase(Map::iterator at);
+  void erase(std::int64_t job) {
+    if (const auto at = rows_.find(job); at != rows_.end()) erase(at);
+  }
+  Map::iterator find(std::int64_t job) { return rows_.find(job); }
+  Map::const_iterator find(std::int64_t job) const { return rows_.find(job); }
+  Running& at(std::int64_t job) { return rows_.at(job); }
+  const Running& at(std::int64_t job) const { return rows_.at(job); }
+  bool contains(std::int64_t job) const { return rows_.contains(job); }
+  std::size_t size() const { return rows_.size(); }
+  bool empty() const { return rows_.empty(); }
+  Map::iterator begin() { return rows_.begin(); }
+  Map::iterator end() { return rows_.end(); }
+  Map::const_iterator begin() const { return rows_.begin(); }
+  Map::const_iterator end() const { return rows_.end(); }
+
+  // In order of job.
+  const std::vector<Entry>& entries() const { return entries_; }
+
+ private:
+  void list();
+  Map rows_;
+  std::vector<Entry> entries_;  // at most half of them have ended
+  std::size_t ended_ = 0;
+};
 
 // What stopping it now loses: GPU-milliseconds (of ranks without GPUs: milliseconds) since its last checkpoint, or
 // since its start. Of one rank; a gang loses that times its ranks.
