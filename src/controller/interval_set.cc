@@ -1,4 +1,5 @@
-// How it works: a map from begin to end. insert swallows what it touches; erase splits what it cuts.
+// How it works: a sorted list of sorted blocks, and the end of each block for the search. insert swallows what it touches;
+// erase splits what it cuts. A map had a node for each range, and a miss of the cache for each step to it.
 #include "controller/interval_set.h"
 
 #include <algorithm>
@@ -7,51 +8,108 @@
 
 namespace capstan::controller {
 
+IntervalSet::Place IntervalSet::find(std::int64_t value) const {
+  const auto block = std::upper_bound(ends_.begin(), ends_.end(), value);
+  if (block == ends_.end()) return {blocks_.size(), 0};
+  const auto& ranges = blocks_[static_cast<std::size_t>(block - ends_.begin())];
+  const auto at = std::upper_bound(ranges.begin(), ranges.end(), value,
+                                   [](std::int64_t wanted, const Range& range) { return wanted < range.end; });
+  return {static_cast<std::size_t>(block - ends_.begin()), static_cast<std::size_t>(at - ranges.begin())};
+}
+
+// Before what is at the place now; a block that is full is cut in two.
+void IntervalSet::put(Place place, const Range& range) {
+  if (blocks_.empty()) {
+    blocks_.emplace_back();
+    ends_.push_back(range.end);
+  }
+  if (place.block == blocks_.size()) place = {blocks_.size() - 1, blocks_.back().size()};
+  auto& ranges = blocks_[place.block];
+  ranges.insert(ranges.begin() + static_cast<std::ptrdiff_t>(place.at), range);
+  if (ranges.size() > kRangesPerBlock) {
+    // What grows at its end keeps full blocks behind it.
+    const bool at_end = place.block + 1 == blocks_.size() && place.at + 1 == ranges.size();
+    const auto middle = at_end ? ranges.end() - 1 : ranges.begin() + static_cast<std::ptrdiff_t>(ranges.size() / 2);
+    std::vector<Range> upper(middle, ranges.end());
+    ranges.erase(middle, ranges.end());
+    ends_.insert(ends_.begin() + static_cast<std::ptrdiff_t>(place.block) + 1, upper.back().end);
+    ends_[place.block] = ranges.back().end;
+    blocks_.insert(blocks_.begin() + static_cast<std::ptrdiff_t>(place.block) + 1, std::move(upper));
+  } else {
+    ends_[place.block] = ranges.back().end;
+  }
+}
+
+void IntervalSet::remove(Place place) {
+  auto& ranges = blocks_[place.block];
+  ranges.erase(ranges.begin() + static_cast<std::ptrdiff_t>(place.at));
+  if (!ranges.empty()) {
+    ends_[place.block] = ranges.back().end;
+    return;
+  }
+  blocks_.erase(blocks_.begin() + static_cast<std::ptrdiff_t>(place.block));
+  ends_.erase(ends_.begin() + static_cast<std::ptrdiff_t>(place.block));
+}
+
+void IntervalSet::set(Place place, const Range& range) {
+  blocks_[place.block][place.at] = range;
+  ends_[place.block] = blocks_[place.block].back().end;
+}
+
 void IntervalSet::insert(std::int64_t begin, std::int64_t end) {
   if (begin >= end) return;
-  auto at = ranges_.upper_bound(begin);
-  if (at != ranges_.begin() && std::prev(at)->second >= begin) --at;
-  while (at != ranges_.end() && at->first <= end) {
-    begin = std::min(begin, at->first);
-    end = std::max(end, at->second);
-    size_ -= at->second - at->first;
-    at = ranges_.erase(at);
+  Range merged{begin, end};
+  Place place = find(begin - 1);  // one that only touches is swallowed as well
+  while (place.block < blocks_.size()) {
+    const Range range = blocks_[place.block][place.at];
+    if (range.begin > merged.end) break;
+    size_ -= range.end - range.begin;
+    merged = {std::min(range.begin, merged.begin), std::max(range.end, merged.end)};
+    const Place next = find(range.end);
+    if (next.block == blocks_.size() || blocks_[next.block][next.at].begin > merged.end) {
+      set(place, merged);
+      size_ += merged.end - merged.begin;
+      return;
+    }
+    remove(place);
+    place = find(begin - 1);
   }
-  ranges_.emplace(begin, end);
-  size_ += end - begin;
+  put(place, merged);
+  size_ += merged.end - merged.begin;
 }
 
 void IntervalSet::erase(std::int64_t begin, std::int64_t end) {
   if (begin >= end) return;
-  auto at = ranges_.upper_bound(begin);
-  if (at != ranges_.begin() && std::prev(at)->second > begin) --at;
-  while (at != ranges_.end() && at->first < end) {
-    const auto [first, last] = *at;
-    at = ranges_.erase(at);
-    size_ -= last - first;
-    if (first < begin) {
-      ranges_.emplace(first, begin);
-      size_ += begin - first;
-    }
-    if (last > end) {
-      ranges_.emplace(end, last);
-      size_ += last - end;
+  for (Place place = find(begin); place.block < blocks_.size(); place = find(begin)) {
+    const Range range = blocks_[place.block][place.at];
+    if (range.begin >= end) return;
+    size_ -= std::min(range.end, end) - std::max(range.begin, begin);
+    const Range before{range.begin, begin}, after{end, range.end};
+    if (range.begin >= begin && range.end <= end) {
+      remove(place);
+    } else if (range.begin >= begin) {
+      set(place, after);
+    } else {
+      set(place, before);
+      if (range.end > end) put({place.block, place.at + 1}, after);
     }
   }
 }
 
 bool IntervalSet::contains(std::int64_t value) const {
-  auto at = ranges_.upper_bound(value);
-  return at != ranges_.begin() && std::prev(at)->second > value;
+  const Place place = find(value);
+  return place.block < blocks_.size() && blocks_[place.block][place.at].begin <= value;
 }
 
 std::vector<Range> IntervalSet::first(std::int64_t count) const {
   std::vector<Range> out;
-  for (const auto& [begin, end] : ranges_) {
-    if (count <= 0) break;
-    const std::int64_t taken = std::min(count, end - begin);
-    out.push_back({begin, begin + taken});
-    count -= taken;
+  for (const auto& ranges : blocks_) {
+    for (const Range& range : ranges) {
+      if (count <= 0) return out;
+      const std::int64_t taken = std::min(count, range.end - range.begin);
+      out.push_back({range.begin, range.begin + taken});
+      count -= taken;
+    }
   }
   return out;
 }

@@ -313,9 +313,8 @@ Planner::Why claimed_why(const State& state, const scheduler::Claim& claim) {
 
 }  // namespace
 
-// `anywhere`: not only where it has a right or a history; its shape has not just been refused.
 std::optional<Placement> Planner::place_gang(Decision& decision, const Workload& workload, const Request& request,
-                                             const Terms& terms, bool anywhere) {
+                                             const Terms& terms, Where where) {
   State& state = decision.state;
   auto& inventory = state.inventory;
   const auto among = [&](const std::set<HostId>& hosts) -> std::optional<Placement> {
@@ -329,14 +328,14 @@ std::optional<Placement> Planner::place_gang(Decision& decision, const Workload&
     if (claim == nullptr || claim->tenant != workload.spec.tenant || !claim->active(decision.time_ms)) return {};
     return among(claim->hosts);
   }
-  if (const auto* claim = state.claims.of_job(workload.id)) {
+  if (const auto* claim = state.claims.of_job(workload.id); claim != nullptr && where.in_claim) {
     if (auto placement = among(hosts_left(state, *claim, decision.time_ms))) return placement;
   }
   if (workload.job.attempt > 0) {
     if (auto placement = again(state, workload, request)) return placement;
   }
   std::optional<Placement> placement;
-  if (anywhere) {
+  if (where.anywhere) {
     if (Placed placed = placer_.place(inventory, request)) placement = *std::move(placed);
   }
   // A tenant with cells uses those that it has before it spreads beyond them.
@@ -369,10 +368,11 @@ Planner::Tried Planner::start_job(Decision& decision, Workload& workload) {
   const bool cells_only = !admission.admitted() && admission.by_guarantee && terms.guaranteed;
   if (!admission.admitted() && !cells_only) return {Outcome::kTenant, admission.by};
   const auto* claim = state.claims.of_job(workload.id);
-  if (claim != nullptr && refused_.contains(shape) && is_blocked(state, *claim, request)) return {Outcome::kSkipped, {}};
+  const bool blocked = claim != nullptr && is_blocked(state, *claim, request);
+  if (blocked && refused_.contains(shape)) return {Outcome::kSkipped, {}};
   const auto all_there = [&] { return hosts_left(state, *claim, decision.time_ms).size() == claim->hosts.size(); };
   // Those that give way may still be on their way out; if nobody is, the room will not come any more.
-  if (claim != nullptr && somebody_leaves(state, *claim) && all_there()) return {Outcome::kSkipped, {}};
+  if (claim != nullptr && !blocked && somebody_leaves(state, *claim) && all_there()) return {Outcome::kSkipped, {}};
   // What others of its shape cannot do: start again where it was, or on claimed hosts until its time limit.
   const bool alone = workload.job.attempt > 0 || (workload.spec.time_limit_ms > 0 && !state.claims.all().empty());
   const bool own_way = claim != nullptr || (alone && tries_left_ > 0);
@@ -380,7 +380,7 @@ Planner::Tried Planner::start_job(Decision& decision, Workload& workload) {
   std::optional<Placement> placement;
   const bool anywhere = !refused_.contains(shape);
   if (own_way || terms.cells != nullptr || anywhere)
-    placement = place_gang(decision, workload, request, terms, anywhere);
+    placement = place_gang(decision, workload, request, terms, {.anywhere = anywhere, .in_claim = !blocked});
   if (placement) {
     const Hold hold = hold_of(state, workload, terms, *placement);
     const std::int64_t port = state.free_port(placement->slices.front().host);
@@ -390,6 +390,10 @@ Planner::Tried Planner::start_job(Decision& decision, Workload& workload) {
     return {Outcome::kPlaced, {}};
   }
   if (!workload.spec.placement.reservation.empty()) return {Outcome::kShape, {}};
+  if (blocked) {
+    refused_.insert(shape);
+    return {Outcome::kSkipped, {}};
+  }
   if (claim != nullptr) {
     if (claim->patient && all_there()) return {Outcome::kSkipped, {}};
     give_up_claim(decision, workload, "its hosts did not become free");

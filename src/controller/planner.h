@@ -81,9 +81,14 @@ class Planner {
                  const scheduler::Admission& admission) const;
   scheduler::Hold hold_of(const State& state, const Workload& workload, const Terms& terms,
                           const scheduler::Placement& placement) const;
+  // Where a gang is looked for a place.
+  struct Where {
+    bool anywhere = true;  // not only where it has a right or a history: its shape has not just been refused
+    bool in_claim = true;  // on the hosts that are kept for it
+  };
   std::optional<scheduler::Placement> place_gang(Decision& decision, const Workload& workload,
                                                  const scheduler::Request& request, const Terms& terms,
-                                                 bool anywhere);
+                                                 Where where);
   bool starve(Decision& decision, Workload& workload, const scheduler::Request& request);
   static bool is_leaving(const State& state, std::int64_t job);
   bool is_blocked(const State& state, const scheduler::Claim& claim, const scheduler::Request& request);
