@@ -614,12 +614,22 @@ void Planner::close_full_domains(const State& state, const std::set<std::int64_t
   }
 }
 
+namespace {
+
+std::int64_t waits_since_ms(const Workload& workload) {
+  std::int64_t since_ms = workload.created_ms;
+  for (const Rank& rank : workload.job.ranks) since_ms = std::max(since_ms, rank.ended_ms);
+  return since_ms;
+}
+
+}  // namespace
+
 // A gang that has waited long gets the hosts that will be free soonest kept for it, so that no smaller work takes them away; the
 // first in the queue gets them at once if it is known when they will be free (EASY backfill).
 bool Planner::starve(Decision& decision, Workload& workload, const Request& request) {
   State& state = decision.state;
   const std::int64_t limit_ms = state.policy.starvation_ms;
-  const bool starves = limit_ms > 0 && decision.time_ms - workload.created_ms >= limit_ms;
+  const bool starves = limit_ms > 0 && decision.time_ms - waits_since_ms(workload) >= limit_ms;
   const bool first = std::exchange(first_refused_, false);
   if (!starves && !(first && state.ends.size() > 0)) return false;
   const auto patient = std::count_if(state.claims.all().begin(), state.claims.all().end(),
