@@ -598,19 +598,26 @@ void Planner::close_full_domains(const State& state, const std::set<std::int64_t
   for (const fleet::DomainId id : domains) {
     const fleet::Domain& domain = topology.domain(id);
     if (domain.spares == 0) continue;
-    std::int64_t used = 0;
-    std::vector<HostId> others;
+    std::int64_t kept = 0, used = 0;
+    std::vector<HostId> leaving, all;
     for (std::uint32_t i = 0; i < domain.hosts; ++i) {
       const HostId host{fleet::index(domain.first) + i};
       const auto& holders = inventory.host(host).holders;
       const bool stays = std::any_of(holders.begin(), holders.end(), [&](const auto& holder) {
         return !victims.contains(holder.job) && !is_leaving(state, holder.job);
       });
+      kept += hosts.contains(host);
       used += stays || hosts.contains(host);
-      if (!stays && !hosts.contains(host) && inventory.usable(host) && !inventory.host(host).claimed)
-        others.push_back(host);
+      if (hosts.contains(host) || !inventory.usable(host) || inventory.host(host).claimed) continue;
+      all.push_back(host);
+      if (!stays) leaving.push_back(host);
     }
-    if (used >= domain.hosts - domain.spares) hosts.insert(others.begin(), others.end());
+    const std::int64_t allowed = domain.hosts - domain.spares;
+    if (kept >= allowed) {  // whatever is there must go first
+      hosts.insert(all.begin(), all.end());
+    } else if (used >= allowed) {
+      hosts.insert(leaving.begin(), leaving.end());
+    }
   }
 }
 
@@ -643,7 +650,9 @@ bool Planner::starve(Decision& decision, Workload& workload, const Request& requ
   if (!room) return false;
   const bool known = room->start_ms < INT64_MAX;
   if (!starves && !known) return false;
-  claim_for(decision, workload, room->hosts, true, known ? room->start_ms : decision.time_ms);
+  std::set<HostId> hosts = room->hosts;
+  close_full_domains(state, {}, hosts);
+  claim_for(decision, workload, std::move(hosts), true, known ? room->start_ms : decision.time_ms);
   return true;
 }
 
