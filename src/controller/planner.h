@@ -17,6 +17,7 @@
 
 #include "controller/decision.h"
 #include "scheduler/placer.h"
+#include "scheduler/preemption.h"
 #include "scheduler/queue.h"
 
 namespace capstan::controller {
@@ -71,8 +72,17 @@ class Planner {
     bool guaranteed = false;
     const workload::CellQuota* cells = nullptr;  // the tenant's promise of whole cells that it would count for
     std::int64_t cells_left = 0;
+    bool fits_new_cells = false;  // those that are left would do
+    scheduler::Request in_cells;  // the request in pieces that each fill a cell
+    static Terms of(const scheduler::Admission& admission) {
+      Terms out;
+      out.hold = admission.hold();
+      out.guaranteed = out.hold == scheduler::Hold::kGuaranteed;
+      return out;
+    }
   };
   std::uint32_t shape_of(const scheduler::Request& request, const std::string& reservation);
+  void try_claimed(Decision& decision);
   Tried try_start(Decision& decision, Workload& workload);
   Tried start_job(Decision& decision, Workload& workload);
   Tried start_service(Decision& decision, Workload& workload);
@@ -90,14 +100,16 @@ class Planner {
                                                  const scheduler::Request& request, const Terms& terms,
                                                  Where where);
   bool starve(Decision& decision, Workload& workload, const scheduler::Request& request);
-  static bool is_leaving(const State& state, std::int64_t job);
   bool is_blocked(const State& state, const scheduler::Claim& claim, const scheduler::Request& request);
-  static bool somebody_leaves(const State& state, const scheduler::Claim& claim);
-  static void close_full_domains(const State& state, const std::set<std::int64_t>& victims, std::set<HostId>& hosts);
-  scheduler::Placed place(Decision& decision, Workload& workload, const scheduler::Request& request, bool some);
   std::optional<scheduler::Placement> again(const State& state, const Workload& workload,
                                             const scheduler::Request& request) const;
-  bool displace(Decision& decision, Workload& workload, const scheduler::Request& request, bool guaranteed);
+  bool takes_over(const State& state, const Workload& workload, const scheduler::Request& request, const Terms& terms,
+                  const scheduler::Eviction& eviction) const;
+  static std::set<HostId> own_cells(const State& state, const Workload& workload);
+  std::optional<scheduler::Eviction> choose_eviction(Decision& decision, const Workload& workload,
+                                                     const scheduler::Request& request, const Terms& terms);
+  std::vector<std::int64_t> weaker_claims(const State& state, const Workload& workload, const Terms& terms) const;
+  bool displace(Decision& decision, Workload& workload, const scheduler::Request& request, const Terms& terms);
 
   scheduler::Placer placer_;
   scheduler::Queue queue_;

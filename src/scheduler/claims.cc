@@ -1,6 +1,8 @@
 // How it works: claims by id, and for each host the ids of its claims; the inventory's flag follows whether there are any.
 #include "scheduler/claims.h"
 
+#include <algorithm>
+
 #include "base/assert.h"
 
 namespace capstan::scheduler {
@@ -13,9 +15,9 @@ std::string_view claim_kind_name(ClaimKind kind) {
 void Claims::add(Inventory& inventory, Claim claim) {
   const std::int64_t id = claim.id;
   for (const HostId host : claim.hosts) {
-    auto& ids = on_host_[host];
-    if (ids.empty()) inventory.set_claimed(host, true);
-    ids.insert(id);
+    on_host_[host].insert(id);
+    const bool awaited = inventory.host(host).awaited || claim.kind != ClaimKind::kMaintenance;
+    inventory.set_claimed(host, true, awaited);
   }
   boundaries_.insert(claim.from_ms - kClaimLeadMs);
   boundaries_.insert(claim.from_ms);
@@ -32,9 +34,11 @@ void Claims::remove(Inventory& inventory, std::int64_t id) {
   for (const HostId host : claim.hosts) {
     const auto ids = on_host_.find(host);
     ids->second.erase(id);
-    if (!ids->second.empty()) continue;
-    on_host_.erase(ids);
-    inventory.set_claimed(host, false);
+    const bool awaited = std::any_of(ids->second.begin(), ids->second.end(), [&](std::int64_t other) {
+      return claims_.at(other).kind != ClaimKind::kMaintenance;
+    });
+    inventory.set_claimed(host, !ids->second.empty(), awaited);
+    if (ids->second.empty()) on_host_.erase(ids);
   }
   boundaries_.erase(boundaries_.find(claim.from_ms - kClaimLeadMs));
   boundaries_.erase(boundaries_.find(claim.from_ms));

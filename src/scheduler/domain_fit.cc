@@ -42,6 +42,12 @@ bool counts(const Inventory& inventory, HostId id, const HostFilter& filter) {
   return inventory.usable(id) && (filter.hosts == Hosts::kUsable || !inventory.host(id).claimed);
 }
 
+// Kept for work that others will do there.
+bool is_awaited(const Inventory& inventory, HostId id, const HostFilter& filter) {
+  if (!inventory.host(id).awaited) return false;
+  return filter.only != nullptr ? !filter.only->contains(id) : filter.hosts == Hosts::kUnclaimed;
+}
+
 }  // namespace
 
 std::int64_t host_fit(const Inventory& inventory, HostId id, const Shape& shape, const ClassMask& mask,
@@ -52,20 +58,27 @@ std::int64_t host_fit(const Inventory& inventory, HostId id, const Shape& shape,
 
 namespace {
 
-// Calls visit(HostRoom) for each host with room, in order of id; returns how many idle ones may be used.
+// Too many hosts are in use for those that are awaited: nothing may be added, so that there is room one day.
+constexpr std::int64_t kClosed = -1;
+
+// Calls visit(HostRoom) for each host with room, in order of id; returns how many idle ones may be used, or kClosed.
 template <class Visit>
 std::int64_t visit_rooms(const Inventory& inventory, DomainId domain, const Shape& shape,
                          const ClassMask& mask, const HostFilter& filter, Visit visit) {
   const fleet::Domain& row = inventory.topology().domain(domain);
-  std::int64_t in_use = 0;
+  std::int64_t in_use = 0, awaited = 0;
   for (std::uint32_t i = 0; i < row.hosts; ++i) {
     const HostId id{index(row.first) + i};
     const bool idle = filter.hosts == Hosts::kAll || inventory.idle(id);
-    in_use += !idle;
+    const bool is_kept = is_awaited(inventory, id, filter);
+    in_use += !idle || is_kept;
+    awaited += is_kept;
     const std::int64_t fit = host_fit(inventory, id, shape, mask, filter);
     if (fit > 0) visit(HostRoom{id, fit, idle});
   }
-  return filter.use_spares ? row.hosts : std::max<std::int64_t>(0, row.hosts - row.spares - in_use);
+  if (filter.use_spares) return row.hosts;
+  const std::int64_t openable = row.hosts - row.spares - in_use;
+  return openable < 0 && awaited > 0 ? kClosed : std::max<std::int64_t>(0, openable);
 }
 
 DomainRoom rooms(const Inventory& inventory, DomainId domain, const Shape& shape, const ClassMask& mask,
@@ -73,6 +86,7 @@ DomainRoom rooms(const Inventory& inventory, DomainId domain, const Shape& shape
   DomainRoom out;
   out.openable = visit_rooms(inventory, domain, shape, mask, filter,
                              [&](const HostRoom& room) { out.hosts.push_back(room); });
+  if (out.openable == kClosed) return {};
   return out;
 }
 
@@ -110,6 +124,7 @@ std::int64_t domain_fit(const Inventory& inventory, DomainId domain, const Shape
         idle_least = std::min(idle_least, room.fit);
         idle_most = std::max(idle_most, room.fit);
       });
+  if (openable == kClosed) return 0;
   if (idle_hosts > openable && idle_least == idle_most) {
     idle_fit = idle_most * openable;
   } else if (idle_hosts > openable) {  // hosts of different kinds in one domain: the roomiest may be opened

@@ -124,8 +124,9 @@ void Inventory::set_cordoned(HostId id, bool cordoned) {
   changed(id);
 }
 
-void Inventory::set_claimed(HostId id, bool claimed) {
+void Inventory::set_claimed(HostId id, bool claimed, bool for_work) {
   hosts_[index(id)].claimed = claimed;
+  hosts_[index(id)].awaited = claimed && for_work;
   changed(id);
 }
 

@@ -58,6 +58,7 @@ class Inventory {
     bool cordoned = false;
     bool changed = false;  // is in the list of changes
     bool claimed = false;  // kept for a reservation, a maintenance window or a waiting gang (claims.h)
+    bool awaited = false;  // claimed for work that will come: its domain's spares count it as in use
     std::uint8_t gpu_slots = 0;   // GPUs that it has or had
     std::uint32_t gpu_first = 0;  // where their free thousandths begin
     std::vector<Holder> holders;  // in order of job
@@ -72,7 +73,7 @@ class Inventory {
   void set_health(HostId host, fleet::Health health);
   void set_condition(HostId host, fleet::Condition condition);
   void set_cordoned(HostId host, bool cordoned);
-  void set_claimed(HostId host, bool claimed);
+  void set_claimed(HostId host, bool claimed, bool for_work = false);
   void set_gpus_failed(HostId host, GpuSet gpus);
   // A fault of the domain as a whole: switch tray, backplane.
   void set_domain_condition(DomainId domain, fleet::Condition condition);

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "base/assert.h"
+#include "scheduler/place_among.h"
 #include "scheduler/victim_search.h"
 
 namespace capstan::scheduler {
@@ -270,6 +271,54 @@ std::expected<Eviction, Refusal> choose_victims(Inventory& inventory, Placer& pl
     found = look(inventory, placer, running, request, asker, now_ms, SIZE_MAX, std::nullopt, everywhere);
   if (!found) return std::unexpected(fits.error());
   return std::move(*found);
+}
+
+std::optional<Eviction> choose_victims_among(Inventory& inventory, const RunningJobs& running, const Request& request,
+                                             const Asker& asker, const std::set<HostId>& hosts, std::int64_t now_ms) {
+  if (hosts.empty()) return std::nullopt;
+  std::vector<std::uint32_t> domains;
+  for (const HostId host : hosts) domains.push_back(index(inventory.topology().domain_of(host)));
+  domains.erase(std::unique(domains.begin(), domains.end()), domains.end());
+  const auto role = [&](const Running& row) {
+    if (row.stopping) return Role::kLeaving;
+    return may_displace(asker, row) ? Role::kRemovable : Role::kStays;
+  };
+  EvictionTable table(inventory, running, {.now_ms = now_ms, .domains = domains, .role = role});
+  std::vector<UnitId> removable;
+  for (UnitId unit = 0; unit < table.units(); ++unit) {
+    if (table.unit(unit).role == Role::kLeaving) {
+      table.evict(unit);
+      continue;
+    }
+    const auto entries = table.entries(unit);
+    if (std::any_of(entries.begin(), entries.end(), [&](const auto& entry) { return hosts.contains(entry.host); }))
+      removable.push_back(unit);
+  }
+  std::stable_sort(removable.begin(), removable.end(),
+                   [&](UnitId a, UnitId b) { return table.cost(a) < table.cost(b); });
+  const HostFilter here{.hosts = Hosts::kUsable, .only = &hosts};
+  Placed placed = place_among(inventory, request, here);
+  std::size_t gone = 0;
+  for (; !placed && gone < removable.size(); ++gone) {
+    table.evict(removable[gone]);
+    placed = place_among(inventory, request, here);
+  }
+  if (!placed) return std::nullopt;
+  Chosen chosen;
+  for (std::size_t i = gone; i-- > 0;) {
+    table.restore(removable[i]);
+    if (Placed without = place_among(inventory, request, here)) {
+      placed = std::move(without);
+      continue;
+    }
+    table.evict(removable[i]);
+    chosen.units.emplace_back(removable[i], 0);
+  }
+  Eviction out;
+  out.wait_only = chosen.units.empty();
+  out.placement = *std::move(placed);
+  name_victims(table, chosen, out);
+  return out;
 }
 
 }  // namespace capstan::scheduler

@@ -26,6 +26,8 @@
 
 #include <cstdint>
 #include <expected>
+#include <optional>
+#include <set>
 #include <vector>
 
 #include "scheduler/placer.h"
@@ -58,6 +60,11 @@ struct Eviction {
 std::expected<Eviction, Refusal> choose_victims(Inventory& inventory, Placer& placer,
                                                 const RunningJobs& running, const Request& request,
                                                 const Asker& asker, std::int64_t now_ms);
+
+// The same on these hosts alone: the cheapest go until it fits, then whoever need not go stays. Of work that is not a gang
+// all ranks on a host go. nullopt: nobody that may be displaced could make room. O(running gangs + hosts × victims).
+std::optional<Eviction> choose_victims_among(Inventory& inventory, const RunningJobs& running, const Request& request,
+                                             const Asker& asker, const std::set<HostId>& hosts, std::int64_t now_ms);
 
 // What stopping one rank of the group loses, in GPU-milliseconds (a share of a GPU counts as that share, a
 // rank without GPUs as a thousandth for each of its CPUs), at least 1.

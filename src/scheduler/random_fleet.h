@@ -126,7 +126,7 @@ class RandomFleet {
         return inventory_.set_domain_condition(inventory_.topology().domain_of(host),
                                                static_cast<fleet::Condition>(prng_.below(2)));
       case 4:
-        return inventory_.set_claimed(host, prng_.below(2) == 0);
+        return inventory_.set_claimed(host, prng_.below(2) == 0, prng_.below(2) == 0);
       case 5:
         return inventory_.set_gpus_failed(host, static_cast<GpuSet>(prng_.below(16)));
       case 6:
@@ -183,7 +183,8 @@ inline std::string fault_of(const Inventory& before, const Request& request, con
         const auto& domain = topology.domain(topology.domain_of(slice.host));
         std::int64_t in_use = 0;
         for (std::uint32_t i = 0; i < domain.hosts; ++i)
-          in_use += !inventory.idle(HostId(index(domain.first) + i));
+          in_use += !inventory.idle(HostId(index(domain.first) + i)) ||
+                    inventory.host(HostId(index(domain.first) + i)).awaited;
         if (in_use >= domain.hosts - domain.spares) return "a spare is in use";
       }
       for (std::int64_t i = 0; i < slice.ranks; ++i, ++rank)

@@ -92,15 +92,18 @@ struct Asker {
   std::uint32_t tenant = 0;
   std::int64_t priority = 0;
   bool guaranteed = false;  // what it asks for is inside what its tenant is promised
+  // Work of its own tenant that is inside the promise may go too: the asker then takes its part of the promise.
+  bool takes_over = true;
 };
 
 // Reclaim: work that is borrowed makes room for what is promised, whatever its priority, but not inside one tenant.
-// Priority: lower makes room for higher, except that what is promised never makes room for what is borrowed.
+// Priority: lower makes room for higher, except that what is promised never makes room for what is borrowed. So whoever is
+// displaced ranks lower, by (inside a promise, priority), than the one who takes the room, and nobody goes round in circles.
 inline bool may_displace(const Asker& asker, const Running& victim) {
   if (!victim.preemptible || victim.stopping || victim.job == asker.job) return false;
   if (asker.guaranteed && !victim.guaranteed && victim.tenant != asker.tenant) return true;
   if (victim.priority >= asker.priority) return false;
-  return victim.tenant == asker.tenant || asker.guaranteed || !victim.guaranteed;
+  return asker.guaranteed || !victim.guaranteed || (victim.tenant == asker.tenant && asker.takes_over);
 }
 
 }  // namespace capstan::scheduler

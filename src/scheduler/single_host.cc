@@ -25,12 +25,15 @@ std::uint32_t fullest(const HostRequest& request, const HostRoom& room) {
 bool counts(const Inventory& inventory, HostId id) {
   if (!inventory.usable(id) || inventory.host(id).claimed) return false;
   const fleet::Domain& domain = inventory.topology().domain(inventory.topology().domain_of(id));
-  if (domain.spares == 0 || !inventory.idle(id)) return true;
-  std::uint32_t in_use = 0;
+  if (domain.spares == 0) return true;
+  std::uint32_t in_use = 0, awaited = 0;
   for (std::uint32_t at = 0; at < domain.hosts; ++at) {
-    in_use += inventory.idle(HostId(index(domain.first) + at)) ? 0 : 1;
+    const HostId other{index(domain.first) + at};
+    in_use += !inventory.idle(other) || inventory.host(other).awaited;
+    awaited += inventory.host(other).awaited;
   }
-  return in_use + domain.spares < domain.hosts;
+  const std::uint32_t allowed = domain.hosts - std::min<std::uint32_t>(domain.spares, domain.hosts);
+  return inventory.idle(id) ? in_use < allowed : awaited == 0 || in_use <= allowed;
 }
 
 class BestFit : public RoomPolicy {

@@ -113,13 +113,17 @@ Scored score_by_definition(Kind kind, PlainHost host, const HostRequest& request
   return best;
 }
 
+// May not be used because of its domain's spares.
 bool is_spare(const Inventory& inventory, HostId id) {
   const auto domain = inventory.topology().domain_of(id);
-  int idle = 0;
+  const int spares = inventory.topology().domain(domain).spares;
+  int unused = 0, awaited = 0;
   for (std::uint32_t i = 0; i < inventory.hosts(); ++i) {
-    idle += inventory.topology().domain_of(HostId(i)) == domain && inventory.idle(HostId(i)) ? 1 : 0;
+    if (inventory.topology().domain_of(HostId(i)) != domain) continue;
+    unused += inventory.idle(HostId(i)) && !inventory.host(HostId(i)).awaited ? 1 : 0;
+    awaited += inventory.host(HostId(i)).awaited ? 1 : 0;
   }
-  return inventory.idle(id) && idle <= inventory.topology().domain(domain).spares;
+  return inventory.idle(id) ? unused <= spares : awaited > 0 && unused < spares;
 }
 
 std::optional<HostChoice> place_by_definition(Kind kind, const Inventory& inventory,
@@ -203,7 +207,7 @@ class World {
         inventory.set_cordoned(host, prng_.below(2) == 0);
         break;
       case 1:
-        inventory.set_claimed(host, prng_.below(2) == 0);
+        inventory.set_claimed(host, prng_.below(2) == 0, prng_.below(2) == 0);
         break;
       case 2:
         inventory.set_health(host, prng_.below(3) == 0 ? fleet::Health::kLost : fleet::Health::kHealthy);
