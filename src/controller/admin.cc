@@ -43,6 +43,7 @@ Result<void> submitted(State& state, std::int64_t time_ms, const Json& event) {
   workload.created_ms = time_ms;
   if (workload.spec.kind == workload::Kind::kTasks) workload.tasks.pending.insert(0, workload.spec.count);
   state.by_name[workload.spec.name] = workload.id;
+  state.count_demand(workload, 1);
   state.workloads.emplace(workload.id, std::move(workload));
   return {};
 }
@@ -55,7 +56,9 @@ Result<void> updated(State& state, const Json& event) {
   const auto tenant = state.tenants.find(spec.tenant);
   if (!tenant) return fail(Code::kCorrupt, "tenant {} does not exist", spec.tenant);
   workload->tenant = *tenant;
+  state.count_demand(*workload, -1);
   workload->spec = std::move(spec);
+  state.count_demand(*workload, 1);
   if (generation != workload->generation) {
     // A changed workload deserves a fresh start: nobody waits for the old one's pauses.
     workload->generation = generation;
@@ -79,6 +82,7 @@ Result<void> state_changed(State& state, std::int64_t time_ms, const Json& event
   if (has_ended(*parsed)) {
     workload->ended_ms = time_ms;
     state.ended.insert({time_ms, workload->id});
+    state.count_demand(*workload, -1);
   }
   return {};
 }

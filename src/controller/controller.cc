@@ -49,7 +49,10 @@ Outcome Controller::apply(const Input& input) {
             [&](const SetHealth& what) { set_health(decision, what); },
             [&](const Reports& what) { take_reports(decision, what); }, [&](const Tick&) {},
             [&](const ApplyFleet& what) { outcome.answer = apply_fleet(decision, what); },
-            [&](const SetTenants& what) { outcome.answer = set_tenants(decision, what); },
+            [&](const SetTenants& what) {
+              outcome.answer = set_tenants(decision, what);
+              try_all_ = true;  // whoever is promised something now ranks differently
+            },
             [&](const RemoveTenant& what) { outcome.answer = remove_tenant(decision, what); },
             [&](const Reserve& what) { outcome.answer = reserve(decision, what); },
             [&](const Unreserve& what) { outcome.answer = unreserve(decision, what); },

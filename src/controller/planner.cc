@@ -3,6 +3,7 @@
 #include "controller/planner.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "controller/commands.h"
 #include "protocol/messages.h"
@@ -58,6 +59,29 @@ std::uint32_t Planner::shape_of(const Request& request, const std::string& reser
   return shapes_.try_emplace(std::move(key), next).first->second;
 }
 
+std::uint32_t Planner::request_id(const Asked& asked) {
+  const auto [at, is_new] = requests_.try_emplace(asked, static_cast<std::uint32_t>(asked_.size()));
+  if (is_new) asked_.push_back(asked);
+  return at->second;
+}
+
+std::uint32_t Planner::shape_of(const Workload& workload) const {
+  return asked_[queue_.find(workload.id)->request].shape;
+}
+
+namespace {
+
+// Is the tenant, or one above it, guaranteed anything?
+bool is_promised(const scheduler::Tenants& tenants, scheduler::TenantId tenant) {
+  for (; tenant != scheduler::kRootTenant; tenant = tenants.parent(tenant)) {
+    const auto& row = tenants.tenant(tenant);
+    if (row.guaranteed != decltype(row.guaranteed){} || !row.cells.empty()) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
 void Planner::want(const State& state, const Workload& workload, bool wants) {
   if (queue_.order() != state.policy.order) queue_.set_order(state.policy.order);
   if (!wants) {
@@ -71,7 +95,8 @@ void Planner::want(const State& state, const Workload& workload, bool wants) {
   entry.tenant = workload.tenant;
   entry.priority = spec.priority;
   entry.submitted_ms = workload.created_ms;
-  entry.request = shape_of(request, spec.placement.reservation);
+  entry.request = request_id({shape_of(request, spec.placement.reservation), spec.priority,
+                              is_promised(state.tenants, workload.tenant) ? std::optional(workload.tenant) : std::nullopt});
   if (spec.time_limit_ms > 0) {
     entry.estimate_ms = spec.time_limit_ms;
     entry.remaining_ms = std::max<std::int64_t>(1, spec.time_limit_ms - workload.job.served_ms);
@@ -89,6 +114,22 @@ void Planner::want(const State& state, const Workload& workload, bool wants) {
   fresh_.push_back(workload.id);
 }
 
+// The usual requests for GPUs, so coarsely that one more or less changes nothing: scores are worked out anew for another mix.
+// A function of the state alone, so that who recovers decides the same.
+void Planner::follow_demand(const State& state) {
+  std::vector<scheduler::WorkloadMix::Entry> entries;
+  std::int64_t most = 1;
+  for (const auto& [request, ranks] : state.demand) most = std::max(most, ranks);
+  for (const auto& [request, ranks] : state.demand) {
+    // In steps of two, and only what is asked at least a hundredth as often as the most usual.
+    if (ranks * 100 < most) continue;
+    entries.push_back({request, static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(ranks)))});
+  }
+  std::stable_sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.count > b.count; });
+  if (entries.size() > kMixMax) entries.resize(kMixMax);
+  placer_.set_mix({std::move(entries)});
+}
+
 void Planner::forget_hints() {
   refused_.clear();
   displaced_none_.clear();
@@ -101,6 +142,8 @@ void Planner::run(Decision& decision) {
     refused_.clear();  // there may be room by the time that somebody waits again
     if (shapes_.size() > kInternedMax) {  // nobody uses their numbers any more
       shapes_.clear();
+      requests_.clear();
+      asked_.clear();
       displaced_none_.clear();
     }
     state.room_grew = false;
@@ -151,17 +194,21 @@ void Planner::run(Decision& decision) {
 // Those whose hosts have become free: on them they are in nobody's way, whatever is refused to others of their shape.
 void Planner::try_claimed(Decision& decision) {
   State& state = decision.state;
-  std::vector<std::int64_t> ready;
+  std::vector<std::int64_t> ready;  // first those for whom others gave way
+  std::vector<std::int64_t> patient;
   for (const auto& [id, claim] : state.claims.all()) {
     if (claim.kind != scheduler::ClaimKind::kGang || !queue_.contains(claim.job)) continue;
-    if (!is_blocked(state, claim, request_of(*state.find(claim.job)))) ready.push_back(claim.job);
+    if (is_blocked(state, claim, request_of(*state.find(claim.job)))) continue;
+    (claim.patient ? patient : ready).push_back(claim.job);
   }
+  ready.insert(ready.end(), patient.begin(), patient.end());
   for (const std::int64_t job : ready) {
     if (queue_.contains(job)) (void)try_start(decision, *state.find(job));
   }
 }
 
 Planner::Tried Planner::try_start(Decision& decision, Workload& workload) {
+  if (workload.spec.resources.gpu_milli > 0) follow_demand(decision.state);
   switch (workload.spec.kind) {
     case workload::Kind::kJob:
       return start_job(decision, workload);

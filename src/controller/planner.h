@@ -35,6 +35,9 @@ inline constexpr int kTriesAlone = 64;
 // So many gangs at most have hosts kept for them that others still use.
 inline constexpr std::int64_t kPatientClaimsMax = 4;
 
+// Kinds of requests that placement of shares of GPUs looks at.
+inline constexpr std::size_t kMixMax = 32;
+
 // What the workload asks of placement for its next start, and how much of everything that is.
 scheduler::Request request_of(const Workload& workload);
 fleet::Capacity ask_of(const scheduler::Request& request);
@@ -72,8 +75,10 @@ class Planner {
     bool guaranteed = false;
     const workload::CellQuota* cells = nullptr;  // the tenant's promise of whole cells that it would count for
     std::int64_t cells_left = 0;
-    bool fits_new_cells = false;  // those that are left would do
-    scheduler::Request in_cells;  // the request in pieces that each fill a cell
+    bool in_cells_left = false;  // those that are left would do
+    bool by_cells = false;       // or those that it has
+    scheduler::Request in_cells;   // the request in pieces that each fill a cell
+    int right() const { return by_cells ? 2 : guaranteed ? 1 : 0; }
     static Terms of(const scheduler::Admission& admission) {
       Terms out;
       out.hold = admission.hold();
@@ -81,7 +86,17 @@ class Planner {
       return out;
     }
   };
+  // What gets one answer from the whole of a look: placement looks at the shape, displacement at the rank and the promise too.
+  struct Asked {
+    std::uint32_t shape = 0;
+    std::int64_t priority = 0;
+    std::optional<scheduler::TenantId> promised;  // the tenant, if it is guaranteed anything
+    friend auto operator<=>(const Asked&, const Asked&) = default;
+  };
   std::uint32_t shape_of(const scheduler::Request& request, const std::string& reservation);
+  std::uint32_t request_id(const Asked& asked);
+  std::uint32_t shape_of(const Workload& workload) const;  // that is in the queue
+  void follow_demand(const State& state);
   void try_claimed(Decision& decision);
   Tried try_start(Decision& decision, Workload& workload);
   Tried start_job(Decision& decision, Workload& workload);
@@ -113,10 +128,12 @@ class Planner {
 
   scheduler::Placer placer_;
   scheduler::Queue queue_;
-  std::map<std::string, std::uint32_t> shapes_;  // interned requests
+  std::map<std::string, std::uint32_t> shapes_;  // interned
+  std::map<Asked, std::uint32_t> requests_;      // interned
+  std::vector<Asked> asked_;                     // of each request
   std::vector<std::int64_t> fresh_;              // came since the last look
   std::set<std::uint32_t> refused_;              // shapes for which there was no room, until room grows
-  std::map<std::tuple<std::uint32_t, std::int64_t, bool>, std::int64_t> displaced_none_;  // when a search found nobody
+  std::map<std::tuple<std::uint32_t, std::int64_t, int>, std::int64_t> displaced_none_;  // when a search found nobody
   std::map<std::int64_t, HostId> blockers_;      // of a claim: a host that was in use
   std::int64_t next_look_ms_ = 0;
   int tries_left_ = 0;  // see kTriesAlone

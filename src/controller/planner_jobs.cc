@@ -100,8 +100,9 @@ Planner::Terms Planner::terms_of(const State& state, const Workload& workload, c
   const std::int64_t own = bound == state.cells.end() ? 0 : static_cast<std::int64_t>(bound->second.size());
   terms.in_cells = request;
   terms.in_cells.groups.front().segment = std::min(group.ranks, segments_per_cell * segment);
-  terms.fits_new_cells = cells <= terms.cells_left;
-  terms.guaranteed = terms.guaranteed || terms.fits_new_cells || (cells == 1 && own > 0);
+  terms.in_cells_left = cells <= terms.cells_left;
+  terms.by_cells = terms.in_cells_left || (cells == 1 && own > 0);
+  terms.guaranteed = terms.guaranteed || terms.by_cells;
   return terms;
 }
 
@@ -180,7 +181,7 @@ std::optional<Placement> Planner::place_gang(Decision& decision, const Workload&
   if (beyond()) {
     if (auto inside = among(own_cells(state, workload))) placement = std::move(inside);
   }
-  if (beyond() && terms.fits_new_cells) {
+  if (beyond() && terms.in_cells_left) {
     if (Placed placed = placer_.place(inventory, terms.in_cells)) placement = *std::move(placed);
   }
   // Backfill: what ends before a claim begins delays nothing on its hosts.
@@ -191,20 +192,12 @@ std::optional<Placement> Planner::place_gang(Decision& decision, const Workload&
 
 namespace {
 
-bool is_leaving(const State& state, std::int64_t job) {
+// Are the job's ranks on the host asked to end?
+bool is_leaving(const State& state, std::int64_t job, HostId host) {
   const auto at = state.running.find(job);
   if (at == state.running.end() || at->second.stopping) return true;
-  if (at->second.gang) return false;
-  const Workload& workload = *state.find(job);
-  for (const auto& [index, replica] : workload.service.replicas) {
-    if (replica.rank.live() && replica.rank.stopping != StopWhy::kNone) return true;
-  }
-  for (const auto& [host, runs] : workload.tasks.runs) {
-    for (const TaskRun& run : runs) {
-      if (run.stopping != StopWhy::kNone) return true;
-    }
-  }
-  return false;
+  const auto& leaving = at->second.leaving;
+  return std::any_of(leaving.begin(), leaving.end(), [&](const auto& slice) { return slice.host == host; });
 }
 
 // With the hosts of the claim, more of the domain would be in use than its spares allow.
@@ -243,7 +236,7 @@ std::optional<HostId> find_in_the_way(const State& state, const scheduler::Claim
 bool somebody_leaves(const State& state, const scheduler::Claim& claim) {
   const auto leaves = [&](HostId host) {
     const auto& holders = state.inventory.host(host).holders;
-    return std::any_of(holders.begin(), holders.end(), [&](const auto& holder) { return is_leaving(state, holder.job); });
+    return std::any_of(holders.begin(), holders.end(), [&](const auto& holder) { return is_leaving(state, holder.job, host); });
   };
   return find_in_the_way(state, claim, leaves).has_value();
 }
@@ -266,7 +259,7 @@ bool Planner::is_blocked(const State& state, const scheduler::Claim& claim, cons
     const auto& holders = state.inventory.host(host).holders;
     if (holders.empty()) return false;  // out of order
     return claim.patient || std::all_of(holders.begin(), holders.end(),
-                                        [&](const auto& holder) { return is_leaving(state, holder.job); });
+                                        [&](const auto& holder) { return is_leaving(state, holder.job, host); });
   };
   const auto still = [&](HostId host) {
     if (claim.hosts.contains(host)) return in_use(host);
@@ -284,7 +277,7 @@ bool Planner::is_blocked(const State& state, const scheduler::Claim& claim, cons
 
 Planner::Tried Planner::start_job(Decision& decision, Workload& workload) {
   State& state = decision.state;
-  const std::uint32_t shape = queue_.find(workload.id)->request;
+  const std::uint32_t shape = shape_of(workload);
   const Request request = request_of(workload);
   const auto admission = state.tenants.admission(workload.tenant, ask_of(request));
   const Terms terms = terms_of(state, workload, request, admission);
@@ -319,13 +312,14 @@ Planner::Tried Planner::start_job(Decision& decision, Workload& workload) {
   if (!workload.spec.placement.reservation.empty()) return {Outcome::kShape, {}};
   if (blocked) {
     refused_.insert(shape);
+    if (claim->patient) (void)displace(decision, workload, request, terms);
     return {Outcome::kSkipped, {}};
   }
   if (claim != nullptr) {
     if (claim->patient && somebody_stays(state, *claim) && all_there()) return {Outcome::kSkipped, {}};
     give_up_claim(decision, workload, "its hosts did not become free");
     // Not at once again: whatever came in between would come again.
-    displaced_none_[{shape, workload.spec.priority, terms.guaranteed}] = decision.time_ms;
+    displaced_none_[{shape, workload.spec.priority, terms.right()}] = decision.time_ms;
   }
   refused_.insert(shape);
   if (placer_.never(state.inventory, request)) return {Outcome::kShape, {}};
@@ -378,22 +372,26 @@ bool Planner::takes_over(const State& state, const Workload& workload, const Req
 std::optional<scheduler::Eviction> Planner::choose_eviction(Decision& decision, const Workload& workload,
                                                             const Request& request, const Terms& terms) {
   State& state = decision.state;
-  scheduler::Asker asker{workload.id, static_cast<std::uint32_t>(workload.tenant), workload.spec.priority,
-                         terms.guaranteed};
-  if (terms.cells != nullptr && terms.guaranteed) {
+  scheduler::Asker asker{.job = workload.id,
+                         .tenant = static_cast<std::uint32_t>(workload.tenant),
+                         .priority = workload.spec.priority,
+                         .guaranteed = terms.guaranteed};
+  if (terms.by_cells) {
+    asker.in_cell = true;
     const auto counts = [&](const auto& eviction) {
       return eviction && hold_of(state, workload, terms, eviction->placement) == Hold::kCell;
     };
     auto found = scheduler::choose_victims_among(state.inventory, state.running, request, asker,
                                                  own_cells(state, workload), decision.time_ms);
     if (counts(found)) return found;
-    if (terms.fits_new_cells) {
+    if (terms.in_cells_left) {
       if (auto fresh = scheduler::choose_victims(state.inventory, placer_, state.running, terms.in_cells, asker,
                                                  decision.time_ms);
           counts(fresh))
         return *std::move(fresh);
     }
     // Elsewhere it would be borrowed.
+    asker.in_cell = false;
     asker.guaranteed = terms.hold == Hold::kGuaranteed;
   }
   auto found = scheduler::choose_victims(state.inventory, placer_, state.running, request, asker, decision.time_ms);
@@ -405,10 +403,13 @@ std::optional<scheduler::Eviction> Planner::choose_eviction(Decision& decision, 
   return *std::move(found);
 }
 
-// Claims of gangs that wait patiently and rank below it: they keep nothing from it.
+// Its own claim if it waits patiently, and those of gangs that do and rank below it: they keep nothing from it.
 std::vector<std::int64_t> Planner::weaker_claims(const State& state, const Workload& workload, const Terms& terms) const {
-  const scheduler::Asker asker{workload.id, static_cast<std::uint32_t>(workload.tenant), workload.spec.priority,
-                               terms.guaranteed};
+  const scheduler::Asker asker{.job = workload.id,
+                               .tenant = static_cast<std::uint32_t>(workload.tenant),
+                               .priority = workload.spec.priority,
+                               .guaranteed = terms.guaranteed,
+                               .in_cell = terms.by_cells};
   std::vector<std::int64_t> out;
   for (const auto& [id, claim] : state.claims.all()) {
     if (!claim.patient) continue;
@@ -419,8 +420,10 @@ std::vector<std::int64_t> Planner::weaker_claims(const State& state, const Workl
     row.job = other.id;
     row.tenant = static_cast<std::uint32_t>(other.tenant);
     row.priority = other.spec.priority;
-    row.guaranteed = terms_of(state, other, request, admission).guaranteed;
-    if (scheduler::may_displace(asker, row)) out.push_back(id);
+    const Terms theirs = terms_of(state, other, request, admission);
+    row.guaranteed = theirs.guaranteed;
+    row.in_cell = theirs.by_cells;
+    if (claim.job == workload.id || scheduler::may_displace(asker, row)) out.push_back(id);
   }
   return out;
 }
@@ -430,9 +433,11 @@ bool Planner::displace(Decision& decision, Workload& workload, const Request& re
   // Nobody to displace: nobody ranks lower, and nothing is borrowed that a promise could reclaim.
   const bool lower = !state.displaceable.empty() && state.displaceable.begin()->first < workload.spec.priority;
   const auto weaker = weaker_claims(state, workload, terms);
-  if (!lower && weaker.empty() && !(terms.guaranteed && state.borrowed > 0)) return false;
-  const auto* entry = queue_.find(workload.id);
-  const auto key = std::tuple(entry == nullptr ? 0 : entry->request, workload.spec.priority, terms.guaranteed);
+  const auto own = [&](std::int64_t id) { return state.claims.find(id)->job == workload.id; };
+  if (!lower && std::all_of(weaker.begin(), weaker.end(), own) && !(terms.guaranteed && state.borrowed > 0) &&
+      !(terms.by_cells && !state.displaceable.empty()))
+    return false;
+  const auto key = std::tuple(shape_of(workload), workload.spec.priority, terms.right());
   const auto tried = displaced_none_.find(key);
   if (tried != displaced_none_.end() && decision.time_ms < tried->second + kDisplaceAgainMs) return false;
   const auto set_claimed = [&](bool claimed) {
@@ -457,10 +462,13 @@ bool Planner::displace(Decision& decision, Workload& workload, const Request& re
   std::set<fleet::DomainId> domains;
   for (const HostId host : hosts) domains.insert(topology.domain_of(host));
   for (const std::int64_t id : weaker) {
-    const auto& theirs = state.claims.find(id)->hosts;
+    const scheduler::Claim& claim = *state.claims.find(id);
     const auto touches = [&](HostId host) { return domains.contains(topology.domain_of(host)); };
-    if (std::any_of(theirs.begin(), theirs.end(), touches))
-      give_up_claim(decision, *state.find(state.claims.find(id)->job), reason);
+    if (own(id)) {
+      give_up_claim(decision, workload, "others give way at once");
+    } else if (std::any_of(claim.hosts.begin(), claim.hosts.end(), touches)) {
+      give_up_claim(decision, *state.find(claim.job), reason);
+    }
   }
   if (workload.spec.kind == workload::Kind::kJob) claim_for(decision, workload, hosts, false, decision.time_ms);
   for (const auto& victim : eviction->victims) {
@@ -495,7 +503,7 @@ bool Planner::starve(Decision& decision, Workload& workload, const Request& requ
   const auto patient = std::count_if(state.claims.all().begin(), state.claims.all().end(),
                                      [](const auto& entry) { return entry.second.patient; });
   if (patient >= kPatientClaimsMax) return false;
-  const auto key = std::tuple(queue_.find(workload.id)->request, INT64_MAX, starves);
+  const auto key = std::tuple(shape_of(workload), INT64_MAX, starves ? 1 : 0);
   const auto tried = displaced_none_.find(key);
   if (tried != displaced_none_.end() && decision.time_ms < tried->second + kStarveAgainMs) return false;
   displaced_none_[key] = decision.time_ms;

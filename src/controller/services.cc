@@ -53,6 +53,7 @@ Result<void> replica_began(State& state, std::int64_t time_ms, Workload& workloa
 
 Result<void> replica_ended(State& state, std::int64_t time_ms, Workload& workload, const Json& event) {
   CAPSTAN_TRY(Replica * replica, live_replica(workload, event));
+  const bool was_stopping = replica->rank.stopping != StopWhy::kNone;
   CAPSTAN_TRY(replica->exit, exit_from_json(event));
   CAPSTAN_TRY(replica->failures, need_int(event, "failures"));
   CAPSTAN_TRY(replica->backoff_until_ms, need_int(event, "backoff_until_ms"));
@@ -60,6 +61,7 @@ Result<void> replica_ended(State& state, std::int64_t time_ms, Workload& workloa
   replica->rank.ready = false;
   replica->rank.ended_ms = time_ms;
   state.release(replica->rank.host, workload, 1, replica->held, replica->gpus, replica->rank.port);
+  if (was_stopping) state.end_leaving(workload.id, {replica->rank.host, 1, replica->gpus});
   const auto& replicas = workload.service.replicas;
   if (std::none_of(replicas.begin(), replicas.end(), [](const auto& one) { return one.second.rank.live(); }))
     state.end_running(workload.id);
@@ -135,6 +137,8 @@ FoldResult fold_services(State& state, std::int64_t time_ms, std::string_view ty
       replica->rank.ready = false;
     } else if (type == "replica_stopping") {
       CAPSTAN_TRY(const std::string why, need_text(event, "why"));
+      if (replica->rank.stopping == StopWhy::kNone)
+        state.begin_leaving(workload.id, {replica->rank.host, 1, replica->gpus});
       replica->rank.stopping = parse_stop(why).value_or(StopWhy::kCancel);
       replica->rank.ready = false;  // takes no new requests
     }
@@ -203,6 +207,7 @@ void hold_replica(State& state, Workload& workload, const Replica& replica) {
     state.begin_running(workload, std::move(row));
   }
   state.hold(replica.rank.host, workload, 1, replica.held, replica.gpus, replica.rank.port);
+  if (replica.rank.stopping != StopWhy::kNone) state.begin_leaving(workload.id, {replica.rank.host, 1, replica.gpus});
 }
 
 void stop_replicas_on(Decision& decision, Workload& workload, HostId host, std::int64_t count, StopWhy why) {

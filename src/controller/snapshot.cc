@@ -122,7 +122,11 @@ Result<void> rebuild(State& state, Workload& workload) {
   workload.tenant = tenant.value_or(scheduler::kDefaultTenant);
   if (!has_ended(workload.state) || !state.by_name.contains(workload.spec.name))
     state.by_name[workload.spec.name] = workload.id;
-  if (has_ended(workload.state)) state.ended.insert({workload.ended_ms, workload.id});
+  if (has_ended(workload.state)) {
+    state.ended.insert({workload.ended_ms, workload.id});
+  } else {
+    state.count_demand(workload, 1);
+  }
   const auto known = [&](HostId host) { return index(host) < state.inventory.hosts(); };
   for (const auto& slice : workload.job.slices) {
     if (!known(slice.host)) return fail(Code::kCorrupt, "workload {} is on a host that does not exist", workload.id);

@@ -134,6 +134,7 @@ void State::begin_running(const Workload& workload, scheduler::Running row) {
   row.priority = workload.spec.priority;
   row.preemptible = workload.spec.preemptible;
   row.guaranteed = workload.hold != scheduler::Hold::kBorrowed;
+  row.in_cell = workload.hold == scheduler::Hold::kCell;
   row.checkpoint_ms = workload.spec.checkpoint.interval_ms;
   row.grace_ms = workload.spec.grace_ms;
   if (!row.slices.empty()) {
@@ -170,6 +171,45 @@ const workload::CellQuota* State::cell_promise(scheduler::TenantId tenant, std::
 
 void State::mark_stopping(std::int64_t id) {
   if (const auto at = running.find(id); at != running.end()) at->second.stopping = true;
+}
+
+void State::count_demand(const Workload& workload, int sign) {
+  const auto& spec = workload.spec;
+  if (spec.resources.gpus == 0 && spec.resources.gpu_milli == 0) return;
+  constexpr std::int64_t kTasksCounted = 1'000;  // more say nothing new about what is usual
+  scheduler::HostRequest request{.each = workload.each(), .gpu_models = {}, .host_class = spec.placement.host_class};
+  request.each.memory_bytes = 0;
+  if (!spec.placement.gpu_model.empty()) request.gpu_models = {spec.placement.gpu_model};
+  const std::int64_t ranks = spec.kind == workload::Kind::kJob       ? spec.ranks
+                             : spec.kind == workload::Kind::kService ? spec.replicas
+                                                                     : std::min(spec.count, kTasksCounted);
+  if ((demand[request] += sign * ranks) == 0) demand.erase(request);
+}
+
+namespace {
+
+bool by_host(const scheduler::Slice& a, const scheduler::Slice& b) {
+  return std::pair(a.host, a.gpus) < std::pair(b.host, b.gpus);
+}
+
+}  // namespace
+
+void State::begin_leaving(std::int64_t id, const scheduler::Slice& slice) {
+  auto& leaving = running.at(id).leaving;
+  const auto at = std::lower_bound(leaving.begin(), leaving.end(), slice, by_host);
+  if (slice.gpus == 0 && at != leaving.end() && at->host == slice.host && at->gpus == 0) {
+    at->ranks += slice.ranks;
+  } else {
+    leaving.insert(at, slice);
+  }
+}
+
+void State::end_leaving(std::int64_t id, const scheduler::Slice& slice) {
+  auto& leaving = running.at(id).leaving;
+  const auto at = std::lower_bound(leaving.begin(), leaving.end(), slice, by_host);
+  CAPSTAN_ASSERT(at != leaving.end() && at->host == slice.host && at->gpus == slice.gpus && at->ranks >= slice.ranks);
+  at->ranks -= slice.ranks;
+  if (at->ranks == 0) leaving.erase(at);
 }
 
 void State::rank_left(const Workload& workload, std::int64_t rank) {

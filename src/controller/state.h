@@ -22,6 +22,7 @@
 #include "scheduler/inventory.h"
 #include "scheduler/queue.h"
 #include "scheduler/running.h"
+#include "scheduler/single_host_room.h"
 #include "scheduler/tenants.h"
 #include "workload/spec.h"
 
@@ -153,6 +154,7 @@ struct Tasks {
   IntervalSet failed;
   std::map<HostId, std::vector<TaskRun>> runs;  // in order of `begin`; no empty vectors
   std::int64_t running = 0;                     // computed: tasks in runs
+  std::int64_t stopping = 0;                    // computed: of these, those that are asked to end
   std::map<std::int64_t, RetriedTask> retried;
   std::set<std::pair<std::int64_t, std::int64_t>> waiting;  // computed: (not_before_ms, index)
   std::string last_failure;
@@ -263,6 +265,7 @@ struct State {
   };
   std::map<scheduler::TenantId, std::map<fleet::DomainId, Cell>> cells;
   std::set<std::pair<std::int64_t, std::int64_t>> ends;  // known ends of running gangs: (ends_by_ms, workload)
+  std::map<scheduler::HostRequest, std::int64_t> demand;  // GPU ranks that workloads ask for, ended ones aside
   std::int64_t live_ranks = 0;
   bool room_grew = false;  // since someone last looked; not state, but a hint for the scheduler
   std::unique_ptr<Planner> planner;  // caches over all this
@@ -284,6 +287,9 @@ struct State {
   // The promise of whole cells that such GPUs would count for; nullptr: the tenant has none.
   const workload::CellQuota* cell_promise(scheduler::TenantId tenant, std::string_view gpu_model) const;
   void mark_stopping(std::int64_t id);
+  // Of a service or task array: ranks on a host are asked to end; they have ended.
+  void begin_leaving(std::int64_t id, const scheduler::Slice& slice);
+  void end_leaving(std::int64_t id, const scheduler::Slice& slice);
   // A rank of a gang has ended: the others are what is left of it.
   void rank_left(const Workload& workload, std::int64_t rank);
   // Hosts have come or changed: shares are fractions of what there is now.
@@ -292,6 +298,8 @@ struct State {
   std::int64_t free_port(HostId host) const;
   // Live ranks on a host, in order of id.
   std::vector<RankId> ranks_on(HostId host) const;
+  // The workload's ranks begin (1) or cease (-1) to count as demand.
+  void count_demand(const Workload& workload, int sign);
   // After anything changed in it.
   void update_deadline(Workload& workload);
 };

@@ -74,6 +74,19 @@ Result<void> take_runs(Workload& workload, HostId host, std::int64_t begin, std:
   return {};
 }
 
+// What the scheduler knows of tasks that are asked to end: all of them, or where they are.
+void note_leaving(State& state, const Workload& workload) {
+  scheduler::Running& row = state.running.at(workload.id);
+  row.leaving.clear();
+  row.stopping = workload.tasks.stopping > 0 && workload.tasks.stopping == workload.tasks.running;
+  if (row.stopping || workload.tasks.stopping == 0) return;
+  for (const auto& [host, runs] : workload.tasks.runs) {
+    for (const TaskRun& run : runs) {
+      if (run.stopping != StopWhy::kNone) state.begin_leaving(workload.id, {host, run.end - run.begin, run.gpus});
+    }
+  }
+}
+
 // The tasks no longer run.
 Result<void> end_runs(State& state, Workload& workload, HostId host, const Range& range, std::int64_t* attempt) {
   const auto ended = [&](const TaskRun& piece) {
@@ -81,9 +94,16 @@ Result<void> end_runs(State& state, Workload& workload, HostId host, const Range
     state.release(host, workload, static_cast<std::uint32_t>(count), workload.each(), piece.gpus, 0);
     workload.tasks.running -= count;
     if (attempt != nullptr) *attempt = piece.attempt;
+    if (piece.stopping == StopWhy::kNone) return;
+    workload.tasks.stopping -= count;
+    if (!state.running.at(workload.id).stopping) state.end_leaving(workload.id, {host, count, piece.gpus});
   };
   CAPSTAN_CHECK(take_runs(workload, host, range.begin, range.end, ended));
-  if (workload.tasks.running == 0) state.end_running(workload.id);
+  if (workload.tasks.running == 0) {
+    state.end_running(workload.id);
+  } else if (workload.tasks.stopping == workload.tasks.running) {
+    note_leaving(state, workload);
+  }
   return {};
 }
 
@@ -138,6 +158,7 @@ Result<void> tasks_began(State& state, std::int64_t time_ms, Workload& workload,
     }
     tasks.running += range.end - range.begin;
   }
+  if (state.running.at(workload.id).stopping) note_leaving(state, workload);  // not all of them any more
   return {};
 }
 
@@ -182,10 +203,9 @@ Result<void> tasks_stopping(State& state, Workload& workload, const Json& event)
   HostId only{};
   if (!name.empty()) {
     CAPSTAN_TRY(only, host_named(state, name));
-  } else {
-    state.mark_stopping(workload.id);
   }
-  for (auto& [host, runs] : workload.tasks.runs) {
+  Tasks& tasks = workload.tasks;
+  for (auto& [host, runs] : tasks.runs) {
     if (!name.empty() && host != only) continue;
     // The newest go first: they have done least. A run that is cut is cut before what stops.
     for (std::size_t i = runs.size(); i-- > 0 && left > 0;) {
@@ -193,6 +213,8 @@ Result<void> tasks_stopping(State& state, Workload& workload, const Json& event)
       if (run.stopping != StopWhy::kNone) continue;
       const std::int64_t count = std::min(left, run.end - run.begin);
       left -= count;
+      tasks.stopping += count;
+      if (!name.empty()) state.begin_leaving(workload.id, {host, count, run.gpus});
       if (count == run.end - run.begin) {
         run.stopping = why;
         continue;
@@ -204,6 +226,7 @@ Result<void> tasks_stopping(State& state, Workload& workload, const Json& event)
       runs.insert(runs.begin() + static_cast<std::ptrdiff_t>(i) + 1, cut);
     }
   }
+  if (tasks.stopping == tasks.running) note_leaving(state, workload);
   return {};
 }
 
@@ -274,9 +297,10 @@ void hold_tasks(State& state, Workload& workload) {
     for (const TaskRun& run : runs) {
       state.hold(host, workload, static_cast<std::uint32_t>(run.end - run.begin), workload.each(), run.gpus, 0);
       tasks.running += run.end - run.begin;
-      if (run.stopping != StopWhy::kNone) state.mark_stopping(workload.id);
+      if (run.stopping != StopWhy::kNone) tasks.stopping += run.end - run.begin;
     }
   }
+  note_leaving(state, workload);
 }
 
 bool advance_tasks(Decision& decision, Workload& workload) {

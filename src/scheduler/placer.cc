@@ -124,6 +124,7 @@ void Placer::follow(Inventory& inventory) {
   const std::uint64_t active =
       shapes_.size() >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << shapes_.size()) - 1;
   for (const HostId host : inventory.take_changes()) {
+    if (shares_) shares_->changed(host);
     const std::uint32_t domain = index(topology.domain_of(host));
     for (std::uint64_t fresh = active & ~marked_[domain]; fresh != 0; fresh &= fresh - 1)
       shapes_[static_cast<std::size_t>(std::countr_zero(fresh))].index->mark(domain);
@@ -358,9 +359,36 @@ void Placer::fill(const Shape& shape, const Part& part, std::vector<Slice>& out)
   fill_domain(*inventory_, DomainId(part.domain), shape, index_last_->mask(), {}, part.ranks, out);
 }
 
+void Placer::set_mix(WorkloadMix mix) {
+  if (mix_ == mix) return;
+  mix_ = std::move(mix);
+  if (shares_) shares_->set_policy(fragmentation_policy(*mix_));
+}
+
+bool Placer::by_fragmentation(const Request& request) const {
+  return mix_ && request.groups.size() == 1 && request.groups.front().shape.each.gpu_milli > 0 &&
+         request.groups.front().ranks == 1 && request.cluster.empty() && request.region.empty();
+}
+
+std::optional<Placement> Placer::place_share(const Inventory& inventory, const Request& request) {
+  if (!shares_) {
+    shares_ = std::make_unique<SingleHostPlacer>(fragmentation_policy(*mix_),
+                                                 SingleHostPlacer::Options{.shares_only = true});
+  }
+  const Shape& shape = request.groups.front().shape;
+  HostRequest asked{.each = shape.each, .gpu_models = {}, .host_class = shape.host_class};
+  if (!shape.gpu_model.empty()) asked.gpu_models = {shape.gpu_model};
+  const auto choice = shares_->place(inventory, asked);
+  if (!choice) return std::nullopt;
+  return Placement{.slices = {{choice->host, 1, choice->gpus}}, .group_ranks = {1}};
+}
+
 Placed Placer::place(Inventory& inventory, const Request& request) {
   inventory_ = &inventory;
   follow(inventory);
+  if (by_fragmentation(request)) {
+    if (auto placement = place_share(inventory, request)) return *std::move(placement);
+  }
   Placed placed = place_groups(inventory, request, clusters_allowed(inventory.topology(), request), *this);
   if (placed) return placed;
   if (const auto never_fits = never(inventory, request)) return std::unexpected(*never_fits);
@@ -373,6 +401,9 @@ Placed Placer::place_some(Inventory& inventory, const Request& request) {
   const auto& topology = inventory.topology();
   const Group& group = request.groups.front();
   const ShapeIndex& shape = index_of(inventory, group.shape);
+  if (by_fragmentation(request)) {
+    if (auto placement = place_share(inventory, request)) return *std::move(placement);
+  }
   const bool avoids = group.shape.each.gpus == 0 && group.shape.each.gpu_milli == 0;
   const auto clusters = clusters_allowed(topology, request);
   const std::int64_t wanted = group.shape.each.gpu_milli > 0 ? 1 : group.ranks;

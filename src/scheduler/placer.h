@@ -9,7 +9,7 @@
 // it does not fit now is refined by explain.h, which may look at the whole fleet. Cost: O(domains that
 // changed since the shape was last asked for + domains that the gang takes); nothing depends on the size of
 // the fleet, but a shape that is new (or was forgotten: the kShapesMax most recent are kept) is filed once.
-// The answer depends on inventory and request alone, not on what was asked before.
+// The answer depends on inventory, request and mix alone, not on what was asked before.
 // Threads: one owner, the inventory's.
 #pragma once
 
@@ -22,6 +22,7 @@
 #include "scheduler/place_groups.h"
 #include "scheduler/placement.h"
 #include "scheduler/shape_index.h"
+#include "scheduler/single_host.h"
 
 namespace capstan::scheduler {
 
@@ -30,6 +31,10 @@ inline constexpr std::size_t kNeverMax = 10'000;  // remembered answers to "coul
 
 class Placer : private DomainChooser {
  public:
+  // From now on single ranks that ask for a share of a GPU go, of all hosts with room, where they leave least that this mix
+  // cannot use (fragmentation.h), ties to the lowest host; requests that name a cluster or a region go by best fit as before.
+  // The same mix again costs nothing; another one forgets the scores of all rooms.
+  void set_mix(WorkloadMix mix);
   // All of it, or a refusal. The inventory is changed while several groups are tried, and then as before.
   Placed place(Inventory& inventory, const Request& request);
   // Up to groups[0].ranks ranks of the one group (of shares of a GPU: one), anywhere allowed, best fit, hosts
@@ -68,6 +73,8 @@ class Placer : private DomainChooser {
   void fill(const Shape& shape, const Part& part, std::vector<Slice>& out) override;
 
   void follow(Inventory& inventory);
+  bool by_fragmentation(const Request& request) const;
+  std::optional<Placement> place_share(const Inventory& inventory, const Request& request);
   std::optional<Parts> choose_segments(ShapeIndex& shape, const Group& group, Level required,
                                        const std::vector<fleet::ClusterId>& clusters);
   std::optional<Parts> choose_domain(const ShapeIndex& shape, std::int64_t ranks,
@@ -83,6 +90,8 @@ class Placer : private DomainChooser {
   bool never_together(const Inventory& inventory, const Request& request);
 
   Inventory* inventory_ = nullptr;          // of the call that is going on
+  std::optional<WorkloadMix> mix_;          // see set_mix
+  std::unique_ptr<SingleHostPlacer> shares_;  // made when a share is asked for first
   const ShapeIndex* index_last_ = nullptr;  // what index_of gave last
   std::vector<Slot> shapes_;                // at most kShapesMax
   std::vector<std::uint64_t> marked_;       // a bit a shape: the domain is on its list of changes

@@ -27,6 +27,7 @@ struct Running {
   std::uint32_t tenant = 0;
   std::int64_t priority = 0;
   bool guaranteed = false;               // inside what its tenant is promised
+  bool in_cell = false;                  // and that in whole cells
   bool preemptible = true;
   bool stopping = false;                 // its room will be free soon
   std::vector<Slice> leaving = {};       // of what is not a gang: ranks that are stopping, their room will be free soon
@@ -92,18 +93,21 @@ struct Asker {
   std::uint32_t tenant = 0;
   std::int64_t priority = 0;
   bool guaranteed = false;  // what it asks for is inside what its tenant is promised
+  bool in_cell = false;     // and that in whole cells
   // Work of its own tenant that is inside the promise may go too: the asker then takes its part of the promise.
   bool takes_over = true;
 };
 
-// Reclaim: work that is borrowed makes room for what is promised, whatever its priority, but not inside one tenant.
+// Reclaim: work that is borrowed makes room for what is promised, whatever its priority, but not inside one tenant; and what is
+// promised as an amount, which can be had anywhere, for what is promised as whole cells.
 // Priority: lower makes room for higher, except that what is promised never makes room for what is borrowed. So whoever is
-// displaced ranks lower, by (inside a promise, priority), than the one who takes the room, and nobody goes round in circles.
+// displaced ranks lower, by (promise, priority), than the one who takes the room, and nobody goes round in circles.
 inline bool may_displace(const Asker& asker, const Running& victim) {
   if (!victim.preemptible || victim.stopping || victim.job == asker.job) return false;
-  if (asker.guaranteed && !victim.guaranteed && victim.tenant != asker.tenant) return true;
+  const auto right = [](const auto& of) { return of.in_cell ? 2 : of.guaranteed ? 1 : 0; };
+  if (right(asker) > right(victim) && victim.tenant != asker.tenant) return true;
   if (victim.priority >= asker.priority) return false;
-  return asker.guaranteed || !victim.guaranteed || (victim.tenant == asker.tenant && asker.takes_over);
+  return right(asker) >= right(victim) || (victim.tenant == asker.tenant && asker.takes_over);
 }
 
 }  // namespace capstan::scheduler

@@ -141,7 +141,8 @@ void SingleHostPlacer::absorb(const Inventory& inventory) {
     for (std::uint32_t at = 0; domain.spares > 0 && at < domain.hosts; ++at) {
       changed(HostId(index(domain.first) + at));
     }
-    states_.set(host, counts(inventory, host) ? std::optional(room_of(inventory, host)) : std::nullopt);
+    const bool asked_for = !options_.shares_only || inventory.topology().host_class(host).fractional;
+    states_.set(host, asked_for && counts(inventory, host) ? std::optional(room_of(inventory, host)) : std::nullopt);
   }
   for (const HostId host : changes_) is_changed_[index(host)] = 0;
   changes_.clear();

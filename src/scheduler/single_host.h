@@ -71,6 +71,7 @@ class SingleHostPlacer {
   struct Options {
     std::size_t kinds_max = 1'024;            // of requests that are kept
     std::size_t scores_max = 16 * 1'048'576;  // kinds × states
+    bool shares_only = false;                 // hosts whose GPUs cannot be shared are left aside
     Ties ties = Ties::kLowestHost;
     std::uint64_t seed = 0;
   };
