@@ -30,6 +30,7 @@ engine: harmony http base
 trainer: harmony engine base
 worker: sandbox protocol http base
 hosts: protocol http base
+sim: controller protocol routing scheduler capacity journal workload fleet base
 api: controller store http scheduler protocol workload fleet journal base
 gateway: routing harmony store http base
 agents: sandbox http store base
