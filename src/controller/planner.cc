@@ -95,7 +95,7 @@ void Planner::want(const State& state, const Workload& workload, bool wants) {
   entry.tenant = workload.tenant;
   entry.priority = spec.priority;
   entry.submitted_ms = workload.created_ms;
-  entry.request = request_id({shape_of(request, spec.placement.reservation), spec.priority,
+  entry.request = request_id({shape_of(request, spec.placement.reservation), spec.priority, spec.time_limit_ms > 0,
                               is_promised(state.tenants, workload.tenant) ? std::optional(workload.tenant) : std::nullopt});
   if (spec.time_limit_ms > 0) {
     entry.estimate_ms = spec.time_limit_ms;

@@ -86,10 +86,12 @@ class Planner {
       return out;
     }
   };
-  // What gets one answer from the whole of a look: placement looks at the shape, displacement at the rank and the promise too.
+  // What gets one answer from the whole of a look: placement looks at the shape, displacement at the rank and the promise too,
+  // backfill at the end.
   struct Asked {
     std::uint32_t shape = 0;
     std::int64_t priority = 0;
+    bool ends = false;                             // has a time limit: may backfill
     std::optional<scheduler::TenantId> promised;  // the tenant, if it is guaranteed anything
     friend auto operator<=>(const Asked&, const Asked&) = default;
   };

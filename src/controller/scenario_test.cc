@@ -6,12 +6,16 @@
 //   wait 10m                       time passes
 //   settle                         ranks that were asked to stop have stopped
 //   end NAME                       all its ranks end well
+//   reserve NAME TENANT HOSTS FROM UNTIL | maintain HOST FROM UNTIL     minutes from now
+//   back HOST                      a lost host is there again
+//   failgpu HOST N                 its GPU N is broken
 //   lost HOST | cordon HOST | uncordon HOST | drain HOST | return HOST
 //   expect NAME STATE              running, pending, stopping, …
 //   domains NAME N                 its ranks are in so many NVLink domains
 //   segments NAME S                every S consecutive ranks lie in one domain
 //   whole N                        so many UltraServers are wholly idle
 //   running N | stopping N         so many workloads are
+//   ranks NAME N                   its attempt has so many ranks
 //   on NAME HOST | off NAME HOST   one of its ranks is there, or none
 //   explain NAME ~ TEXT            its explanation has this in it
 #include <gtest/gtest.h>
@@ -45,6 +49,7 @@ class Scenario {
         step(std::string(line));
       }
     }
+    check_snapshot();
   }
 
  private:
@@ -77,6 +82,22 @@ class Scenario {
       end(name);
     } else if (verb == "lost") {
       take(SetHealth{name, fleet::Health::kLost});
+    } else if (verb == "back") {
+      take(SetHealth{name, fleet::Health::kHealthy});
+    } else if (verb == "failgpu") {
+      take(SetCondition{{name}, HostVerb::kFail, {*parse_int(third)}, ""});
+    } else if (verb == "reserve") {
+      Reserve block;
+      block.name = name;
+      block.tenant = third;
+      block.hosts = *parse_int(words[3]);
+      block.from_ms = minutes_on(words[4]);
+      block.until_ms = minutes_on(words[5]);
+      take(std::move(block));
+    } else if (verb == "maintain") {
+      take(Maintain{{name}, minutes_on(third), minutes_on(words[3])});
+    } else if (verb == "ranks") {
+      EXPECT_EQ(static_cast<std::int64_t>(state().find(name)->job.ranks.size()), parse_int(third));
     } else if (const auto host_verb = parse_verb(verb)) {
       take(SetCondition{{name}, *host_verb, {}, ""});
     } else if (verb == "expect") {
@@ -101,6 +122,17 @@ class Scenario {
     } else {
       FAIL() << "an unknown step";
     }
+  }
+
+  std::int64_t minutes_on(std::string_view minutes) const { return time_ms_ + *parse_int(minutes) * 60'000; }
+
+  // A new process that reads the snapshot knows the same.
+  void check_snapshot() {
+    std::string text;
+    controller_.write_snapshot([&](std::string_view piece) { text += piece; });
+    const auto read = Controller::from_snapshot_text(text);
+    ASSERT_TRUE(read) << read.error().message;
+    EXPECT_EQ(read->state_hash(), controller_.state_hash());
   }
 
   void take(decltype(Input::what) what) {
