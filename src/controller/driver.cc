@@ -63,7 +63,7 @@ class Driver::Loop {
   Result<void> begin() {
     CAPSTAN_CHECK(reload());
     sessions_.started(state(), options_.monotonic_ms());
-    rehearsal_.started(state());
+    if (options_.rehearses) rehearsal_.started(state());
     last_turn_ms_ = options_.monotonic_ms();
     feed(BeginEpoch{controller_.state().epoch + 1, options_.build});
     CAPSTAN_CHECK(commit());
@@ -225,7 +225,7 @@ class Driver::Loop {
     note_status();
     for (auto& [promise, answer] : answers) promise.set_value(std::move(answer));
     sessions_.push(effects_);
-    rehearsal_.take(state(), effects_);
+    if (options_.rehearses) rehearsal_.take(state(), effects_);
     effects_.clear();
     publish();
     for (Task& task : batch) {
@@ -295,7 +295,7 @@ class Driver::Loop {
     if (const auto reloaded = reload(); !reloaded) return fatal(reloaded.error());
     sessions_.reset(error);
     sessions_.started(state(), now_ms);
-    rehearsal_.started(state());
+    if (options_.rehearses) rehearsal_.started(state());
     note_status();
   }
 

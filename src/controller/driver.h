@@ -38,6 +38,7 @@ struct DriverOptions {
   std::int64_t suspect_after_ms = 10'000;  // without a word from a worker
   std::int64_t lost_after_ms = 30'000;
   std::int64_t long_poll_ms = protocol::kLongPollMs;
+  bool rehearses = true;  // plays the hosts of fleets that were applied as present (driver_rehearsal.h)
   std::function<std::int64_t()> unix_ms = {};  // empty: the system's clocks
   std::function<std::int64_t()> monotonic_ms = {};
   std::function<void(const Error&)> on_fatal = {};  // empty: log and exit with 1

@@ -99,7 +99,7 @@ std::int64_t running_tasks(Driver& driver) {
 
 Result<Json> fill(const Options& options) {
   CAPSTAN_TRY(auto journal, journal::open_sqlite_journal(journal_path(options)));
-  CAPSTAN_TRY(auto driver, Driver::start(std::move(journal), {.build = build_id()}));
+  CAPSTAN_TRY(auto driver, Driver::start(std::move(journal), {.build = build_id(), .rehearses = false}));
   const std::filesystem::path file = options.fleets / "half-million.yaml";
   const Stopwatch load_watch;
   CAPSTAN_TRY(const std::string text, read_file(file));
