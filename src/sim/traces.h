@@ -9,7 +9,7 @@
 //   submit    submit_time_s, arrival_s, creation_time        seconds, up to three decimals
 //   duration  duration_s, run_s; or deletion_time (minus the submission)
 //   size      gpus, num_gpu, procs; gpu_milli (of one GPU), cpus, cpu_milli, mem_mib…, memory_mib
-//   name      job_id, task_id, name     who  vc, user     what  model     limit  req_time_s     GPU  gpu_spec
+//   who       vc, user            what  model            limit  req_time_s            kind of GPU  gpu_spec
 //
 // So are Philly, Helios, Muri, SURF Lisa and OpenB exported. Names that end in .swf hold the Standard Workload Format (18
 // columns, ';' before remarks), in .zst anything of that, compressed. Rows are sorted by submission; a row without a time, or
@@ -22,6 +22,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -34,7 +35,7 @@ inline constexpr std::uint64_t kTraceBytesMax = 1u << 30;  // of text, after dec
 
 struct TraceJob {
   std::int64_t submit_ms = 0;  // since the first of the trace
-  std::string id;
+  std::int64_t row = 0;       // of the file, from 0: the job's name is made of it
   JobSize size;
   std::string owner;      // "vc", or else "user"; empty: none
   std::string model;      // "vgg16"
@@ -51,7 +52,6 @@ struct TraceReading {
   std::int64_t rows_max = 0;            // of the file; 0: all
   std::int64_t from_ms = 0;             // jobs that are submitted from here on …
   std::int64_t until_ms = 0;            // … to before here; 0: to the end. Time starts at from_ms then
-  bool milliseconds = false;            // the columns hold them, though their names say seconds
   bool processors_are_gpus = false;     // "procs" and "cpus"
 };
 Result<Trace> read_trace(const std::filesystem::path& path, const TraceReading& reading);

@@ -6,7 +6,6 @@
 #include <algorithm>
 
 #include "base/assert.h"
-#include "controller/planner.h"
 #include "sim/books.h"
 
 namespace capstan::sim {
@@ -48,7 +47,7 @@ controller::Outcome World::apply(decltype(controller::Input::what) what) {
   ++inputs_;
   events_ += static_cast<std::int64_t>(outcome.events.size());
   if (!outcome.events.empty()) {
-    text_.clear();
+    text_ = std::to_string(outcome.time_ms);
     for (const Json& event : outcome.events) {
       event.dump_to(text_);
       text_ += '\n';
@@ -90,6 +89,7 @@ void World::end_plan(std::int64_t job, bool well) {
   books_->count(well ? "workloads_done" : "workloads_ended_otherwise");
   if (well) books_->completed(plan->kind, now_ms_ - plan->arrived_ms);
   plans_[static_cast<std::size_t>(job)].reset();
+  --plans_live_;
 }
 
 void World::advance(std::int64_t moments) {
@@ -98,7 +98,7 @@ void World::advance(std::int64_t moments) {
     const std::int64_t arrival_ms = arrival_ ? kBeginMs + arrival_->time_ms : INT64_MAX;
     const std::int64_t fault_ms = fault_ ? kBeginMs + fault_->time_ms : INT64_MAX;
     const std::int64_t deadline_ms = controller_.next_deadline_ms();
-    const bool idle = !arrival_ && controller_.state().running.empty() && controller_.state().planner->queue().size() == 0;
+    const bool idle = !arrival_ && plans_live_ == 0;
     next_ms = std::min({next_ms, arrival_ms, fault_ms, deadline_ms});
     if (next_ms > end_ms_ || (setup_.until_idle && idle && i > 0)) {
       now_ms_ = setup_.until_idle && idle ? now_ms_ : end_ms_;
@@ -180,10 +180,14 @@ void World::arrive() {
   if (!update) {
     if (static_cast<std::int64_t>(plans_.size()) <= id) plans_.resize(static_cast<std::size_t>(id) + 1);
     plans_[static_cast<std::size_t>(id)] = std::move(plan);
+    ++plans_live_;
   }
   const auto outcome = apply(controller::Apply{{std::move(arrival.spec)}, false});
   if (!outcome.answer) {
-    if (!update) plans_[static_cast<std::size_t>(id)].reset();
+    if (!update) {
+      plans_[static_cast<std::size_t>(id)].reset();
+      --plans_live_;
+    }
     books_->count("arrivals_refused");
     if (setup_.notes.size() < 20) setup_.notes.push_back(fmt::format("{} was refused: {}", name, outcome.answer.error().message));
     return;

@@ -175,6 +175,7 @@ class World {
   std::unique_ptr<FaultSource> faults_;
   std::optional<Fault> fault_;
   std::vector<std::unique_ptr<Plan>> plans_;       // by id of the workload
+  std::int64_t plans_live_ = 0;
   std::vector<std::uint32_t> lives_;               // of each host: how often it has died
   std::vector<std::uint8_t> down_;                 // of each host: faults that hold it down
   std::map<std::int64_t, Fault> struck_;           // that are not repaired

@@ -107,6 +107,7 @@ class Agents : public sim::ArrivalSource {
     out.spec.name = fmt::format("agents-{}", when_.made());
     out.spec.command = {"agent"};
     out.spec.count = kTasksPerArray;
+    out.spec.retries = 3;
     out.spec.resources.milli_cpus = 2'000;
     out.behaviour.work_ms = 300'000;
     out.behaviour.spread_milli = 900;
