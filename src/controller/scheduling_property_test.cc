@@ -1,8 +1,8 @@
-// Goal: whatever comes in whatever order, on fleets with topology and tenants: no GPU is held twice; a gang is placed whole, inside
-// what it requires; no segment is split; no limit is passed; a gang that fits its tenant's cells is placed once those who borrowed
-// them have left (HiveD's safety); who is made to leave does so for a gang that then starts, and only if it must; and replay gives
-// the same hash. Method: random sequences against the real controller; the test plays the workers. CAPSTAN_SEQUENCES says how many, CAPSTAN_SEED from
-// which on.
+// Goal: whatever comes in whatever order, on fleets with topology and tenants: no GPU is held twice; a gang is placed whole,
+// inside what it requires; no segment is split; no limit is passed; a gang that fits its tenant's cells is placed once those who
+// borrowed them have left (HiveD's safety); who is made to leave does so for a gang that then starts; replay gives the same hash.
+// Method: random sequences against the real controller; the test plays the workers. CAPSTAN_SEQUENCES says how many,
+// CAPSTAN_SEED from which on.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -89,7 +89,8 @@ class World {
     std::string yaml = fmt::format(
         "{{kind: job, name: {}, tenant: {}, priority: {}, command: x, ranks: {}, resources: {{gpus: {}, cpus: 1}}, "
         "placement: {{segment: {}, required: {}}}",
-        name, kTenants[prng_.below(4)], prng_.between(0, 2), ranks, gpus, segment, kLevels[prng_.below(8) < 5 ? 0 : prng_.below(3)]);
+        name, kTenants[prng_.below(4)], prng_.between(0, 2), ranks, gpus, segment,
+        kLevels[prng_.below(8) < 5 ? 0 : prng_.below(3)]);
     if (prng_.below(4) == 0) yaml += ", time_limit: 10m";
     if (prng_.below(4) == 0 && segment == 0) yaml += fmt::format(", ranks_min: {}", prng_.between(1, ranks));
     if (prng_.below(6) == 0) yaml += ", preemptible: false";
@@ -101,7 +102,8 @@ class World {
 
   std::string newest() const {
     std::string text;
-    for (std::size_t i = rows_.size() > 30 ? rows_.size() - 30 : 0; i < rows_.size(); ++i) text += "\n" + rows_[i].second.substr(0, 400);
+    for (std::size_t i = rows_.size() > 30 ? rows_.size() - 30 : 0; i < rows_.size(); ++i)
+      text += "\n" + rows_[i].second.substr(0, 400);
     return text;
   }
 
@@ -298,7 +300,8 @@ class World {
       const auto& spec = workload.spec;
       const bool fits = spec.ranks <= 3 && spec.ranks_min == 0 && spec.resources.gpus == kTrayGpus &&
                         spec.placement.segment == spec.ranks;
-      ASSERT_TRUE(!fits || unyielding() || workload.job.in_attempt) << spec.name << " waits beside its own cell" << newest() << picture();
+      ASSERT_TRUE(!fits || unyielding() || workload.job.in_attempt)
+          << spec.name << " waits beside its own cell" << newest() << picture();
     }
   }
 

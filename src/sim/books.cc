@@ -99,7 +99,8 @@ void Books::fill(Results& results, const controller::State& state) {
   fleet.series = {{"up", "GPUs", available_}, {"in use", "GPUs", used_}};
   Chart& queue = chart("Queue", "Workloads that wait for room, and that run.", false);
   queue.series = {{"waiting", "workloads", queued_}, {"running", "workloads", running_}};
-  Chart& whole = chart("Whole UltraServers and GPU hosts that are idle", "Room for gangs that need a whole NVLink domain.", false);
+  Chart& whole =
+      chart("Whole UltraServers and GPU hosts that are idle", "Room for gangs that need a whole NVLink domain.", false);
   whole.series = {{"whole and idle", "domains", whole_}};
 
   auto& totals = results.totals;

@@ -34,12 +34,16 @@ World::World(Setup setup) : setup_(std::move(setup)), books_(std::make_unique<Bo
 
 World::~World() = default;
 
+bool World::later(const Moment& a, const Moment& b) {
+  return a.time_ms != b.time_ms ? a.time_ms > b.time_ms : a.number > b.number;
+}
+
 void World::push(What what, std::int64_t time_ms, Moment moment) {
   moment.what = what;
   moment.time_ms = std::max(time_ms, now_ms_);
   moment.number = ++moments_made_;
   moments_.push_back(moment);
-  std::push_heap(moments_.begin(), moments_.end(), std::greater<>());
+  std::push_heap(moments_.begin(), moments_.end(), &World::later);
 }
 
 controller::Outcome World::apply(decltype(controller::Input::what) what) {
@@ -108,7 +112,7 @@ void World::advance(std::int64_t moments) {
     }
     now_ms_ = std::max(now_ms_, next_ms);
     if (!moments_.empty() && moments_.front().time_ms <= now_ms_) {
-      std::pop_heap(moments_.begin(), moments_.end(), std::greater<>());
+      std::pop_heap(moments_.begin(), moments_.end(), &World::later);
       const Moment moment = moments_.back();
       moments_.pop_back();
       happen(moment);
@@ -189,7 +193,8 @@ void World::arrive() {
       --plans_live_;
     }
     books_->count("arrivals_refused");
-    if (setup_.notes.size() < 20) setup_.notes.push_back(fmt::format("{} was refused: {}", name, outcome.answer.error().message));
+    if (setup_.notes.size() < 20)
+      setup_.notes.push_back(fmt::format("{} was refused: {}", name, outcome.answer.error().message));
     return;
   }
   books_->count("arrivals");

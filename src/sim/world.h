@@ -97,10 +97,9 @@ class World {
     std::uint32_t host = 0;
     std::uint32_t life = 0;  // of the host when the range started
     What what{};
-    friend bool operator>(const Moment& a, const Moment& b) {
-      return a.time_ms != b.time_ms ? a.time_ms > b.time_ms : a.number > b.number;
-    }
   };
+  // The order of the heap: the earliest on top.
+  static bool later(const Moment& a, const Moment& b);
   struct Part {
     fleet::HostId host{};
     std::int64_t first = 0;

@@ -69,7 +69,8 @@ void World::start_replica(const HostEffect& effect, Plan& plan) {
   run.parts.push_back({effect.host, effect.first, 1});
   run.dead = down_[index(effect.host)] > 0;
   books_->gpus_in_use(plan.kind, plan.gpus_each);
-  push(What::kStarted, run.work_from_ms, {.job = effect.job, .first = run.serial, .host = static_cast<std::uint32_t>(effect.first)});
+  push(What::kStarted, run.work_from_ms,
+       {.job = effect.job, .first = run.serial, .host = static_cast<std::uint32_t>(effect.first)});  // which replica
 }
 
 void World::start_tasks(const HostEffect& effect, const Plan& plan) {
@@ -90,7 +91,8 @@ void World::start_tasks(const HostEffect& effect, const Plan& plan) {
   moment.count = 1;
   for (std::int64_t i = 0; i < effect.count; ++i) {
     moment.first = effect.first + i;
-    const std::uint64_t drawn = Prng::at(setup_.seed ^ static_cast<std::uint64_t>(effect.job), static_cast<std::uint64_t>(moment.first));
+    const std::uint64_t drawn = Prng::at(setup_.seed ^ static_cast<std::uint64_t>(effect.job),
+                                         static_cast<std::uint64_t>(moment.first));
     const std::int64_t milli = 1000 - spread + static_cast<std::int64_t>(drawn % static_cast<std::uint64_t>(2 * spread + 1));
     push(What::kTasksEnd, now_ms_ + std::max<std::int64_t>(1, work * milli / 1000), moment);
   }

@@ -1,5 +1,5 @@
-// Goal: work lasts as long as its behaviour says, through checkpoints, failures, preemption and shrinking; the books add up; equal
-// setups give equal hashes. Method: tiny fleets, faults at chosen moments, times worked out by hand.
+// Goal: work lasts as long as its behaviour says, through checkpoints, failures, preemption and shrinking; the books add up;
+// equal setups give equal hashes. Method: tiny fleets, faults at chosen moments, times worked out by hand.
 #include "sim/world.h"
 
 #include <gtest/gtest.h>
