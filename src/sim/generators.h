@@ -24,12 +24,14 @@ inline constexpr DailyCurve kFlat = {1000, 1000, 1000, 1000, 1000, 1000, 1000, 1
                                      1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000};
 extern const DailyCurve kOfficeHours;  // submissions by people
 extern const DailyCurve kConsumers;    // requests of an assistant's users in one part of the world
+// At this moment, in thousandths of the busiest hour: straight lines from hour to hour.
+std::int64_t share_of_day(const DailyCurve& curve, std::int64_t time_ms);
 
 // Gangs that hold the fleet for months. One after the other: the next is submitted `gap_ms` after the one before.
 struct FrontierRuns {
   WorkTemplate pattern;
   std::int64_t count = 1;
-  std::int64_t ranks = 1;  // of gpus_per_rank GPUs each
+  std::int64_t ranks = 1;  // of gpus_per_rank GPUs each; 0 of them: CPU ranks
   std::int64_t work_ms = 0;
   std::int64_t gap_ms = 0;
 };
@@ -45,14 +47,14 @@ struct SizeClass {
   std::vector<Quantile> work;  // from share 0 to share 1000, rising
 };
 // Of 52,849 jobs of Philly, see NOTICE.
-extern const std::vector<SizeClass> kPhillySizes;
+const std::vector<SizeClass>& philly_sizes();
 
 // Jobs of people: Poisson arrivals that follow the day, sizes and durations from a table.
 struct FineTunes {
   WorkTemplate pattern;
   std::int64_t mean_gap_ms = 60'000;  // in the busiest hour
   DailyCurve curve = kFlat;
-  std::vector<SizeClass> sizes = kPhillySizes;
+  std::vector<SizeClass> sizes = philly_sizes();
   std::vector<std::string> tenants = {};  // by turns, drawn; empty: the pattern's
 };
 
@@ -81,7 +83,8 @@ struct AgentBursts {
 
 struct Window {
   std::int64_t from_ms = 0;
-  std::int64_t until_ms = 0;  // nothing arrives from here on
+  std::int64_t until_ms = 0;   // nothing arrives from here on
+  bool ends_services = false;  // and services are withdrawn then
 };
 std::unique_ptr<ArrivalSource> generate(FrontierRuns runs, Window window, std::uint64_t seed);
 std::unique_ptr<ArrivalSource> generate(FineTunes jobs, Window window, std::uint64_t seed);

@@ -11,7 +11,7 @@
 //   size      gpus, num_gpu, procs; gpu_milli (of one GPU), cpus, cpu_milli, mem_mib…, memory_mib
 //   who       vc, user            what  model            limit  req_time_s            kind of GPU  gpu_spec
 //
-// So are Philly, Helios, Muri, SURF Lisa and OpenB exported. Names that end in .swf hold the Standard Workload Format (18
+// So do the exports of Philly, Muri, SURF Lisa and OpenB. Names that end in .swf hold the Standard Workload Format (18
 // columns, ';' before remarks), in .zst anything of that, compressed. Rows are sorted by submission; a row without a time, or
 // one that never ran (duration below 0), is left out and counted.
 // Failure: kInvalid with file:line, what is wrong and what would be right; read_file's codes.  Cost: 0.3 us a row; all in memory.
