@@ -209,6 +209,12 @@ class Reader {
 
 }  // namespace
 
+FleetSpec read_fleet(Context& context, const Yaml& node) {
+  FleetSpec spec;
+  Reader(context, spec).read(node);
+  return spec;
+}
+
 std::expected<FleetSpec, std::vector<Diagnostic>> parse_fleet(std::string_view yaml, std::string_view source) {
   auto documents = read_yaml(yaml, source);
   if (!documents) return std::unexpected(std::vector{documents.error()});
@@ -218,7 +224,7 @@ std::expected<FleetSpec, std::vector<Diagnostic>> parse_fleet(std::string_view y
     context.add(1, 1, documents->empty() ? "the file is empty: a fleet is described by 'fleet:' and 'regions:'"
                                          : "a fleet is one document");
   } else {
-    Reader(context, spec).read(documents->front());
+    spec = read_fleet(context, documents->front());
   }
   if (!context.diagnostics.empty()) return std::unexpected(std::move(context.diagnostics));
   return spec;

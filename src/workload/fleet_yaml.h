@@ -18,4 +18,9 @@ namespace capstan::workload {
 
 std::expected<fleet::FleetSpec, std::vector<Diagnostic>> parse_fleet(std::string_view yaml, std::string_view source);
 
+struct Context;
+struct Yaml;
+// The same of a part of another file; what is wrong goes to the context (yaml_fields.h).
+fleet::FleetSpec read_fleet(Context& context, const Yaml& node);
+
 }  // namespace capstan::workload

@@ -87,6 +87,18 @@ Tenant read_tenant(Context& context, const Yaml& node) {
   return out;
 }
 
+void read_list(Context& context, const Yaml& list, std::vector<Tenant>& out, std::map<std::string, int>& lines) {
+  for (const Yaml& item : list.items) {
+    Tenant tenant = read_tenant(context, item);
+    const auto [first, fresh] = lines.emplace(tenant.name, item.line);
+    if (!fresh && !tenant.name.empty()) {
+      context.add(item, fmt::format("tenant '{}' is given twice; the first is on line {}", tenant.name,
+                                    first->second));
+    }
+    out.push_back(std::move(tenant));
+  }
+}
+
 void read_document(Context& context, const Yaml& document, std::vector<Tenant>& out,
                    std::map<std::string, int>& lines) {
   MappingReader fields(context, document, "a document");
@@ -98,18 +110,18 @@ void read_document(Context& context, const Yaml& document, std::vector<Tenant>& 
                 "the file must hold a list: 'tenants:', then '- name: …' for each");
     return;
   }
-  for (const Yaml& item : list->items) {
-    Tenant tenant = read_tenant(context, item);
-    const auto [first, fresh] = lines.emplace(tenant.name, item.line);
-    if (!fresh && !tenant.name.empty()) {
-      context.add(item, fmt::format("tenant '{}' is given twice; the first is on line {}", tenant.name,
-                                    first->second));
-    }
-    out.push_back(std::move(tenant));
-  }
+  read_list(context, *list, out, lines);
 }
 
 }  // namespace
+
+std::vector<Tenant> read_tenants(Context& context, const Yaml& list) {
+  std::vector<Tenant> out;
+  std::map<std::string, int> lines;
+  if (list.type != Yaml::Type::kSequence) context.add(list, fmt::format("tenants must be a list, not {}", list.type_name()));
+  read_list(context, list, out, lines);
+  return out;
+}
 
 std::expected<std::vector<Tenant>, std::vector<Diagnostic>> parse_tenants(std::string_view yaml,
                                                                           const std::string& source) {

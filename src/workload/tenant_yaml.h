@@ -23,4 +23,9 @@ namespace capstan::workload {
 std::expected<std::vector<Tenant>, std::vector<Diagnostic>> parse_tenants(std::string_view yaml,
                                                                           const std::string& source);
 
+struct Context;
+struct Yaml;
+// The same of a list of tenants in another file; what is wrong goes to the context (yaml_fields.h).
+std::vector<Tenant> read_tenants(Context& context, const Yaml& list);
+
 }  // namespace capstan::workload
