@@ -50,6 +50,7 @@ class ServiceSource : public ArrivalSource {
     out.spec.kind = workload::Kind::kService;
     out.spec.ranks = 1;
     out.spec.ranks_min = 0;
+    out.spec.placement.segment = 0;
     out.spec.time_limit_ms = 0;
     out.spec.checkpoint = {};
     out.spec.replicas = replicas;

@@ -60,8 +60,7 @@ Arrival make_job(const WorkTemplate& pattern, std::string name, const JobSize& s
   out.spec.name = std::move(name);
   out.behaviour.work_ms = std::max<std::int64_t>(size.work_ms, 1);
   set_ranks(pattern, size, out.spec);
-  const std::int64_t segment = out.spec.placement.segment;
-  if (segment > 0 && out.spec.ranks % segment != 0) out.spec.placement.segment = 0;
+  out.spec.placement.segment = std::min(out.spec.placement.segment, out.spec.ranks);
   if (out.spec.ranks_min >= out.spec.ranks) out.spec.ranks_min = 0;
   if (size.estimate_ms > 0) {
     out.spec.time_limit_ms = size.estimate_ms;

@@ -39,7 +39,7 @@ struct JobSize {
   std::int64_t estimate_ms = 0;  // its user's own, told to the scheduler as it is; 0: see estimate_percent
 };
 
-// A job; time_ms is 0. The segment of the template holds for gangs that it divides, others have none.
+// A job; time_ms is 0. A gang with fewer ranks than the template's segment is one segment.
 Arrival make_job(const WorkTemplate& pattern, std::string name, const JobSize& size);
 
 // A DNS label made of any text: lower case, '-' for what may not stand in it, cut to the longest name.
