@@ -1,6 +1,6 @@
-// How it works: people's jobs and bursts come as a Poisson process at the rate of the busiest hour, thinned: an arrival at another
-// hour stays with the part that the curve says. What is drawn for one arrival does not depend on which others stayed, so two
-// curves differ in who comes, not in what comes.
+// How it works: people's jobs and bursts come as a Poisson process at the rate of the busiest hour, thinned: an arrival at
+// another hour stays with the part that the curve says. What is drawn for one arrival does not depend on which others stayed,
+// so two curves differ in who comes, not in what comes.
 #include "sim/generators.h"
 
 #include <algorithm>
@@ -76,7 +76,8 @@ class FineTuneSource : public ArrivalSource {
     Prng prng(Prng::at(seed_, moments_.number()));
     const SizeClass& size = jobs_.sizes[weighted(prng, weights_)];
     const std::int64_t work_ms = draw_work(prng, size.work);
-    Arrival out = make_job(jobs_.pattern, fmt::format("{}-{}", jobs_.pattern.kind, number_++), {.gpus = size.gpus, .work_ms = work_ms});
+    Arrival out =
+        make_job(jobs_.pattern, fmt::format("{}-{}", jobs_.pattern.kind, number_++), {.gpus = size.gpus, .work_ms = work_ms});
     out.time_ms = *time_ms;
     if (!jobs_.tenants.empty()) out.spec.tenant = jobs_.tenants[prng.below(jobs_.tenants.size())];
     return out;
@@ -106,8 +107,11 @@ class FineTuneSource : public ArrivalSource {
 class BurstSource : public ArrivalSource {
  public:
   BurstSource(AgentBursts bursts, Window window, std::uint64_t seed)
-      : bursts_(std::move(bursts)), window_(window), seed_(Prng::at(seed, 1)),
-        moments_(bursts_.mean_gap_ms, bursts_.curve, window, Prng::at(seed, 0)), next_burst_ms_(moments_.next()) {
+      : bursts_(std::move(bursts)),
+        window_(window),
+        seed_(Prng::at(seed, 1)),
+        moments_(bursts_.mean_gap_ms, bursts_.curve, window, Prng::at(seed, 0)),
+        next_burst_ms_(moments_.next()) {
     CAPSTAN_ASSERT(bursts_.arrays_min >= 1 && bursts_.arrays_min <= bursts_.arrays_max && bursts_.within_ms >= 0);
   }
 

@@ -13,7 +13,10 @@ constexpr std::int64_t kHourMs = 3'600'000;
 class ServiceSource : public ArrivalSource {
  public:
   ServiceSource(InferenceServices services, Window window, std::uint64_t seed)
-      : services_(std::move(services)), window_(window), seed_(seed), step_ms_(window.from_ms),
+      : services_(std::move(services)),
+        window_(window),
+        seed_(seed),
+        step_ms_(window.from_ms),
         replicas_(static_cast<std::size_t>(services_.count), -1) {
     CAPSTAN_ASSERT(services_.every_ms >= 1 && services_.replicas_min >= 0 && services_.replicas_min <= services_.replicas_max);
     services_.pattern.gpus_per_rank = std::max(services_.gpus, services_.pattern.gpus_per_rank);  // a replica is one rank

@@ -30,9 +30,9 @@ const std::vector<SizeClass>& philly_sizes() {
   return sizes;
 }
 
-const DailyCurve kOfficeHours = {200, 150, 120, 100, 100, 120, 200,  350, 600, 850, 1000, 950,
+const DailyCurve kOfficeHours = {200, 150, 120, 100,  100, 120, 200, 350, 600, 850, 1000, 950,
                                  800, 900, 980, 1000, 950, 850, 700, 550, 450, 400, 350,  280};
-const DailyCurve kConsumers = {450, 320, 230, 180, 160, 180, 250, 380, 520, 640, 720, 760,
+const DailyCurve kConsumers = {450, 320, 230, 180, 160, 180, 250, 380, 520,  640, 720, 760,
                                780, 770, 780, 800, 820, 850, 900, 960, 1000, 980, 850, 640};
 
 }  // namespace capstan::sim

@@ -137,7 +137,8 @@ TEST(FineTunes, TheSeedAloneDecides) {
   EXPECT_EQ(once, text_of(all_of(generate(jobs, {0, kDayMs}, 7))));
   EXPECT_NE(once, text_of(all_of(generate(jobs, {0, kDayMs}, 8))));
   // The same on every machine: the first arrivals of seed 7, written down.
-  EXPECT_EQ(once.substr(0, once.find('\n', once.find('\n') + 1) + 1), "13733 tune-0 default 1x1 1 1 1486064\n156480 tune-1 default 1x1 1 1 32813\n");
+  EXPECT_EQ(once.substr(0, once.find('\n', once.find('\n') + 1) + 1),
+            "13733 tune-0 default 1x1 1 1 1486064\n156480 tune-1 default 1x1 1 1 32813\n");
 }
 
 TEST(FrontierRuns, HoldTheirGangOneAfterTheOther) {
@@ -181,7 +182,8 @@ TEST(InferenceServices, ChangeTheirReplicasOverTheDay) {
 }
 
 TEST(AgentBursts, OverlapInOrder) {
-  AgentBursts bursts{.pattern = pattern("agents"), .mean_gap_ms = 30'000, .arrays_min = 2, .arrays_max = 9, .within_ms = 120'000};
+  AgentBursts bursts{
+      .pattern = pattern("agents"), .mean_gap_ms = 30'000, .arrays_min = 2, .arrays_max = 9, .within_ms = 120'000};
   const auto arrivals = all_of(generate(bursts, {0, kDayMs}, 5));
   const double expected = static_cast<double>(kDayMs) / 30'000 * 5.5;
   EXPECT_NEAR(static_cast<double>(arrivals.size()), expected, expected * 0.1);

@@ -1,6 +1,6 @@
 // How it works: an exponential variable is, in units of ln 2, a geometric number of whole units (coin flips: the leading zeros of
-// a random word) plus an independent rest below one unit. The rest comes from a table of -ln(1 - i/512), i = 0…256, with straight
-// lines between its entries; the table is made by the compiler from the series of the logarithm, in integers.
+// a random word) plus an independent rest below one unit. The rest comes from a table of -ln(1 - i/512), i = 0 to 256,
+// with straight lines between its entries; the table is made by the compiler from the series of the logarithm, in integers.
 #include "sim/random_draws.h"
 
 #include <algorithm>

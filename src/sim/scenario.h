@@ -74,9 +74,9 @@ struct Scenario {
   std::string variant;           // of comparison(); empty: the scenario itself
   std::int64_t duration_ms = 0;  // 0: until all that was submitted has ended
   std::uint64_t seed = 1;
-  std::int64_t sample_ms = 0;    // between the points of charts
+  std::int64_t sample_ms = 0;    // between the points of charts; 0: about 1,000 in all
   fleet::FleetSpec fleet;
-  std::vector<workload::Tenant> tenants;  // parents before children
+  std::vector<workload::Tenant> tenants;
   PolicyChoice policy;
   FailureChoice failures;
   std::vector<Workload> workloads;

@@ -42,16 +42,22 @@ Columns columns_of(const Csv& csv) {
 Result<void> check_columns(const Csv& csv, const Columns& columns) {
   const std::string there = fmt::format("{}", fmt::join(csv.columns(), ", "));
   if (!columns.submit) {
-    return csv.wrong("no column says when a job is submitted; call one 'submit_time_s', 'arrival_s' or 'creation_time' (there "
-                     "are: {})", there);
+    return csv.wrong(
+        "no column says when a job is submitted; call one 'submit_time_s', 'arrival_s' or 'creation_time' (there "
+        "are: {})",
+        there);
   }
   if (!columns.duration && !columns.end) {
-    return csv.wrong("no column says how long a job takes; call one 'duration_s' or 'run_s', or give a 'deletion_time' (there "
-                     "are: {})", there);
+    return csv.wrong(
+        "no column says how long a job takes; call one 'duration_s' or 'run_s', or give a 'deletion_time' (there "
+        "are: {})",
+        there);
   }
   if (!columns.gpus && !columns.processors && !columns.cpus && !columns.cpu_milli) {
-    return csv.wrong("no column says how large a job is; call one 'gpus', 'num_gpu', 'procs', 'cpus' or 'cpu_milli' (there "
-                     "are: {})", there);
+    return csv.wrong(
+        "no column says how large a job is; call one 'gpus', 'num_gpu', 'procs', 'cpus' or 'cpu_milli' (there "
+        "are: {})",
+        there);
   }
   return {};
 }
@@ -103,9 +109,7 @@ Result<void> read_size(const Csv& csv, const Columns& columns, const TraceReadin
 }
 
 // OpenB names every kind that will do, "A10|T4"; placement takes one kind or any, so several mean any.
-std::string gpu_model_of(std::string_view cell) {
-  return cell.find('|') == cell.npos ? to_lower(cell) : std::string();
-}
+std::string gpu_model_of(std::string_view cell) { return cell.find('|') == cell.npos ? to_lower(cell) : std::string(); }
 
 // nullopt: the row is left out.
 Result<std::optional<TraceJob>> read_row(const Csv& csv, const Columns& columns, const TraceReading& reading) {
@@ -151,7 +155,20 @@ Result<void> read_csv(std::string_view text, std::string_view source, const Trac
 }
 
 // The 18 columns of the Standard Workload Format (Feitelson's archive, version 2.2); -1 is "not known".
-enum SwfColumn { kNumber, kSubmit, kWait, kRun, kUsed, kCpuTime, kMemoryUsed, kAsked, kAskedTime, kAskedMemory, kStatus, kUser };
+enum SwfColumn {
+  kNumber,
+  kSubmit,
+  kWait,
+  kRun,
+  kUsed,
+  kCpuTime,
+  kMemoryUsed,
+  kAsked,
+  kAskedTime,
+  kAskedMemory,
+  kStatus,
+  kUser
+};
 constexpr std::size_t kSwfColumns = 18;
 
 Result<std::optional<TraceJob>> read_swf_row(std::span<const std::int64_t> cells, const TraceReading& reading) {
@@ -183,7 +200,8 @@ Result<void> read_swf(std::string_view text, std::string_view source, const Trac
       const std::size_t end = std::min(rest.find_first_of(" \t"), rest.size());
       const auto value = parse_decimal(rest.substr(0, end), 1);
       if (!value || *value > INT64_MAX / 2000 || *value < INT64_MIN / 2000) {
-        return fail(Code::kInvalid, "{}:{}: column {} must be a number, not '{}'", source, number, count + 1, rest.substr(0, end));
+        return fail(Code::kInvalid, "{}:{}: column {} must be a number, not '{}'", source, number, count + 1,
+                    rest.substr(0, end));
       }
       if (count < kSwfColumns) cells[count] = *value;
       rest = trim(rest.substr(end));

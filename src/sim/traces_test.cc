@@ -63,7 +63,8 @@ TEST(Traces, PhillyJobsHaveTimesSizesAndVirtualClusters) {
   const Trace trace = parsed(
       "job_id,submit_time_s,duration_s,gpus,vc\n"
       "0,100,2240,8,7f04ca\n"
-      "1,160,30,1,6214e9\n", "a/philly.csv.zst");
+      "1,160,30,1,6214e9\n",
+      "a/philly.csv.zst");
   EXPECT_EQ(trace.name, "philly");
   ASSERT_EQ(trace.jobs.size(), 2u);
   EXPECT_EQ(trace.jobs[0].submit_ms, 0) << "time starts with the first job";
@@ -94,7 +95,8 @@ TEST(Traces, SurfTasksHaveCpusAndMemory) {
 }
 
 TEST(Traces, SwfColumnsAsCsvGiveRanksAndTheUsersLimit) {
-  const Trace trace = parsed("job_id,submit_time_s,run_s,procs,req_time_s,user\n1,5,120,16,-1,-1\n2,6,10,1,60,7\n3,7,-1,4,-1,-1\n");
+  const Trace trace =
+      parsed("job_id,submit_time_s,run_s,procs,req_time_s,user\n1,5,120,16,-1,-1\n2,6,10,1,60,7\n3,7,-1,4,-1,-1\n");
   ASSERT_EQ(trace.jobs.size(), 2u);
   EXPECT_EQ(trace.rows_left_out, 1) << "a job that never ran";
   EXPECT_EQ(trace.jobs[0].size.ranks, 16);
@@ -110,7 +112,8 @@ TEST(Traces, TheStandardWorkloadFormatIsReadByPosition) {
       ";\n"
       "  1  10  3 100 8 -1 -1 -1 600 2048 1 3 1 -1 1 -1 -1 -1\n"
       "  2  20  0  -1 4 -1 -1  4 600   -1 0 3 1 -1 1 -1 -1 -1\n"
-      "  3  30  0  50 4 -1 -1 16  -1   -1 1 -1 1 -1 1 -1 -1 -1\n", "log.swf");
+      "  3  30  0  50 4 -1 -1 16  -1   -1 1 -1 1 -1 1 -1 -1 -1\n",
+      "log.swf");
   ASSERT_EQ(trace.jobs.size(), 2u);
   EXPECT_EQ(trace.rows_left_out, 1);
   EXPECT_EQ(trace.jobs[0].size.ranks, 8);
@@ -149,7 +152,8 @@ TEST(Traces, WhatIsWrongIsSaidWithItsLine) {
   EXPECT_THAT(error_of("submit_time_s,duration_s,gpus,gpus\n"), HasSubstr("two columns are called 'gpus'"));
   const std::string head = "submit_time_s,duration_s,gpus\n1,2,3\n";
   EXPECT_THAT(error_of(head + "1,2\n"), HasSubstr("trace.csv:3: the row has 2 cells, but the first line names 3 columns"));
-  EXPECT_THAT(error_of(head + "1,soon,3\n"), HasSubstr("trace.csv:3: 'duration_s' must be seconds, such as 17 or 4.25, not 'soon'"));
+  EXPECT_THAT(error_of(head + "1,soon,3\n"),
+              HasSubstr("trace.csv:3: 'duration_s' must be seconds, such as 17 or 4.25, not 'soon'"));
   EXPECT_THAT(error_of(head + "\n# remark\n1,2,-3\n"), HasSubstr("trace.csv:5: 'gpus' must be a whole number"));
   EXPECT_THAT(error_of(head + "1,2,2000000\n"), HasSubstr("more than 1000000 GPUs"));
   EXPECT_THAT(error_of(head + "1,2,\"3\n"), HasSubstr("does not end with one"));
@@ -237,7 +241,8 @@ TEST(Replay, AGangSmallerThanTheSegmentIsOneSegment) {
 }
 
 TEST(Requests, MooncakeAndAzureAreRead) {
-  const auto mooncake = parse_requests("arrival_s,input_tokens,output_tokens,hash_ids_512tok\n1.5,6758,500,0 1 2\n1.25,10,4,\n", "m.csv");
+  const auto mooncake =
+      parse_requests("arrival_s,input_tokens,output_tokens,hash_ids_512tok\n1.5,6758,500,0 1 2\n1.25,10,4,\n", "m.csv");
   ASSERT_TRUE(mooncake) << mooncake.error().message;
   ASSERT_EQ(mooncake->size(), 2u);
   EXPECT_EQ((*mooncake)[0].input_tokens, 10) << "in order of time";

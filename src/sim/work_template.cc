@@ -8,6 +8,8 @@
 namespace capstan::sim {
 namespace {
 
+constexpr std::int64_t kWorkMaxMs = 1LL << 52;  // far more than a century; sums of it do not overflow
+
 std::int64_t largest_divisor(std::int64_t value, std::int64_t at_most) {
   for (std::int64_t divisor = std::min(value, at_most); divisor > 1; --divisor) {
     if (value % divisor == 0) return divisor;
@@ -18,8 +20,7 @@ std::int64_t largest_divisor(std::int64_t value, std::int64_t at_most) {
 // What the work takes from its placement to its end if nothing happens.
 std::int64_t whole_run_ms(const workload::Spec& spec, const Behaviour& behaviour) {
   std::int64_t out = behaviour.work_ms + behaviour.start_ms;
-  if (spec.checkpoint.interval_ms > 0)
-    out += behaviour.work_ms / spec.checkpoint.interval_ms * behaviour.checkpoint_stall_ms;
+  if (spec.checkpoint.interval_ms > 0) out += behaviour.work_ms / spec.checkpoint.interval_ms * behaviour.checkpoint_stall_ms;
   return out;
 }
 
@@ -58,15 +59,16 @@ Arrival make_job(const WorkTemplate& pattern, std::string name, const JobSize& s
   out.behaviour = pattern.behaviour;
   out.spec.kind = workload::Kind::kJob;
   out.spec.name = std::move(name);
-  out.behaviour.work_ms = std::max<std::int64_t>(size.work_ms, 1);
+  out.behaviour.work_ms = std::clamp<std::int64_t>(size.work_ms, 1, kWorkMaxMs);
   set_ranks(pattern, size, out.spec);
   out.spec.placement.segment = std::min(out.spec.placement.segment, out.spec.ranks);
   if (out.spec.ranks_min >= out.spec.ranks) out.spec.ranks_min = 0;
   if (size.estimate_ms > 0) {
-    out.spec.time_limit_ms = size.estimate_ms;
+    out.spec.time_limit_ms = std::min(size.estimate_ms, kWorkMaxMs);
   } else if (pattern.estimate_percent > 0) {
     const __int128 whole = whole_run_ms(out.spec, out.behaviour);
-    out.spec.time_limit_ms = static_cast<std::int64_t>(whole * pattern.estimate_percent / 100) + pattern.estimate_slack_ms;
+    const __int128 told = whole * pattern.estimate_percent / 100 + pattern.estimate_slack_ms;
+    out.spec.time_limit_ms = static_cast<std::int64_t>(std::min<__int128>(told, kWorkMaxMs));
   }
   return out;
 }

@@ -1,6 +1,6 @@
 // WorkTemplate: what the work of one source has in common, and how a number of GPUs becomes ranks.
 //
-//   Arrival arrival = make_job(pattern, "philly-17", {.gpus = 12, .work_ms = 3'600'000});   // 2 ranks of 6, if a rank has at most 8
+//   Arrival arrival = make_job(pattern, "philly-17", {.gpus = 12, .work_ms = 3'600'000});   // 2 ranks of 6 GPUs
 //
 // Values; pure functions.  Failure: none; sizes beyond the limits of workload/spec.h are cut to them.
 #pragma once
