@@ -122,6 +122,7 @@ class Planner {
                                             const scheduler::Request& request) const;
   bool takes_over(const State& state, const Workload& workload, const scheduler::Request& request, const Terms& terms,
                   const scheduler::Eviction& eviction) const;
+  static std::vector<HostId> hide_others_cells(State& state, scheduler::TenantId tenant);
   static std::set<HostId> own_cells(const State& state, const Workload& workload);
   std::optional<scheduler::Eviction> choose_eviction(Decision& decision, const Workload& workload,
                                                      const scheduler::Request& request, const Terms& terms);

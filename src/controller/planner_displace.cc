@@ -64,10 +64,10 @@ std::optional<scheduler::Eviction> Planner::choose_eviction(Decision& decision, 
                                                  own_cells(state, workload), decision.time_ms);
     if (counts(found)) return found;
     if (terms.in_cells_left) {
-      if (auto fresh = scheduler::choose_victims(state.inventory, placer_, state.running, terms.in_cells, asker,
-                                                 decision.time_ms);
-          counts(fresh))
-        return *std::move(fresh);
+      const auto hidden = hide_others_cells(state, workload.tenant);
+      auto fresh = scheduler::choose_victims(state.inventory, placer_, state.running, terms.in_cells, asker, decision.time_ms);
+      for (const HostId host : hidden) state.inventory.set_claimed(host, false);
+      if (counts(fresh)) return *std::move(fresh);
     }
     // Elsewhere it would be borrowed.
     asker.in_cell = false;

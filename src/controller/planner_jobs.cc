@@ -104,6 +104,22 @@ Planner::Terms Planner::terms_of(const State& state, const Workload& workload, c
   return terms;
 }
 
+// Hosts of other tenants' cells, as if they were claimed; the caller gives them back.
+std::vector<HostId> Planner::hide_others_cells(State& state, scheduler::TenantId tenant) {
+  std::vector<HostId> out;
+  for (const auto& [domain, owner] : state.cell_owners) {
+    if (owner == tenant) continue;
+    const fleet::Domain& row = state.inventory.topology().domain(domain);
+    for (std::uint32_t i = 0; i < row.hosts; ++i) {
+      const HostId host{fleet::index(row.first) + i};
+      if (state.inventory.host(host).claimed) continue;
+      state.inventory.set_claimed(host, true);
+      out.push_back(host);
+    }
+  }
+  return out;
+}
+
 // Hosts of the tenant's cells that nobody claims.
 std::set<HostId> Planner::own_cells(const State& state, const Workload& workload) {
   std::set<HostId> out;
@@ -127,7 +143,9 @@ Hold Planner::hold_of(const State& state, const Workload& workload, const Terms&
   std::set<fleet::DomainId> fresh;
   for (const auto& slice : placement.slices) {
     const auto domain = state.inventory.topology().domain_of(slice.host);
-    if (bound == state.cells.end() || !bound->second.contains(domain)) fresh.insert(domain);
+    if (bound != state.cells.end() && bound->second.contains(domain)) continue;
+    if (state.cell_owners.contains(domain)) return terms.hold;  // somebody else's cell
+    fresh.insert(domain);
   }
   return static_cast<std::int64_t>(fresh.size()) <= terms.cells_left ? Hold::kCell : terms.hold;
 }
@@ -171,18 +189,15 @@ std::optional<Placement> Planner::place_gang(Decision& decision, const Workload&
     if (auto placement = again(state, workload, request)) return placement;
   }
   std::optional<Placement> placement;
-  if (where.anywhere) {
-    if (Placed placed = placer_.place(inventory, request)) placement = *std::move(placed);
-  }
-  // A tenant with cells uses those that it has, then new ones, before it spreads beyond them.
-  const auto beyond = [&] {
-    return terms.cells != nullptr && (!placement || hold_of(state, workload, terms, *placement) != Hold::kCell);
-  };
-  if (beyond()) {
-    if (auto inside = among(own_cells(state, workload))) placement = std::move(inside);
-  }
-  if (beyond() && terms.in_cells_left) {
+  // A tenant with cells uses those that it has, then new ones that are nobody else's, before it spreads beyond them.
+  if (terms.by_cells) placement = among(own_cells(state, workload));
+  if (!placement && terms.in_cells_left) {
+    const auto hidden = hide_others_cells(state, workload.tenant);
     if (Placed placed = placer_.place(inventory, terms.in_cells)) placement = *std::move(placed);
+    for (const HostId host : hidden) inventory.set_claimed(host, false);
+  }
+  if (!placement && where.anywhere) {
+    if (Placed placed = placer_.place(inventory, request)) placement = *std::move(placed);
   }
   // Backfill: what ends before a claim begins delays nothing on its hosts.
   if (!placement && workload.spec.time_limit_ms > 0)

@@ -293,7 +293,9 @@ class World {
     }
     const auto tenant = *state().tenants.find("cells");
     const bool cell_free = std::none_of(state().workloads.begin(), state().workloads.end(), [&](const auto& entry) {
-      return entry.second.job.in_attempt && entry.second.tenant == tenant;  // its own work it does not displace
+      // Its own work it does not displace, nor takes what is kept for it.
+      const bool holds = entry.second.job.in_attempt || state().claims.of_job(entry.first) != nullptr;
+      return holds && entry.second.tenant == tenant;
     });
     for (const auto& [id, workload] : state().workloads) {
       if (has_ended(workload.state) || workload.tenant != tenant || workload.job.in_attempt || !cell_free) continue;

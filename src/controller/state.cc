@@ -156,6 +156,7 @@ void State::begin_running(const Workload& workload, scheduler::Running row) {
       const auto* promise = cell_promise(workload.tenant, inventory.topology().host_class(first).gpu_model);
       if (promise != nullptr) cell.kind = *promise;
       tenants.bind_cell(workload.tenant, cell.kind);
+      cell_owners[domain] = workload.tenant;
     }
   }
   if (row.ends_by_ms < INT64_MAX) ends.insert({row.ends_by_ms, workload.id});
@@ -246,6 +247,8 @@ void State::end_running(std::int64_t id) {
       const auto cell = bound.find(domain);
       if (--cell->second.gangs > 0) continue;
       tenants.unbind_cell(workload.tenant, cell->second.kind);
+      if (const auto owner = cell_owners.find(domain); owner != cell_owners.end() && owner->second == workload.tenant)
+        cell_owners.erase(owner);
       bound.erase(cell);
     }
     if (bound.empty()) cells.erase(workload.tenant);

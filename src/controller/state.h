@@ -264,6 +264,7 @@ struct State {
     workload::CellQuota kind;
   };
   std::map<scheduler::TenantId, std::map<fleet::DomainId, Cell>> cells;
+  std::map<fleet::DomainId, scheduler::TenantId> cell_owners;  // whose cell a domain is
   std::set<std::pair<std::int64_t, std::int64_t>> ends;  // known ends of running gangs: (ends_by_ms, workload)
   std::map<scheduler::HostRequest, std::int64_t> demand;  // GPU ranks that workloads ask for, ended ones aside
   std::int64_t live_ranks = 0;

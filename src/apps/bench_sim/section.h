@@ -17,6 +17,7 @@ struct Options {
   double scale = 1;                   // of durations and of how many
   std::filesystem::path examples;     // examples/
   std::filesystem::path traces;       // where trace files lie
+  std::filesystem::path philly;       // another trace of that form; empty: the one in `traces`
   int seeds = 20;
 };
 
