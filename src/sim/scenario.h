@@ -43,7 +43,7 @@ struct FailureChoice {
   std::string rates;                  // empty: nothing breaks
   std::int64_t rates_percent = 100;   // of every rate
   std::int64_t repair_percent = 100;  // of every repair time
-  std::vector<std::pair<std::string, std::int64_t>> overrides;  // parameters of the set by name, in file order
+  std::vector<std::pair<std::string, std::int64_t>> overrides;  // events of a cause, by its name, in file order
   friend bool operator==(const FailureChoice&, const FailureChoice&) = default;
 };
 

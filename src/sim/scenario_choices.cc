@@ -4,6 +4,7 @@
 
 #include "base/text.h"
 #include "scheduler/queue.h"
+#include "sim/failure_rates.h"
 #include "sim/scenario_parts.h"
 
 namespace capstan::sim {
@@ -14,7 +15,23 @@ using workload::MappingReader;
 using workload::read_integer;
 using workload::Yaml;
 
-// Names of parameters, whole numbers.
+// That the set exists, and what is changed in it too.
+void check_failures(Context& context, const Yaml& at, const FailureChoice& choice) {
+  if (choice.rates.empty()) return;
+  auto rates = rate_set(choice.rates);
+  if (!rates) {
+    std::vector<std::string_view> names = rate_sets();
+    names.push_back("none");
+    std::string hint;
+    const std::string advice = workload::did_you_mean(choice.rates, names, hint);
+    return context.add(at.line, at.column, fmt::format("unknown failure rates '{}'; {}", choice.rates, advice), hint);
+  }
+  for (const auto& [cause, events] : choice.overrides) {
+    if (const auto changed = override_rate(*rates, cause, events); !changed) context.add(at, changed.error().message);
+  }
+}
+
+// Names of causes, numbers of events.
 void read_overrides(Context& context, MappingReader& mapping, FailureChoice& out) {
   const Yaml* value = mapping.take("set");
   if (value == nullptr) return;
@@ -64,6 +81,7 @@ void read_failures(Context& context, MappingReader& mapping, FailureChoice& out)
     if (out.rates.empty()) context.add(*value, "'failures' needs 'rates', the name of a set of rates, or 'none'");
   }
   if (out.rates == "none") out = {};
+  check_failures(context, *value, out);
 }
 
 void read_variant(Context& context, const Yaml& node, const Places& places, Scenario& out) {

@@ -81,7 +81,7 @@ sample: 30m
 fleet: fleet.yaml
 tenants: tenants.yaml
 policy: {order: srtf, starvation: 20m}
-failures: {rates: gb200, rates_percent: 200, set: {host_days: 400}}
+failures: {rates: nvl72, rates_percent: 200, set: {NIC or network: 400}}
 workloads:
 - trace: philly.csv
   tenants: {6214e9: vision}
@@ -136,7 +136,7 @@ TEST_F(ScenarioFiles, EveryFieldIsRead) {
   EXPECT_EQ(scenario.sample_ms, kHourMs / 2);
   EXPECT_EQ(fleet::hosts_of(scenario.fleet), 36);
   EXPECT_EQ(scenario.policy, (PolicyChoice{"srtf", 20 * 60'000}));
-  EXPECT_EQ(scenario.failures, (FailureChoice{"gb200", 200, 100, {{"host_days", 400}}}));
+  EXPECT_EQ(scenario.failures, (FailureChoice{"nvl72", 200, 100, {{"NIC or network", 400}}}));
   std::vector<std::string> tenants;
   for (const auto& tenant : scenario.tenants) tenants.push_back(tenant.name);
   EXPECT_THAT(tenants, ElementsAre("research", "vision", "vc-abc", "speech")) << "those that are only named come last";
@@ -259,6 +259,10 @@ TEST_F(ScenarioFiles, WhatIsWrongIsSaidAtItsPlace) {
   EXPECT_THAT(several, HasSubstr("s.yaml:2:36: 'starvation'"));
   EXPECT_THAT(several, HasSubstr("'fleet' is missing"));
   EXPECT_THAT(several, HasSubstr("'workloads' is missing or empty"));
+  const std::string failures =
+      wrong("scenario: s\nfailures: {rates: nvl72, set: {moon: 4}}\nvariants:\n- {name: a, failures: nvl27}\n");
+  EXPECT_THAT(failures, HasSubstr("s.yaml:2:11: nvl72 has no cause 'moon'"));
+  EXPECT_THAT(failures, HasSubstr("s.yaml:4:23: unknown failure rates 'nvl27'; did you mean 'nvl72'?"));
   EXPECT_THAT(wrong("scenario: s\nduration: 1d\nfleet: none.yaml\nworkloads: [{generate: fine-tunes}]\n"),
               HasSubstr("s.yaml:3:8: "));
   write("bad.yaml", "fleet: f\nregions:\n- {name: r, clusters: [{blocks: [{hosts: [{class: hgx-h1000}]}]}]}\n");
@@ -301,6 +305,23 @@ TEST_F(ScenarioFiles, AnotherTraceMayStandForTheOneThatIsNamed) {
   const auto arrivals = all_of(arrivals_of(*scenario, 1));
   ASSERT_EQ(arrivals.size(), 1u);
   EXPECT_EQ(text_of(arrivals[0]), "0 jobs-0 default 1x2 5000");
+}
+
+TEST(Examples, Load) {
+  for (const char* name : {"lab", "training-month"}) {
+    const auto scenario = load_scenario(fmt::format("examples/scenarios/{}.yaml", name));
+    ASSERT_TRUE(scenario) << scenario.error().front().text();
+    EXPECT_EQ(scenario->name, name);
+    EXPECT_GE(comparison(*scenario).size(), 2u);
+    EXPECT_TRUE(arrivals_of(*scenario, 1)->next().has_value());
+  }
+  for (const char* name : {"philly", "muri-64"}) {  // their traces are not ours to ship
+    const auto scenario =
+        load_scenario(fmt::format("examples/scenarios/{}.yaml", name), {.trace_directories = {"/nonexistent"}, .trace = {}});
+    ASSERT_FALSE(scenario);
+    ASSERT_EQ(scenario.error().size(), 1u);
+    EXPECT_THAT(scenario.error().front().text(), HasSubstr("there is no trace"));
+  }
 }
 
 // Goal: damaged files are refused or read, never worse. Method: the whole example with random bytes replaced, cut and doubled.
