@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <set>
+#include <tuple>
 
 #include "base/file.h"
 #include "base/prng.h"
@@ -188,6 +189,11 @@ std::expected<Scenario, Diagnostics> parse_scenario(std::string_view yaml, std::
     read_document(context, documents->front(), {directory, options}, out);
   }
   if (context.diagnostics.empty()) return out;
+  // In the order of the file, then what is wrong in files that it names.
+  std::ranges::stable_sort(context.diagnostics, {}, [&](const Diagnostic& one) {
+    const bool own = one.file == source;
+    return std::tuple(!own, own ? one.line : 0, own ? one.column : 0);
+  });
   return std::unexpected(std::move(context.diagnostics));
 }
 

@@ -69,11 +69,14 @@ void read_policy(Context& context, MappingReader& mapping, PolicyChoice& out) {
 void read_failures(Context& context, MappingReader& mapping, FailureChoice& out) {
   const Yaml* value = mapping.take("failures");
   if (value == nullptr) return;
+  const std::string before = out.rates;
   if (value->type == Yaml::Type::kScalar) {
     out.rates = value->scalar;
+    if (out.rates != before) out.overrides.clear();
   } else {
     MappingReader fields(context, *value, "'failures'");
     workload::read_text(context, fields, "rates", out.rates);
+    if (out.rates != before) out.overrides.clear();  // they were another set's
     read_integer(context, fields, "rates_percent", {0, 100'000}, out.rates_percent);
     read_integer(context, fields, "repair_percent", {0, 100'000}, out.repair_percent);
     read_overrides(context, fields, out);

@@ -126,6 +126,7 @@ variants:
 - {name: base}
 - {name: fifo, policy: {order: fifo}}
 - {name: bare, spares: 0, failures: none, checkpoint: {interval: 4h}}
+- {name: others, failures: llama3}
 )";
 
 TEST_F(ScenarioFiles, EveryFieldIsRead) {
@@ -205,12 +206,13 @@ TEST_F(ScenarioFiles, ArrivalsComeInOrderAndAWorkloadsDoNotDependOnTheOthers) {
 TEST_F(ScenarioFiles, VariantsDifferInWhatTheySay) {
   const Scenario scenario = good(kWhole);
   const auto runs = comparison(scenario);
-  ASSERT_EQ(runs.size(), 3u);
+  ASSERT_EQ(runs.size(), 4u);
   EXPECT_EQ(runs[0].variant, "base");
   EXPECT_EQ(runs[0].policy, scenario.policy);
   EXPECT_EQ(runs[1].policy, (PolicyChoice{"fifo", 20 * 60'000})) << "what a variant leaves out stays";
   EXPECT_EQ(runs[1].failures, scenario.failures);
   EXPECT_EQ(runs[2].failures, FailureChoice{});
+  EXPECT_EQ(runs[3].failures, (FailureChoice{"llama3", 200, 100, {}})) << "changed causes are those of another set";
   EXPECT_EQ(runs[1].fleet, scenario.fleet);
   EXPECT_EQ(runs[2].fleet.regions[0].clusters[0].blocks[0].ultraservers[0].spares, 0);
   const auto pattern = [](const Scenario& run, std::size_t i) {
@@ -260,9 +262,9 @@ TEST_F(ScenarioFiles, WhatIsWrongIsSaidAtItsPlace) {
   EXPECT_THAT(several, HasSubstr("'fleet' is missing"));
   EXPECT_THAT(several, HasSubstr("'workloads' is missing or empty"));
   const std::string failures =
-      wrong("scenario: s\nfailures: {rates: nvl72, set: {moon: 4}}\nvariants:\n- {name: a, failures: nvl27}\n");
+      wrong("scenario: s\nfailures: {rates: nvl72, set: {moon: 4}}\nvariants:\n- {name: a, failures: nvl7}\n");
   EXPECT_THAT(failures, HasSubstr("s.yaml:2:11: nvl72 has no cause 'moon'"));
-  EXPECT_THAT(failures, HasSubstr("s.yaml:4:23: unknown failure rates 'nvl27'; did you mean 'nvl72'?"));
+  EXPECT_THAT(failures, HasSubstr("s.yaml:4:23: unknown failure rates 'nvl7'; did you mean 'nvl72'?"));
   EXPECT_THAT(wrong("scenario: s\nduration: 1d\nfleet: none.yaml\nworkloads: [{generate: fine-tunes}]\n"),
               HasSubstr("s.yaml:3:8: "));
   write("bad.yaml", "fleet: f\nregions:\n- {name: r, clusters: [{blocks: [{hosts: [{class: hgx-h1000}]}]}]}\n");
