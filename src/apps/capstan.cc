@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "apps/journal_command.h"
+#include "apps/sim_command.h"
 #include "apps/up/up.h"
 #include "apps/up/worker_process.h"
 #include "base/log.h"
@@ -78,6 +79,7 @@ int main(int argc, char** argv) {
   add_up(app, globals, exit_code);
   cli::add_client_commands(app, globals, exit_code);
   add_journal(app, exit_code);
+  apps::add_sim(app, exit_code);
   add_worker(app, globals, exit_code);
   try {
     app.parse(argc, argv);
