@@ -227,11 +227,8 @@ Planner::Tried Planner::start_service(Decision& decision, Workload& workload) {
   for (std::int64_t index; (index = next_replica(workload, decision.time_ms)) >= 0;) {
     const auto admission = state.tenants.admission(workload.tenant, ask_of(request));
     if (!admission.admitted()) return {Outcome::kTenant, admission.by};
-    const Placed placed = placer_.place(state.inventory, request);
-    if (!placed) {
-      const bool waits = !placed.error().never() && displace(decision, workload, request, Terms::of(admission));
-      return {waits ? Outcome::kSkipped : Outcome::kShape, {}};
-    }
+    const auto placed = place_ranks(decision, workload, request, admission);
+    if (!placed) return placed.error();
     const auto& slice = placed->slices.front();
     const std::int64_t port = workload.spec.port > 0 ? workload.spec.port : state.free_port(slice.host);
     if (port == 0) return {Outcome::kSkipped, {}};
@@ -258,11 +255,8 @@ Planner::Tried Planner::start_tasks(Decision& decision, Workload& workload) {
       admission = state.tenants.admission(workload.tenant, ask_of(request));
     }
     if (!admission.admitted()) return {Outcome::kTenant, admission.by};
-    const Placed placed = placer_.place_some(state.inventory, request);
-    if (!placed) {
-      const bool waits = !placed.error().never() && displace(decision, workload, request, Terms::of(admission));
-      return {waits ? Outcome::kSkipped : Outcome::kShape, {}};
-    }
+    const auto placed = place_ranks(decision, workload, request, admission);
+    if (!placed) return placed.error();
     begin_tasks(decision, workload, placed->slices, admission.hold());
     tried.outcome = Outcome::kPlaced;
   }

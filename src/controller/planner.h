@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <expected>
 #include <map>
 #include <set>
 #include <string>
@@ -116,6 +117,9 @@ class Planner {
   std::optional<scheduler::Placement> place_gang(Decision& decision, const Workload& workload,
                                                  const scheduler::Request& request, const Terms& terms,
                                                  Where where);
+  std::expected<scheduler::Placement, Tried> place_ranks(Decision& decision, Workload& workload,
+                                                         const scheduler::Request& request,
+                                                         const scheduler::Admission& admission);
   bool starve(Decision& decision, Workload& workload, const scheduler::Request& request);
   bool is_blocked(const State& state, const scheduler::Claim& claim, const scheduler::Request& request);
   std::optional<scheduler::Placement> again(const State& state, const Workload& workload,

@@ -149,7 +149,7 @@ bool Planner::displace(Decision& decision, Workload& workload, const Request& re
       give_up_claim(decision, *state.find(claim.job), reason);
     }
   }
-  if (workload.spec.kind == workload::Kind::kJob) claim_for(decision, workload, hosts, false, decision.time_ms);
+  claim_for(decision, workload, hosts, false, decision.time_ms);
   for (const auto& victim : eviction->victims) {
     Workload& other = *state.find(victim.job);
     if (victim.whole) {

@@ -290,6 +290,29 @@ bool Planner::is_blocked(const State& state, const scheduler::Claim& claim, cons
   return true;
 }
 
+// Room for a replica, or for some of the tasks: on hosts that others have left for it, else anywhere; else others are asked to
+// leave.
+std::expected<Placement, Planner::Tried> Planner::place_ranks(Decision& decision, Workload& workload, const Request& request,
+                                                              const scheduler::Admission& admission) {
+  State& state = decision.state;
+  const bool some = workload.spec.kind == workload::Kind::kTasks;
+  const Terms terms = Terms::of(admission);
+  if (const auto* claim = state.claims.of_job(workload.id)) {
+    if (somebody_leaves(state, *claim)) return std::unexpected(Tried{});
+    const std::set<HostId> hosts = hosts_left(state, *claim, decision.time_ms);
+    const scheduler::HostFilter filter{.hosts = scheduler::Hosts::kUsable, .only = &hosts};
+    Placed placed = some ? scheduler::place_some_among(state.inventory, request, filter)
+                         : scheduler::place_among(state.inventory, request, filter);
+    give_up_claim(decision, workload, placed ? "it is used" : "its hosts did not become free");
+    if (placed) return *std::move(placed);
+    displaced_none_[{shape_of(workload), workload.spec.priority, terms.right()}] = decision.time_ms;
+  }
+  Placed placed = some ? placer_.place_some(state.inventory, request) : placer_.place(state.inventory, request);
+  if (placed) return *std::move(placed);
+  const bool waits = !placed.error().never() && displace(decision, workload, request, terms);
+  return std::unexpected(Tried{waits ? Outcome::kSkipped : Outcome::kShape, {}});
+}
+
 Planner::Tried Planner::start_job(Decision& decision, Workload& workload) {
   State& state = decision.state;
   const std::uint32_t shape = shape_of(workload);
