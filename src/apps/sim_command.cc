@@ -19,27 +19,32 @@ struct ReplayFile {
 };
 
 void print(const sim::Difference& difference) {
-  fmt::print("row {} ({} ms, build {}), {}:\n  journal: {}\n  now:     {}\n", difference.row, difference.time_ms, difference.build,
-             difference.input, difference.journal.empty() ? "nothing" : difference.journal,
+  fmt::print("row {} ({} ms, build {}), {}:\n  journal: {}\n  now:     {}\n", difference.row,
+             difference.time_ms, difference.build, difference.input,
+             difference.journal.empty() ? "nothing" : difference.journal,
              difference.now.empty() ? "nothing" : difference.now);
 }
 
 int replay_file(const ReplayFile& options) {
   auto journal = journal::open_sqlite_journal(options.path, {.read_only = true});
-  auto replay = journal ? sim::replay_journal(**journal, {.all = options.build_differs, .order = options.order})
-                        : Result<sim::Replay>(std::unexpected(journal.error()));
+  auto replay = journal
+                    ? sim::replay_journal(**journal, {.all = options.build_differs, .order = options.order})
+                    : Result<sim::Replay>(std::unexpected(journal.error()));
   if (!replay) {
     fmt::print(stderr, "capstan: {}: {}\n", options.path, replay.error().message);
     return 1;
   }
   const bool tries = options.build_differs || !options.order.empty();
   if (replay->identical()) {
-    fmt::print("{} inputs, {} events: identical decisions, state {}\n", replay->rows, replay->events, replay->state_hash);
+    fmt::print("{} inputs, {} events: identical decisions, state {}\n", replay->rows, replay->events,
+               replay->state_hash);
     return 0;
   }
   for (const sim::Difference& one : replay->kept) print(one);
   if (!tries) {
-    fmt::print("different after {} inputs; --build-differs lists all that would have been decided otherwise\n", replay->rows);
+    fmt::print(
+        "different after {} inputs; --build-differs lists all that would have been decided otherwise\n",
+        replay->rows);
     return 1;
   }
   fmt::print("{} of {} inputs would have been decided otherwise:", replay->differences, replay->rows);
@@ -51,14 +56,17 @@ int replay_file(const ReplayFile& options) {
 }  // namespace
 
 void add_sim(CLI::App& app, int& exit_code) {
-  CLI::App* sim = app.add_subcommand("sim", "Rehearse a fleet, or decide a journal again, with the production controller");
+  CLI::App* sim = app.add_subcommand(
+      "sim", "Rehearse a fleet, or decide a journal again, with the production controller");
   sim->require_subcommand(1);
   auto run = std::make_shared<SimRun>();  // shared by the options and the callback
   CLI::App* command = sim->add_subcommand("run", "Run a scenario");
-  command->footer("Example:\n  capstan sim run examples/scenarios/lab.yaml --compare fair-share,fifo --report lab.html");
+  command->footer(
+      "Example:\n  capstan sim run examples/scenarios/lab.yaml --compare fair-share,fifo --report lab.html");
   command->add_option("scenario", run->scenario, "a YAML file (docs/scenarios.md)")->required();
   command->add_option("--seed", run->seed, "instead of the scenario's");
-  command->add_option("--seeds", run->seeds, "so many runs of each variant, with seeds one after another")->check(CLI::Range(1, 10'000));
+  command->add_option("--seeds", run->seeds, "so many runs of each variant, with seeds one after another")
+      ->check(CLI::Range(1, 10'000));
   command->add_option("--compare", run->compare, "these of its variants, separated by commas");
   command->add_option("--trace", run->trace, "this trace instead of the scenario's");
   command->add_option("--traces", run->traces, "a directory in which to look for traces");
@@ -72,7 +80,9 @@ void add_sim(CLI::App& app, int& exit_code) {
   replay->footer("Example:\n  capstan sim replay ~/.local/state/capstan/journal.sqlite");
   replay->add_option("journal", file->path, "journal.sqlite of a data directory")->required();
   replay->add_flag("--build-differs", file->build_differs, "go on after a difference; list all");
-  replay->add_option("--order", file->order, "with this order of the queue: what it would have decided otherwise")
+  replay
+      ->add_option("--order", file->order,
+                   "with this order of the queue: what it would have decided otherwise")
       ->check(CLI::IsMember({"fair-share", "fifo", "sjf", "srtf", "srsf"}));
   replay->callback([file, &exit_code] { exit_code = replay_file(*file); });
 }

@@ -1,5 +1,5 @@
-// How it works: the scenario's variants (or itself), each with each seed, one run after another; progress to stderr while it is a
-// terminal, results to stdout and to files.
+// How it works: the scenario's variants (or itself), each with each seed, one run after another; progress to
+// stderr while it is a terminal, results to stdout and to files.
 #include "apps/sim_run.h"
 
 #include <unistd.h>
@@ -43,9 +43,12 @@ Result<Results> run(const Scenario& scenario, std::uint64_t seed, bool progress)
     shown = now;
     const double seconds = std::chrono::duration<double>(now - begin).count();
     const bool open = scenario.duration_ms == 0;
-    const std::int64_t percent = open ? 0 : world.now_ms() * 100 / std::max<std::int64_t>(1, world.duration_ms());
+    const std::int64_t percent =
+        open ? 0 : world.now_ms() * 100 / std::max<std::int64_t>(1, world.duration_ms());
     const auto filled = static_cast<std::size_t>(percent / 5);
-    const std::string bar = open ? "" : fmt::format("[{}{}] {:3}% ", std::string(filled, '#'), std::string(20 - filled, '.'), percent);
+    const std::string bar =
+        open ? ""
+             : fmt::format("[{}{}] {:3}% ", std::string(filled, '#'), std::string(20 - filled, '.'), percent);
     fmt::print(stderr, "\r{} seed {} {}{}, {:.0f} inputs/s   ", what, seed, bar, simulated(world.now_ms()),
                static_cast<double>(world.inputs()) / std::max(seconds, 0.001));
     std::fflush(stderr);
@@ -61,7 +64,8 @@ Result<std::vector<Scenario>> chosen(const Scenario& scenario, const std::string
   std::vector<std::string> names;
   for (const Scenario& one : all) names.push_back(one.variant);
   for (const auto& wanted : split(compare, ',')) {
-    const auto at = std::find_if(all.begin(), all.end(), [&](const Scenario& one) { return one.variant == trim(wanted); });
+    const auto at = std::find_if(all.begin(), all.end(),
+                                 [&](const Scenario& one) { return one.variant == trim(wanted); });
     if (at == all.end()) {
       return fail(Code::kNotFound, "scenario {} has no variant '{}'; it has {}", scenario.name, wanted,
                   scenario.variants.empty() ? "none" : fmt::format("{}", fmt::join(names, ", ")));

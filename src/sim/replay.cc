@@ -1,5 +1,6 @@
-// How it works: one controller decides; after a difference it is put back to the last checkpoint (its own text, or the snapshot
-// that the replay began with) and follows the journal's events up to where the replay stands.
+// How it works: one controller decides; after a difference it is put back to the last checkpoint (its own
+// text, or the snapshot that the replay began with) and follows the journal's events up to where the replay
+// stands.
 #include "sim/replay.h"
 
 #include "controller/controller.h"
@@ -20,7 +21,9 @@ class Replayer {
     CAPSTAN_TRY(const auto snapshots, journal_.snapshots());
     std::int64_t from = 0;
     if (journal_.begin_seq() > 0) {
-      if (snapshots.empty()) return fail(Code::kCorrupt, "rows before {} were pruned, but there is no snapshot", journal_.begin_seq() + 1);
+      if (snapshots.empty())
+        return fail(Code::kCorrupt, "rows before {} were pruned, but there is no snapshot",
+                    journal_.begin_seq() + 1);
       const journal::SnapshotRef& oldest = snapshots.back();
       CAPSTAN_TRY(checkpoint_, journal_.snapshot_text(oldest));
       from = oldest.seq;
@@ -52,7 +55,8 @@ class Replayer {
   Result<void> take(const Row& row) {
     CAPSTAN_TRY(const Json json, Json::parse(row.input));
     auto input = Input::from_json(row.time_ms, json);
-    if (!input) return std::unexpected(std::move(input).error().with_context(fmt::format("journal row {}", row.seq)));
+    if (!input)
+      return std::unexpected(std::move(input).error().with_context(fmt::format("journal row {}", row.seq)));
     CAPSTAN_TRY(const Json::Array expected, controller::events_of(row));
     const bool office = std::holds_alternative<controller::BeginEpoch>(input->what);
     if (office || row.seq - checkpoint_row_ > kCheckpointRows) {
@@ -61,17 +65,21 @@ class Replayer {
     }
     ++out_.rows;
     out_.events += static_cast<std::int64_t>(expected.size());
-    if (!options_.order.empty()) (void)controller_.apply({row.time_ms, controller::SetPolicy{options_.order, -1}});
+    if (!options_.order.empty())
+      (void)controller_.apply({row.time_ms, controller::SetPolicy{options_.order, -1}});
     const auto outcome = controller_.apply(*input);
     std::size_t at = 0;
     const auto text = [](const Json& event) { return event.dump(); };
-    while (at < expected.size() && at < outcome.events.size() && text(expected[at]) == text(outcome.events[at])) ++at;
+    while (at < expected.size() && at < outcome.events.size() &&
+           text(expected[at]) == text(outcome.events[at]))
+      ++at;
     if (at == expected.size() && at == outcome.events.size()) return {};
     const std::string type = json.get_string("type").value_or("?");
     ++out_.differences;
     ++out_.inputs[type];
     if (out_.kept.size() < kDifferencesKept) {
-      out_.kept.push_back({row.seq, row.time_ms, row.build, type, at < expected.size() ? text(expected[at]) : "",
+      out_.kept.push_back({row.seq, row.time_ms, row.build, type,
+                           at < expected.size() ? text(expected[at]) : "",
                            at < outcome.events.size() ? text(outcome.events[at]) : ""});
     }
     if (!options_.all && options_.order.empty()) return fail(Code::kCancelled, "");
@@ -108,7 +116,8 @@ class Replayer {
 Result<Replay> replay_journal(journal::Journal& journal, const ReplayOptions& options) {
   Replayer replayer(journal, options);
   auto replay = replayer.run();
-  if (!replay && replay.error().code == Code::kCancelled) return replayer.take_out();  // it ended at the first difference
+  if (!replay && replay.error().code == Code::kCancelled)
+    return replayer.take_out();  // it ended at the first difference
   return replay;
 }
 

@@ -1,15 +1,17 @@
-// Replay: would this build decide the same? The inputs of a live controller's journal, decided again, and compared.
+// Replay: would this build decide the same? The inputs of a live controller's journal, decided again, and
+// compared.
 //
 //   CAPSTAN_TRY(auto journal, journal::open_sqlite_journal(path, {.read_only = true}));
 //   CAPSTAN_TRY(const Replay replay, replay_journal(*journal, {}));
 //   replay.identical();      // every row's events, byte for byte, and the state at the end
 //
-// Starts from the oldest snapshot that is kept, or from nothing. Each row's input is given to the production controller with the
-// time it had; what comes out is compared with the row. At a difference the replay ends, or (`all`) takes the journal's word and
-// goes on, so that each later difference is a decision of its own and not a consequence. Where the journal says that a new process
-// took office, the controller is made anew from its state, as it was then.
-// Cost: that of the decisions; after a difference, of up to kCheckpointRows rows again. Memory: the state and two of its texts.
-// Threads: the caller's.  Failure: the journal's; kCorrupt for a row that cannot be read.
+// Starts from the oldest snapshot that is kept, or from nothing. Each row's input is given to the production
+// controller with the time it had; what comes out is compared with the row. At a difference the replay ends,
+// or (`all`) takes the journal's word and goes on, so that each later difference is a decision of its own and
+// not a consequence. Where the journal says that a new process took office, the controller is made anew from
+// its state, as it was then. Cost: that of the decisions; after a difference, of up to kCheckpointRows rows
+// again. Memory: the state and two of its texts. Threads: the caller's.  Failure: the journal's; kCorrupt for
+// a row that cannot be read.
 #pragma once
 
 #include <map>
@@ -31,9 +33,9 @@ struct ReplayOptions {
 struct Difference {
   std::int64_t row = 0;
   std::int64_t time_ms = 0;
-  std::string build;     // that decided it
-  std::string input;     // its type
-  std::string journal;   // the first event that is another; empty: there was none
+  std::string build;    // that decided it
+  std::string input;    // its type
+  std::string journal;  // the first event that is another; empty: there was none
   std::string now;
 };
 

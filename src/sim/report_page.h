@@ -19,7 +19,8 @@ h1 { font-size:28px; margin:0 } h2 { font-size:19px; margin:40px 0 4px } p { mar
 .tile { background:var(--tile); border-radius:8px; padding:12px 14px } .tile b { display:block; font-size:22px }
 .tile span { color:var(--soft); font-size:13px }
 table { border-collapse:collapse; width:100%; margin:10px 0; font-variant-numeric:tabular-nums; font-size:14px }
-th,td { border-bottom:1px solid var(--line); padding:5px 10px; text-align:right } th:first-child,td:first-child { text-align:left }
+th,td { border-bottom:1px solid var(--line); padding:5px 10px; text-align:right }
+th:first-child,td:first-child { text-align:left }
 th { color:var(--soft); font-weight:600 } .wide { overflow-x:auto }
 svg { width:100%; height:auto; display:block; touch-action:none } svg text { fill:var(--soft); font-size:12px }
 .legend { display:flex; flex-wrap:wrap; gap:4px 16px; font-size:13px } .legend i { display:inline-block; width:11px; height:11px;
@@ -115,7 +116,8 @@ function draw(chart, into) {
     let i = chart.times_ms.findIndex(t => t >= ms); if (i < 0) i = n - 1;
     hair.setAttribute("x1", x(chart.times_ms[i])); hair.setAttribute("x2", x(chart.times_ms[i]));
     hair.setAttribute("stroke-opacity", .4);
-    reads.textContent = "after " + span(chart.times_ms[i]) + ": " + chart.series.map(s => s.name + " " + number(s.points[i])).join(", ");
+    reads.textContent = "after " + span(chart.times_ms[i]) + ": " +
+      chart.series.map(s => s.name + " " + number(s.points[i])).join(", ");
   });
 }
 function show(run) {
@@ -126,7 +128,9 @@ function show(run) {
     make("h2", t.title, tables); const box = make("div", undefined, tables); box.className = "wide";
     const table = make("table", undefined, box), head = make("tr", undefined, table); make("th", "", head);
     t.columns.forEach(c => make("th", c, head));
-    for (const r of t.rows) { const tr = make("tr", undefined, table); make("td", r.name, tr); r.cells.forEach(c => make("td", c, tr)); }
+    for (const r of t.rows) {
+      const tr = make("tr", undefined, table); make("td", r.name, tr); r.cells.forEach(c => make("td", c, tr));
+    }
   }
 }
 if (runs.length > 1) {
@@ -138,8 +142,8 @@ if (runs.length > 1) {
 show(first);
 const notes = document.getElementById("notes");
 for (const note of new Set(runs.flatMap(r => r.notes))) make("li", note, notes);
-make("li", "Hosts, failures and what work takes are simulated; placement, queue and recovery are the production controller's own " +
-  "decisions. Equal inputs give equal fingerprints.", notes);
+make("li", "Hosts, failures and what work takes are simulated; placement, queue and recovery are the production " +
+  "controller's own decisions. Equal inputs give equal fingerprints.", notes);
 </script></body></html>
 )page";
 

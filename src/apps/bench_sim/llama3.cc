@@ -1,7 +1,9 @@
-// How it works: one gang of 2,048 hosts of eight H100 for 54 days, with the failures that Llama 3 counted by cause, on a cluster with
-// 64 hosts to spare. The paper gives neither the stall of a checkpoint nor the time of a restart; 10 s and 5 minutes are assumed, and
-// the interval that Young's formula then asks for: sqrt(2 x stall x time between interruptions). Variants: without spare hosts, with a checkpoint that stalls a tenth as long, with a slower restart.
-// Interruptions are counted as the paper does: failures that hit the job, planned ones apart.
+// How it works: one gang of 2,048 hosts of eight H100 for 54 days, with the failures that Llama 3 counted by
+// cause, on a cluster with 64 hosts to spare. The paper gives neither the stall of a checkpoint nor the time
+// of a restart; 10 s and 5 minutes are assumed, and the interval that Young's formula then asks for: sqrt(2 x
+// stall x time between interruptions). Variants: without spare hosts, with a checkpoint that stalls a tenth
+// as long, with a slower restart. Interruptions are counted as the paper does: failures that hit the job,
+// planned ones apart.
 #include <cmath>
 
 #include "apps/bench_sim/section.h"
@@ -18,8 +20,10 @@ constexpr double kUnplanned = 419, kPlanned = 47;
 struct Choice {
   std::string_view name;
   std::int64_t spare_hosts = 64;
-  std::int64_t stall_ms = 10'000;     // of a checkpoint: written beside the work but for the copy out of the GPUs
-  std::int64_t restart_ms = 300'000;  // from placement to the first step: processes, collectives, the checkpoint's load
+  std::int64_t stall_ms =
+      10'000;  // of a checkpoint: written beside the work but for the copy out of the GPUs
+  std::int64_t restart_ms =
+      300'000;  // from placement to the first step: processes, collectives, the checkpoint's load
 };
 
 // Young (1974): the best interval between checkpoints.
@@ -30,10 +34,12 @@ std::int64_t young_ms(const Choice& choice) {
 
 // First order, as Young and Daly: what is lost to stalls, to work done again, and to detection and restart.
 double goodput_by_formula(const Choice& choice) {
-  const double mtbf_ms = kDays * kDayMs / (kUnplanned + kPlanned), interval = static_cast<double>(young_ms(choice));
+  const double mtbf_ms = kDays * kDayMs / (kUnplanned + kPlanned),
+               interval = static_cast<double>(young_ms(choice));
   const double stall = static_cast<double>(choice.stall_ms);
   // Two in five are noticed after a minute, software at once; planned stops keep their work.
-  const double down = static_cast<double>(choice.restart_ms) + 60'000.0 * (kUnplanned - 61) / (kUnplanned + kPlanned);
+  const double down =
+      static_cast<double>(choice.restart_ms) + 60'000.0 * (kUnplanned - 61) / (kUnplanned + kPlanned);
   const double redo = interval / 2 * kUnplanned / (kUnplanned + kPlanned);
   const double per_cycle = mtbf_ms;
   return (per_cycle - down - redo) / per_cycle * interval / (interval + stall);
@@ -44,11 +50,12 @@ struct Outcome {
 };
 
 Result<Outcome> run(const Choice& choice, std::uint64_t seed) {
-  auto fleet = workload::parse_fleet(
-      fmt::format("fleet: llama3\nclasses: [{{name: h100, cpus: 192, memory: 2Ti, gpus: 8, gpu_model: h100}}]\nregions: [{{name: r, "
-                  "clusters: [{{name: c, blocks: [{{name: b, hosts: [{{class: h100, count: {}, name: h#}}]}}]}}]}}]\n",
-                  kHosts + choice.spare_hosts),
-      "llama3");
+  auto fleet = workload::parse_fleet(fmt::format("fleet: llama3\nclasses: [{{name: h100, cpus: 192, memory: "
+                                                 "2Ti, gpus: 8, gpu_model: h100}}]\nregions: [{{name: r, "
+                                                 "clusters: [{{name: c, blocks: [{{name: b, hosts: [{{class: "
+                                                 "h100, count: {}, name: h#}}]}}]}}]}}]\n",
+                                                 kHosts + choice.spare_hosts),
+                                     "llama3");
   if (!fleet) return fail(Code::kInvalid, "{}", fleet.error().front().text());
   class One : public sim::ArrivalSource {
    public:
@@ -119,14 +126,14 @@ Result<Json> llama3(const Options& options) {
       squares += one.interruptions * one.interruptions / seeds;
       goodput += one.goodput / seeds;
     }
-    out[std::string(choice.name)] =
-        Json::object({{"seeds", seeds},
-                      {"unplanned_interruptions_mean", interruptions},
-                      {"unplanned_interruptions_sd", std::sqrt(std::max(0.0, squares - interruptions * interruptions))},
-                      {"checkpoint_interval_s", young_ms(choice) / 1000},
-                      {"effective_training_time", goodput},
-                      {"young_daly", goodput_by_formula(choice)},
-                      {"difference_points", 100 * (goodput - goodput_by_formula(choice))}});
+    out[std::string(choice.name)] = Json::object(
+        {{"seeds", seeds},
+         {"unplanned_interruptions_mean", interruptions},
+         {"unplanned_interruptions_sd", std::sqrt(std::max(0.0, squares - interruptions * interruptions))},
+         {"checkpoint_interval_s", young_ms(choice) / 1000},
+         {"effective_training_time", goodput},
+         {"young_daly", goodput_by_formula(choice)},
+         {"difference_points", 100 * (goodput - goodput_by_formula(choice))}});
     progress("llama3-54d: {}: {}", choice.name, out.find(choice.name)->dump());
   }
   return out;

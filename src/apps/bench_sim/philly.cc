@@ -1,7 +1,8 @@
-// How it works: a trace of jobs of virtual clusters (VCs), on hosts of eight GPUs. Each VC is a tenant that is promised as many
-// hosts as its mean load over the trace needs, a tenth more, and never fewer than its largest job needs. The trace
-// runs under FIFO, SJF and fair share on all hosts together; then each VC runs alone on its own hosts. HiveD's property (Zhao et
-// al., OSDI'20): nobody waits longer for sharing. It is looked at for every VC by the mean wait of its jobs until they first run.
+// How it works: a trace of jobs of virtual clusters (VCs), on hosts of eight GPUs. Each VC is a tenant that
+// is promised as many hosts as its mean load over the trace needs, a tenth more, and never fewer than its
+// largest job needs. The trace runs under FIFO, SJF and fair share on all hosts together; then each VC runs
+// alone on its own hosts. HiveD's property (Zhao et al., OSDI'20): nobody waits longer for sharing. It is
+// looked at for every VC by the mean wait of its jobs until they first run.
 #include <algorithm>
 #include <map>
 
@@ -44,13 +45,16 @@ std::map<std::string, std::int64_t> hosts_of(const sim::Trace& trace) {
   return hosts;
 }
 
-Result<sim::Results> run(const sim::Trace& trace, std::string_view order, const std::map<std::string, std::int64_t>& hosts) {
+Result<sim::Results> run(const sim::Trace& trace, std::string_view order,
+                         const std::map<std::string, std::int64_t>& hosts) {
   std::int64_t all = 0;
   for (const auto& [owner, count] : hosts) all += count;
   auto fleet = workload::parse_fleet(
-      fmt::format("fleet: philly\nclasses: [{{name: box, cpus: 64, memory: 512Gi, gpus: 8, gpu_model: p100}}]\n"
-                  "regions: [{{name: r, clusters: [{{name: c, blocks: [{{name: b, hosts: [{{class: box, count: {}, name: h#}}]}}]}}]}}]\n",
-                  all),
+      fmt::format(
+          "fleet: philly\nclasses: [{{name: box, cpus: 64, memory: 512Gi, gpus: 8, gpu_model: p100}}]\n"
+          "regions: [{{name: r, clusters: [{{name: c, blocks: [{{name: b, hosts: [{{class: box, count: {}, "
+          "name: h#}}]}}]}}]}}]\n",
+          all),
       "philly");
   if (!fleet) return fail(Code::kInvalid, "{}", fleet.error().front().text());
   sim::TraceReplay replay;
@@ -93,7 +97,8 @@ std::map<std::string, sim::Distribution> waits(const sim::Results& results) {
 }  // namespace
 
 Result<Json> philly(const Options& options) {
-  const auto path = options.philly.empty() ? options.traces / "philly_jobs_until_oct2017.csv.zst" : options.philly;
+  const auto path =
+      options.philly.empty() ? options.traces / "philly_jobs_until_oct2017.csv.zst" : options.philly;
   sim::TraceReading reading;
   if (options.scale < 1) reading.rows_max = static_cast<std::int64_t>(options.scale * 50'000);
   CAPSTAN_TRY(const sim::Trace trace, sim::read_trace(path, reading));
@@ -110,12 +115,13 @@ Result<Json> philly(const Options& options) {
       (is_wait ? wait : jct) += static_cast<__int128>(one.mean) * one.count;
       if (is_wait) jobs += one.count;
     }
-    out[order] = Json::object({{"jobs", jobs},
-                               {"mean_wait_s", static_cast<std::int64_t>(wait / std::max<std::int64_t>(1, jobs) / 1000)},
-                               {"mean_jct_s", static_cast<std::int64_t>(jct / std::max<std::int64_t>(1, jobs) / 1000)},
-                               {"makespan_days", results.duration_ms / kDayMs},
-                               {"inputs", results.inputs},
-                               {"hash", results.hash}});
+    out[order] = Json::object(
+        {{"jobs", jobs},
+         {"mean_wait_s", static_cast<std::int64_t>(wait / std::max<std::int64_t>(1, jobs) / 1000)},
+         {"mean_jct_s", static_cast<std::int64_t>(jct / std::max<std::int64_t>(1, jobs) / 1000)},
+         {"makespan_days", results.duration_ms / kDayMs},
+         {"inputs", results.inputs},
+         {"hash", results.hash}});
     progress("philly: {} {}", order, out.find(order)->dump());
   }
   Json clusters = Json::object();
@@ -135,7 +141,8 @@ Result<Json> philly(const Options& options) {
                                      {"mean_wait_shared_s", together.mean / 1000},
                                      {"holds", holds}});
   }
-  out["hived"] = Json::object({{"holds_for", hold}, {"of", hosts.size()}, {"virtual_clusters", std::move(clusters)}});
+  out["hived"] =
+      Json::object({{"holds_for", hold}, {"of", hosts.size()}, {"virtual_clusters", std::move(clusters)}});
   return out;
 }
 
