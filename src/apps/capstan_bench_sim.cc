@@ -18,8 +18,11 @@ struct Named {
   std::string_view name;
   Section run;
 };
-constexpr Named kSections[] = {
-    {"million_gpu_year", million_gpu_year}, {"llama3-54d", llama3}, {"muri-64", muri}, {"philly", philly}};
+constexpr Named kSections[] = {{"million_gpu_year", million_gpu_year},
+                               {"llama3-54d", llama3},
+                               {"muri-64", muri},
+                               {"philly", philly},
+                               {"serve-replay", serve_replay}};
 
 int run(int argc, char** argv) {
   CLI::App app{"What the simulator does, how fast, and how near it comes to what was published."};

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "apps/sim_run.h"
+#include "apps/sim_serve.h"
 #include "journal/journal.h"
 #include "sim/replay.h"
 
@@ -74,6 +75,8 @@ void add_sim(CLI::App& app, int& exit_code) {
   command->add_option("--report", run->report, "write an HTML report to this file");
   command->add_flag("--quiet", run->quiet, "no progress");
   command->callback([run, &exit_code] { exit_code = sim_run(*run); });
+
+  add_sim_serve(*sim, exit_code);
 
   auto file = std::make_shared<ReplayFile>();  // shared by the options and the callback
   CLI::App* replay = sim->add_subcommand("replay", "Decide the inputs of a journal again and compare");

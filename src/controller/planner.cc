@@ -82,6 +82,10 @@ bool is_promised(const scheduler::Tenants& tenants, scheduler::TenantId tenant) 
 
 }  // namespace
 
+std::int64_t size_of(const fleet::Capacity& ask) {
+  return std::max<std::int64_t>(1, ask.gpus > 0 ? ask.gpus : ask.milli_cpus / 1'000);
+}
+
 void Planner::want(const State& state, const Workload& workload, bool wants) {
   if (queue_.order() != state.policy.order) queue_.set_order(state.policy.order);
   if (!wants) {
@@ -100,8 +104,7 @@ void Planner::want(const State& state, const Workload& workload, bool wants) {
   if (spec.time_limit_ms > 0) {
     entry.estimate_ms = spec.time_limit_ms;
     entry.remaining_ms = std::max<std::int64_t>(1, spec.time_limit_ms - workload.job.served_ms);
-    const fleet::Capacity ask = ask_of(request);
-    entry.service = entry.remaining_ms / 1000 * std::max<std::int64_t>(1, ask.gpus > 0 ? ask.gpus : ask.milli_cpus / 1000);
+    entry.service = entry.remaining_ms / 1'000 * size_of(ask_of(request));
   }
   if (const auto* known = queue_.find(workload.id)) {
     if (*known == entry) {
@@ -225,7 +228,7 @@ Planner::Tried Planner::start_service(Decision& decision, Workload& workload) {
   const Request request = request_of(workload);
   Tried tried;
   for (std::int64_t index; (index = next_replica(workload, decision.time_ms)) >= 0;) {
-    const auto admission = state.tenants.admission(workload.tenant, ask_of(request));
+    const auto admission = admission_of(state, workload, request);
     if (!admission.admitted()) return {Outcome::kTenant, admission.by};
     const auto placed = place_ranks(decision, workload, request, admission);
     if (!placed) return placed.error();
@@ -246,13 +249,13 @@ Planner::Tried Planner::start_tasks(Decision& decision, Workload& workload) {
     Request request = request_of(workload);
     request.groups.front().ranks =
         workload.spec.resources.gpu_milli > 0 ? 1 : std::min<std::int64_t>(count, protocol::kRanksPerHostMax);
-    auto admission = state.tenants.admission(workload.tenant, ask_of(request));
+    auto admission = admission_of(state, workload, request);
     if (!admission.admitted() && request.groups.front().ranks > 1) {
       // As many as the limit leaves room for.
       const std::int64_t room = std::max<std::int64_t>(0, admission.limit - admission.used);
       const std::int64_t each = std::max<std::int64_t>(1, admission.asked / request.groups.front().ranks);
       request.groups.front().ranks = std::max<std::int64_t>(1, room / each);
-      admission = state.tenants.admission(workload.tenant, ask_of(request));
+      admission = admission_of(state, workload, request);
     }
     if (!admission.admitted()) return {Outcome::kTenant, admission.by};
     const auto placed = place_ranks(decision, workload, request, admission);

@@ -39,6 +39,8 @@ inline constexpr std::int64_t kPatientClaimsMax = 4;
 // Kinds of requests that placement of shares of GPUs looks at.
 inline constexpr std::size_t kMixMax = 32;
 
+// What remaining time counts for under least remaining service: GPUs, or CPUs of what has none.
+std::int64_t size_of(const fleet::Capacity& ask);
 // What the workload asks of placement for its next start, and how much of everything that is.
 scheduler::Request request_of(const Workload& workload);
 fleet::Capacity ask_of(const scheduler::Request& request);
@@ -105,6 +107,9 @@ class Planner {
   Tried start_job(Decision& decision, Workload& workload);
   Tried start_service(Decision& decision, Workload& workload);
   Tried start_tasks(Decision& decision, Workload& workload);
+  template <class Each>
+  static void for_pledges(const State& state, const Workload& workload, const Each& each);
+  static scheduler::Admission admission_of(const State& state, const Workload& workload, const scheduler::Request& request);
   Terms terms_of(const State& state, const Workload& workload, const scheduler::Request& request,
                  const scheduler::Admission& admission) const;
   scheduler::Hold hold_of(const State& state, const Workload& workload, const Terms& terms,
@@ -128,6 +133,7 @@ class Planner {
                   const scheduler::Eviction& eviction) const;
   static std::vector<HostId> hide_others_cells(State& state, scheduler::TenantId tenant);
   static std::set<HostId> own_cells(const State& state, const Workload& workload);
+  std::int64_t rest_of(const State& state, const Workload& workload) const;
   std::optional<scheduler::Eviction> choose_eviction(Decision& decision, const Workload& workload,
                                                      const scheduler::Request& request, const Terms& terms);
   std::vector<std::int64_t> weaker_claims(const State& state, const Workload& workload, const Terms& terms) const;

@@ -47,6 +47,14 @@ bool Planner::takes_over(const State& state, const Workload& workload, const Req
   return fresh.size() <= static_cast<std::size_t>(terms.cells_left) + freed.size();
 }
 
+// What it has left, where the order is by that: seconds, or seconds × size.
+std::int64_t Planner::rest_of(const State& state, const Workload& workload) const {
+  const auto order = state.policy.order;
+  const auto* entry = queue_.find(workload.id);
+  if (entry == nullptr || (order != scheduler::Order::kSrtf && order != scheduler::Order::kSrsf)) return 0;
+  return order == scheduler::Order::kSrsf ? entry->service : entry->remaining_ms / 1'000;
+}
+
 // Whom to displace: inside the cells that are promised if it may, else whoever ranks lower.
 std::optional<scheduler::Eviction> Planner::choose_eviction(Decision& decision, const Workload& workload,
                                                             const Request& request, const Terms& terms) {
@@ -54,7 +62,10 @@ std::optional<scheduler::Eviction> Planner::choose_eviction(Decision& decision, 
   scheduler::Asker asker{.job = workload.id,
                          .tenant = static_cast<std::uint32_t>(workload.tenant),
                          .priority = workload.spec.priority,
-                         .guaranteed = terms.guaranteed};
+                         .guaranteed = terms.guaranteed,
+                         .rest = rest_of(state, workload),
+                         .rest_by_size = state.policy.order == scheduler::Order::kSrsf,
+                         .now_ms = decision.time_ms};
   if (terms.by_cells) {
     asker.in_cell = true;
     const auto counts = [&](const auto& eviction) {
@@ -114,7 +125,7 @@ bool Planner::displace(Decision& decision, Workload& workload, const Request& re
   const auto weaker = weaker_claims(state, workload, terms);
   const auto own = [&](std::int64_t id) { return state.claims.find(id)->job == workload.id; };
   if (!lower && std::all_of(weaker.begin(), weaker.end(), own) && !(terms.guaranteed && state.borrowed > 0) &&
-      !(terms.by_cells && !state.displaceable.empty()))
+      !((terms.by_cells || rest_of(state, workload) > 0) && !state.displaceable.empty()))
     return false;
   const auto key = std::tuple(shape_of(workload), workload.spec.priority, terms.right());
   const auto tried = displaced_none_.find(key);
@@ -177,7 +188,8 @@ bool Planner::starve(Decision& decision, Workload& workload, const Request& requ
   State& state = decision.state;
   const std::int64_t limit_ms = state.policy.starvation_ms;
   const bool starves = limit_ms > 0 && decision.time_ms - waits_since_ms(workload) >= limit_ms;
-  const bool first = std::exchange(first_refused_, false);
+  // Where the order displaces, whoever backfills gives way.
+  const bool first = std::exchange(first_refused_, false) && rest_of(state, workload) == 0;
   if (!starves && !(first && state.ends.size() > 0)) return false;
   const auto patient = std::count_if(state.claims.all().begin(), state.claims.all().end(),
                                      [](const auto& entry) { return entry.second.patient; });

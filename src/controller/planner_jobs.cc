@@ -74,6 +74,27 @@ std::optional<Placement> Planner::again(const State& state, const Workload& work
   return out;
 }
 
+// Gangs of its tenant for whom others leave: what they will take of the promise is theirs already. Else whom they displaced would
+// take it while starting again elsewhere, and the next one would have the right to displace them.
+template <class Each>
+void Planner::for_pledges(const State& state, const Workload& workload, const Each& each) {
+  for (const auto& [id, claim] : state.claims.all()) {
+    if (claim.kind != scheduler::ClaimKind::kGang || claim.patient || claim.job == workload.id) continue;
+    const Workload& other = *state.find(claim.job);
+    if (other.tenant == workload.tenant) each(claim, other);
+  }
+}
+
+scheduler::Admission Planner::admission_of(const State& state, const Workload& workload, const Request& request) {
+  std::optional<scheduler::Tenants> tenants;
+  for_pledges(state, workload, [&](const scheduler::Claim&, const Workload& other) {
+    if (!tenants) tenants = state.tenants;
+    const fleet::Capacity ask = ask_of(request_of(other));
+    tenants->charge(other.tenant, ask, tenants->admission(other.tenant, ask).hold());
+  });
+  return (tenants ? *tenants : state.tenants).admission(workload.tenant, ask_of(request));
+}
+
 Planner::Terms Planner::terms_of(const State& state, const Workload& workload, const Request& request,
                                  const scheduler::Admission& admission) const {
   Terms terms = Terms::of(admission);
@@ -83,7 +104,16 @@ Planner::Terms Planner::terms_of(const State& state, const Workload& workload, c
   if (promise == nullptr) return terms;
   const auto bound = state.cells.find(workload.tenant);
   terms.cells = promise;
-  terms.cells_left = promise->count - state.tenants.bound(workload.tenant, *promise);
+  std::set<fleet::DomainId> pledged;
+  for_pledges(state, workload, [&](const scheduler::Claim& claim, const Workload& other) {
+    if (state.cell_promise(other.tenant, other.spec.placement.gpu_model) != promise) return;
+    for (const HostId host : claim.hosts) {
+      const auto domain = state.inventory.topology().domain_of(host);
+      if (bound == state.cells.end() || !bound->second.contains(domain)) pledged.insert(domain);
+    }
+  });
+  terms.cells_left = std::max<std::int64_t>(0, promise->count - state.tenants.bound(workload.tenant, *promise) -
+                                                   static_cast<std::int64_t>(pledged.size()));
   // How many cells it needs at least, if each gives `trays` trays.
   const auto& topology = state.inventory.topology();
   std::int64_t per_tray = 1;
@@ -317,7 +347,7 @@ Planner::Tried Planner::start_job(Decision& decision, Workload& workload) {
   State& state = decision.state;
   const std::uint32_t shape = shape_of(workload);
   const Request request = request_of(workload);
-  const auto admission = state.tenants.admission(workload.tenant, ask_of(request));
+  const auto admission = admission_of(state, workload, request);
   const Terms terms = terms_of(state, workload, request, admission);
   // Cells are promised beside quotas; a limit binds all the same.
   const bool cells_only = !admission.admitted() && admission.by_guarantee && terms.guaranteed;

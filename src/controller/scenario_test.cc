@@ -17,6 +17,7 @@
 //   running N | stopping N         so many workloads are
 //   ranks NAME N                   its attempt has so many ranks
 //   on NAME HOST | off NAME HOST   one of its ranks is there, or none
+//   order ORDER                    of the queue
 //   explain NAME ~ TEXT            its explanation has this in it
 #include <gtest/gtest.h>
 
@@ -76,6 +77,8 @@ class Scenario {
       const bool minutes = name.ends_with('m');
       time_ms_ += *parse_int(name.substr(0, name.size() - 1)) * (minutes ? 60'000 : 1'000);
       take(Tick{});
+    } else if (verb == "order") {
+      take(SetPolicy{name, -1});
     } else if (verb == "settle") {
       settle();
     } else if (verb == "end") {

@@ -33,6 +33,8 @@ class World {
     const auto fleet = workload::parse_fleet(yaml, "f");
     EXPECT_TRUE(fleet) << fleet.error()[0].text();
     take(ApplyFleet{*fleet, true});
+    constexpr const char* kOrders[] = {"fair-share", "fair-share", "fifo", "sjf", "srtf", "srsf"};
+    take(SetPolicy{kOrders[prng_.below(6)], -1});
     SetTenants tenants;
     tenants.tenants.push_back({.name = "cells", .cells = {{.gpu_model = "g", .trays = 3, .count = 1}}});
     tenants.tenants.push_back({.name = "quota", .guaranteed = {.gpus = 8}, .gpus_max = 16});
@@ -91,7 +93,7 @@ class World {
         "placement: {{segment: {}, required: {}}}",
         name, kTenants[prng_.below(4)], prng_.between(0, 2), ranks, gpus, segment,
         kLevels[prng_.below(8) < 5 ? 0 : prng_.below(3)]);
-    if (prng_.below(4) == 0) yaml += ", time_limit: 10m";
+    if (prng_.below(3) == 0) yaml += fmt::format(", time_limit: {}m", 10 * prng_.between(1, 6));
     if (prng_.below(4) == 0 && segment == 0) yaml += fmt::format(", ranks_min: {}", prng_.between(1, ranks));
     if (prng_.below(6) == 0) yaml += ", preemptible: false";
     const auto specs = workload::parse_specs(yaml + "}", {.source = "t", .base_directory = "/"});

@@ -144,6 +144,7 @@ void State::begin_running(const Workload& workload, scheduler::Running row) {
                                  [&](const auto& slice) { return cluster_of(slice) == first; });
     if (one) row.cluster = fleet::index(first);
   }
+  if (workload.spec.time_limit_ms > 0) row.size = size_of(ask_of(request_of(workload)));
   if (row.preemptible) {
     ++displaceable[row.priority];
     borrowed += !row.guaranteed;

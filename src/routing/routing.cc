@@ -27,12 +27,22 @@ std::optional<std::size_t> choose(std::span<const ReplicaLoad> replicas, const R
       least = std::min(least.value_or(replica.tokens_outstanding), replica.tokens_outstanding);
   }
   if (!least) return std::nullopt;
+  const bool cached = std::any_of(replicas.begin(), replicas.end(), [](const ReplicaLoad& one) {
+    return one.healthy && one.cached_tokens > 0;
+  });
   const bool affine = request.affinity_key != 0;
-  const std::int64_t load_max = *least + (affine ? policy.affinity_window_tokens : 0);
+  const std::int64_t load_max = *least + (affine || cached ? policy.affinity_window_tokens : 0);
   const std::uint64_t key = affine ? request.affinity_key : request.key;
+  const auto cost = [&](std::size_t at) {
+    return cached ? replicas[at].tokens_outstanding - replicas[at].cached_tokens : 0;
+  };
   std::optional<std::size_t> best;
   for (std::size_t i = 0; i < replicas.size(); ++i) {
     if (!replicas[i].healthy || replicas[i].tokens_outstanding > load_max) continue;
+    if (best && cost(i) != cost(*best)) {
+      if (cost(i) < cost(*best)) best = i;
+      continue;
+    }
     // Equal hashes (never seen, but possible) go to the smaller id, so that the choice does not depend on the
     // order.
     const auto rank = [&](std::size_t at) { return rendezvous(key, replicas[at].id); };

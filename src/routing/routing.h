@@ -1,11 +1,13 @@
-// Which replica gets a request: the least loaded one, or, within a window of load, the one that saw its like
-// before.
+// Which replica gets a request: the least loaded one, or, within a window of load, the one that has computed
+// its prefix before.
 //
 // Load is counted in tokens, from dispatch to end, because requests differ a thousandfold. Affinity (the same
 // prefix goes to the same replica, whose cache holds it) binds only while that replica's load is within
-// `affinity_window_tokens` of the least loaded one, so a popular prefix cannot make a hot spot. Ties go by
-// rendezvous hash (Thaler, Ravishankar 1998): every gateway chooses alike, and a replica that leaves moves
-// only its own requests. Pure: no clock, no state.  Cost: linear in the replicas of one model.
+// `affinity_window_tokens` of the least loaded one, so a popular prefix cannot make a hot spot. Where it is
+// known or estimated how much of the prompt each replica has (block_cache.h), the one that needs the fewest
+// tokens of work until the request is prefilled gets it: what it has under way, less what it has cached. Ties
+// go by rendezvous hash (Thaler, Ravishankar 1998): every gateway chooses alike, and a replica that leaves
+// moves only its own requests. Pure: no clock, no state.  Cost: linear in the replicas of one model.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +22,7 @@ struct ReplicaLoad {
   std::string id;
   bool healthy = true;
   std::int64_t tokens_outstanding = 0;
+  std::int64_t cached_tokens = 0;  // of this request's prompt
 };
 
 struct Request {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/prng.h"
+#include "routing/block_cache.h"
 
 namespace capstan::routing {
 namespace {
@@ -62,6 +63,52 @@ TEST(RoutingTest, TiesSpreadAndLeavingMovesOnlyItsOwn) {
     replicas[3].healthy = true;
   }
   for (const auto& [replica, count] : counts) EXPECT_NEAR(count, 1000, 150) << replica;
+}
+
+TEST(RoutingTest, WhoHasThePrefixGetsItUnlessItsWorkIsMoreThanThatSaves) {
+  auto replicas = fleet(3);
+  replicas[1].cached_tokens = 4'000;
+  replicas[1].tokens_outstanding = 3'000;
+  EXPECT_EQ(choose(replicas, {.key = 1}, {}), 1u);
+  replicas[1].tokens_outstanding = 5'000;
+  EXPECT_NE(choose(replicas, {.key = 1}, {}), 1u);
+  replicas[1].cached_tokens = 100'000;
+  EXPECT_EQ(choose(replicas, {.key = 1}, {}), 1u);
+  replicas[1].tokens_outstanding = 9'000;  // past the window: a hot spot, whatever it has
+  EXPECT_NE(choose(replicas, {.key = 1}, {.affinity_window_tokens = 8'192}), 1u);
+}
+
+using Chain = std::vector<std::uint64_t>;
+
+TEST(BlockCacheTest, WhatFallsOutIsTheEndOfTheOldestChain) {
+  BlockCache cache(5);
+  cache.touch(Chain{1, 2, 3});
+  cache.touch(Chain{1, 7});
+  EXPECT_EQ(cache.match(Chain{1, 2, 3}), 3u);
+  cache.touch(Chain{8, 9});
+  EXPECT_EQ(cache.match(Chain{1, 2, 3}), 2u);
+  EXPECT_EQ(cache.match(Chain{1, 7}), 2u);
+  EXPECT_EQ(cache.size(), 5u);
+  cache.touch(Chain{10, 11, 12, 13, 14, 15, 16});  // longer than the cache: its beginning
+  EXPECT_EQ(cache.match(Chain{10, 11, 12, 13, 14, 15, 16}), 5u);
+}
+
+TEST(BlockCacheTest, PinnedBlocksStay) {
+  BlockCache cache(4);
+  ASSERT_TRUE(cache.pin(Chain{1, 2}));
+  ASSERT_TRUE(cache.pin(Chain{1, 3}));
+  cache.touch(Chain{4, 5, 6});
+  EXPECT_EQ(cache.match(Chain{1, 2}), 2u);
+  EXPECT_EQ(cache.match(Chain{4}), 1u);
+  EXPECT_FALSE(cache.pin(Chain{7, 8}));
+  EXPECT_FALSE(cache.reserve(2));
+  EXPECT_TRUE(cache.reserve(1));
+  EXPECT_EQ(cache.match(Chain{4}), 0u);
+  cache.unpin(Chain{1, 2});
+  EXPECT_EQ(cache.match(Chain{1, 2}), 2u);  // cached still, and may go
+  EXPECT_TRUE(cache.reserve(1));
+  EXPECT_EQ(cache.match(Chain{1, 2}), 1u);
+  EXPECT_EQ(cache.match(Chain{1, 3}), 2u);
 }
 
 }  // namespace

@@ -34,6 +34,7 @@ struct Running {
   std::int64_t began_ms = 0;
   std::int64_t checkpoint_ms = 0;        // it checkpoints so often; 0: never
   std::int64_t ends_by_ms = INT64_MAX;   // known end (time limit)
+  std::int64_t size = 1;                 // of a gang: what its remaining time counts for (see Asker::rest)
   std::int64_t grace_ms = 0;             // between the signal and its end
 };
 
@@ -96,16 +97,28 @@ struct Asker {
   bool in_cell = false;     // and that in whole cells
   // Work of its own tenant that is inside the promise may go too: the asker then takes its part of the promise.
   bool takes_over = true;
+  // Under orders that displace (least remaining time, or service: time × size): what it has left; 0: another order, or unknown.
+  std::int64_t rest = 0;
+  bool rest_by_size = false;
+  std::int64_t now_ms = 0;
 };
+
+// A gang that has just begun is not displaced by a shorter one.
+inline constexpr std::int64_t kQuantumMs = 360'000;
 
 // Reclaim: work that is borrowed makes room for what is promised, whatever its priority, but not inside one tenant; and what is
 // promised as an amount, which can be had anywhere, for what is promised as whole cells.
 // Priority: lower makes room for higher, except that what is promised never makes room for what is borrowed. So whoever is
 // displaced ranks lower, by (promise, priority), than the one who takes the room, and nobody goes round in circles.
+// Rest: among equals the gang that has more left by an eighth makes room, where the order is by what is left. What a gang has
+// left never grows, and that of one that waits stays, so here too nobody goes round in circles.
 inline bool may_displace(const Asker& asker, const Running& victim) {
   if (!victim.preemptible || victim.stopping || victim.job == asker.job) return false;
   const auto right = [](const auto& of) { return of.in_cell ? 2 : of.guaranteed ? 1 : 0; };
   if (right(asker) > right(victim) && victim.tenant != asker.tenant) return true;
+  if (asker.rest > 0 && victim.gang && victim.priority == asker.priority && right(asker) == right(victim) &&
+      victim.ends_by_ms < INT64_MAX && asker.now_ms - victim.began_ms >= kQuantumMs)
+    return (victim.ends_by_ms - asker.now_ms) / 1'000 * (asker.rest_by_size ? victim.size : 1) > asker.rest * 9 / 8;
   if (victim.priority >= asker.priority) return false;
   return right(asker) >= right(victim) || (victim.tenant == asker.tenant && asker.takes_over);
 }

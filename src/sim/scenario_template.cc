@@ -1,5 +1,6 @@
 // How it works: the keys of workload files where they mean the same, beside those that only a simulation has.
 #include "sim/scenario_parts.h"
+#include "sim/training_model.h"
 #include "workload/quantity.h"
 #include "workload/spec_parts.h"
 
@@ -95,7 +96,10 @@ void read_template(Context& context, MappingReader& mapping, Kind kind, WorkTemp
   read_integer(context, mapping, "gpus_per_rank", {1, workload::kGpusMax}, out.gpus_per_rank);
   read_checkpoint(context, mapping, out);
   read_estimate(context, mapping, out);
+  const auto* model = mapping.peek("model");
   workload::read_text(context, mapping, "model", out.behaviour.model);
+  if (model != nullptr && !out.behaviour.model.empty() && training_model(out.behaviour.model) == nullptr)
+    context.add(*model, fmt::format("no model is called '{}'; there are {}", out.behaviour.model, training_model_names()));
 }
 
 }  // namespace capstan::sim

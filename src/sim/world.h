@@ -11,9 +11,10 @@
 //
 // How long work lasts. A gang's attempt has three parts: start_ms (and restart_ms when it is not the first), then work with a
 // stall for every checkpoint, until what was left is done; on fewer ranks than it asked for (elastic) it takes
-// proportionally longer. When it is stopped gracefully and checkpoints, it goes on later from there; when it fails, from its
-// last checkpoint; without checkpoints, from the beginning. Tasks begin again from nothing. A rank on a dead host keeps its
-// gang hanging until the fault is detected.
+// proportionally longer, and where its behaviour names a model, so much longer as its step takes on this placement than on
+// the best one (training_model.h). When it is stopped gracefully and checkpoints, it goes on later from there; when it fails,
+// from its last checkpoint; without checkpoints, from the beginning. Tasks begin again from nothing. A rank on a dead host
+// keeps its gang hanging until the fault is detected.
 //
 // Cost: an input costs what the controller takes for it, and about a microsecond here. Memory: 48 bytes a pending moment (one
 // a running task range), about 300 a workload that has not ended.
@@ -114,6 +115,7 @@ class World {
     bool dead = false;              // a fault ended its work; it is still there until that is noticed
     std::int64_t hangs_from_ms = -1;  // since then
     bool stopping = false;
+    std::int64_t pace_milli = 1'000;  // what work takes here, over what it would on the best placement
     std::vector<Part> parts = {};
   };
   struct Plan {
@@ -158,6 +160,7 @@ class World {
   void end_plan(std::int64_t job, bool well);
   Plan* plan_of(std::int64_t job);
   void push(What what, std::int64_t time_ms, Moment moment);
+  std::int64_t pace_of(const Plan& plan, const Run& run) const;
   void report_ends(std::int64_t job, const Run& run, bool asked, std::int64_t exit_code);
   const std::string& name(fleet::HostId host) const { return controller_.state().name(host); }
 

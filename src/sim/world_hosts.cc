@@ -1,9 +1,13 @@
-// How it works: what simulated hosts do. An attempt is a Run with a serial number; moments that carry another serial are about
-// an attempt that is over and come to nothing, and so do reports that the controller no longer waits for.
+// How it works: what simulated hosts do. An attempt is a Run with a serial number; moments that carry another
+// serial are about an attempt that is over and come to nothing, and so do reports that the controller no
+// longer waits for.
 #include <algorithm>
+#include <map>
+#include <set>
 
 #include "base/assert.h"
 #include "sim/books.h"
+#include "sim/training_model.h"
 #include "sim/world.h"
 
 namespace capstan::sim {
@@ -18,10 +22,17 @@ namespace {
 constexpr std::int64_t kLaunchMs = 500;  // until a process runs
 constexpr std::int64_t kExitMs = 200;    // until one that was asked to stop has
 
-// How long so much work takes with a stall for each checkpoint; the last one is at the end and is not waited for.
+// How long so much work takes with a stall for each checkpoint; the last one is at the end and is not waited
+// for.
 std::int64_t with_stalls(std::int64_t work_ms, std::int64_t interval_ms, std::int64_t stall_ms) {
   if (interval_ms <= 0 || work_ms <= 0) return work_ms;
   return work_ms + (work_ms - 1) / interval_ms * stall_ms;
+}
+
+// Work that takes `left_ms` on `asked` ranks on the best placement.
+std::int64_t takes_here(std::int64_t left_ms, std::int64_t asked, std::int64_t ranks,
+                        std::int64_t pace_milli) {
+  return ranks == 0 ? 0 : left_ms * asked / ranks * pace_milli / 1'000;
 }
 
 protocol::RankExited exit_with(std::int64_t code, bool asked) {
@@ -37,6 +48,35 @@ protocol::RankExited exit_with(std::int64_t code, bool asked) {
 
 }  // namespace
 
+std::int64_t World::pace_of(const Plan& plan, const Run& run) const {
+  const TrainingModel* model = plan.behaviour.model.empty() ? nullptr : training_model(plan.behaviour.model);
+  if (model == nullptr || plan.gpus_each == 0 || run.parts.empty()) return 1'000;
+  const auto& topology = controller_.state().inventory.topology();
+  std::map<fleet::DomainId, std::int64_t> domains;  // GPUs of the gang in each
+  std::set<fleet::BlockId> blocks;
+  std::int64_t gpus = 0, most = 0;
+  for (const Part& part : run.parts) {
+    const fleet::DomainId domain = topology.domain_of(part.host);
+    domains[domain] += part.count * plan.gpus_each;
+    blocks.insert(topology.block_of(part.host));
+    gpus += part.count * plan.gpus_each;
+    most = std::max(most, topology.domain(domain).hosts * topology.host_class(part.host).capacity.gpus);
+  }
+  std::int64_t least = gpus;
+  for (const auto& [domain, held] : domains) least = std::min(least, held);
+  const auto count = static_cast<std::int64_t>(domains.size()),
+             fewest = (gpus + most - 1) / std::max<std::int64_t>(1, most);
+  const Spread here{.gpus = gpus,
+                    .gpus_per_domain = least,
+                    .domains = count,
+                    .blocks = static_cast<std::int64_t>(blocks.size())};
+  const Spread best{.gpus = gpus,
+                    .gpus_per_domain = gpus / std::max<std::int64_t>(1, fewest),
+                    .domains = fewest,
+                    .blocks = 1};
+  return pace_milli(*model, gpu_model(topology.host_class(run.parts.front().host).gpu_model), here, best);
+}
+
 void World::start(const HostEffect& effect, Plan& plan) {
   if (plan.is == workload::Kind::kTasks) return start_tasks(effect, plan);
   if (plan.is == workload::Kind::kService) return start_replica(effect, plan);
@@ -47,7 +87,8 @@ void World::start(const HostEffect& effect, Plan& plan) {
       plan.first_start_ms = now_ms_;
       books_->wait(plan.kind, now_ms_ - plan.arrived_ms);
     }
-    const std::int64_t prepare = plan.behaviour.start_ms + (plan.attempts++ > 0 ? plan.behaviour.restart_ms : 0);
+    const std::int64_t prepare =
+        plan.behaviour.start_ms + (plan.attempts++ > 0 ? plan.behaviour.restart_ms : 0);
     run.work_from_ms = now_ms_ + kLaunchMs + prepare;
     push(What::kStarted, now_ms_ + kLaunchMs, {.job = effect.job, .first = run.serial});
     // All parts of the attempt come in the same round of effects, so its size is known when it has started.
@@ -70,7 +111,9 @@ void World::start_replica(const HostEffect& effect, Plan& plan) {
   run.dead = down_[index(effect.host)] > 0;
   books_->gpus_in_use(plan.kind, plan.gpus_each);
   push(What::kStarted, run.work_from_ms,
-       {.job = effect.job, .first = run.serial, .host = static_cast<std::uint32_t>(effect.first)});  // which replica
+       {.job = effect.job,
+        .first = run.serial,
+        .host = static_cast<std::uint32_t>(effect.first)});  // which replica
 }
 
 void World::start_tasks(const HostEffect& effect, const Plan& plan) {
@@ -86,14 +129,16 @@ void World::start_tasks(const HostEffect& effect, const Plan& plan) {
                 .host = index(effect.host),
                 .life = lives_[index(effect.host)]};
   if (down_[index(effect.host)] > 0) return;  // lost as soon as it is noticed
-  const std::int64_t work = std::max<std::int64_t>(1, plan.behaviour.work_ms), spread = plan.behaviour.spread_milli;
+  const std::int64_t work = std::max<std::int64_t>(1, plan.behaviour.work_ms),
+                     spread = plan.behaviour.spread_milli;
   if (spread == 0) return push(What::kTasksEnd, now_ms_ + work, moment);
   moment.count = 1;
   for (std::int64_t i = 0; i < effect.count; ++i) {
     moment.first = effect.first + i;
     const std::uint64_t drawn = Prng::at(setup_.seed ^ static_cast<std::uint64_t>(effect.job),
                                          static_cast<std::uint64_t>(moment.first));
-    const std::int64_t milli = 1000 - spread + static_cast<std::int64_t>(drawn % static_cast<std::uint64_t>(2 * spread + 1));
+    const std::int64_t milli =
+        1000 - spread + static_cast<std::int64_t>(drawn % static_cast<std::uint64_t>(2 * spread + 1));
     push(What::kTasksEnd, now_ms_ + std::max<std::int64_t>(1, work * milli / 1000), moment);
   }
 }
@@ -135,7 +180,7 @@ void World::close_run(Plan& plan, Run& run, bool graceful) {
     attempt.useful_ms = run.dead ? 0 : elapsed;
   } else {
     const std::int64_t interval = plan.checkpoint_ms, cycle = interval + plan.behaviour.checkpoint_stall_ms;
-    const std::int64_t most = ranks == 0 ? 0 : plan.left_ms * plan.ranks / ranks;  // on these ranks
+    const std::int64_t most = takes_here(plan.left_ms, plan.ranks, ranks, run.pace_milli);
     std::int64_t done = elapsed, kept = 0;
     if (interval > 0) {
       kept = elapsed / cycle * interval;
@@ -146,7 +191,10 @@ void World::close_run(Plan& plan, Run& run, bool graceful) {
     if (done == most || (graceful && interval > 0)) kept = done;
     attempt.useful_ms = kept;
     attempt.lost_ms = done - kept;
-    if (plan.ranks > 0) plan.left_ms -= std::min(plan.left_ms, kept * ranks / plan.ranks);
+    const std::int64_t of_best =
+        kept == most ? plan.left_ms
+                     : kept * ranks / std::max<std::int64_t>(1, plan.ranks) * 1'000 / run.pace_milli;
+    plan.left_ms -= std::min(plan.left_ms, of_best);
   }
   books_->attempt(plan.kind, attempt);
   books_->gpus_in_use(plan.kind, -attempt.gpus);
@@ -164,8 +212,10 @@ void World::started(const Moment& moment) {
   if (!run.dead && !service) {
     std::int64_t ranks = 0;
     for (const Part& part : run.parts) ranks += part.count;
-    const std::int64_t work = plan->left_ms * plan->ranks / ranks;
-    push(What::kEnds, run.work_from_ms + with_stalls(work, plan->checkpoint_ms, plan->behaviour.checkpoint_stall_ms),
+    run.pace_milli = pace_of(*plan, run);
+    const std::int64_t work = takes_here(plan->left_ms, plan->ranks, ranks, run.pace_milli);
+    push(What::kEnds,
+         run.work_from_ms + with_stalls(work, plan->checkpoint_ms, plan->behaviour.checkpoint_stall_ms),
          {.job = moment.job, .first = run.serial});
   }
   const std::vector<Part> parts = run.parts;
@@ -175,7 +225,9 @@ void World::started(const Moment& moment) {
     Reports reports{name(part.host), {}, {}};
     for (std::int64_t rank = part.first; rank < part.first + part.count; ++rank) {
       reports.reports.push_back({1, {moment.job, attempt, rank}, protocol::RankStarted{1'000 + rank, 0}});
-      if (service) reports.reports.push_back({1, {moment.job, attempt, rank}, protocol::RankReady{reports.host, 20'000}});
+      if (service)
+        reports.reports.push_back(
+            {1, {moment.job, attempt, rank}, protocol::RankReady{reports.host, 20'000}});
     }
     apply(std::move(reports));
   }
@@ -205,7 +257,8 @@ void World::stopped(const Moment& moment) {
   const HostId host{moment.host};
   if (Plan* plan = plan_of(moment.job); plan != nullptr && plan->is == workload::Kind::kService) {
     const auto replica = plan->replicas.find(moment.first);
-    if (replica != plan->replicas.end() && replica->second.attempt == moment.attempt) close_run(*plan, replica->second, true);
+    if (replica != plan->replicas.end() && replica->second.attempt == moment.attempt)
+      close_run(*plan, replica->second, true);
   }
   Reports reports{name(host), {}, {}};
   for (std::int64_t rank = moment.first; rank < moment.first + moment.count; ++rank)

@@ -17,7 +17,7 @@ const std::vector<std::string_view>& probes_wanted() {
                                                         "a message was sent twice",
                                                         "an answer came to nobody",
                                                         "a worker met a new controller",
-                                                        "an effect came twice",
+
                                                         "a start came for a rank that is known",
                                                         "a rank failed by itself",
                                                         "work was cancelled",

@@ -40,6 +40,8 @@ Cluster::Cluster(Plan plan, bool acknowledges_early)
   tenants.tenants.push_back({.name = "owner", .guaranteed = {.gpus = 8}});
   tenants.tenants.push_back({.name = "cells", .cells = {{.gpu_model = "g", .trays = 3, .count = 1}}});
   feed(std::move(tenants)).value();
+  constexpr const char* kOrders[] = {"fair-share", "fair-share", "fifo", "sjf", "srtf", "srsf"};
+  feed(controller::SetPolicy{kOrders[prng.below(6)], -1}).value();
   commit();
   const auto& topology = controller_->state().inventory.topology();
   for (std::uint32_t i = 0; i < topology.hosts(); ++i) {
@@ -61,6 +63,7 @@ Verdict Cluster::run() {
   }
   // Everything heals; whoever can run must run, and end.
   bad_net_until_ms_ = 0;
+  tear_next_ = false;  // what is said from here on must hold
   for (Host& host : hosts_) {
     host.cut_until_ms = host.slow_until_ms = 0;
     host.back_ms = std::min(host.back_ms, now_ms_);

@@ -150,6 +150,7 @@ void Cluster::submit(std::uint64_t draw) {
     spec.resources.gpus = prng.below(3) == 0 ? prng.between(1, 3) : 4;
     if (prng.below(2) == 0) spec.placement.segment = spec.ranks;
     if (spec.placement.segment == 0 && prng.below(4) == 0) spec.ranks_min = 1;
+    if (prng.below(3) == 0) spec.time_limit_ms = prng.between(180, 600) * 60'000;
     if (prng.below(6) == 0)
       spec.helpers = workload::HelpersSpec{.ranks = 1, .resources = {.milli_cpus = 1'000}, .command = {}};
   } else if (kind < 8) {
