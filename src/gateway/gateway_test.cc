@@ -24,6 +24,9 @@ class Directory final : public ReplicaDirectory {
   std::vector<std::pair<std::string, std::string>> waiting() const override { return absent; }
 };
 
+// So many that one after another does not come to it while earlier ones are being put away.
+constexpr int kRequestsMax = 12;
+
 class GatewayTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -79,7 +82,7 @@ class GatewayTest : public testing::Test {
 
   Directory directory_;
   std::shared_ptr<prometheus::Registry> registry_ = std::make_shared<prometheus::Registry>();
-  Gateway gateway_{directory_, registry_, {.requests_max = 8}};
+  Gateway gateway_{directory_, registry_, {.requests_max = kRequestsMax}};
   http::Router upstream_;
   http::Router router_;
   std::unique_ptr<http::Server> replica_;
@@ -226,13 +229,13 @@ TEST_F(GatewayTest, MoreThanTheLimitIsRefusedAndRetryable) {
   });
   http::Client leaving;
   std::vector<std::thread> clients;
-  for (int i = 0; i < 8; ++i) {
+  for (int i = 0; i < kRequestsMax; ++i) {
     clients.emplace_back([&] {
       (void)leaving.request(
           url_, {.method = "POST", .target = "/v1/chat/completions", .body = R"({"model":"abacus"})"}, {});
     });
   }
-  for (int i = 0; i < 500 && held < 8; ++i) std::this_thread::sleep_for(10ms);
+  for (int i = 0; i < 500 && held < kRequestsMax; ++i) std::this_thread::sleep_for(10ms);
   const auto answer = post(R"({"model":"abacus"})");
   EXPECT_EQ(answer.status, 503);
   EXPECT_EQ(error_of(answer).get_string("code"), "overloaded");
