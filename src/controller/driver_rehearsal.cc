@@ -26,7 +26,7 @@ Reports answer_of(const State& state, const HostEffect& effect) {
     return reports;
   }
   for (std::int64_t i = 0; i < effect.count; ++i) {
-    protocol::Report report{0, {effect.job, effect.attempt, effect.first + i}, protocol::RankStarted{}};
+    protocol::Report report{1, {effect.job, effect.attempt, effect.first + i}, protocol::RankStarted{}};
     if (!starts) {
       protocol::RankExited exit;
       exit.exit_code = 0;

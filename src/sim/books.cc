@@ -10,20 +10,42 @@ namespace {
 
 constexpr std::int64_t kHourMs = 3'600'000;
 
-std::int64_t whole_domains(const scheduler::Inventory& inventory) {
+struct Room {
+  std::int64_t domains = 0;  // that are wholly idle
+  std::int64_t gpus = 0;     // in them
+  std::int64_t free = 0;     // of all usable hosts
+};
+Room room_of(const scheduler::Inventory& inventory) {
   const auto& topology = inventory.topology();
-  std::int64_t count = 0;
+  Room out;
   for (std::uint32_t i = 0; i < topology.domains(); ++i) {
     const fleet::Domain& domain = topology.domain(fleet::DomainId{i});
     if (inventory.capacity(domain.first).gpus == 0) continue;
     bool whole = true;
-    for (std::uint32_t at = 0; at < domain.hosts && whole; ++at) {
+    std::int64_t gpus = 0;
+    for (std::uint32_t at = 0; at < domain.hosts; ++at) {
       const fleet::HostId host{fleet::index(domain.first) + at};
-      whole = inventory.idle(host) && inventory.usable(host);
+      whole = whole && inventory.idle(host) && inventory.usable(host);
+      if (inventory.usable(host)) gpus += inventory.room(host).gpus;
     }
-    count += whole;
+    out.free += gpus;
+    out.domains += whole;
+    out.gpus += whole ? gpus : 0;
   }
-  return count;
+  return out;
+}
+
+// Replicas that serve, of those that are wanted, in percent; -1: there are no services.
+std::int64_t served_percent(const controller::State& state) {
+  std::int64_t wanted = 0, ready = 0;
+  for (const auto& [id, workload] : state.workloads) {
+    if (workload.spec.kind != workload::Kind::kService || controller::has_ended(workload.state)) continue;
+    wanted += workload.spec.replicas;
+    std::int64_t serve = 0;
+    for (const auto& [index, replica] : workload.service.replicas) serve += replica.rank.ready;
+    ready += std::min(serve, workload.spec.replicas);
+  }
+  return wanted == 0 ? -1 : ready * 100 / wanted;
 }
 
 std::int64_t gpus_usable(const scheduler::Inventory& inventory) {
@@ -61,6 +83,7 @@ void Books::failure(std::string_view cause, bool interrupted) {
   auto at = causes_.find(cause);
   if (at == causes_.end()) at = causes_.emplace(std::string(cause), Cause{}).first;
   ++at->second.failures;
+  ++failures_;
   at->second.interruptions += interrupted;
 }
 
@@ -70,13 +93,38 @@ void Books::sample(std::int64_t time_ms, const controller::State& state) {
   used_.push_back(state.inventory.total_used().gpus);
   queued_.push_back(static_cast<std::int64_t>(state.planner->queue().size()));
   running_.push_back(static_cast<std::int64_t>(state.running.size()));
-  whole_.push_back(whole_domains(state.inventory));
+  const Room room = room_of(state.inventory);
+  whole_.push_back(room.domains);
+  scattered_.push_back(room.free == 0 ? 0 : (room.free - room.gpus) * 100 / room.free);
+  waits_.push_back(waited_ == 0 ? 0 : waited_ms_ / waited_ / 60'000);
+  waited_ = waited_ms_ = 0;
+  failed_.push_back(std::exchange(failures_, 0));
+  std::int64_t useful = 0, lost = 0;
+  for (const Kind& kind : kinds_) useful += kind.sum.useful_ms, lost += kind.sum.lost_ms;
+  useful_.push_back(useful / kHourMs);
+  lost_.push_back(lost / kHourMs);
+  const std::int64_t served = served_percent(state);
+  services_ = services_ || served >= 0;
+  served_.push_back(served < 0 ? 100 : served);
   for (Kind& kind : kinds_) kind.curve.push_back(kind.gpus);
   for (const auto id : state.tenants.ids()) {
     auto& curve = tenants_[static_cast<std::uint32_t>(id)];
     curve.resize(times_.size() - 1, 0);
     curve.push_back(state.tenants.own_used(id).gpus);
   }
+}
+
+void Books::extra_charts(Results& results) const {
+  const auto chart = [&](std::string title, std::string note, std::vector<Series> series) {
+    results.charts.push_back({std::move(title), std::move(note), false, times_, std::move(series)});
+  };
+  chart("Waits", "Mean wait of what has started since the point before.", {{"mean wait", "min", waits_}});
+  chart("GPU-hours so far", "Work that was kept and work that must be done again, as attempts end.",
+        {{"useful", "GPU-hours", useful_}, {"done again", "GPU-hours", lost_}});
+  chart("Fragmentation", "Free GPUs in NVLink domains that are partly used: of no use to a gang that needs a whole one.",
+        {{"of the free GPUs", "%", scattered_}});
+  if (!causes_.empty()) chart("Failures", "Since the point before.", {{"failures", "failures", failed_}});
+  if (services_) chart("Replicas that serve", "Of those that services want.", {{"ready", "%", served_}});
 }
 
 void Books::fill(Results& results, const controller::State& state) {
@@ -103,7 +151,14 @@ void Books::fill(Results& results, const controller::State& state) {
       chart("Whole UltraServers and GPU hosts that are idle", "Room for gangs that need a whole NVLink domain.", false);
   whole.series = {{"whole and idle", "domains", whole_}};
 
+  extra_charts(results);
+
   auto& totals = results.totals;
+  if (services_ && !served_.empty()) {
+    std::int64_t sum = 0;
+    for (const std::int64_t percent : served_) sum += percent;
+    totals["replicas_serving_milli"] = sum * 10 / static_cast<std::int64_t>(served_.size());
+  }
   Attempt all;
   Table work{"Work by kind", {"GPU-hours held", "useful", "done again", "overhead", "completed", "mean wait", "p99 wait"}, {}};
   for (Kind& kind : kinds_) {

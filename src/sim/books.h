@@ -23,7 +23,11 @@ class Books {
   };
 
   std::uint32_t kind(const std::string& name);
-  void wait(std::uint32_t kind, std::int64_t ms) { kinds_[kind].waits.push_back(ms); }
+  void wait(std::uint32_t kind, std::int64_t ms) {
+    kinds_[kind].waits.push_back(ms);
+    waited_ms_ += ms;
+    ++waited_;
+  }
   void completed(std::uint32_t kind, std::int64_t ms) { kinds_[kind].completions.push_back(ms); }
   void gpus_in_use(std::uint32_t kind, std::int64_t change) { kinds_[kind].gpus += change; }
   void attempt(std::uint32_t kind, const Attempt& attempt);
@@ -48,7 +52,13 @@ class Books {
     std::int64_t failures = 0, interruptions = 0;
   };
   std::map<std::string, Cause, std::less<>> causes_;
+  void extra_charts(Results& results) const;
+
   std::vector<std::int64_t> times_, available_, used_, queued_, whole_, running_;
+  std::vector<std::int64_t> waits_, useful_, lost_, scattered_, failed_, served_;  // at each sample
+  std::int64_t waited_ms_ = 0, waited_ = 0;  // of those that have started since the last sample
+  std::int64_t failures_ = 0;
+  bool services_ = false;
   std::map<std::uint32_t, std::vector<std::int64_t>> tenants_;  // by id: GPUs in use
 };
 

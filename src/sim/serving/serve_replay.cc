@@ -199,7 +199,7 @@ void Run::charts() {
                     {"slo_attained_milli", milli(out_.attained, ended_)},
                     {"hit_milli", milli(out_.hit_tokens, out_.input_tokens)},
                     {"hit_optimum_milli", milli(out_.optimal_hit_tokens, out_.input_tokens)},
-                    {"load_max_over_mean_milli", std::llround(out_.load_max_over_mean * 1'000)},
+                    {"load_max_over_mean_percent", std::llround(out_.load_max_over_mean * 100)},
                     {"busy_milli", std::llround(out_.busy * 1'000)}};
   results.notes = {
       fmt::format(
