@@ -21,7 +21,8 @@ constexpr int kExitUsage = 2;
 constexpr std::int64_t kSeedsMax = 1'000;
 
 struct Arguments {
-  std::string nodes, pods;
+  std::string nodes = CAPSTAN_SOURCE_DIR "/examples/traces/openb_nodes_gpu_node.csv.zst";
+  std::string pods = CAPSTAN_SOURCE_DIR "/examples/traces/openb_pods_default.csv.zst";
   std::string seeds = "42-51";
   std::string policies = "best_fit,fgd";
   std::string ties = "lowest";
@@ -85,8 +86,8 @@ int run(int argc, char** argv) {
       "Replays the OpenB GPU-sharing workload (USENIX ATC'23) against the scheduler's single-host "
       "placement.\n"
       "Example: capstan-bench-openb --nodes openb_node_list_gpu_node.csv --pods openb_pod_list_default.csv");
-  app.add_option("--nodes", arguments.nodes, "CSV of nodes, plain or zstd")->required();
-  app.add_option("--pods", arguments.pods, "CSV of pods, plain or zstd")->required();
+  app.add_option("--nodes", arguments.nodes, "CSV of nodes, plain or zstd")->capture_default_str();
+  app.add_option("--pods", arguments.pods, "CSV of pods, plain or zstd")->capture_default_str();
   app.add_option("--seeds", arguments.seeds, "a number, or a range; the result is the mean")
       ->capture_default_str();
   app.add_option("--policies", arguments.policies, "of best_fit, fgd, first_fit")->capture_default_str();

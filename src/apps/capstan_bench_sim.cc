@@ -28,11 +28,12 @@ int run(int argc, char** argv) {
   CLI::App app{"What the simulator does, how fast, and how near it comes to what was published."};
   Options options;
   options.examples = CAPSTAN_SOURCE_DIR "/examples";
+  options.traces = CAPSTAN_SOURCE_DIR "/examples/traces";
   std::string only;
   app.add_option("--scale", options.scale, "of durations and numbers, for a quick look")
       ->check(CLI::Range(0.0001, 1.0));
   app.add_option("--only", only, "sections, separated by commas");
-  app.add_option("--traces", options.traces, "the directory of the trace files");
+  app.add_option("--traces", options.traces, "the directory of the trace files")->capture_default_str();
   app.add_option("--philly", options.philly, "another trace of jobs of virtual clusters");
   app.add_option("--seeds", options.seeds, "of sections that average over several")
       ->check(CLI::Range(1, 1'000));

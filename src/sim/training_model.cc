@@ -24,7 +24,8 @@ constexpr TrainingModel kModels[] = {
      .batch = 2'048,
      .tensor = 8,
      .pipeline = 16,
-     .efficiency = 0.55},
+     .pieces = 8,
+     .efficiency = 0.52},
     {.name = "llama3-70b",
      .parameters = 70e9,
      .active_parameters = 70e9,
@@ -34,6 +35,7 @@ constexpr TrainingModel kModels[] = {
      .batch = 1'024,
      .tensor = 8,
      .pipeline = 4,
+     .pieces = 4,
      .efficiency = 0.55},
     {.name = "llama3-8b",
      .parameters = 8e9,
@@ -71,6 +73,7 @@ constexpr TrainingModel kModels[] = {
      .batch = 4'096,
      .tensor = 8,
      .pipeline = 8,
+     .pieces = 4,
      .efficiency = 0.4},
     // Data-parallel classics, as the Muri trace names them: forward FLOPs of the papers times three.
     {.name = "vgg16", .parameters = 138e6, .batch_each = 32, .sample_flops = 93e9, .efficiency = 0.3},
@@ -137,7 +140,7 @@ StepTime step_time(const TrainingModel& model, const GpuModel& gpu, const Spread
   const double activations = 4 * (model.layers / pipeline) * (tokens / replicas) * model.hidden * kBytes;
   out.tensor_s = activations * ring(tensor) / (tensor <= domain ? nvlink : network);
   const double microbatches = std::max(1.0, samples / replicas);
-  out.pipeline_s = (out.compute_s + out.tensor_s) * (pipeline - 1) / microbatches;
+  out.pipeline_s = (out.compute_s + out.tensor_s) * (pipeline - 1) / (microbatches * model.pieces);
   // Inside each domain over NVLink; then every GPU carries its share to the other domains.
   const double gradient = model.parameters * kBytes / (tensor * pipeline);
   const double inside =

@@ -34,6 +34,7 @@ struct TrainingModel {
   double batch_each = 0;
   double sample_flops = 0;                // of models without tokens: forward and backward
   std::int64_t tensor = 1, pipeline = 1;  // GPUs that share a layer; stages
+  double pieces = 1;                      // of a stage, interleaved
   double efficiency = 0.5;                // of matrix products, of the peak
 };
 const TrainingModel* training_model(std::string_view name);  // nullptr: unknown
