@@ -1,0 +1,275 @@
+// How it works: packing and the scalar twin follow the layout's definition number by number; products are
+// spread over the pool by ranges of panels, and done by the file of the instruction set in use.
+#include "engine/kernels/packed.h"
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "base/assert.h"
+#include "engine/kernels/packed_kernels.h"
+
+namespace capstan::engine {
+namespace {
+
+constexpr int kGroups = kPackedBlock / 4;
+
+std::uint16_t f16_from_f32(float value) {
+  // Round to nearest even; scales are positive and within f16's range by construction.
+  const auto half = static_cast<_Float16>(value);
+  std::uint16_t bits;
+  std::memcpy(&bits, &half, 2);
+  return bits;
+}
+
+// Where the number of (row, input) of a block lies.
+struct Place {
+  std::size_t byte = 0;
+  int shift = 0;
+};
+Place place_of(PackedType type, int row, int input) {
+  const int group = input / 4;
+  const std::size_t within = static_cast<std::size_t>(row) * 4 + static_cast<std::size_t>(input % 4);
+  if (type == PackedType::kInt8) return {static_cast<std::size_t>(group) * 64 + within, 0};
+  return {static_cast<std::size_t>(group % (kGroups / 2)) * 64 + within, group < kGroups / 2 ? 0 : 4};
+}
+
+// Rounds 32 inputs of one row; returns the scale as stored.
+std::uint16_t round_block(const float* values, int largest, std::uint8_t* stored, int offset) {
+  float most = 0;
+  for (int i = 0; i < kPackedBlock; ++i) most = std::max(most, std::abs(values[i]));
+  const std::uint16_t bits = f16_from_f32(most / static_cast<float>(largest));
+  const float scale = f32_from_f16(bits);
+  for (int i = 0; i < kPackedBlock; ++i) {
+    const float q = scale > 0 ? std::nearbyint(values[i] / scale) : 0;
+    stored[i] = static_cast<std::uint8_t>(
+        static_cast<int>(std::clamp(q, static_cast<float>(-largest), static_cast<float>(largest))) + offset);
+  }
+  return bits;
+}
+
+void pack_row_of_block(const WeightView& weight, PackedType type, int row, int block, std::uint8_t* scales,
+                       std::uint8_t* numbers) {
+  const int lane = row % kPanelRows;
+  std::uint8_t stored[kPackedBlock];
+  if (type == PackedType::kMxfp4) {
+    const std::size_t at =
+        static_cast<std::size_t>(row) * static_cast<std::size_t>(weight.cols / kMxfp4Block) +
+        static_cast<std::size_t>(block);
+    scales[lane] = weight.scales[at];
+    for (int i = 0; i < kPackedBlock; ++i) {
+      const std::uint8_t byte = weight.data[at * 16 + static_cast<std::size_t>(i) / 2];
+      stored[i] = i % 2 == 0 ? byte & 15 : byte >> 4;
+    }
+  } else {
+    float values[kPackedBlock];
+    for (int i = 0; i < kPackedBlock; ++i) values[i] = weight_at(weight, row, block * kPackedBlock + i);
+    const std::uint16_t scale =
+        type == PackedType::kInt8 ? round_block(values, 127, stored, 128) : round_block(values, 7, stored, 8);
+    std::memcpy(scales + 2 * lane, &scale, 2);
+  }
+  for (int i = 0; i < kPackedBlock; ++i) {
+    const Place place = place_of(type, lane, i);
+    numbers[place.byte] |= static_cast<std::uint8_t>(stored[i] << place.shift);
+  }
+}
+
+float scale_at(PackedType type, const std::uint8_t* scales, int lane) {
+  if (type == PackedType::kMxfp4) return std::bit_cast<float>(static_cast<std::uint32_t>(scales[lane]) << 23);
+  std::uint16_t bits;
+  std::memcpy(&bits, scales + 2 * lane, 2);
+  return f32_from_f16(bits);
+}
+
+int number_at(PackedType type, const std::uint8_t* numbers, int lane, int input) {
+  const Place place = place_of(type, lane, input);
+  const std::uint8_t byte = numbers[place.byte];
+  if (type == PackedType::kInt8) return byte - 128;
+  const int nibble = byte >> place.shift & 15;
+  return type == PackedType::kMxfp4 ? kFp4Offset[nibble] - 12 : nibble - 8;
+}
+
+}  // namespace
+
+std::string_view packed_type_name(PackedType type) {
+  constexpr std::string_view kNames[] = {"mxfp4", "int8", "int4"};
+  return kNames[static_cast<int>(type)];
+}
+
+std::size_t panel_bytes(PackedType type, int cols) { return PanelShape(type, cols).bytes; }
+
+void pack_panels(const WeightView& weight, PackedType type, int begin, int end, std::uint8_t* out) {
+  CAPSTAN_ASSERT(weight.cols % kPackedBlock == 0);
+  CAPSTAN_ASSERT(type != PackedType::kMxfp4 || weight.type == WeightType::kMxfp4);
+  const PanelShape shape(type, weight.cols);
+  std::memset(out, 0, static_cast<std::size_t>(end - begin) * shape.bytes);
+  for (int panel = begin; panel < end; ++panel, out += shape.bytes) {
+    const int last = std::min(weight.rows, (panel + 1) * kPanelRows);
+    for (int row = panel * kPanelRows; row < last; ++row) {
+      for (std::size_t block = 0; block < shape.blocks; ++block) {
+        pack_row_of_block(weight, type, row, static_cast<int>(block), out + block * shape.scale_bytes,
+                          out + shape.numbers_at + block * shape.number_bytes);
+      }
+    }
+  }
+}
+
+float packed_at(const PackedMatrix& weight, int row, int col) {
+  const PanelShape shape(weight.type, weight.cols);
+  const std::uint8_t* panel = weight.data + static_cast<std::size_t>(row / kPanelRows) * shape.bytes;
+  const auto block = static_cast<std::size_t>(col / kPackedBlock);
+  const int number = number_at(weight.type, panel + shape.numbers_at + block * shape.number_bytes,
+                               row % kPanelRows, col % kPackedBlock);
+  return static_cast<float>(number) *
+         scale_at(weight.type, panel + block * shape.scale_bytes, row % kPanelRows) * shape.factor;
+}
+
+namespace {
+
+QuantizedBlock quantize_block_scalar(const float* x, std::int8_t* values) {
+  float most = 0;
+  for (int i = 0; i < kPackedBlock; ++i) most = std::max(most, std::abs(x[i]));
+  const float inverse = most > 0 ? 127 / most : 0;
+  QuantizedBlock out{most / 127, 0};
+  for (int i = 0; i < kPackedBlock; ++i) {
+    values[i] = static_cast<std::int8_t>(std::nearbyint(x[i] * inverse));
+    out.sum += values[i];
+  }
+  return out;
+}
+
+std::atomic<Isa>& chosen_isa() {
+  static std::atomic<Isa> isa{best_isa()};
+  return isa;
+}
+
+// Below this many weights times tokens a range of panels is not worth a hand-off.
+constexpr double kWorkPerRangeMin = 600e3;
+
+}  // namespace
+
+void QuantizedRows::reset(int rows, int cols) {
+  CAPSTAN_ASSERT(cols % kPackedBlock == 0);
+  rows_ = rows;
+  cols_ = cols;
+  const std::size_t count =
+      static_cast<std::size_t>((rows + kTileRows - 1) / kTileRows) * kTileRows * blocks();
+  const auto grow = [](auto& vector, std::size_t size) {
+    if (vector.size() < size) vector.resize(size);
+  };
+  grow(values_, count * kPackedBlock);
+  grow(scales_, count);
+  for (auto& corrections : corrections_) grow(corrections, count);
+}
+
+void QuantizedRows::set_row(int row, const float* x) {
+  const auto quantize = current_isa() == Isa::kAvx512Vnni ? quantize_block_avx512 : quantize_block_scalar;
+  for (std::size_t block = 0; block < blocks(); ++block) {
+    const std::size_t place = at(row, block);
+    const QuantizedBlock made = quantize(x + block * kPackedBlock, values_.data() + place * kPackedBlock);
+    scales_[place] = made.scale;
+    for (std::size_t type = 0; type < corrections_.size(); ++type)
+      corrections_[type][place] = -PanelShape::offset_of(static_cast<PackedType>(type)) * made.sum;
+  }
+}
+
+void QuantizedRows::copy_row(int row, const QuantizedRows& from, int from_row) {
+  for (std::size_t block = 0; block < blocks(); ++block) {
+    const std::size_t to = at(row, block), source = from.at(from_row, block);
+    std::memcpy(values_.data() + to * kPackedBlock, from.values_.data() + source * kPackedBlock,
+                kPackedBlock);
+    scales_[to] = from.scales_[source];
+    for (std::size_t type = 0; type < corrections_.size(); ++type)
+      corrections_[type][to] = from.corrections_[type][source];
+  }
+}
+
+void packed_panels_scalar(const PackedTask& task, int begin, int end) {
+  const PackedMatrix& weight = task.weight;
+  const PanelShape shape(weight.type, weight.cols);
+  for (int panel = begin; panel < end; ++panel) {
+    const std::uint8_t* at = weight.data + static_cast<std::size_t>(panel) * shape.bytes;
+    for (int token = 0; token < task.tokens; ++token) {
+      float sums[kPanelRows] = {};
+      for (std::size_t block = 0; block < shape.blocks; ++block) {
+        const std::size_t place = task.x->at(task.first + token, block);
+        const std::int8_t* x = task.x->values(place);
+        const float scale = *task.x->scale(place) * shape.factor;
+        for (int lane = 0; lane < kPanelRows; ++lane) {
+          std::int32_t sum = 0;
+          for (int i = 0; i < kPackedBlock; ++i)
+            sum += x[i] * number_at(weight.type, at + shape.numbers_at + block * shape.number_bytes, lane, i);
+          const float both = scale_at(weight.type, at + block * shape.scale_bytes, lane) * scale;
+          sums[lane] = std::fma(static_cast<float>(sum), both, sums[lane]);
+        }
+      }
+      store_panel(task, panel, token, sums);
+    }
+  }
+}
+
+void packed_matmul(std::span<const PackedTask> tasks, ThreadPool& pool) {
+  struct Range {
+    const PackedTask* task;
+    int begin;
+    int end;
+  };
+  static thread_local std::vector<Range> ranges;
+  ranges.clear();
+  for (const PackedTask& task : tasks) {
+    if (task.tokens == 0) continue;
+    CAPSTAN_ASSERT(task.x->cols() == task.weight.cols && task.first + task.tokens <= task.x->rows());
+    CAPSTAN_ASSERT(task.first % QuantizedRows::kTileRows == 0);
+    const double per_panel = static_cast<double>(kPanelRows) * task.weight.cols * std::max(task.tokens, 2);
+    const int size = std::max(1, static_cast<int>(kWorkPerRangeMin / per_panel));
+    for (int panel = 0; panel < panels(task.weight.rows); panel += size)
+      ranges.push_back({&task, panel, std::min(panels(task.weight.rows), panel + size)});
+  }
+  const Isa isa = current_isa();
+  const auto run = isa == Isa::kAvx512Vnni ? packed_panels_avx512
+                   : isa == Isa::kAvx2     ? packed_panels_avx2
+                                           : packed_panels_scalar;
+  const std::vector<Range>& list = ranges;  // the caller's; helpers have their own
+  pool.parallel_for(static_cast<int>(list.size()), [&list, run](int i) {
+    const Range& range = list[static_cast<std::size_t>(i)];
+    run(*range.task, range.begin, range.end);
+  });
+}
+
+std::string_view isa_name(Isa isa) {
+  constexpr std::string_view kNames[] = {"scalar", "avx2", "avx512-vnni"};
+  return kNames[static_cast<int>(isa)];
+}
+
+Isa best_isa() {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vl"))
+    return Isa::kAvx512Vnni;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
+    return Isa::kAvx2;
+#endif
+  return Isa::kScalar;
+}
+
+Isa current_isa() { return chosen_isa().load(std::memory_order_relaxed); }
+
+Result<void> use_isa(std::string_view name) {
+  if (name.empty() || name == "auto") {
+    chosen_isa() = best_isa();
+    return {};
+  }
+  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni}) {
+    if (name != isa_name(isa)) continue;
+    if (isa > best_isa())
+      return fail(Code::kInvalid, "this machine has no {}; its best is {}", name, isa_name(best_isa()));
+    chosen_isa() = isa;
+    return {};
+  }
+  return fail(Code::kInvalid, "no instruction set is called '{}'; there are auto, avx512-vnni, avx2, scalar",
+              name);
+}
+
+}  // namespace capstan::engine

@@ -1,0 +1,53 @@
+// What the files of each instruction set share: the shape of a panel, and their entries.
+#pragma once
+
+#include "engine/kernels/packed.h"
+
+namespace capstan::engine {
+
+struct PanelShape {
+  std::size_t blocks = 0;
+  std::size_t scale_bytes = 0;   // of a block
+  std::size_t number_bytes = 0;  // of a block
+  std::size_t numbers_at = 0;    // in the panel
+  std::size_t bytes = 0;
+  float factor = 1;  // of a scale: MXFP4's numbers are doubled
+
+  static constexpr std::int32_t offset_of(PackedType type) {
+    return type == PackedType::kMxfp4 ? 12 : type == PackedType::kInt8 ? 128 : 8;
+  }
+  PanelShape(PackedType type, int cols)
+      : blocks(static_cast<std::size_t>(cols) / kPackedBlock),
+        scale_bytes(type == PackedType::kMxfp4 ? kPanelRows : 2 * kPanelRows),
+        number_bytes(static_cast<std::size_t>(kPanelRows) * kPackedBlock /
+                     (type == PackedType::kInt8 ? 1 : 2)),
+        numbers_at((blocks * scale_bytes + 63) / 64 * 64),
+        bytes(numbers_at + blocks * number_bytes),
+        factor(type == PackedType::kMxfp4 ? 0.5f : 1.0f) {}
+};
+
+// fp4 × 2 + 12, by nibble.
+inline constexpr std::uint8_t kFp4Offset[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+
+// Writes 16 sums of a token to its outputs.
+inline void store_panel(const PackedTask& task, int panel, int token, const float* sums) {
+  const int row = panel * kPanelRows;
+  const int count = task.weight.rows - row < kPanelRows ? task.weight.rows - row : kPanelRows;
+  float* out = task.out + static_cast<std::size_t>(token) * task.out_stride + row;
+  for (int i = 0; i < count; ++i) {
+    const float value = task.bias == nullptr ? sums[i] : sums[i] + task.bias[row + i];
+    out[i] = task.accumulate ? out[i] + value : value;
+  }
+}
+
+// Panels [begin, end) of a task.
+void packed_panels_avx2(const PackedTask& task, int begin, int end);
+void packed_panels_avx512(const PackedTask& task, int begin, int end);
+// 32 inputs: their integers, scale and sum.
+struct QuantizedBlock {
+  float scale = 0;
+  std::int32_t sum = 0;
+};
+QuantizedBlock quantize_block_avx512(const float* x, std::int8_t* values);
+
+}  // namespace capstan::engine

@@ -1,0 +1,140 @@
+// Goal: packed products agree bit for bit between instruction sets and with their scalar twin, in every
+// batch; packing keeps MXFP4 exactly and rounds the rest by no more than half a step.
+#include "engine/kernels/packed.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/prng.h"
+
+namespace capstan::engine {
+namespace {
+
+struct Aligned {
+  explicit Aligned(std::size_t size) : raw(size + 64) {}
+  std::uint8_t* data() { return raw.data() + (64 - reinterpret_cast<std::uintptr_t>(raw.data()) % 64) % 64; }
+  std::vector<std::uint8_t> raw;
+};
+
+float uniform(Prng& prng) { return static_cast<float>(prng.below(20'001)) / 10'000.0f - 1.0f; }
+
+struct Case {
+  Case(PackedType the_type, int rows, int cols, int tokens, std::uint64_t seed)
+      : prng(seed), type(the_type), packed(packed_bytes(type, rows, cols)) {
+    const auto count = static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols);
+    if (type == PackedType::kMxfp4) {
+      for (std::size_t i = 0; i < count / 2; ++i) bytes.push_back(static_cast<std::uint8_t>(prng.below(256)));
+      for (std::size_t i = 0; i < count / 32; ++i)
+        scales.push_back(static_cast<std::uint8_t>(prng.between(118, 130)));
+      stored = {.type = WeightType::kMxfp4,
+                .rows = rows,
+                .cols = cols,
+                .data = bytes.data(),
+                .scales = scales.data()};
+    } else {
+      for (std::size_t i = 0; i < count; ++i) numbers.push_back(uniform(prng));
+      stored = {.type = WeightType::kF32,
+                .rows = rows,
+                .cols = cols,
+                .data = reinterpret_cast<const std::uint8_t*>(numbers.data())};
+    }
+    pack_panels(stored, type, 0, panels(rows), packed.data());
+    weight = {type, rows, cols, packed.data()};
+    for (int i = 0; i < tokens * cols; ++i) x.push_back(uniform(prng));
+    for (int i = 0; i < rows; ++i) bias.push_back(uniform(prng));
+  }
+  std::vector<float> product(int first, int tokens, ThreadPool& pool) {
+    const int cols = weight.cols, all = static_cast<int>(x.size()) / cols;
+    q.reset(tokens, cols);
+    for (int i = 0; i < tokens; ++i) q.set_row(i, x.data() + static_cast<std::ptrdiff_t>(first + i) * cols);
+    EXPECT_LE(first + tokens, all);
+    std::vector<float> out(static_cast<std::size_t>(tokens) * static_cast<std::size_t>(weight.rows), 1.0f);
+    const PackedTask task{.weight = weight,
+                          .bias = bias.data(),
+                          .x = &q,
+                          .tokens = tokens,
+                          .out = out.data(),
+                          .out_stride = static_cast<std::size_t>(weight.rows)};
+    packed_matmul(std::span(&task, 1), pool);
+    return out;
+  }
+
+  Prng prng;
+  PackedType type;
+  std::vector<std::uint8_t> bytes, scales;
+  std::vector<float> numbers, x, bias;
+  WeightView stored;
+  Aligned packed;
+  PackedMatrix weight;
+  QuantizedRows q;
+};
+
+class PackedTest : public testing::TestWithParam<PackedType> {
+ protected:
+  ~PackedTest() override { (void)use_isa("auto"); }
+  ThreadPool pool_{2};
+};
+
+TEST_P(PackedTest, KeepsOrRoundsTheWeights) {
+  Case one(GetParam(), 37, 96, 1, 7);
+  for (int row = 0; row < 37; ++row) {
+    for (int block = 0; block < 3; ++block) {
+      float most = 0;
+      for (int i = 0; i < 32; ++i)
+        most = std::max(most, std::abs(weight_at(one.stored, row, block * 32 + i)));
+      const float step =
+          GetParam() == PackedType::kMxfp4 ? 0 : most / (GetParam() == PackedType::kInt8 ? 127 : 7);
+      for (int col = block * 32; col < block * 32 + 32; ++col)
+        ASSERT_NEAR(packed_at(one.weight, row, col), weight_at(one.stored, row, col),
+                    step * 0.51f + most * 0.001f * (step > 0));
+    }
+  }
+}
+
+TEST_P(PackedTest, EveryInstructionSetGivesTheTwinsBits) {
+  for (const auto& [rows, cols, tokens] :
+       {std::tuple(16, 32, 1), std::tuple(45, 160, 31), std::tuple(64, 2'880, 3), std::tuple(7, 64, 16)}) {
+    Case one(GetParam(), rows, cols, tokens, static_cast<std::uint64_t>(rows));
+    ASSERT_TRUE(use_isa("scalar"));
+    const auto twin = one.product(0, tokens, pool_);
+    for (const Isa isa : {Isa::kAvx2, Isa::kAvx512Vnni}) {
+      if (!use_isa(isa_name(isa))) continue;
+      const auto out = one.product(0, tokens, pool_);
+      ASSERT_EQ(out, twin) << isa_name(isa) << " " << rows << "x" << cols << " tokens " << tokens;
+      // A token alone has the bits that it has among others.
+      const auto last = one.product(tokens - 1, 1, pool_);
+      ASSERT_TRUE(std::equal(last.begin(), last.end(), out.end() - rows));
+    }
+  }
+}
+
+TEST_P(PackedTest, ComesNearTheProductOfWhatWasStored) {
+  Case one(GetParam(), 32, 640, 5, 3);
+  const auto out = one.product(0, 5, pool_);
+  for (int t = 0; t < 5; ++t) {
+    for (int row = 0; row < 32; ++row) {
+      double exact = one.bias[static_cast<std::size_t>(row)], size = 0;
+      for (int c = 0; c < 640; ++c) {
+        const double term =
+            static_cast<double>(packed_at(one.weight, row, c)) * one.x[static_cast<std::size_t>(t * 640 + c)];
+        exact += term;
+        size += term * term;
+      }
+      ASSERT_NEAR(out[static_cast<std::size_t>(t * 32 + row)], exact, 0.03 * std::sqrt(size) + 1e-3);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, PackedTest,
+                         testing::Values(PackedType::kMxfp4, PackedType::kInt8, PackedType::kInt4),
+                         [](const auto& type) { return std::string(packed_type_name(type.param)); });
+
+TEST(Isa, UnknownOnesAreRefused) {
+  EXPECT_FALSE(use_isa("sse9"));
+  EXPECT_TRUE(use_isa("auto"));
+  EXPECT_EQ(current_isa(), best_isa());
+}
+
+}  // namespace
+}  // namespace capstan::engine
