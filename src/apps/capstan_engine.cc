@@ -1,12 +1,12 @@
 // capstan-engine: runs gpt-oss checkpoints. One subcommand a row of the table at the end.
+#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
+#include "apps/engine_bench.h"
 #ifdef CAPSTAN_ENGINE_SERVER
 #include "apps/engine_serve.h"
 #endif
@@ -44,7 +44,8 @@ Result<Prompt> parse_prompt(const Json& item, std::size_t index) {
   }
   const std::string logits = item.get_string("logits").value_or("all");
   if (logits != "all" && logits != "last") {
-    return fail(Code::kInvalid, "prompt '{}': logits must be \"all\" or \"last\", not \"{}\"", prompt.name, logits);
+    return fail(Code::kInvalid, "prompt '{}': logits must be \"all\" or \"last\", not \"{}\"", prompt.name,
+                logits);
   }
   prompt.all = logits == "all";
   return prompt;
@@ -55,7 +56,8 @@ Result<std::vector<Prompt>> read_prompts(const std::string& path) {
   auto json = Json::parse(text);
   if (!json) return fail(Code::kInvalid, "{}: {}", path, json.error().message);
   if (!json->is_array()) {
-    return fail(Code::kInvalid, "{} must hold an array: [{{\"name\":\"a\",\"tokens\":[1,2],\"logits\":\"all\"}}]", path);
+    return fail(Code::kInvalid,
+                "{} must hold an array: [{{\"name\":\"a\",\"tokens\":[1,2],\"logits\":\"all\"}}]", path);
   }
   std::vector<Prompt> prompts;
   for (const Json& item : json->items()) {
@@ -67,11 +69,19 @@ Result<std::vector<Prompt>> read_prompts(const std::string& path) {
 }
 
 struct LogitsOptions {
-  std::string model, prompts, out;
+  std::string model, prompts, out, isa;
   std::string arithmetic = "default";
   int chunk = 0;
   int threads = 0;
 };
+
+Result<ModelOptions> model_options(const std::string& arithmetic, int threads) {
+  ModelOptions out{.threads = threads};
+  CAPSTAN_TRY(const auto chosen, parse_arithmetic(arithmetic));
+  out.arithmetic = chosen.first;
+  out.pack.dense = chosen.second;
+  return out;
+}
 
 // Prefills one prompt chunk by chunk and appends the wanted rows to NAME.f32.
 Result<void> write_logits(Model& model, const Prompt& prompt, const LogitsOptions& options) {
@@ -86,7 +96,8 @@ Result<void> write_logits(Model& model, const Prompt& prompt, const LogitsOption
     const bool last = done + part.size() == tokens.size();
     const LogitsOf wanted = prompt.all ? LogitsOf::kAll : last ? LogitsOf::kLast : LogitsOf::kNone;
     auto logits = model.forward(part, kv, wanted);
-    if (!logits) return std::unexpected(std::move(logits.error()).with_context("prompt '" + prompt.name + "'"));
+    if (!logits)
+      return std::unexpected(std::move(logits.error()).with_context("prompt '" + prompt.name + "'"));
     file.write(reinterpret_cast<const char*>(logits->values.data()),
                static_cast<std::streamsize>(logits->values.size() * sizeof(float)));
     rows += logits->rows();
@@ -99,7 +110,9 @@ Result<void> write_logits(Model& model, const Prompt& prompt, const LogitsOption
 
 Result<void> run_logits(const LogitsOptions& options) {
   CAPSTAN_TRY(const auto prompts, read_prompts(options.prompts));
-  CAPSTAN_TRY(auto model, Model::load(options.model, {.threads = options.threads}));
+  CAPSTAN_CHECK(use_isa(options.isa));
+  CAPSTAN_TRY(const ModelOptions how, model_options(options.arithmetic, options.threads));
+  CAPSTAN_TRY(auto model, Model::load(options.model, how));
   CAPSTAN_CHECK(make_directories(options.out));
   for (const Prompt& prompt : prompts) CAPSTAN_CHECK(write_logits(*model, prompt, options));
   return {};
@@ -114,22 +127,30 @@ int report(const Result<void>& result) {
 void add_logits(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<LogitsOptions>();
   CLI::App* command = app.add_subcommand("logits", "Write the logits of token prompts as raw f32 files");
-  command->add_option("--model", options->model, "Directory with config.json and model.safetensors")->required();
+  command->add_option("--model", options->model, "Directory with config.json and model.safetensors")
+      ->required();
   command
       ->add_option("--prompts", options->prompts,
                    "JSON: [{\"name\":\"a\",\"tokens\":[1,2,3],\"logits\":\"all\"|\"last\"}]")
       ->required();
-  command->add_option("--out", options->out, "Directory for NAME.f32 (little-endian, row-major [positions, vocab])")
+  command
+      ->add_option("--out", options->out,
+                   "Directory for NAME.f32 (little-endian, row-major [positions, vocab])")
       ->required();
   command->add_option("--chunk", options->chunk, "Prefill in chunks of N tokens (default: 512)")
       ->check(CLI::Range(1, 1 << 24));
   command
       ->add_option("--arithmetic", options->arithmetic,
-                   "f32: exact weights, f32 sums. default: what serving uses; in this version the same as f32")
-      ->check(CLI::IsMember({"f32", "default"}));
+                   "f32: exact weights, f32 sums. int8, int4: MXFP4 experts as stored, the rest so rounded, "
+                   "activations "
+                   "in 15 bits. default: what serving uses")
+      ->check(CLI::IsMember({"f32", "int12", "int8", "int4", "default"}));
+  command->add_option("--isa", options->isa, "auto, amx, avx512-vnni, avx2 or scalar");
   command->add_option("--threads", options->threads, "Threads (default: all that this process may use)")
       ->check(CLI::Range(1, 1024));
-  command->footer("Example:\n  capstan-engine logits --model models/abacus --prompts prompts.json --out /tmp/logits --chunk 64");
+  command->footer(
+      "Example:\n  capstan-engine logits --model models/abacus --prompts prompts.json --out /tmp/logits "
+      "--chunk 64");
   command->callback([options, &exit_code] { exit_code = report(run_logits(*options)); });
 }
 
@@ -139,7 +160,7 @@ int run(int argc, char** argv) {
   int exit_code = 0;
   using AddCommand = void (*)(CLI::App&, int&);
   constexpr AddCommand kCommands[] = {
-      add_logits,
+      add_logits, add_bench,
 #ifdef CAPSTAN_ENGINE_SERVER
       add_serve,
 #endif

@@ -22,6 +22,7 @@ struct ServeOptions {
   std::string host = "127.0.0.1";
   int port = 0;
   int drain_ms = 30'000;
+  std::string isa;
 };
 
 sigset_t block_signals() {
@@ -40,6 +41,7 @@ int failed(const Error& error) {
 }
 
 int serve(const ServeOptions& options) {
+  if (const auto chosen = use_isa(options.isa); !chosen) return failed(chosen.error());
   const sigset_t signals = block_signals();
   log_configure("engine", LogLevel::kInfo);
   auto server = EngineServer::start(
@@ -90,6 +92,11 @@ void add_serve(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(2, 1 << 24));
   command->add_option("--threads", options->load.threads, "Threads (default: all that this process may use)")
       ->check(CLI::Range(1, 1024));
+  command
+      ->add_option("--arithmetic", options->load.arithmetic,
+                   "default, f32, int12, int8 or int4: how MXFP4 checkpoints are computed (docs/engine.md)")
+      ->check(CLI::IsMember({"default", "f32", "int12", "int8", "int4"}));
+  command->add_option("--isa", options->isa, "auto, amx, avx512-vnni, avx2 or scalar");
   command->add_option("--sequences", options->load.sequences_max, "Requests decoded together (default 32)")
       ->check(CLI::Range(1, 1024));
   command

@@ -24,6 +24,8 @@ std::uint16_t f16_from_f32(float value) {
   return bits;
 }
 
+constexpr std::int32_t kOffsets[] = {12, 128, 8};  // as QuantizedRows::Offset
+
 // Where the number of (row, input) of a block lies.
 struct Place {
   std::size_t byte = 0;
@@ -36,24 +38,27 @@ Place place_of(PackedType type, int row, int input) {
   return {static_cast<std::size_t>(group % (kGroups / 2)) * 64 + within, group < kGroups / 2 ? 0 : 4};
 }
 
-// Rounds 32 inputs of one row; returns the scale as stored.
-std::uint16_t round_block(const float* values, int largest, std::uint8_t* stored, int offset) {
+// Rounds 32 inputs of one row to integers of at most `largest`; returns the scale as stored.
+std::uint16_t round_block(const float* values, int largest, int* rounded) {
   float most = 0;
   for (int i = 0; i < kPackedBlock; ++i) most = std::max(most, std::abs(values[i]));
-  const std::uint16_t bits = f16_from_f32(most / static_cast<float>(largest));
+  const auto limit = static_cast<float>(largest);
+  const std::uint16_t bits = f16_from_f32(most / limit);
   const float scale = f32_from_f16(bits);
-  for (int i = 0; i < kPackedBlock; ++i) {
-    const float q = scale > 0 ? std::nearbyint(values[i] / scale) : 0;
-    stored[i] = static_cast<std::uint8_t>(
-        static_cast<int>(std::clamp(q, static_cast<float>(-largest), static_cast<float>(largest))) + offset);
-  }
+  for (int i = 0; i < kPackedBlock; ++i)
+    rounded[i] =
+        scale > 0 ? static_cast<int>(std::clamp(std::nearbyint(values[i] / scale), -limit, limit)) : 0;
   return bits;
+}
+
+void put(PackedType type, int lane, int input, int stored, std::uint8_t* numbers) {
+  const Place place = place_of(type, lane, input);
+  numbers[place.byte] |= static_cast<std::uint8_t>(stored << place.shift);
 }
 
 void pack_row_of_block(const WeightView& weight, PackedType type, int row, int block, std::uint8_t* scales,
                        std::uint8_t* numbers) {
   const int lane = row % kPanelRows;
-  std::uint8_t stored[kPackedBlock];
   if (type == PackedType::kMxfp4) {
     const std::size_t at =
         static_cast<std::size_t>(row) * static_cast<std::size_t>(weight.cols / kMxfp4Block) +
@@ -61,18 +66,24 @@ void pack_row_of_block(const WeightView& weight, PackedType type, int row, int b
     scales[lane] = weight.scales[at];
     for (int i = 0; i < kPackedBlock; ++i) {
       const std::uint8_t byte = weight.data[at * 16 + static_cast<std::size_t>(i) / 2];
-      stored[i] = i % 2 == 0 ? byte & 15 : byte >> 4;
+      put(type, lane, i, i % 2 == 0 ? byte & 15 : byte >> 4, numbers);
     }
-  } else {
-    float values[kPackedBlock];
-    for (int i = 0; i < kPackedBlock; ++i) values[i] = weight_at(weight, row, block * kPackedBlock + i);
-    const std::uint16_t scale =
-        type == PackedType::kInt8 ? round_block(values, 127, stored, 128) : round_block(values, 7, stored, 8);
-    std::memcpy(scales + 2 * lane, &scale, 2);
+    return;
   }
+  float values[kPackedBlock];
+  for (int i = 0; i < kPackedBlock; ++i) values[i] = weight_at(weight, row, block * kPackedBlock + i);
+  int rounded[kPackedBlock];
+  const int largest = type == PackedType::kInt8 ? 127 : type == PackedType::kInt4 ? 7 : 127 * 16;
+  const std::uint16_t scale = round_block(values, largest, rounded);
+  std::memcpy(scales + 2 * lane, &scale, 2);
   for (int i = 0; i < kPackedBlock; ++i) {
-    const Place place = place_of(type, lane, i);
-    numbers[place.byte] |= static_cast<std::uint8_t>(stored[i] << place.shift);
+    if (type == PackedType::kInt12) {
+      const int high = (rounded[i] + 8) >> 4;
+      put(PackedType::kInt8, lane, i, high + 128, numbers);
+      put(PackedType::kInt4, lane, i, rounded[i] - 16 * high + 8, numbers + kHighBytes);
+    } else {
+      put(type, lane, i, rounded[i] + (type == PackedType::kInt8 ? 128 : 8), numbers);
+    }
   }
 }
 
@@ -84,6 +95,9 @@ float scale_at(PackedType type, const std::uint8_t* scales, int lane) {
 }
 
 int number_at(PackedType type, const std::uint8_t* numbers, int lane, int input) {
+  if (type == PackedType::kInt12)
+    return 16 * number_at(PackedType::kInt8, numbers, lane, input) +
+           number_at(PackedType::kInt4, numbers + kHighBytes, lane, input);
   const Place place = place_of(type, lane, input);
   const std::uint8_t byte = numbers[place.byte];
   if (type == PackedType::kInt8) return byte - 128;
@@ -94,7 +108,7 @@ int number_at(PackedType type, const std::uint8_t* numbers, int lane, int input)
 }  // namespace
 
 std::string_view packed_type_name(PackedType type) {
-  constexpr std::string_view kNames[] = {"mxfp4", "int8", "int4"};
+  constexpr std::string_view kNames[] = {"mxfp4", "int8", "int4", "int12"};
   return kNames[static_cast<int>(type)];
 }
 
@@ -128,14 +142,17 @@ float packed_at(const PackedMatrix& weight, int row, int col) {
 
 namespace {
 
-QuantizedBlock quantize_block_scalar(const float* x, std::int8_t* values) {
+QuantizedBlock quantize_block_scalar(const float* x, std::int8_t* high, std::int8_t* low) {
   float most = 0;
   for (int i = 0; i < kPackedBlock; ++i) most = std::max(most, std::abs(x[i]));
-  const float inverse = most > 0 ? 127 / most : 0;
-  QuantizedBlock out{most / 127, 0};
+  const float inverse = most > 0 ? kActivationMax / most : 0;
+  QuantizedBlock out{most / kActivationMax, 0};
   for (int i = 0; i < kPackedBlock; ++i) {
-    values[i] = static_cast<std::int8_t>(std::nearbyint(x[i] * inverse));
-    out.sum += values[i];
+    const auto q = static_cast<std::int32_t>(std::nearbyint(x[i] * inverse));
+    const std::int32_t top = (q + 128) >> 8;
+    high[i] = static_cast<std::int8_t>(top);
+    low[i] = static_cast<std::int8_t>(q - 256 * top);
+    out.sum += q;
   }
   return out;
 }
@@ -159,32 +176,55 @@ void QuantizedRows::reset(int rows, int cols) {
   const auto grow = [](auto& vector, std::size_t size) {
     if (vector.size() < size) vector.resize(size);
   };
-  grow(values_, count * kPackedBlock);
+  grow(high_, count * kPackedBlock);
+  grow(low_, count * kPackedBlock);
   grow(scales_, count);
   for (auto& corrections : corrections_) grow(corrections, count);
 }
 
 void QuantizedRows::set_row(int row, const float* x) {
-  const auto quantize = current_isa() == Isa::kAvx512Vnni ? quantize_block_avx512 : quantize_block_scalar;
+  const auto quantize = current_isa() >= Isa::kAvx512Vnni ? quantize_block_avx512 : quantize_block_scalar;
   for (std::size_t block = 0; block < blocks(); ++block) {
-    const std::size_t place = at(row, block);
-    const QuantizedBlock made = quantize(x + block * kPackedBlock, values_.data() + place * kPackedBlock);
+    const std::size_t place = at(row, block), first = place * kPackedBlock;
+    const QuantizedBlock made = quantize(x + block * kPackedBlock, high_.data() + first, low_.data() + first);
     scales_[place] = made.scale;
-    for (std::size_t type = 0; type < corrections_.size(); ++type)
-      corrections_[type][place] = -PanelShape::offset_of(static_cast<PackedType>(type)) * made.sum;
+    for (std::size_t i = 0; i < corrections_.size(); ++i) corrections_[i][place] = -kOffsets[i] * made.sum;
   }
 }
 
 void QuantizedRows::copy_row(int row, const QuantizedRows& from, int from_row) {
   for (std::size_t block = 0; block < blocks(); ++block) {
     const std::size_t to = at(row, block), source = from.at(from_row, block);
-    std::memcpy(values_.data() + to * kPackedBlock, from.values_.data() + source * kPackedBlock,
-                kPackedBlock);
+    std::memcpy(high_.data() + to * kPackedBlock, from.high_.data() + source * kPackedBlock, kPackedBlock);
+    std::memcpy(low_.data() + to * kPackedBlock, from.low_.data() + source * kPackedBlock, kPackedBlock);
     scales_[to] = from.scales_[source];
-    for (std::size_t type = 0; type < corrections_.size(); ++type)
-      corrections_[type][to] = from.corrections_[type][source];
+    for (std::size_t i = 0; i < corrections_.size(); ++i) corrections_[i][to] = from.corrections_[i][source];
   }
 }
+
+namespace {
+
+// The integers of one row and token of a block: 256 times the products with the high bytes, and those with
+// the low ones.
+std::int32_t block_sum(PackedType type, const std::uint8_t* numbers, int lane, const QuantizedRows& x,
+                       std::size_t place) {
+  std::int32_t high = 0, low = 0;
+  for (int i = 0; i < kPackedBlock; ++i) {
+    const int number = number_at(type, numbers, lane, i);
+    high += x.high(place)[i] * number;
+    low += x.low(place)[i] * number;
+  }
+  return 256 * high + low;
+}
+
+float block_value(PackedType type, const std::uint8_t* numbers, int lane, const QuantizedRows& x,
+                  std::size_t place) {
+  if (type != PackedType::kInt12) return static_cast<float>(block_sum(type, numbers, lane, x, place));
+  return std::fma(static_cast<float>(block_sum(PackedType::kInt8, numbers, lane, x, place)), 16.0f,
+                  static_cast<float>(block_sum(PackedType::kInt4, numbers + kHighBytes, lane, x, place)));
+}
+
+}  // namespace
 
 void packed_panels_scalar(const PackedTask& task, int begin, int end) {
   const PackedMatrix& weight = task.weight;
@@ -195,14 +235,11 @@ void packed_panels_scalar(const PackedTask& task, int begin, int end) {
       float sums[kPanelRows] = {};
       for (std::size_t block = 0; block < shape.blocks; ++block) {
         const std::size_t place = task.x->at(task.first + token, block);
-        const std::int8_t* x = task.x->values(place);
+        const std::uint8_t* numbers = at + shape.numbers_at + block * shape.number_bytes;
         const float scale = *task.x->scale(place) * shape.factor;
         for (int lane = 0; lane < kPanelRows; ++lane) {
-          std::int32_t sum = 0;
-          for (int i = 0; i < kPackedBlock; ++i)
-            sum += x[i] * number_at(weight.type, at + shape.numbers_at + block * shape.number_bytes, lane, i);
           const float both = scale_at(weight.type, at + block * shape.scale_bytes, lane) * scale;
-          sums[lane] = std::fma(static_cast<float>(sum), both, sums[lane]);
+          sums[lane] = std::fma(block_value(weight.type, numbers, lane, *task.x, place), both, sums[lane]);
         }
       }
       store_panel(task, panel, token, sums);
@@ -227,10 +264,9 @@ void packed_matmul(std::span<const PackedTask> tasks, ThreadPool& pool) {
     for (int panel = 0; panel < panels(task.weight.rows); panel += size)
       ranges.push_back({&task, panel, std::min(panels(task.weight.rows), panel + size)});
   }
-  const Isa isa = current_isa();
-  const auto run = isa == Isa::kAvx512Vnni ? packed_panels_avx512
-                   : isa == Isa::kAvx2     ? packed_panels_avx2
-                                           : packed_panels_scalar;
+  constexpr decltype(&packed_panels_scalar) kRun[] = {packed_panels_scalar, packed_panels_avx2,
+                                                      packed_panels_avx512, packed_panels_amx};
+  const auto run = kRun[static_cast<int>(current_isa())];
   const std::vector<Range>& list = ranges;  // the caller's; helpers have their own
   pool.parallel_for(static_cast<int>(list.size()), [&list, run](int i) {
     const Range& range = list[static_cast<std::size_t>(i)];
@@ -239,12 +275,13 @@ void packed_matmul(std::span<const PackedTask> tasks, ThreadPool& pool) {
 }
 
 std::string_view isa_name(Isa isa) {
-  constexpr std::string_view kNames[] = {"scalar", "avx2", "avx512-vnni"};
+  constexpr std::string_view kNames[] = {"scalar", "avx2", "avx512-vnni", "amx"};
   return kNames[static_cast<int>(isa)];
 }
 
 Isa best_isa() {
 #if defined(__x86_64__)
+  if (amx_is_granted()) return Isa::kAmx;
   if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl"))
     return Isa::kAvx512Vnni;
@@ -261,15 +298,15 @@ Result<void> use_isa(std::string_view name) {
     chosen_isa() = best_isa();
     return {};
   }
-  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni}) {
+  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAmx}) {
     if (name != isa_name(isa)) continue;
     if (isa > best_isa())
       return fail(Code::kInvalid, "this machine has no {}; its best is {}", name, isa_name(best_isa()));
     chosen_isa() = isa;
     return {};
   }
-  return fail(Code::kInvalid, "no instruction set is called '{}'; there are auto, avx512-vnni, avx2, scalar",
-              name);
+  return fail(Code::kInvalid,
+              "no instruction set is called '{}'; there are auto, amx, avx512-vnni, avx2, scalar", name);
 }
 
 }  // namespace capstan::engine

@@ -1,11 +1,11 @@
-// Packed weights: matrices rearranged once for integer dot products, and their products with 8-bit
+// Packed weights: matrices rearranged once for integer dot products, and their products with 15-bit
 // activations.
 //
 //   std::vector<std::uint8_t> bytes(packed_bytes(PackedType::kMxfp4, rows, cols));
 //   pack_panels(weight, type, 0, panels(rows), bytes.data());
 //   PackedMatrix w{type, rows, cols, bytes.data()};
-//   q.reset(tokens, cols); q.set_row(i, x + i * cols);             // once for all matrices that take this
-//   input PackedTask task{.weight = w, .bias = b, .x = &q, .tokens = t, .out = y, .out_stride = rows};
+//   q.reset(tokens, cols);  q.set_row(i, x + i * cols);      // once for all matrices that take this input
+//   PackedTask task{.weight = w, .bias = b, .x = &q, .tokens = t, .out = y, .out_stride = rows};
 //   packed_matmul(std::span(&task, 1), pool);
 //
 // Layout. A panel is 16 rows (the last one padded with zeros). Inputs go in blocks of 32. A panel holds first
@@ -13,13 +13,14 @@
 // numbers of all blocks: for each group of four inputs and each row four numbers, so that one 64-byte vector
 // meets four inputs with sixteen rows. Numbers are stored unsigned, with an offset that the product takes out
 // again: kMxfp4 as the nibble of the format, kInt4 as value + 8 (nibbles of group g and g + 4 in one byte),
-// kInt8 as value + 128.
+// kInt8 as value + 128, kInt12 as value = 16 x high + low, the high parts as of kInt8, then the low ones as
+// of kInt4.
 //
-// Activations are int8 with one scale a token and block of 32: x = scale × q, q = round(x / scale), scale =
-// max|x| / 127. Sums within a block are exact integers; blocks are added in f32 in order. So an output's bits
-// depend on its row and its token alone: not on the batch, the threads or the instruction set. Cost: each
-// weight is read once a call for up to 16 tokens. Source of the doubling trick: fp4 × 2 is an integer.
-// Threads: as ThreadPool.
+// Activations have one scale a token and block of 32, and 15 bits: x = scale x (256 high + low), two signed
+// bytes. Sums within a block are exact integers; blocks are added in f32 in order. So an output's bits depend
+// on its row and its token alone: not on the batch, the threads or the instruction set.
+// Cost: each weight is read once a call for up to 16 tokens. Source of the doubling trick: fp4 x 2 is an
+// integer. Threads: as ThreadPool.
 #pragma once
 
 #include <array>
@@ -37,8 +38,8 @@ namespace capstan::engine {
 inline constexpr int kPanelRows = 16;
 inline constexpr int kPackedBlock = 32;
 
-enum class PackedType : std::uint8_t { kMxfp4, kInt8, kInt4 };
-std::string_view packed_type_name(PackedType type);  // "mxfp4", "int8", "int4"
+enum class PackedType : std::uint8_t { kMxfp4, kInt8, kInt4, kInt12 };
+std::string_view packed_type_name(PackedType type);  // "mxfp4", "int8", "int4", "int12"
 
 struct PackedMatrix {
   PackedType type = PackedType::kInt8;
@@ -71,22 +72,25 @@ class QuantizedRows {
   void copy_row(int row, const QuantizedRows& from, int from_row);
 
   std::size_t blocks() const { return static_cast<std::size_t>(cols_) / kPackedBlock; }
+  // The number of a row's block, for what follows.
   std::size_t at(int row, std::size_t block) const {
     return (static_cast<std::size_t>(row / kTileRows) * blocks() + block) * kTileRows +
            static_cast<std::size_t>(row % kTileRows);
   }
-  const std::int8_t* values(std::size_t at) const { return values_.data() + at * kPackedBlock; }
+  const std::int8_t* high(std::size_t at) const { return high_.data() + at * kPackedBlock; }
+  const std::int8_t* low(std::size_t at) const { return low_.data() + at * kPackedBlock; }
   const float* scale(std::size_t at) const { return scales_.data() + at; }
-  // Minus the offset of stored numbers times the block's sum.
-  const std::int32_t* correction(PackedType type, std::size_t at) const {
-    return corrections_[static_cast<std::size_t>(type)].data() + at;
+  // Minus an offset of stored numbers times the block's sum.
+  enum Offset { k12, k128, k8 };
+  const std::int32_t* correction(Offset offset, std::size_t at) const {
+    return corrections_[offset].data() + at;
   }
   static constexpr int kTileRows = 16;
 
  private:
   int rows_ = 0;
   int cols_ = 0;
-  std::vector<std::int8_t> values_;
+  std::vector<std::int8_t> high_, low_;
   std::vector<float> scales_;
   std::array<std::vector<std::int32_t>, 3> corrections_;
 };
@@ -106,7 +110,7 @@ void packed_matmul(std::span<const PackedTask> tasks, ThreadPool& pool);
 void packed_panels_scalar(const PackedTask& task, int begin, int end);
 
 // The instruction sets that the products are written for.
-enum class Isa : std::uint8_t { kScalar, kAvx2, kAvx512Vnni };
+enum class Isa : std::uint8_t { kScalar, kAvx2, kAvx512Vnni, kAmx };
 std::string_view isa_name(Isa isa);
 Isa best_isa();  // of this machine
 Isa current_isa();

@@ -5,6 +5,12 @@
 
 namespace capstan::engine {
 
+constexpr std::size_t bits_of(PackedType type) {
+  return type == PackedType::kInt8 ? 8 : type == PackedType::kInt12 ? 12 : 4;
+}
+// Bytes of a block's high parts, of kInt12.
+inline constexpr std::size_t kHighBytes = static_cast<std::size_t>(kPanelRows) * kPackedBlock;
+
 struct PanelShape {
   std::size_t blocks = 0;
   std::size_t scale_bytes = 0;   // of a block
@@ -13,14 +19,10 @@ struct PanelShape {
   std::size_t bytes = 0;
   float factor = 1;  // of a scale: MXFP4's numbers are doubled
 
-  static constexpr std::int32_t offset_of(PackedType type) {
-    return type == PackedType::kMxfp4 ? 12 : type == PackedType::kInt8 ? 128 : 8;
-  }
   PanelShape(PackedType type, int cols)
       : blocks(static_cast<std::size_t>(cols) / kPackedBlock),
         scale_bytes(type == PackedType::kMxfp4 ? kPanelRows : 2 * kPanelRows),
-        number_bytes(static_cast<std::size_t>(kPanelRows) * kPackedBlock /
-                     (type == PackedType::kInt8 ? 1 : 2)),
+        number_bytes(static_cast<std::size_t>(kPanelRows) * kPackedBlock * bits_of(type) / 8),
         numbers_at((blocks * scale_bytes + 63) / 64 * 64),
         bytes(numbers_at + blocks * number_bytes),
         factor(type == PackedType::kMxfp4 ? 0.5f : 1.0f) {}
@@ -43,11 +45,15 @@ inline void store_panel(const PackedTask& task, int panel, int token, const floa
 // Panels [begin, end) of a task.
 void packed_panels_avx2(const PackedTask& task, int begin, int end);
 void packed_panels_avx512(const PackedTask& task, int begin, int end);
-// 32 inputs: their integers, scale and sum.
+void packed_panels_amx(const PackedTask& task, int begin, int end);
+bool amx_is_granted();  // by the machine and the system; asks for it
+
+// 32 inputs: their scale and the sum of their integers.
+inline constexpr float kActivationMax = 127 * 256;
 struct QuantizedBlock {
   float scale = 0;
   std::int32_t sum = 0;
 };
-QuantizedBlock quantize_block_avx512(const float* x, std::int8_t* values);
+QuantizedBlock quantize_block_avx512(const float* x, std::int8_t* high, std::int8_t* low);
 
 }  // namespace capstan::engine

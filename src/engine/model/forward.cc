@@ -31,6 +31,15 @@ MatmulTask linear_task(const Linear& linear, const float* x, int tokens, float* 
           .out_stride = static_cast<std::size_t>(linear.weight.rows)};
 }
 
+PackedTask packed_task(const Linear& linear, const QuantizedRows& x, int tokens, float* out) {
+  return {.weight = linear.packed,
+          .bias = linear.bias_data(),
+          .x = &x,
+          .tokens = tokens,
+          .out = out,
+          .out_stride = static_cast<std::size_t>(linear.weight.rows)};
+}
+
 void embed(const WeightView& embedding, TokenId token, float* out) {
   WeightView row = embedding;
   row.rows = 1;
@@ -81,7 +90,8 @@ void Forward::prepare(std::span<const Segment> segments) {
   ensure(expert_first_, config_.experts + 1);
   ensure(assignment_token_, assignments);
   ensure(assignment_slot_, assignments);
-  ensure(gathered_, assignments * hidden);
+  if (!weights_.packed()) ensure(gathered_, assignments * hidden);
+  ensure(assignment_row_, assignments);
   ensure(gate_up_, assignments * 2 * config_.intermediate);
   ensure(activated_, assignments * config_.intermediate);
   ensure(expert_out_, assignments * hidden);
@@ -108,10 +118,18 @@ void Forward::attention(int layer, std::span<const Segment> segments) {
                &normed_[t * hidden]);
     }
   });
-  const MatmulTask qkv[] = {linear_task(w.q, normed_.data(), tokens_, q_.data()),
-                            linear_task(w.k, normed_.data(), tokens_, k_.data()),
-                            linear_task(w.v, normed_.data(), tokens_, v_.data())};
-  matmul(qkv, pool_);
+  if (weights_.packed()) {
+    quantize(normed_.data(), tokens_, config_.hidden, quantized_);
+    const PackedTask qkv[] = {packed_task(w.q, quantized_, tokens_, q_.data()),
+                              packed_task(w.k, quantized_, tokens_, k_.data()),
+                              packed_task(w.v, quantized_, tokens_, v_.data())};
+    packed_matmul(qkv, pool_);
+  } else {
+    const MatmulTask qkv[] = {linear_task(w.q, normed_.data(), tokens_, q_.data()),
+                              linear_task(w.k, normed_.data(), tokens_, k_.data()),
+                              linear_task(w.v, normed_.data(), tokens_, v_.data())};
+    matmul(qkv, pool_);
+  }
   const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
   over_tokens(tokens_, 4.0 * (config_.q_dim() + config_.kv_dim()), [&](int begin, int end) {
     for (std::size_t t = begin; t < static_cast<std::size_t>(end); ++t) {
@@ -143,9 +161,16 @@ void Forward::attention(int layer, std::span<const Segment> segments) {
   over_tokens(units, work / units, [&](int begin, int end) {
     for (int i = begin; i < end; ++i) attend(layer, units_[i]);
   });
-  MatmulTask output = linear_task(w.o, attended_.data(), tokens_, x_.data());
-  output.accumulate = true;
-  matmul(std::span(&output, 1), pool_);
+  if (weights_.packed()) {
+    quantize(attended_.data(), tokens_, config_.q_dim(), quantized_);
+    PackedTask output = packed_task(w.o, quantized_, tokens_, x_.data());
+    output.accumulate = true;
+    packed_matmul(std::span(&output, 1), pool_);
+  } else {
+    MatmulTask output = linear_task(w.o, attended_.data(), tokens_, x_.data());
+    output.accumulate = true;
+    matmul(std::span(&output, 1), pool_);
+  }
 }
 
 void Forward::store_keys_values(int layer, const Segment& segment) {
@@ -239,13 +264,29 @@ void Forward::experts(int layer) {
     }
   });
   group_by_expert(layer);
-  const int assignments = tokens_ * k;
+  if (weights_.packed()) {
+    packed_expert_products(layer);
+  } else {
+    expert_products(layer);
+  }
+  over_tokens(tokens_, 2.0 * k * hidden, [&](int begin, int end) {
+    for (std::size_t i = static_cast<std::size_t>(begin) * k; i < static_cast<std::size_t>(end) * k; ++i) {
+      add_scaled(&expert_out_[assignment_slot_[i] * hidden], chosen_weight_[i], config_.hidden,
+                 &x_[i / k * hidden]);
+    }
+  });
+}
+
+// normed_ through the chosen experts, to expert_out_: one task per expert that somebody chose.
+void Forward::expert_products(int layer) {
+  const LayerWeights& w = weights_.layers[layer];
+  const std::size_t hidden = config_.hidden, inner = config_.intermediate;
+  const int assignments = tokens_ * config_.experts_per_token;
   for (int a = 0; a < assignments; ++a) {
     std::copy_n(&normed_[assignment_token_[a] * hidden], hidden, &gathered_[a * hidden]);
   }
-  // One task per expert that somebody chose, over its rows of `from` and `to`.
-  const auto tasks = [&](const std::vector<WeightView>& weights, const std::vector<float>& bias,
-                         const std::vector<float>& from, std::vector<float>& to) {
+  const auto run = [&](const std::vector<WeightView>& weights, const std::vector<float>& bias,
+                       const std::vector<float>& from, std::vector<float>& to) {
     tasks_.clear();
     for (int e = 0; e < config_.experts; ++e) {
       const std::size_t first = expert_first_[e], rows = weights[e].rows, cols = weights[e].cols;
@@ -261,19 +302,67 @@ void Forward::experts(int layer) {
     }
     matmul(tasks_, pool_);
   };
-  tasks(w.gate_up, w.gate_up_bias, gathered_, gate_up_);
+  run(w.gate_up, w.gate_up_bias, gathered_, gate_up_);
   over_tokens(assignments, 16.0 * inner, [&](int begin, int end) {
     for (std::size_t a = begin; a < static_cast<std::size_t>(end); ++a) {
       clamped_swiglu(&gate_up_[a * 2 * inner], config_.swiglu_limit, config_.intermediate,
                      &activated_[a * inner]);
     }
   });
-  tasks(w.down, w.down_bias, activated_, expert_out_);
-  over_tokens(tokens_, 2.0 * k * hidden, [&](int begin, int end) {
-    for (std::size_t i = static_cast<std::size_t>(begin) * k; i < static_cast<std::size_t>(end) * k; ++i) {
-      add_scaled(&expert_out_[assignment_slot_[i] * hidden], chosen_weight_[i], config_.hidden,
-                 &x_[i / k * hidden]);
+  run(w.down, w.down_bias, activated_, expert_out_);
+}
+
+// The same with integers. Each expert's rows begin at a whole tile, so that tiles hold rows of one expert.
+void Forward::packed_expert_products(int layer) {
+  const LayerWeights& w = weights_.layers[layer];
+  const std::size_t inner = config_.intermediate;
+  const int assignments = tokens_ * config_.experts_per_token;
+  int rows = 0;
+  for (int e = 0; e < config_.experts; ++e) {
+    for (int a = expert_first_[e]; a < expert_first_[e + 1]; ++a)
+      assignment_row_[a] = rows + a - expert_first_[e];
+    const int count = expert_first_[e + 1] - expert_first_[e], tile = QuantizedRows::kTileRows;
+    rows += (count + tile - 1) / tile * tile;
+  }
+  quantize(normed_.data(), tokens_, config_.hidden, quantized_);
+  quantized_gathered_.reset(rows, config_.hidden);
+  over_tokens(assignments, config_.hidden, [&](int begin, int end) {
+    for (int a = begin; a < end; ++a)
+      quantized_gathered_.copy_row(assignment_row_[a], quantized_, assignment_token_[a]);
+  });
+  const auto run = [&](const std::vector<PackedMatrix>& weights, const std::vector<float>& bias,
+                       std::vector<float>& to) {
+    packed_tasks_.clear();
+    for (int e = 0; e < config_.experts; ++e) {
+      const std::size_t first = expert_first_[e], outputs = weights[e].rows;
+      const int count = expert_first_[e + 1] - expert_first_[e];
+      if (count == 0) continue;
+      packed_tasks_.push_back({.weight = weights[e],
+                               .bias = &bias[e * outputs],
+                               .x = &quantized_gathered_,
+                               .first = assignment_row_[first],
+                               .tokens = count,
+                               .out = &to[first * outputs],
+                               .out_stride = outputs});
     }
+    packed_matmul(packed_tasks_, pool_);
+  };
+  run(w.packed_gate_up, w.gate_up_bias, gate_up_);
+  quantized_gathered_.reset(rows, config_.intermediate);
+  over_tokens(assignments, 20.0 * inner, [&](int begin, int end) {
+    for (std::size_t a = begin; a < static_cast<std::size_t>(end); ++a) {
+      clamped_swiglu(&gate_up_[a * 2 * inner], config_.swiglu_limit, config_.intermediate,
+                     &activated_[a * inner]);
+      quantized_gathered_.set_row(assignment_row_[a], &activated_[a * inner]);
+    }
+  });
+  run(w.packed_down, w.down_bias, expert_out_);
+}
+
+void Forward::quantize(const float* x, int rows, int cols, QuantizedRows& out) {
+  out.reset(rows, cols);
+  over_tokens(rows, 4.0 * cols, [&](int begin, int end) {
+    for (int i = begin; i < end; ++i) out.set_row(i, x + static_cast<std::size_t>(i) * cols);
   });
 }
 
@@ -284,9 +373,19 @@ void Forward::head(std::span<const int> wanted, float* out) {
     rms_norm(&x_[wanted[i] * hidden], weights_.final_norm.data(), config_.norm_epsilon, config_.hidden,
              &normed_[i * hidden]);
   }
+  const int rows = static_cast<int>(wanted.size());
+  if (weights_.packed()) {
+    quantize(normed_.data(), rows, config_.hidden, quantized_);
+    const PackedTask task{.weight = weights_.packed_head,
+                          .x = &quantized_,
+                          .tokens = rows,
+                          .out = out,
+                          .out_stride = static_cast<std::size_t>(config_.vocab)};
+    return packed_matmul(std::span(&task, 1), pool_);
+  }
   const MatmulTask task{.weight = weights_.head,
                         .x = normed_.data(),
-                        .tokens = static_cast<int>(wanted.size()),
+                        .tokens = rows,
                         .x_stride = hidden,
                         .out = out,
                         .out_stride = static_cast<std::size_t>(config_.vocab)};

@@ -10,6 +10,7 @@
 
 #include "engine/kernels/attention.h"
 #include "engine/kernels/matmul.h"
+#include "engine/kernels/packed.h"
 #include "engine/kernels/thread_pool.h"
 #include "engine/model/kv_cache.h"
 #include "engine/model/weights.h"
@@ -46,6 +47,9 @@ class Forward {
   void experts(int layer);
   void group_by_expert(int layer);
   void head(std::span<const int> wanted, float* out);
+  void expert_products(int layer);
+  void packed_expert_products(int layer);
+  void quantize(const float* x, int rows, int cols, QuantizedRows& out);
   // function(begin, end) over ranges of [0, count), on several threads if the work is worth it.
   template <class Function>
   void over_tokens(int count, double work_per_token, Function&& function);
@@ -71,7 +75,11 @@ class Forward {
   std::vector<float> gate_up_;         // (A, 2 intermediate)
   std::vector<float> activated_;       // (A, intermediate)
   std::vector<float> expert_out_;      // (A, hidden)
+  std::vector<int> assignment_row_;    // (A): its row in quantized_gathered_; experts begin at whole tiles
+  QuantizedRows quantized_;            // (T, …): the input of the products under way
+  QuantizedRows quantized_gathered_;   // (A and gaps, …): the same by assignment
   std::vector<MatmulTask> tasks_;
+  std::vector<PackedTask> packed_tasks_;
   std::vector<AttentionUnit> units_;
 };
 

@@ -43,6 +43,7 @@ struct Model::State {
   ModelConfig config;
   Weights weights;
   ThreadPool pool;
+  std::unique_ptr<PackedStore> packed;  // null in f32
   Forward forward;
   std::vector<Segment> segments;
   std::vector<LogitsOf>
@@ -77,6 +78,15 @@ struct Model::State {
   }
 };
 
+Result<std::pair<Arithmetic, PackedType>> parse_arithmetic(std::string_view name) {
+  if (name == "f32") return std::pair(Arithmetic::kF32, PackedType::kInt8);
+  if (name == "int12" || name == "default") return std::pair(Arithmetic::kInteger, PackedType::kInt12);
+  if (name == "int8") return std::pair(Arithmetic::kInteger, PackedType::kInt8);
+  if (name == "int4") return std::pair(Arithmetic::kInteger, PackedType::kInt4);
+  return fail(Code::kInvalid, "no arithmetic is called '{}'; there are default, f32, int12, int8, int4",
+              name);
+}
+
 Model::Model(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Model::~Model() = default;
 
@@ -86,13 +96,21 @@ Result<std::unique_ptr<Model>> Model::load(const std::filesystem::path& director
   CAPSTAN_CHECK(check_memory(directory, tensors.file_bytes()));
   auto weights = bind_weights(std::move(tensors), config);
   if (!weights) return std::unexpected(std::move(weights.error()).with_context(directory.string()));
-  return std::unique_ptr<Model>(
-      new Model(std::make_unique<State>(std::move(config), std::move(*weights), options.threads)));
+  auto state = std::make_unique<State>(std::move(config), std::move(*weights), options.threads);
+  if (options.arithmetic == Arithmetic::kInteger) {
+    CAPSTAN_TRY(state->packed,
+                PackedStore::open(directory, state->weights, options.pack, state->pool, options.progress));
+  }
+  return std::unique_ptr<Model>(new Model(std::move(state)));
 }
 
 const ModelConfig& Model::config() const { return state_->config; }
 std::uint64_t Model::weight_bytes() const { return state_->weights.tensors.file_bytes(); }
 int Model::threads() const { return state_->pool.threads(); }
+std::string Model::arithmetic() const {
+  return state_->packed == nullptr ? "f32" : std::string(packed_type_name(state_->weights.packed_head.type));
+}
+std::uint64_t Model::packed_bytes() const { return state_->packed == nullptr ? 0 : state_->packed->bytes(); }
 
 std::string Model::expert_storage() const {
   switch (state_->weights.layers[0].gate_up[0].type) {
@@ -106,6 +124,25 @@ std::string Model::expert_storage() const {
       return "f32";
   }
   return "f32";
+}
+
+std::uint64_t Model::bytes_per_token() const {
+  const auto of = [](const WeightView& weight, const PackedMatrix& packed) -> std::uint64_t {
+    if (packed.data != nullptr) return engine::packed_bytes(packed.type, packed.rows, packed.cols);
+    const auto count = static_cast<std::uint64_t>(weight.rows) * static_cast<std::uint64_t>(weight.cols);
+    return weight.type == WeightType::kMxfp4 ? count * 17 / 32 : count * bytes_per_element(weight.type);
+  };
+  const Weights& weights = state_->weights;
+  const auto k = static_cast<std::uint64_t>(state_->config.experts_per_token);
+  std::uint64_t sum = of(weights.head, weights.packed_head);
+  for (const LayerWeights& layer : weights.layers) {
+    for (const Linear* linear : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.router})
+      sum += of(linear->weight, linear->packed);
+    const PackedMatrix none;
+    sum += k * of(layer.gate_up[0], layer.packed_gate_up.empty() ? none : layer.packed_gate_up[0]);
+    sum += k * of(layer.down[0], layer.packed_down.empty() ? none : layer.packed_down[0]);
+  }
+  return sum;
 }
 
 Result<void> Model::step(std::span<const SequenceStep> steps, Logits& logits) {

@@ -9,8 +9,8 @@
 //   SequenceStep steps[] = {{.tokens = chunk, .kv = &a, .logits = LogitsOf::kNone}, {.tokens = one, .kv =
 //   &b}}; CAPSTAN_CHECK(model->step(steps, logits));
 //
-// Arithmetic is f32 over exactly dequantised weights (MXFP4 and BF16). A token's logits have the same bits in
-// every batch, chunking and number of threads: each output is summed in one order, whoever computes it.
+// A token's logits have the same bits in every batch, chunking and number of threads, in either arithmetic: each output is
+// summed in one order, whoever computes it.
 // Source: openai/gpt-oss gpt_oss/torch/model.py; transformers modeling_gpt_oss.py.
 // Threads: one caller at a time (it holds working memory and a thread pool).
 // Memory: weights stay in the file's mapping; working memory grows to that of kChunkTokensMax tokens a step.
@@ -25,6 +25,7 @@
 
 #include "base/result.h"
 #include "engine/model/kv_cache.h"
+#include "engine/model/packed_store.h"
 #include "engine/tensor/model_config.h"
 
 namespace capstan::engine {
@@ -49,8 +50,18 @@ struct Logits {
   }
 };
 
+// kF32: weights exactly as stored, sums in f32. kInteger: MXFP4 experts as stored and the rest rounded to `pack.dense`, times
+// activations in 15 bits (kernels/packed.h); a checkpoint whose experts are not MXFP4 is run in f32 all the same.
+enum class Arithmetic { kF32, kInteger };
+
+// "f32", "int12", "int8", "int4"; "default": what serving uses.
+Result<std::pair<Arithmetic, PackedType>> parse_arithmetic(std::string_view name);
+
 struct ModelOptions {
   int threads = 0;  // 0: all hardware threads that this process may use
+  Arithmetic arithmetic = Arithmetic::kF32;
+  PackOptions pack = {};
+  PackProgress progress = {};  // while weights are packed for the first time
 };
 
 class Model {
@@ -69,6 +80,11 @@ class Model {
   // "mxfp4" or "bf16" (or "f16", "f32"): how the experts are stored.
   std::string expert_storage() const;
   int threads() const;
+  // "f32", or "int8" and so on: what the dense weights were rounded to.
+  std::string arithmetic() const;
+  std::uint64_t packed_bytes() const;  // 0 in f32
+  // Of weights that one token meets when it is decoded alone.
+  std::uint64_t bytes_per_token() const;
 
   // Appends every step's tokens to its cache and writes the wanted logits into `logits` (replacing it).
   // Failure: kInvalid for a token outside the vocabulary, or positions beyond positions_max; nothing changes

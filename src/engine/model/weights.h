@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "engine/kernels/packed.h"
 #include "engine/kernels/weight.h"
 #include "engine/tensor/model_config.h"
 #include "engine/tensor/safetensors.h"
@@ -20,6 +21,7 @@ namespace capstan::engine {
 
 struct Linear {
   WeightView weight;
+  PackedMatrix packed;      // the same for integer products; data is null without a PackedStore
   std::vector<float> bias;  // [rows] or empty
   const float* bias_data() const { return bias.empty() ? nullptr : bias.data(); }
 };
@@ -32,6 +34,7 @@ struct LayerWeights {
   Linear q, k, v, o, router;
   std::vector<WeightView> gate_up;  // per expert, (2 intermediate, hidden)
   std::vector<WeightView> down;     // per expert, (hidden, intermediate)
+  std::vector<PackedMatrix> packed_gate_up, packed_down;  // empty without a PackedStore
   std::vector<float> gate_up_bias;  // [experts, 2 intermediate]
   std::vector<float> down_bias;     // [experts, hidden]
 };
@@ -40,7 +43,9 @@ struct Weights {
   Safetensors tensors;
   WeightView embedding;           // (vocab, hidden)
   WeightView head;                // (vocab, hidden); the embedding if tied
+  PackedMatrix packed_head;
   std::vector<float> final_norm;  // [hidden]
+  bool packed() const { return packed_head.data != nullptr; }
   std::vector<LayerWeights> layers;
   std::vector<std::unique_ptr<std::uint64_t[]>> copies;  // of tensors that lie misaligned in the file
 };

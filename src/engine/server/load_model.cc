@@ -42,7 +42,15 @@ Result<ServedModel> load_served_model(const LoadOptions& options, const EngineSe
   CAPSTAN_TRY(const harmony::FormatTokens format, harmony::FormatTokens::of(tokenizer));
   CAPSTAN_TRY(ModelProfile profile, read_model_profile(options.directory));
   progress("mapping the weights");
-  CAPSTAN_TRY(std::unique_ptr<Model> model, Model::load(options.directory, {.threads = options.threads}));
+  CAPSTAN_TRY(const auto arithmetic, parse_arithmetic(options.arithmetic));
+  ModelOptions how{.threads = options.threads, .arithmetic = arithmetic.first};
+  how.pack.dense = arithmetic.second;
+  how.progress = [&progress, shown = std::uint64_t{0}](std::uint64_t done, std::uint64_t total) mutable {
+    if (done * 20 / total == shown) return;
+    shown = done * 20 / total;
+    progress(fmt::format("packing the weights, once for this checkpoint: {} %", done * 100 / total));
+  };
+  CAPSTAN_TRY(std::unique_ptr<Model> model, Model::load(options.directory, std::move(how)));
   const ModelConfig config = model->config();
   if (tokenizer.vocabulary_size() > config.vocab) {
     return fail(Code::kInvalid, "{}: the tokenizer has ids up to {}, but the model only {} rows",

@@ -204,6 +204,13 @@ Result<TensorMap> Safetensors::map_file(const std::filesystem::path& path) {
                            path.string());
 }
 
+void forget_pages(const void* begin, std::size_t bytes) {
+  const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto first = (reinterpret_cast<std::uintptr_t>(begin) + page - 1) / page * page;
+  const auto last = (reinterpret_cast<std::uintptr_t>(begin) + bytes) / page * page;
+  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
+
 Result<Safetensors> Safetensors::open_file(const std::filesystem::path& path) {
   Safetensors result;
   CAPSTAN_TRY(result.tensors_, result.map_file(path));

@@ -62,6 +62,9 @@ using TensorMap = std::map<std::string, TensorView, std::less<>>;
 // The tensors of one file's bytes, as views into them. `label` names the file in errors.
 Result<TensorMap> parse_safetensors(std::span<const std::uint8_t> file, std::string_view label);
 
+// Gives the whole pages of a range of a mapped file back to the system; they are read again when touched.
+void forget_pages(const void* begin, std::size_t bytes);
+
 class Safetensors {
  public:
   static Result<Safetensors> open_directory(const std::filesystem::path& directory);

@@ -1,0 +1,282 @@
+// How it works: token ids are drawn (speed does not depend on them), every test is repeated on fresh caches,
+// and the memory's read rate is measured in the same run, so that decoding can be told as a share of it.
+#include "apps/engine_bench.h"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <thread>
+
+#include "base/build_id.h"
+#include "base/json.h"
+#include "base/prng.h"
+#include "base/text.h"
+#include "engine/model/model.h"
+
+namespace capstan::engine {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct BenchOptions {
+  std::string model, arithmetic = "default", isa;
+  std::string prompts = "512", generate = "64", batches = "1,8,32";
+  int batch_prompt = 32, batch_generate = 8;
+  int threads = 0, repetitions = 3;
+  bool json = false;
+};
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+std::int64_t peak_rss_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss * 1024;
+}
+
+// Bytes a second that all threads together read from memory; the best of five passes over 512 MiB.
+double read_rate(int threads) {
+  const std::size_t words = (std::size_t{512} << 20) / 8;
+  std::vector<std::uint64_t> memory(words, 1);
+  double best = 0;
+  for (int pass = 0; pass < 5; ++pass) {
+    std::vector<std::thread> readers;
+    std::vector<std::uint64_t> sums(static_cast<std::size_t>(threads));
+    const auto begin = Clock::now();
+    for (int i = 0; i < threads; ++i) {
+      readers.emplace_back([&, i] {
+        const std::size_t share = words / static_cast<std::size_t>(threads),
+                          first = share * static_cast<std::size_t>(i);
+        std::uint64_t a = 0, b = 0, c = 0, d = 0;
+        for (std::size_t at = first; at + 32 <= first + share; at += 32) {
+          for (std::size_t j = 0; j < 32; j += 4) {
+            a ^= memory[at + j];
+            b ^= memory[at + j + 1];
+            c ^= memory[at + j + 2];
+            d ^= memory[at + j + 3];
+          }
+        }
+        sums[static_cast<std::size_t>(i)] = a ^ b ^ c ^ d;
+      });
+    }
+    for (auto& reader : readers) reader.join();
+    const double taken = seconds_since(begin);
+    volatile std::uint64_t sink = sums[0];
+    (void)sink;
+    best = std::max(best, static_cast<double>(words) * 8 / taken);
+  }
+  return best;
+}
+
+class Bench {
+ public:
+  Bench(Model& model, const BenchOptions& options) : model_(model), options_(options) {}
+
+  Result<void> run() {
+    for (const auto& text : split(options_.prompts, ',')) {
+      if (const auto count = parse_int(text); count && *count > 0)
+        CAPSTAN_CHECK(prompt(static_cast<int>(*count)));
+    }
+    for (const auto& text : split(options_.generate, ',')) {
+      if (const auto count = parse_int(text); count && *count > 0)
+        CAPSTAN_CHECK(generate(static_cast<int>(*count)));
+    }
+    for (const auto& text : split(options_.batches, ',')) {
+      if (const auto count = parse_int(text); count && *count > 0)
+        CAPSTAN_CHECK(batch(static_cast<int>(*count)));
+    }
+    return {};
+  }
+  Json& results() { return results_; }
+
+ private:
+  std::vector<TokenId> tokens(int count) {
+    std::vector<TokenId> out;
+    for (int i = 0; i < count; ++i)
+      out.push_back(static_cast<TokenId>(prng_.below(static_cast<std::uint64_t>(model_.config().vocab))));
+    return out;
+  }
+
+  void add(std::string name, int n_prompt, int n_gen, int sequences, double tokens,
+           const std::vector<double>& times) {
+    Json samples = Json::array();
+    double sum = 0, squares = 0;
+    for (const double taken : times) {
+      samples.push_back(tokens / taken);
+      sum += tokens / taken;
+      squares += tokens / taken * tokens / taken;
+    }
+    const double count = static_cast<double>(times.size()), mean = sum / count;
+    const double deviation = std::sqrt(std::max(0.0, squares / count - mean * mean));
+    std::fprintf(stderr, "%-12s %8.2f +- %.2f tokens/s\n", name.c_str(), mean, deviation);
+    results_.push_back(Json::object({{"test", name},
+                                     {"n_prompt", n_prompt},
+                                     {"n_gen", n_gen},
+                                     {"n_sequences", sequences},
+                                     {"avg_ts", mean},
+                                     {"stddev_ts", deviation},
+                                     {"samples_ts", std::move(samples)}}));
+  }
+
+  Result<void> prompt(int count) {
+    std::vector<double> times;
+    for (int i = 0; i < options_.repetitions; ++i) {
+      KvCache kv(model_.config());
+      const auto input = tokens(count);
+      const auto begin = Clock::now();
+      CAPSTAN_CHECK(model_.forward(input, kv, LogitsOf::kLast));
+      times.push_back(seconds_since(begin));
+    }
+    add(fmt::format("pp{}", count), count, 0, 1, count, times);
+    return {};
+  }
+
+  Result<void> generate(int count) {
+    std::vector<double> times;
+    for (int i = 0; i < options_.repetitions; ++i) {
+      KvCache kv(model_.config());
+      const auto input = tokens(count + 1);
+      CAPSTAN_CHECK(model_.forward(std::span(input).first(1), kv, LogitsOf::kLast));
+      const auto begin = Clock::now();
+      for (int t = 1; t <= count; ++t)
+        CAPSTAN_CHECK(
+            model_.forward(std::span(input).subspan(static_cast<std::size_t>(t), 1), kv, LogitsOf::kLast));
+      times.push_back(seconds_since(begin));
+    }
+    add(fmt::format("tg{}", count), 0, count, 1, count, times);
+    return {};
+  }
+
+  // So many sequences decoded together, each behind a prompt of its own.
+  Result<void> batch(int sequences) {
+    std::vector<double> times;
+    for (int i = 0; i < options_.repetitions; ++i) {
+      std::vector<std::unique_ptr<KvCache>> caches;
+      std::vector<std::vector<TokenId>> inputs;
+      for (int s = 0; s < sequences; ++s) {
+        caches.push_back(std::make_unique<KvCache>(model_.config()));
+        inputs.push_back(tokens(options_.batch_prompt + options_.batch_generate));
+        CAPSTAN_CHECK(
+            model_.forward(std::span(inputs.back()).first(static_cast<std::size_t>(options_.batch_prompt)),
+                           *caches.back(), LogitsOf::kNone));
+      }
+      Logits logits;
+      const auto begin = Clock::now();
+      for (int t = 0; t < options_.batch_generate; ++t) {
+        std::vector<SequenceStep> steps;
+        for (std::size_t s = 0; s < inputs.size(); ++s)
+          steps.push_back(
+              {.tokens = std::span(inputs[s]).subspan(static_cast<std::size_t>(options_.batch_prompt + t), 1),
+               .kv = caches[s].get()});
+        CAPSTAN_CHECK(model_.step(steps, logits));
+      }
+      times.push_back(seconds_since(begin));
+    }
+    add(fmt::format("tg{}x{}", options_.batch_generate, sequences), options_.batch_prompt,
+        options_.batch_generate, sequences, static_cast<double>(sequences) * options_.batch_generate, times);
+    return {};
+  }
+
+  Model& model_;
+  const BenchOptions& options_;
+  Prng prng_{1};
+  Json results_ = Json::array();
+};
+
+Result<void> run(const BenchOptions& options) {
+  CAPSTAN_CHECK(use_isa(options.isa));
+  CAPSTAN_TRY(const auto arithmetic, parse_arithmetic(options.arithmetic));
+  ModelOptions how{.threads = options.threads, .arithmetic = arithmetic.first};
+  how.pack.dense = arithmetic.second;
+  how.progress = [](std::uint64_t done, std::uint64_t total) {
+    std::fprintf(stderr, "\rpacking weights: %3.0f %%",
+                 100.0 * static_cast<double>(done) / static_cast<double>(total));
+    if (done == total) std::fprintf(stderr, "\n");
+  };
+  const auto begin = Clock::now();
+  CAPSTAN_TRY(auto model, Model::load(options.model, how));
+  const double load_s = seconds_since(begin);
+  KvCache kv(model->config());
+  const TokenId one[] = {0};
+  CAPSTAN_CHECK(model->forward(one, kv, LogitsOf::kLast));
+  const double first_s = seconds_since(begin);
+  Bench bench(*model, options);
+  CAPSTAN_CHECK(bench.run());
+  const double rate = read_rate(model->threads());
+  const std::uint64_t bytes = model->bytes_per_token();
+  double share = 0;
+  for (const Json& test : bench.results().items()) {
+    if (test.get_int("n_prompt") == 0)
+      share = test.find("avg_ts")->as_double() * static_cast<double>(bytes) / rate;
+  }
+  Json out = Json::object(
+      {{"build", build_id()},
+       {"model", options.model},
+       {"arithmetic", model->arithmetic()},
+       {"isa", isa_name(current_isa())},
+       {"threads", model->threads()},
+       {"load_s", load_s},
+       {"first_token_s", first_s},
+       {"weight_bytes", model->packed_bytes() > 0 ? model->packed_bytes() : model->weight_bytes()},
+       {"peak_rss_bytes", peak_rss_bytes()},
+       {"read_bytes_per_s", rate},
+       {"bytes_per_token", bytes},
+       {"decode_share_of_read_rate", share},
+       {"tests", std::move(bench.results())}});
+  if (options.json) {
+    std::printf("%s\n", out.dump().c_str());
+  } else {
+    std::printf(
+        "%s, %s on %s, %d threads: load %.2f s, first token after %.2f s, %.2f GB of weights, peak memory "
+        "%.2f GB; reads %.1f GB/s, "
+        "decoding one sequence uses %.0f %% of that\n",
+        options.model.c_str(), model->arithmetic().c_str(), std::string(isa_name(current_isa())).c_str(),
+        model->threads(), load_s, first_s, static_cast<double>(model->weight_bytes()) / 1e9,
+        static_cast<double>(peak_rss_bytes()) / 1e9, rate / 1e9, share * 100);
+  }
+  return {};
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, int& exit_code) {
+  auto options = std::make_shared<BenchOptions>();  // shared with the callback, which outlives this function
+  CLI::App* command = app.add_subcommand("bench", "Measure prefill, decoding, batches, memory and start");
+  command->add_option("--model", options->model, "Directory with config.json and weights")->required();
+  command->add_option("--arithmetic", options->arithmetic, "default, f32, int12, int8 or int4")
+      ->capture_default_str();
+  command->add_option("--isa", options->isa, "auto, amx, avx512-vnni, avx2 or scalar");
+  command->add_option("--pp", options->prompts, "Lengths of prompts, separated by commas; 0: none")
+      ->capture_default_str();
+  command->add_option("--tg", options->generate, "Tokens to generate alone, separated by commas; 0: none")
+      ->capture_default_str();
+  command->add_option("--batch", options->batches, "Sequences decoded together, separated by commas; 0: none")
+      ->capture_default_str();
+  command->add_option("--batch-prompt", options->batch_prompt, "Prompt of each of them")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 4096));
+  command->add_option("--batch-generate", options->batch_generate, "Tokens each of them generates")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 4096));
+  command->add_option("--threads", options->threads, "Threads (default: all that this process may use)")
+      ->check(CLI::Range(1, 1024));
+  command->add_option("--repetitions", options->repetitions, "Of each test")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100));
+  command->add_flag("--json", options->json, "One JSON object as the last line");
+  command->footer("Example:\n  capstan-engine bench --model models/abacus --json");
+  command->callback([options, &exit_code] {
+    const auto result = run(*options);
+    if (!result) std::fprintf(stderr, "capstan-engine: %s\n", result.error().message.c_str());
+    exit_code = result ? 0 : 1;
+  });
+}
+
+}  // namespace capstan::engine

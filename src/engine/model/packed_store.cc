@@ -1,0 +1,274 @@
+// How it works: the matrices are listed in one order; places in the file follow from the list. Making the
+// file: each thread packs ranges of panels into a buffer and writes them where they belong; pages of the
+// checkpoint are given back matrix by matrix.
+#include "engine/model/packed_store.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/paths.h"
+#include "base/sha256.h"
+
+namespace capstan::engine {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t kPage = 4'096;
+constexpr std::string_view kMagic = "CAPSTAN-PACKED-1\n";
+constexpr int kPanelsPerPiece = 16;
+
+std::uint64_t pages(std::uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+
+struct Entry {
+  std::string name;
+  WeightView from;
+  PackedType type = PackedType::kInt8;
+  PackedMatrix* to = nullptr;
+  std::uint64_t at = 0;
+  std::uint64_t bytes = 0;
+};
+
+std::vector<Entry> entries_of(Weights& weights, PackedType dense) {
+  std::vector<Entry> out;
+  const auto add = [&](std::string name, const WeightView& from, PackedType type, PackedMatrix& to) {
+    out.push_back({std::move(name), from, type, &to, 0, packed_bytes(type, from.rows, from.cols)});
+  };
+  // Dense matrices first: every token needs them, so they lie together.
+  for (std::size_t i = 0; i < weights.layers.size(); ++i) {
+    LayerWeights& layer = weights.layers[i];
+    for (const auto& [name, linear] :
+         {std::pair("q", &layer.q), {"k", &layer.k}, {"v", &layer.v}, {"o", &layer.o}})
+      add(fmt::format("{}.{}", i, name), linear->weight, dense, linear->packed);
+  }
+  add("head", weights.head, dense, weights.packed_head);
+  for (std::size_t i = 0; i < weights.layers.size(); ++i) {
+    LayerWeights& layer = weights.layers[i];
+    layer.packed_gate_up.resize(layer.gate_up.size());
+    layer.packed_down.resize(layer.down.size());
+    for (std::size_t e = 0; e < layer.gate_up.size(); ++e) {
+      add(fmt::format("{}.{}.gate_up", i, e), layer.gate_up[e], PackedType::kMxfp4, layer.packed_gate_up[e]);
+      add(fmt::format("{}.{}.down", i, e), layer.down[e], PackedType::kMxfp4, layer.packed_down[e]);
+    }
+  }
+  return out;
+}
+
+bool can_be_packed(const Weights& weights) {
+  const auto fits = [](const WeightView& view) { return !view.input_major && view.cols % kPackedBlock == 0; };
+  for (const LayerWeights& layer : weights.layers) {
+    for (const auto* linear : {&layer.q, &layer.k, &layer.v, &layer.o}) {
+      if (!fits(linear->weight)) return false;
+    }
+    for (const auto* experts : {&layer.gate_up, &layer.down}) {
+      for (const WeightView& view : *experts) {
+        if (view.type != WeightType::kMxfp4 || !fits(view)) return false;
+      }
+    }
+  }
+  return fits(weights.head);
+}
+
+// Places every matrix; the list as it stands in the file, and the file's size.
+std::pair<std::string, std::uint64_t> place(std::vector<Entry>& entries) {
+  Json list = Json::array();
+  for (const Entry& entry : entries)
+    list.push_back(Json::array({entry.name, packed_type_name(entry.type), entry.from.rows, entry.from.cols}));
+  std::string head(kMagic);
+  head += list.dump();
+  head += '\n';
+  std::uint64_t at = pages(head.size());
+  for (Entry& entry : entries) {
+    entry.at = at;
+    at += pages(entry.bytes);
+  }
+  head.resize(pages(head.size()), '\0');
+  return {std::move(head), at};
+}
+
+// Of the checkpoint's files: a copy of them elsewhere is another checkpoint, a changed one too.
+std::string fingerprint(const fs::path& directory) {
+  std::vector<std::string> lines;
+  std::error_code ignored;
+  for (const auto& file : fs::directory_iterator(directory, ignored)) {
+    const std::string name = file.path().filename().string();
+    if (!name.ends_with(".safetensors") && !name.ends_with(".gguf") && name != "config.json") continue;
+    struct stat status {};
+    if (::stat(file.path().c_str(), &status) != 0) continue;
+    lines.push_back(
+        fmt::format("{} {} {}.{}", name, status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec));
+  }
+  std::sort(lines.begin(), lines.end());
+  return sha256_hex(fmt::format("{}", fmt::join(lines, "\n"))).substr(0, 16);
+}
+
+// What was read of a matrix may leave memory: it is not read again.
+void forget(const WeightView& view) {
+  const std::size_t count = static_cast<std::size_t>(view.rows) * static_cast<std::size_t>(view.cols);
+  if (view.type != WeightType::kMxfp4) return forget_pages(view.data, count * bytes_per_element(view.type));
+  forget_pages(view.data, count / 2);
+  forget_pages(view.scales, count / kMxfp4Block);
+}
+
+// Writes all of the file's matrices.
+Result<void> pack_into(
+    const std::vector<Entry>& entries, ThreadPool& pool, std::uint64_t total, const PackProgress& progress,
+    const std::function<bool(std::uint64_t at, const std::vector<std::uint8_t>& bytes)>& write) {
+  std::uint64_t done = 0;
+  for (const Entry& entry : entries) {
+    const int count = panels(entry.from.rows);
+    const std::uint64_t each = panel_bytes(entry.type, entry.from.cols);
+    std::atomic<bool> well{true};
+    pool.parallel_for((count + kPanelsPerPiece - 1) / kPanelsPerPiece, [&](int piece) {
+      static thread_local std::vector<std::uint8_t> buffer;
+      const int begin = piece * kPanelsPerPiece, end = std::min(count, begin + kPanelsPerPiece);
+      buffer.resize(static_cast<std::size_t>(end - begin) * each);
+      pack_panels(entry.from, entry.type, begin, end, buffer.data());
+      if (!write(entry.at + static_cast<std::uint64_t>(begin) * each, buffer)) well = false;
+    });
+    if (!well)
+      return fail(errno == ENOSPC ? Code::kExhausted : Code::kIo, "writing packed weights: {}",
+                  std::strerror(errno));
+    forget(entry.from);
+    done += entry.bytes;
+    if (progress) progress(done, total);
+  }
+  return {};
+}
+
+bool write_all(int fd, std::uint64_t at, const std::uint8_t* data, std::size_t size) {
+  while (size > 0) {
+    const ssize_t wrote = ::pwrite(fd, data, size, static_cast<off_t>(at));
+    if (wrote <= 0) return false;
+    at += static_cast<std::uint64_t>(wrote);
+    data += wrote;
+    size -= static_cast<std::size_t>(wrote);
+  }
+  return true;
+}
+
+Result<void> make_file(const fs::path& path, const std::string& head, std::uint64_t total,
+                       const std::vector<Entry>& entries, ThreadPool& pool, const PackProgress& progress) {
+  const fs::path unfinished = fmt::format("{}.{}.tmp", path.string(), ::getpid());
+  const int fd = ::open(unfinished.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0) return fail(Code::kDenied, "{}: {}", unfinished.string(), std::strerror(errno));
+  Result<void> result;
+  struct statvfs room {};
+  if (::fstatvfs(fd, &room) == 0 &&
+      static_cast<std::uint64_t>(room.f_bavail) * room.f_frsize < total + (1u << 30)) {
+    result = fail(Code::kExhausted, "{}: no room for {:.1f} GiB", path.string(),
+                  static_cast<double>(total) / (1 << 30));
+  } else {
+    result = pack_into(entries, pool, total, progress,
+                       [fd](std::uint64_t at, const std::vector<std::uint8_t>& bytes) {
+                         return write_all(fd, at, bytes.data(), bytes.size());
+                       });
+    if (result && (!write_all(fd, 0, reinterpret_cast<const std::uint8_t*>(head.data()), head.size()) ||
+                   ::ftruncate(fd, static_cast<off_t>(total)) != 0 || ::fdatasync(fd) != 0 ||
+                   ::rename(unfinished.c_str(), path.c_str()) != 0))
+      result = fail(Code::kIo, "{}: {}", path.string(), std::strerror(errno));
+  }
+  ::close(fd);
+  if (!result) ::unlink(unfinished.c_str());
+  return result;
+}
+
+// Files of the same kind beside a checkpoint that has changed since.
+void remove_outdated(const fs::path& path, PackedType dense) {
+  const std::string prefix = fmt::format(".packed-{}-", packed_type_name(dense));
+  std::error_code ignored;
+  for (const auto& file : fs::directory_iterator(path.parent_path(), ignored)) {
+    const std::string name = file.path().filename().string();
+    if (file.path() != path && name.starts_with(prefix) && name.ends_with(".bin")) fs::remove(file.path(), ignored);
+  }
+}
+
+// nullptr: it is not there, or not this list.
+void* map_file(const fs::path& path, const std::string& head, std::uint64_t total) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return nullptr;
+  struct stat status {};
+  void* address = MAP_FAILED;
+  if (::fstat(fd, &status) == 0 && static_cast<std::uint64_t>(status.st_size) == total)
+    address = ::mmap(nullptr, total, PROT_READ, MAP_SHARED, fd, 0);
+  ::close(fd);
+  if (address == MAP_FAILED) return nullptr;
+  if (std::memcmp(address, head.data(), head.size()) == 0) return address;
+  ::munmap(address, total);
+  return nullptr;
+}
+
+std::vector<fs::path> places_for(const fs::path& directory, const PackOptions& options,
+                                 const std::string& print) {
+  const std::string name = fmt::format("packed-{}-{}.bin", packed_type_name(options.dense), print);
+  if (!options.cache.empty()) return {options.cache / name};
+  return {directory / ("." + name), default_cache_directory() / "engine" / name};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<PackedStore>> PackedStore::open(const fs::path& directory, Weights& weights,
+                                                       const PackOptions& options, ThreadPool& pool,
+                                                       const PackProgress& progress) {
+  if (!can_be_packed(weights)) return std::unique_ptr<PackedStore>();
+  auto entries = entries_of(weights, options.dense);
+  const auto [head, total] = place(entries);
+  auto store = std::unique_ptr<PackedStore>(new PackedStore());
+  store->bytes_ = total;
+  const auto places = places_for(directory, options, fingerprint(directory));
+  for (const fs::path& path : places) {
+    if (store->address_ != nullptr) break;
+    store->address_ = map_file(path, head, total);
+    store->path_ = path;
+  }
+  for (std::size_t i = 0; i < places.size() && store->address_ == nullptr; ++i) {
+    (void)make_directories(places[i].parent_path(), 0700);
+    const auto made = make_file(places[i], head, total, entries, pool, progress);
+    if (!made) {
+      log_warn("packed weights are not kept there", "reason={}", made.error().message);
+      continue;
+    }
+    store->path_ = places[i];
+    store->made_ = true;
+    remove_outdated(places[i], options.dense);
+    store->address_ = map_file(places[i], head, total);
+  }
+  if (store->address_ == nullptr) {
+    store->path_.clear();
+    store->made_ = true;
+    void* memory = ::mmap(nullptr, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+      return fail(Code::kExhausted, "no memory for {:.1f} GiB of packed weights",
+                  static_cast<double>(total) / (1 << 30));
+    store->address_ = memory;
+    CAPSTAN_CHECK(pack_into(
+        entries, pool, total, progress, [memory](std::uint64_t at, const std::vector<std::uint8_t>& bytes) {
+          std::memcpy(static_cast<std::uint8_t*>(memory) + at, bytes.data(), bytes.size());
+          return true;
+        }));
+  }
+  for (const Entry& entry : entries)
+    *entry.to = {entry.type, entry.from.rows, entry.from.cols,
+                 static_cast<const std::uint8_t*>(store->address_) + entry.at};
+  // What every token needs is read ahead while the rest of the start goes on.
+  const std::uint64_t dense_end = entries[weights.layers.size() * 4 + 1].at;
+  ::madvise(store->address_, dense_end, MADV_WILLNEED);
+  return store;
+}
+
+PackedStore::~PackedStore() {
+  if (address_ != nullptr) ::munmap(address_, bytes_);
+}
+
+}  // namespace capstan::engine

@@ -1,0 +1,56 @@
+// PackedStore: a checkpoint's matrices packed for integer products, in one file that is made once and then
+// mapped.
+//
+//   CAPSTAN_TRY(auto store, PackedStore::open(directory, weights, {.dense = PackedType::kInt12}, pool,
+//   progress)); weights now refer to the store's matrices (Linear::packed, LayerWeights::packed_gate_up, …)
+//
+// MXFP4 experts keep their bits; attention and the head are rounded to `dense`; norms, biases, sinks, router
+// and embedding stay as they are. The file is named by the format and a fingerprint of the checkpoint's files
+// (names, sizes, times), so a changed checkpoint is packed anew. It lies beside the model, or in the user's
+// cache where that cannot be written; where neither has room, matrices are packed into memory at each start.
+// A file that was not finished is never seen (it is renamed last). Layout: 4 KiB of magic and JSON (the list
+// of matrices), then each matrix at a multiple of 4 KiB. Cost: making it reads the checkpoint once and writes
+// about as much; opening it maps it. Memory: its pages as they are touched. Failure: kIo, kExhausted.
+// Threads: one caller.  Ownership: matrices are views into the store.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+
+#include "base/result.h"
+#include "engine/kernels/packed.h"
+#include "engine/kernels/thread_pool.h"
+#include "engine/model/weights.h"
+
+namespace capstan::engine {
+
+struct PackOptions {
+  PackedType dense = PackedType::kInt12;
+  std::filesystem::path cache = {};  // where the file goes; empty: beside the model, else the user's cache
+};
+using PackProgress = std::function<void(std::uint64_t done, std::uint64_t total)>;  // bytes written
+
+class PackedStore {
+ public:
+  // nullptr: nothing to pack, its experts are not MXFP4.
+  static Result<std::unique_ptr<PackedStore>> open(const std::filesystem::path& directory, Weights& weights,
+                                                   const PackOptions& options, ThreadPool& pool,
+                                                   const PackProgress& progress);
+  ~PackedStore();
+  PackedStore(const PackedStore&) = delete;
+  PackedStore& operator=(const PackedStore&) = delete;
+
+  std::uint64_t bytes() const { return bytes_; }
+  bool made() const { return made_; }                          // it was not there yet
+  const std::filesystem::path& path() const { return path_; }  // empty: in memory
+
+ private:
+  PackedStore() = default;
+  void* address_ = nullptr;
+  std::uint64_t bytes_ = 0;
+  bool made_ = false;
+  std::filesystem::path path_;
+};
+
+}  // namespace capstan::engine
