@@ -44,7 +44,7 @@ void run_tile(const PackedTask& task, const PanelShape& shape, const std::uint8_
   for (std::size_t block = 0; block < shape.blocks; ++block) {
     if constexpr (kTokens == 1) {
       for (std::size_t line = 0; line < shape.number_bytes; line += 64)
-        _mm_prefetch(reinterpret_cast<const char*>(numbers) + 3'072 + line, _MM_HINT_T0);
+        _mm_prefetch(reinterpret_cast<const char*>(numbers) + 4'096 + line, _MM_HINT_T1);
     }
     __m512i w[kGroups], rest[kGroups];
     unpack<kFirst>(numbers, w);
