@@ -17,7 +17,7 @@ namespace capstan::engine {
 namespace {
 
 constexpr int kTile = QuantizedRows::kTileRows;
-constexpr int kTokensMin = 5;  // below, vectors are faster
+constexpr int kTokensMin = 10;  // below, vectors are faster
 
 struct alignas(64) TileConfig {
   std::uint8_t palette = 1, start_row = 0, reserved[14] = {};

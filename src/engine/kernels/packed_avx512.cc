@@ -18,12 +18,15 @@ inline __m512i four(const std::int8_t* inputs) {
 
 inline __m512i block_sum(const __m512i* w, const std::int8_t* high, const std::int8_t* low,
                          std::int32_t correction) {
-  __m512i tops = _mm512_setzero_si512(), rests = _mm512_set1_epi32(correction);
+  // Four chains: one alone would wait for each product.
+  __m512i tops[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+  __m512i rests[2] = {_mm512_set1_epi32(correction), _mm512_setzero_si512()};
   for (int g = 0; g < kGroups; ++g) {
-    tops = _mm512_dpbusd_epi32(tops, w[g], four(high + 4 * g));
-    rests = _mm512_dpbusd_epi32(rests, w[g], four(low + 4 * g));
+    tops[g % 2] = _mm512_dpbusd_epi32(tops[g % 2], w[g], four(high + 4 * g));
+    rests[g % 2] = _mm512_dpbusd_epi32(rests[g % 2], w[g], four(low + 4 * g));
   }
-  return _mm512_add_epi32(_mm512_slli_epi32(tops, 8), rests);
+  const __m512i top = _mm512_add_epi32(tops[0], tops[1]), rest = _mm512_add_epi32(rests[0], rests[1]);
+  return _mm512_add_epi32(_mm512_slli_epi32(top, 8), rest);
 }
 
 template <PackedType kType, int kTokens>
@@ -42,10 +45,8 @@ void run_tile(const PackedTask& task, const PanelShape& shape, const std::uint8_
   const std::uint8_t* numbers = panel_at + shape.numbers_at;
   const __m512 factor = _mm512_set1_ps(shape.factor);
   for (std::size_t block = 0; block < shape.blocks; ++block) {
-    if constexpr (kTokens == 1) {
-      for (std::size_t line = 0; line < shape.number_bytes; line += 64)
-        _mm_prefetch(reinterpret_cast<const char*>(numbers) + 4'096 + line, _MM_HINT_T1);
-    }
+    for (std::size_t line = 0; line < shape.number_bytes; line += 64)
+      _mm_prefetch(reinterpret_cast<const char*>(numbers) + 4'096 + line, _MM_HINT_T1);
     __m512i w[kGroups], rest[kGroups];
     unpack<kFirst>(numbers, w);
     if constexpr (kTwoParts) unpack<PackedType::kInt4>(numbers + kHighBytes, rest);
