@@ -75,14 +75,6 @@ struct LogitsOptions {
   int threads = 0;
 };
 
-Result<ModelOptions> model_options(const std::string& arithmetic, int threads) {
-  ModelOptions out{.threads = threads};
-  CAPSTAN_TRY(const auto chosen, parse_arithmetic(arithmetic));
-  out.arithmetic = chosen.first;
-  out.pack.dense = chosen.second;
-  return out;
-}
-
 // Prefills one prompt chunk by chunk and appends the wanted rows to NAME.f32.
 Result<void> write_logits(Model& model, const Prompt& prompt, const LogitsOptions& options) {
   const auto path = std::filesystem::path(options.out) / (prompt.name + ".f32");

@@ -192,9 +192,7 @@ class Bench {
 
 Result<void> run(const BenchOptions& options) {
   CAPSTAN_CHECK(use_isa(options.isa));
-  CAPSTAN_TRY(const auto arithmetic, parse_arithmetic(options.arithmetic));
-  ModelOptions how{.threads = options.threads, .arithmetic = arithmetic.first};
-  how.pack.dense = arithmetic.second;
+  CAPSTAN_TRY(ModelOptions how, model_options(options.arithmetic, options.threads));
   how.progress = [](std::uint64_t done, std::uint64_t total) {
     std::fprintf(stderr, "\rpacking weights: %3.0f %%",
                  100.0 * static_cast<double>(done) / static_cast<double>(total));

@@ -8,7 +8,7 @@
 #include <chrono>
 #include <cstdio>
 
-#include "base/file.h"
+#include "apps/sim_output.h"
 #include "base/text.h"
 #include "sim/report.h"
 #include "sim/scenario_setup.h"
@@ -75,17 +75,6 @@ Result<std::vector<Scenario>> chosen(const Scenario& scenario, const std::string
   return out;
 }
 
-bool write(const std::string& path, const std::string& text) {
-  if (path == "-") {
-    fmt::print("{}\n", text);
-    return true;
-  }
-  const auto written = write_file_atomic(path, text);
-  if (written) return true;
-  fmt::print(stderr, "capstan: {}\n", written.error().message);
-  return false;
-}
-
 }  // namespace
 
 int sim_run(const SimRun& options) {
@@ -116,17 +105,9 @@ int sim_run(const SimRun& options) {
     }
   }
   if (options.json != "-") fmt::print("{}", sim::summary(all));
-  bool well = true;
-  if (!options.json.empty()) {
-    Json runs = Json::array();
-    for (const Results& one : all) runs.push_back(sim::to_json(one));
-    well = write(options.json, Json::object({{"runs", std::move(runs)}}).dump());
-  }
-  if (!options.report.empty()) {
-    well = write(options.report, sim::report_html(all)) && well;
-    if (well) fmt::print(stderr, "report: {}\n", options.report);
-  }
-  return well ? 0 : kExitFailed;
+  if (!write_results(all, options.json, options.report)) return kExitFailed;
+  if (!options.report.empty()) fmt::print(stderr, "report: {}\n", options.report);
+  return 0;
 }
 
 }  // namespace capstan::apps

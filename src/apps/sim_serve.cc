@@ -7,9 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "base/file.h"
+#include "apps/sim_output.h"
 #include "base/text.h"
-#include "sim/report.h"
 #include "sim/serving/serve_replay.h"
 #include "workload/quantity.h"
 
@@ -61,17 +60,6 @@ void print(const std::vector<sim::ServeResult>& all) {
              totals.at("refused"), totals.at("hit_optimum_milli") / 10, totals.at("hit_optimum_milli") % 10);
 }
 
-bool write(const std::string& path, const std::string& text) {
-  if (path.empty()) return true;
-  if (path == "-") {
-    fmt::print("{}\n", text);
-    return true;
-  }
-  const auto written = write_file_atomic(path, text);
-  if (!written) fmt::print(stderr, "capstan: {}\n", written.error().message);
-  return written.has_value();
-}
-
 int run(SimServe& options) {
   const auto all = serve(options);
   if (!all) {
@@ -80,14 +68,8 @@ int run(SimServe& options) {
   }
   if (options.json != "-") print(*all);
   std::vector<sim::Results> results;
-  Json runs = Json::array();
-  for (const sim::ServeResult& one : *all) {
-    results.push_back(one.results);
-    runs.push_back(sim::to_json(one.results));
-  }
-  const bool json = write(options.json, Json::object({{"runs", std::move(runs)}}).dump());
-  const bool report = options.report.empty() || write(options.report, sim::report_html(results));
-  return json && report ? 0 : 1;
+  for (const sim::ServeResult& one : *all) results.push_back(one.results);
+  return write_results(results, options.json, options.report) ? 0 : 1;
 }
 
 }  // namespace

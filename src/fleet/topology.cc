@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/hash.h"
 #include "base/assert.h"
 
 namespace capstan::fleet {
@@ -129,8 +130,7 @@ std::optional<HostId> Topology::find(std::string_view host) const {
 }
 
 std::size_t Topology::slot_of(std::string_view name) const {
-  std::uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a; only where a name is kept depends on it
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  const std::uint64_t hash = fnv1a(name);  // only where a name is kept depends on it
   std::size_t slot = (hash ^ hash >> 32) & (by_name_.size() - 1);
   while (by_name_[slot] != 0 && host_names_[by_name_[slot] - 1] != name) slot = (slot + 1) & (by_name_.size() - 1);
   return slot;

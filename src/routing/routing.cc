@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/hash.h"
 #include "base/prng.h"
 
 namespace capstan::routing {
@@ -13,11 +14,7 @@ std::uint64_t rendezvous(std::uint64_t key, std::string_view id) {
 
 }  // namespace
 
-std::uint64_t hash_text(std::string_view text) {
-  std::uint64_t hash = 0xCBF29CE484222325u;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
-  return Prng::mix(hash);
-}
+std::uint64_t hash_text(std::string_view text) { return Prng::mix(fnv1a(text)); }
 
 std::optional<std::size_t> choose(std::span<const ReplicaLoad> replicas, const Request& request,
                                   const Policy& policy) {

@@ -5,6 +5,7 @@
 #include <set>
 #include <tuple>
 
+#include "base/hash.h"
 #include "base/file.h"
 #include "base/prng.h"
 #include "sim/scenario_parts.h"
@@ -156,12 +157,8 @@ Scenario with(const Scenario& scenario, const Variant& variant) {
   return out;
 }
 
-// Of a workload's kind, so that another workload beside it changes nothing (FNV-1a, 64 bits).
-std::uint64_t seed_of(std::uint64_t seed, std::string_view kind) {
-  std::uint64_t hash = 0xCBF29CE484222325u;
-  for (const char c : kind) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
-  return Prng::at(seed, hash);
-}
+// Of a workload's kind, so that another workload beside it changes nothing.
+std::uint64_t seed_of(std::uint64_t seed, std::string_view kind) { return Prng::at(seed, fnv1a(kind)); }
 
 }  // namespace
 

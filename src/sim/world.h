@@ -26,10 +26,10 @@
 #include <string>
 #include <vector>
 
+#include "base/hash.h"
 #include "base/prng.h"
 #include "controller/controller.h"
 #include "sim/arrivals.h"
-#include "sim/event_hash.h"
 #include "sim/faults.h"
 #include "sim/results.h"
 
@@ -140,7 +140,9 @@ class World {
   void take_events(const controller::Outcome& outcome);
   void take_effects(const controller::Outcome& outcome);
   void start(const controller::HostEffect& effect, Plan& plan);
-  void start_tasks(const controller::HostEffect& effect, const Plan& plan);
+  void start_tasks(const controller::HostEffect& effect, Plan& plan);
+  void note_first_start(Plan& plan);
+  Moment moment_of(const controller::HostEffect& effect) const;
   void start_replica(const controller::HostEffect& effect, Plan& plan);
   void stop(const controller::HostEffect& effect, Plan& plan);
   void happen(const Moment& moment);
@@ -184,7 +186,7 @@ class World {
   std::int64_t struck_made_ = 0;
   std::vector<controller::HostEffect> effects_;    // of the inputs since hosts last acted
   std::string text_;
-  EventHash hash_;
+  Fingerprint hash_;
   std::int64_t inputs_ = 0;
   std::int64_t events_ = 0;
   std::unique_ptr<Books> books_;

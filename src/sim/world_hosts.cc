@@ -77,16 +77,29 @@ std::int64_t World::pace_of(const Plan& plan, const Run& run) const {
   return pace_milli(*model, gpu_model(topology.host_class(run.parts.front().host).gpu_model), here, best);
 }
 
+void World::note_first_start(Plan& plan) {
+  if (plan.first_start_ms >= 0) return;
+  plan.first_start_ms = now_ms_;
+  books_->wait(plan.kind, now_ms_ - plan.arrived_ms);
+}
+
+// What becomes of the ranks that the effect is about, later.
+World::Moment World::moment_of(const HostEffect& effect) const {
+  return {.job = effect.job,
+          .first = effect.first,
+          .count = static_cast<std::int32_t>(effect.count),
+          .attempt = static_cast<std::int32_t>(effect.attempt),
+          .host = index(effect.host),
+          .life = lives_[index(effect.host)]};
+}
+
 void World::start(const HostEffect& effect, Plan& plan) {
   if (plan.is == workload::Kind::kTasks) return start_tasks(effect, plan);
   if (plan.is == workload::Kind::kService) return start_replica(effect, plan);
   Run& run = plan.run;
   if (run.attempt != effect.attempt) {
     run = Run{.attempt = effect.attempt, .serial = ++runs_made_, .began_ms = now_ms_};
-    if (plan.first_start_ms < 0) {
-      plan.first_start_ms = now_ms_;
-      books_->wait(plan.kind, now_ms_ - plan.arrived_ms);
-    }
+    note_first_start(plan);
     const std::int64_t prepare =
         plan.behaviour.start_ms + (plan.attempts++ > 0 ? plan.behaviour.restart_ms : 0);
     run.work_from_ms = now_ms_ + kLaunchMs + prepare;
@@ -99,10 +112,7 @@ void World::start(const HostEffect& effect, Plan& plan) {
 }
 
 void World::start_replica(const HostEffect& effect, Plan& plan) {
-  if (plan.first_start_ms < 0) {
-    plan.first_start_ms = now_ms_;
-    books_->wait(plan.kind, now_ms_ - plan.arrived_ms);
-  }
+  note_first_start(plan);
   Run& run = plan.replicas[effect.first];
   close_run(plan, run, true);
   run = Run{.attempt = effect.attempt, .serial = ++runs_made_, .began_ms = now_ms_};
@@ -116,18 +126,9 @@ void World::start_replica(const HostEffect& effect, Plan& plan) {
         .host = static_cast<std::uint32_t>(effect.first)});  // which replica
 }
 
-void World::start_tasks(const HostEffect& effect, const Plan& plan) {
-  if (plan.first_start_ms < 0) {
-    Plan& first = *plan_of(effect.job);
-    first.first_start_ms = now_ms_;
-    books_->wait(plan.kind, now_ms_ - plan.arrived_ms);
-  }
-  Moment moment{.job = effect.job,
-                .first = effect.first,
-                .count = static_cast<std::int32_t>(effect.count),
-                .attempt = static_cast<std::int32_t>(effect.attempt),
-                .host = index(effect.host),
-                .life = lives_[index(effect.host)]};
+void World::start_tasks(const HostEffect& effect, Plan& plan) {
+  note_first_start(plan);
+  Moment moment = moment_of(effect);
   if (down_[index(effect.host)] > 0) return;  // lost as soon as it is noticed
   const std::int64_t work = std::max<std::int64_t>(1, plan.behaviour.work_ms),
                      spread = plan.behaviour.spread_milli;
@@ -144,12 +145,7 @@ void World::start_tasks(const HostEffect& effect, const Plan& plan) {
 }
 
 void World::stop(const HostEffect& effect, Plan& plan) {
-  Moment moment{.job = effect.job,
-                .first = effect.first,
-                .count = static_cast<std::int32_t>(effect.count),
-                .attempt = static_cast<std::int32_t>(effect.attempt),
-                .host = index(effect.host),
-                .life = lives_[index(effect.host)]};
+  const Moment moment = moment_of(effect);
   if (down_[index(effect.host)] > 0) return;
   std::int64_t takes = kExitMs;
   const bool graceful = effect.why != controller::StopWhy::kFailure;

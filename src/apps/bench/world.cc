@@ -2,29 +2,12 @@
 // Effects go to a list; settle() turns each into the report that a worker would send.
 #include "apps/bench/world.h"
 
-#include <cstring>
-
 #include "apps/bench/latencies.h"
 #include "base/assert.h"
 
 namespace capstan::apps::bench {
 
 using controller::HostEffect;
-
-void Fingerprint::add(std::string_view text) {
-  std::uint64_t hash = hash_ + text.size();
-  while (text.size() >= sizeof(std::uint64_t)) {
-    std::uint64_t word = 0;
-    std::memcpy(&word, text.data(), sizeof word);
-    hash = (hash ^ word) * 0x94D049BB133111EBu;
-    hash ^= hash >> 29;
-    text.remove_prefix(sizeof word);
-  }
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0xBF58476D1CE4E5B9u;
-  hash_ = hash ^ (hash >> 32);
-}
-
-std::string Fingerprint::text() const { return fmt::format("{:016x}", hash_); }
 
 Result<double> World::try_apply(Command command) {
   const controller::Input input{now_ms_, std::move(command)};

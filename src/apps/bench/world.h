@@ -19,22 +19,13 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/hash.h"
 #include "controller/controller.h"
 
 namespace capstan::apps::bench {
 
 using fleet::HostId;
 using Command = decltype(controller::Input::what);
-
-// A running hash of text, for fingerprints: fast, and nothing but that.
-class Fingerprint {
- public:
-  void add(std::string_view text);
-  std::string text() const;  // 16 hexadecimal digits
-
- private:
-  std::uint64_t hash_ = 0x9E3779B97F4A7C15u;
-};
 
 class World {
  public:

@@ -167,6 +167,12 @@ constexpr double kWorkPerRangeMin = 600e3;
 
 }  // namespace
 
+std::uint8_t* thread_scratch(std::size_t bytes) {
+  static thread_local std::vector<std::uint8_t> buffer;
+  if (buffer.size() < bytes + 64) buffer.resize(bytes + 64);
+  return buffer.data() + (64 - reinterpret_cast<std::uintptr_t>(buffer.data()) % 64) % 64;
+}
+
 void QuantizedRows::reset(int rows, int cols) {
   CAPSTAN_ASSERT(cols % kPackedBlock == 0);
   rows_ = rows;

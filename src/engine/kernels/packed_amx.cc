@@ -9,8 +9,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <vector>
-
 #include "engine/kernels/packed_unpack-inl.h"
 
 namespace capstan::engine {
@@ -163,9 +161,7 @@ void run_panels(const PackedTask& task, int begin, int end) {
   const PanelShape shape(kType, task.weight.cols);
   const int whole = task.tokens % kTile >= kTokensMin ? task.tokens : task.tokens / kTile * kTile;
   const std::size_t unpacked = shape.blocks * kTileBytes * (kType == PackedType::kInt12 ? 2 : 1);
-  static thread_local std::vector<std::uint8_t> buffer;
-  if (buffer.size() < unpacked + 64) buffer.resize(unpacked + 64);
-  std::uint8_t* weights = buffer.data() + (64 - reinterpret_cast<std::uintptr_t>(buffer.data()) % 64) % 64;
+  std::uint8_t* weights = thread_scratch(unpacked);
   for (int panel = begin; panel < end; ++panel) {
     const std::uint8_t* at = task.weight.data + static_cast<std::size_t>(panel) * shape.bytes;
     unpack_panel<kType>(at, shape, weights);

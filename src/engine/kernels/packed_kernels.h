@@ -48,6 +48,10 @@ void packed_panels_avx512(const PackedTask& task, int begin, int end);
 void packed_panels_amx(const PackedTask& task, int begin, int end);
 bool amx_is_granted();  // by the machine and the system; asks for it
 
+// This thread's memory of at least so many bytes, aligned to 64; until the next call. A function of packed.cc, so that
+// files that are compiled for one instruction set instantiate nothing that others might link.
+std::uint8_t* thread_scratch(std::size_t bytes);
+
 // 32 inputs: their scale and the sum of their integers.
 inline constexpr float kActivationMax = 127 * 256;
 struct QuantizedBlock {

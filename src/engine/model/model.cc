@@ -78,13 +78,16 @@ struct Model::State {
   }
 };
 
-Result<std::pair<Arithmetic, PackedType>> parse_arithmetic(std::string_view name) {
-  if (name == "f32") return std::pair(Arithmetic::kF32, PackedType::kInt8);
-  if (name == "int12" || name == "default") return std::pair(Arithmetic::kInteger, PackedType::kInt12);
-  if (name == "int8") return std::pair(Arithmetic::kInteger, PackedType::kInt8);
-  if (name == "int4") return std::pair(Arithmetic::kInteger, PackedType::kInt4);
-  return fail(Code::kInvalid, "no arithmetic is called '{}'; there are default, f32, int12, int8, int4",
-              name);
+Result<ModelOptions> model_options(std::string_view arithmetic, int threads) {
+  ModelOptions out{.threads = threads};
+  if (arithmetic == "f32") return out;
+  out.arithmetic = Arithmetic::kInteger;
+  if (arithmetic == "default") return out;
+  for (const PackedType type : {PackedType::kInt12, PackedType::kInt8, PackedType::kInt4}) {
+    out.pack.dense = type;
+    if (arithmetic == packed_type_name(type)) return out;
+  }
+  return fail(Code::kInvalid, "no arithmetic is called '{}'; there are default, f32, int12, int8, int4", arithmetic);
 }
 
 Model::Model(std::unique_ptr<State> state) : state_(std::move(state)) {}

@@ -54,15 +54,15 @@ struct Logits {
 // activations in 15 bits (kernels/packed.h); a checkpoint whose experts are not MXFP4 is run in f32 all the same.
 enum class Arithmetic { kF32, kInteger };
 
-// "f32", "int12", "int8", "int4"; "default": what serving uses.
-Result<std::pair<Arithmetic, PackedType>> parse_arithmetic(std::string_view name);
-
 struct ModelOptions {
   int threads = 0;  // 0: all hardware threads that this process may use
   Arithmetic arithmetic = Arithmetic::kF32;
   PackOptions pack = {};
   PackProgress progress = {};  // while weights are packed for the first time
 };
+
+// Of what people ask for: "f32", "int12", "int8", "int4", or "default", which serving uses. kInvalid for another name.
+Result<ModelOptions> model_options(std::string_view arithmetic, int threads);
 
 class Model {
  public:

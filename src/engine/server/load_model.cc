@@ -42,9 +42,7 @@ Result<ServedModel> load_served_model(const LoadOptions& options, const EngineSe
   CAPSTAN_TRY(const harmony::FormatTokens format, harmony::FormatTokens::of(tokenizer));
   CAPSTAN_TRY(ModelProfile profile, read_model_profile(options.directory));
   progress("mapping the weights");
-  CAPSTAN_TRY(const auto arithmetic, parse_arithmetic(options.arithmetic));
-  ModelOptions how{.threads = options.threads, .arithmetic = arithmetic.first};
-  how.pack.dense = arithmetic.second;
+  CAPSTAN_TRY(ModelOptions how, model_options(options.arithmetic, options.threads));
   how.progress = [&progress, shown = std::uint64_t{0}](std::uint64_t done, std::uint64_t total) mutable {
     if (done * 20 / total == shown) return;
     shown = done * 20 / total;

@@ -19,7 +19,7 @@ struct LoadOptions {
   int threads = 0;         // 0: all
   int sequences_max = 32;  // decoded together
   int queue_max = 256;     // waiting; more are answered 429
-  std::string arithmetic = "default";  // see parse_arithmetic
+  std::string arithmetic = "default";  // see model_options
 };
 
 Result<ServedModel> load_served_model(const LoadOptions& options, const EngineServer::Progress& progress);

@@ -75,7 +75,7 @@ class Run {
     const std::int64_t cached = loads_[served.replica].cached_tokens;
     served.charged = request.input_tokens - std::min(cached, request.input_tokens - 1) + expected_answer();
     loads_[served.replica].tokens_outstanding += served.charged;
-    believed_[served.replica].touch(served.chain);
+    if (setup_.route == Route::kKvEstimated) believed_[served.replica].touch(served.chain);
     replica.add(&served, now_s_);
   }
 

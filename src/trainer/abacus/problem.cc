@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "base/hash.h"
 #include "base/assert.h"
 #include "trainer/abacus/other_texts.h"
 
@@ -229,9 +230,7 @@ std::string canonical(const Problem& problem) {
 }
 
 bool is_held_out(const Problem& problem) {
-  std::uint64_t hash = 0xCBF29CE484222325u;  // FNV-1a
-  for (const char c : canonical(problem)) hash = (hash ^ static_cast<std::uint8_t>(c)) * 0x100000001B3u;
-  return Prng::mix(hash) % 64 == 0;
+  return Prng::mix(fnv1a(canonical(problem))) % 64 == 0;
 }
 
 std::string with_unit(std::int64_t value, std::string_view unit) {

@@ -1,7 +1,8 @@
-// EventHash: a running 64-bit hash of text, for the fingerprint of a run. Fast, the same on every machine of one byte order, and
-// nothing but that: not for secrets, not against an adversary.
+// Hashes of text that are the same on every machine, for placing and for recognising. Not for secrets, not against an adversary
+// (sha256.h is).
 //
-//   hash.add(event_text);  std::string print = hash.text();
+//   std::uint64_t key = fnv1a("name");
+//   Fingerprint print;  print.add(event_text);  std::string hex = print.text();
 #pragma once
 
 #include <fmt/format.h>
@@ -11,9 +12,17 @@
 #include <string>
 #include <string_view>
 
-namespace capstan::sim {
+namespace capstan {
 
-class EventHash {
+// FNV-1a, 64 bits (Fowler, Noll, Vo). Its low bits are weak: mix or fold it before taking a remainder by a power of two.
+inline std::uint64_t fnv1a(std::string_view text) {
+  std::uint64_t hash = 0xCBF29CE484222325u;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
+  return hash;
+}
+
+// A running hash of a run's events, eight bytes at a time.
+class Fingerprint {
  public:
   void add(std::string_view text) {
     std::uint64_t hash = hash_ + text.size();
@@ -33,4 +42,4 @@ class EventHash {
   std::uint64_t hash_ = 0x9E3779B97F4A7C15u;
 };
 
-}  // namespace capstan::sim
+}  // namespace capstan
