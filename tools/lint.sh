@@ -19,12 +19,13 @@ workload: fleet base
 scheduler: workload fleet base
 capacity: workload fleet base
 protocol: workload fleet base
-journal: base
+sql: base
+journal: sql base
 controller: scheduler capacity protocol workload fleet journal base
 routing: base
 http: base
 sandbox: base
-store: base
+store: sql base
 harmony: base
 engine: harmony http base
 trainer: harmony engine base

@@ -12,10 +12,14 @@
 #include "base/assert.h"
 #include "journal/journal.h"
 #include "journal/sqlite_schema.h"
-#include "journal/sqlite_statement.h"
+#include "sql/sqlite_statement.h"
 
 namespace capstan::journal {
 namespace {
+
+using sql::Rewound;
+using sql::sqlite_error;
+using sql::Statement;
 
 constexpr std::int64_t kPageBytes = 4'096;
 constexpr std::size_t kSnapshotsKept = 2;

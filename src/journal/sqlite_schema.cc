@@ -1,10 +1,13 @@
 // How it works: the format's number stands in table `chain`; each change is one transaction.
 #include "journal/sqlite_schema.h"
 
-#include "journal/sqlite_statement.h"
+#include "sql/sqlite_statement.h"
 
 namespace capstan::journal {
 namespace {
+
+using sql::sqlite_error;
+using sql::Statement;
 
 constexpr const char* kTables = R"(
 BEGIN IMMEDIATE;

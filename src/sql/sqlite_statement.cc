@@ -1,9 +1,9 @@
 // How it works: SQLite's codes, and the system's behind them, become the few that a caller reacts to.
-#include "journal/sqlite_statement.h"
+#include "sql/sqlite_statement.h"
 
 #include <cerrno>
 
-namespace capstan::journal {
+namespace capstan::sql {
 
 std::unexpected<Error> sqlite_error(sqlite3* db, std::string_view what) {
   const int code = db == nullptr ? SQLITE_NOMEM : sqlite3_errcode(db);
@@ -15,7 +15,7 @@ std::unexpected<Error> sqlite_error(sqlite3* db, std::string_view what) {
     return fail(Code::kExhausted, "{}: the disk is full; free space on the file system of the data directory",
                 what);
   }
-  if (code == SQLITE_BUSY) return fail(Code::kConflict, "{}: another process has the journal open", what);
+  if (code == SQLITE_BUSY) return fail(Code::kConflict, "{}: another process has the file open", what);
   if (code == SQLITE_CORRUPT || code == SQLITE_NOTADB) {
     return fail(Code::kCorrupt, "{}: {}; move the file away to begin anew, or restore it from a backup", what,
                 why);
@@ -23,4 +23,4 @@ std::unexpected<Error> sqlite_error(sqlite3* db, std::string_view what) {
   return fail(Code::kIo, "{}: {}", what, why);
 }
 
-}  // namespace capstan::journal
+}  // namespace capstan::sql

@@ -1,4 +1,4 @@
-// Statement: a prepared SQLite statement, and SQLite's errors in ours. For this folder only.
+// Statement: a prepared SQLite statement, and SQLite's errors in ours. Shared by the journal and the store.
 //
 //   Statement insert(db, "INSERT INTO t VALUES (?, ?)");
 //   CAPSTAN_CHECK(insert.bind(1).bind("text").step("cannot insert"));
@@ -10,13 +10,14 @@
 
 #include <sqlite3.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
 
 #include "base/result.h"
 
-namespace capstan::journal {
+namespace capstan::sql {
 
 std::unexpected<Error> sqlite_error(sqlite3* db, std::string_view what);
 
@@ -39,6 +40,10 @@ class Statement {
       sqlite3_bind_text64(statement_, ++bound_, text.data(), text.size(), SQLITE_STATIC, SQLITE_UTF8);
     return *this;
   }
+  Statement& bind(std::nullptr_t) {
+    if (prepared_) sqlite3_bind_null(statement_, ++bound_);
+    return *this;
+  }
   // True: a row. False: done.
   Result<bool> step(std::string_view what) {
     if (!prepared_) return sqlite_error(db_, what);
@@ -51,6 +56,18 @@ class Statement {
     sqlite3_reset(statement_);
     bound_ = 0;
   }
+  // Whether its parameters are $1 … $n, first named in that order, so that binding in order is by number.
+  bool numbered(int parameters) const {
+    if (!prepared_) return true;  // step will tell
+    if (sqlite3_bind_parameter_count(statement_) != parameters) return false;
+    for (int i = 1; i <= parameters; ++i) {
+      const char* name = sqlite3_bind_parameter_name(statement_, i);
+      if (name == nullptr || name != fmt::format("${}", i)) return false;
+    }
+    return true;
+  }
+  int columns() { return sqlite3_column_count(statement_); }
+  int type(int column) { return sqlite3_column_type(statement_, column); }  // SQLITE_INTEGER, SQLITE_NULL, …
   std::int64_t integer(int column) { return sqlite3_column_int64(statement_, column); }
   std::string text(int column) {
     const auto* bytes = reinterpret_cast<const char*>(sqlite3_column_text(statement_, column));
@@ -79,4 +96,4 @@ class Rewound {
   Statement& statement_;
 };
 
-}  // namespace capstan::journal
+}  // namespace capstan::sql
