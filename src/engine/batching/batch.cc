@@ -11,6 +11,7 @@ namespace {
 
 // A cache that grew beyond this is given back to the system with its sequence.
 constexpr std::uint64_t kIdleCacheBytesMax = 64u << 20;
+constexpr std::size_t kForcedMax = 16;  // tokens that one step of a sequence may deliver
 
 }  // namespace
 
@@ -20,7 +21,7 @@ struct Batch::Sequence {
   Sampler sampler;
   std::unique_ptr<KvCache> kv;
   std::size_t prefilled = 0;  // tokens of the prompt
-  TokenId last = -1;
+  std::vector<TokenId> next;  // of the answer, delivered and not yet in the cache
   int generated = 0;
   bool finished = false;
 
@@ -61,7 +62,7 @@ Result<void> check_request(const GenerationRequest& request, const ModelConfig& 
     return fail(Code::kInvalid, "top_logprobs must be in 0..{}, not {}", kTopLogprobsMax,
                 request.top_logprobs);
   }
-  return check_sampling(request.sampling);
+  return check_sampling(request.sampling, config.vocab);
 }
 
 Batch::Batch(Model& model, BatchOptions options) : model_(model), options_(options) {
@@ -128,7 +129,7 @@ void Batch::collect(std::vector<SequenceStep>& steps, std::vector<Sequence*>& sa
   sampled.clear();
   for (auto& sequence : running_) {
     if (!sequence->decoding()) continue;
-    steps.push_back({std::span(&sequence->last, 1), sequence->kv.get(), LogitsOf::kLast});
+    steps.push_back({sequence->next, sequence->kv.get(), LogitsOf::kLast});
     sampled.push_back(sequence.get());
   }
   // Prompts always get some room, or full batches of decoding sequences would starve them.
@@ -160,15 +161,38 @@ bool Batch::step() {
   return !running_.empty() || !waiting_.empty();
 }
 
+// The next token, and those that the constraint then leaves no choice for: they need no logits of their own, so the next step
+// computes them all at once. A request that wants log-probabilities gets its tokens one a step.
 void Batch::deliver(Sequence& sequence, std::span<const float> logits) {
   const GenerationRequest& request = sequence.request;
-  TokenEvent event{.id = sequence.id, .index = sequence.generated};
-  event.token = sequence.sampler.sample(logits);
+  TokenConstraint* constraint = request.constraint.get();
+  TokenId token = constraint == nullptr ? -1 : constraint->forced();
+  if (token < 0) token = sequence.sampler.sample(logits, constraint);
+  if (token < 0) {
+    finish(sequence, FinishReason::kFailed, "the constraint of the request allows no token");
+    return;
+  }
+  sequence.next.clear();
+  TokenEvent event{.token = token};
   if (request.logprobs) {
-    event.logprob = logprob_of(logits, event.token);
+    event.logprob = logprob_of(logits, token);
     if (request.top_logprobs > 0) event.top = top_logprobs(logits, request.top_logprobs);
   }
-  sequence.last = event.token;
+  emit(sequence, std::move(event));
+  while (constraint != nullptr && !request.logprobs && !sequence.finished &&
+         sequence.next.size() < kForcedMax && (token = constraint->forced()) >= 0) {
+    emit(sequence, {.token = token});
+  }
+}
+
+void Batch::emit(Sequence& sequence, TokenEvent event) {
+  const GenerationRequest& request = sequence.request;
+  CAPSTAN_ASSERT(event.token < model_.config().vocab);
+  event.id = sequence.id;
+  event.index = sequence.generated;
+  sequence.sampler.accept(event.token);
+  if (request.constraint) request.constraint->accept(event.token);
+  sequence.next.push_back(event.token);
   ++sequence.generated;
   ++stats_.generated_tokens;
   const int context = static_cast<int>(request.prompt.size()) + sequence.generated;

@@ -55,6 +55,8 @@ struct GenerationRequest {
   std::vector<TokenId> stop_tokens = {};
   bool logprobs = false;
   int top_logprobs = 0;  // 0..kTopLogprobsMax; needs logprobs
+  // Null: none. Shared because a request can be copied; only the Batch calls it, and a copy needs one of its own.
+  std::shared_ptr<TokenConstraint> constraint = {};
   // Called on the thread that steps; must return quickly and must not call back into the Batch or wait for
   // it.
   std::function<void(const TokenEvent&)> on_token = {};
@@ -98,6 +100,7 @@ class Batch {
   void admit();
   void collect(std::vector<SequenceStep>& steps, std::vector<Sequence*>& sampled);
   void deliver(Sequence& sequence, std::span<const float> logits);
+  void emit(Sequence& sequence, TokenEvent event);
   void finish(Sequence& sequence, FinishReason reason, std::string_view error);
   void remove_finished();
 

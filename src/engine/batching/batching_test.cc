@@ -213,6 +213,92 @@ TEST_F(Batching, TheGeneratorServesManyThreadsAndEndsEveryRequestOnce) {
   EXPECT_EQ(cancelled, 6);
 }
 
+// Digits of a fixed text are forced; between them any even token may come.
+class EvenTokens : public TokenConstraint {
+ public:
+  explicit EvenTokens(std::vector<TokenId> ending = {}) : ending_(std::move(ending)) {}
+  bool mask(std::span<std::uint64_t> allowed) override {
+    if (accepted.size() < 2) return false;
+    for (std::uint64_t& word : allowed) word &= 0x5555555555555555u;
+    return true;
+  }
+  void accept(TokenId token) override { accepted.push_back(token); }
+  TokenId forced() override {
+    const std::size_t at = accepted.size() - 6;
+    return accepted.size() >= 6 && at < ending_.size() ? ending_[at] : -1;
+  }
+  std::vector<TokenId> accepted;
+
+ private:
+  std::vector<TokenId> ending_;
+};
+
+TEST_F(Batching, AConstraintMasksForcesAndSeesEveryTokenAndForcedTokensChangeNothingElse) {
+  const std::vector<TokenId> ending = {7, 9, 11, 13};
+  std::vector<std::vector<TokenId>> texts;
+  for (const bool one_by_one : {false, true}) {  // with log-probabilities, forced tokens take a step each
+    auto r = request(6, 1.0f);
+    r.tokens_max = 14;
+    r.logprobs = one_by_one;
+    const auto constraint = std::make_shared<EvenTokens>(ending);
+    r.constraint = constraint;
+    std::vector<TokenId> tokens;
+    r.on_token = [&](const TokenEvent& event) { tokens.push_back(event.token); };
+    Batch batch(*model_, {});
+    ASSERT_TRUE(batch.submit(std::move(r)).has_value());
+    while (batch.step()) {
+    }
+    ASSERT_EQ(tokens.size(), 14u);
+    EXPECT_EQ(constraint->accepted, tokens);
+    for (int i : {2, 3, 4, 5, 10, 11, 12, 13}) EXPECT_EQ(tokens[i] % 2, 0) << i;
+    EXPECT_EQ(std::vector(tokens.begin() + 6, tokens.begin() + 10), ending);
+    texts.push_back(tokens);
+  }
+  EXPECT_EQ(texts[0], texts[1]);
+}
+
+TEST_F(Batching, AConstraintThatAllowsNothingFailsItsRequestAlone) {
+  class Nothing : public TokenConstraint {
+    bool mask(std::span<std::uint64_t> allowed) override { return std::ranges::fill(allowed, 0), true; }
+    void accept(TokenId) override {}
+  };
+  auto r = request(2);
+  r.constraint = std::make_shared<Nothing>();
+  std::vector<FinishReason> ends;
+  r.on_token = [&](const TokenEvent& event) {
+    EXPECT_THAT(std::string(event.error), HasSubstr("allows no token"));
+    ends.push_back(*event.finish);
+  };
+  auto other = request(3);
+  int others = 0;
+  other.on_token = [&](const TokenEvent&) { ++others; };
+  Batch batch(*model_, {});
+  ASSERT_TRUE(batch.submit(std::move(r)).has_value());
+  ASSERT_TRUE(batch.submit(std::move(other)).has_value());
+  while (batch.step()) {
+  }
+  EXPECT_EQ(ends, std::vector{FinishReason::kFailed});
+  EXPECT_EQ(others, request(3).tokens_max);
+}
+
+TEST(Sampler, BiasPenaltiesAndMinPChangeWhatIsDrawn) {
+  const std::vector<float> logits = {0, 1, 2, 3};
+  EXPECT_EQ(Sampler({.temperature = 0, .logit_bias = {{0, 5.0f}}}).sample(logits), 0);
+  EXPECT_EQ(Sampler({.temperature = 0, .logit_bias = {{3, -100.0f}}}).sample(logits), 2);
+  Sampler penalised({.temperature = 0, .presence_penalty = 0.5f, .frequency_penalty = 0.6f});
+  EXPECT_EQ(penalised.sample(logits), 3);
+  penalised.accept(3);
+  EXPECT_EQ(penalised.sample(logits), 2);  // 3 - 0.5 - 0.6 < 2
+  penalised.accept(2);
+  EXPECT_EQ(penalised.sample(logits), 3);  // 1.9 against 0.9
+  Sampler likely({.min_p = 0.3f, .seed = 1});
+  std::set<TokenId> drawn;
+  for (int i = 0; i < 2000; ++i) drawn.insert(likely.sample(logits));
+  EXPECT_EQ(drawn, (std::set<TokenId>{2, 3}));  // e^-1 = 0.37, e^-2 = 0.14
+  EXPECT_EQ(check_sampling({.logit_bias = {{4, 1.0f}}}, 4).error().field, "logit_bias");
+  EXPECT_EQ(check_sampling({.presence_penalty = 3}, 4).error().field, "presence_penalty");
+}
+
 TEST(Sampler, GreedyTakesTheLowestOfEqualLogits) {
   const std::vector<float> logits = {1, 4, 4, 2};
   EXPECT_EQ(argmax(logits), 1);
