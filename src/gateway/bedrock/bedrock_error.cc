@@ -61,7 +61,8 @@ http::Response to_response(const BedrockError& error, std::string_view request_i
 }
 
 std::string stream_member(const BedrockError& error) {
-  return lower_camel(std::ranges::contains(kStreamTypes, error.type) ? error.type : "InternalServerException");
+  const bool known = std::ranges::find(kStreamTypes, error.type) != kStreamTypes.end();
+  return lower_camel(known ? error.type : "InternalServerException");
 }
 
 }  // namespace capstan::gateway::bedrock
