@@ -47,6 +47,8 @@ HWY_INLINE hn::Vec<D> load_f32_first(D d, const Element* from, int count) {
 }
 
 // 32 values of one MXFP4 block. fp4 times 2 is an integer, so the scale is halved: 2^(scale - 128), exactly.
+// With kHalves the low nibbles are the first sixteen (GGUF), without the even ones (safetensors).
+template <bool kHalves>
 HWY_INLINE void decode_mxfp4_block(const std::uint8_t* HWY_RESTRICT bytes, std::uint8_t scale,
                                    float* HWY_RESTRICT out) {
   HWY_ALIGN static constexpr std::uint8_t kTwiceFp4[16] = {0, 1,   2,   3,   4,   6,   8,   12,
@@ -55,8 +57,8 @@ HWY_INLINE void decode_mxfp4_block(const std::uint8_t* HWY_RESTRICT bytes, std::
 #if HWY_TARGET == HWY_SCALAR
   const float half = std::bit_cast<float>(half_scale_bits);
   for (int i = 0; i < kMxfp4Block / 2; ++i) {
-    out[2 * i] = static_cast<std::int8_t>(kTwiceFp4[bytes[i] & 15]) * half;
-    out[2 * i + 1] = static_cast<std::int8_t>(kTwiceFp4[bytes[i] >> 4]) * half;
+    out[kHalves ? i : 2 * i] = static_cast<std::int8_t>(kTwiceFp4[bytes[i] & 15]) * half;
+    out[kHalves ? i + 16 : 2 * i + 1] = static_cast<std::int8_t>(kTwiceFp4[bytes[i] >> 4]) * half;
   }
 #else
   const hn::FixedTag<std::uint8_t, 16> d8;
@@ -65,8 +67,10 @@ HWY_INLINE void decode_mxfp4_block(const std::uint8_t* HWY_RESTRICT bytes, std::
   const auto low = hn::And(packed, hn::Set(d8, 15));
   const auto high = hn::ShiftRight<4>(packed);
   HWY_ALIGN std::uint8_t twice[kMxfp4Block];
-  hn::Store(hn::TableLookupBytes(table, hn::InterleaveLower(d8, low, high)), d8, twice);
-  hn::Store(hn::TableLookupBytes(table, hn::InterleaveUpper(d8, low, high)), d8, twice + 16);
+  const auto first = kHalves ? low : hn::InterleaveLower(d8, low, high);
+  const auto second = kHalves ? high : hn::InterleaveUpper(d8, low, high);
+  hn::Store(hn::TableLookupBytes(table, first), d8, twice);
+  hn::Store(hn::TableLookupBytes(table, second), d8, twice + 16);
   const hn::CappedTag<float, 16> d;
   const hn::RebindToSigned<decltype(d)> d32;
   const hn::Rebind<std::int8_t, decltype(d)> di8;
@@ -91,21 +95,36 @@ HWY_INLINE void decode_row(const Element* HWY_RESTRICT from, int count, float* H
   }
 }
 
+// 32 values of one Q8_0 block.
+HWY_INLINE void decode_q8_0_block(const std::uint8_t* HWY_RESTRICT from, float* HWY_RESTRICT out) {
+  std::uint16_t bits;
+  std::memcpy(&bits, from, 2);
+  const float scale = f32_from_f16(bits);
+  for (int i = 0; i < kMxfp4Block; ++i)
+    out[i] = static_cast<float>(static_cast<std::int8_t>(from[2 + i])) * scale;
+}
+
 // Rows [begin, end) of a row-major weight as f32, `cols` apart.
 HWY_INLINE void decode_rows(const WeightView& weight, int begin, int end, float* HWY_RESTRICT out) {
   const std::size_t cols = weight.cols;
   for (int row = begin; row < end; ++row, out += cols) {
+    const std::uint8_t* from = weight.row_begin(row);
     if (weight.type == WeightType::kMxfp4) {
-      const std::size_t block = row * (cols / kMxfp4Block);
-      for (std::size_t b = 0; b < cols / kMxfp4Block; ++b) {
-        decode_mxfp4_block(weight.data + (block + b) * 16, weight.scales[block + b], out + b * kMxfp4Block);
-      }
+      const std::uint8_t* scales = weight.scales + row * (cols / kMxfp4Block);
+      for (std::size_t b = 0; b < cols / kMxfp4Block; ++b)
+        decode_mxfp4_block<false>(from + b * 16, scales[b], out + b * kMxfp4Block);
+    } else if (weight.type == WeightType::kGgufMxfp4) {
+      for (std::size_t b = 0; b < cols / kMxfp4Block; ++b, from += 17)
+        decode_mxfp4_block<true>(from + 1, *from, out + b * kMxfp4Block);
+    } else if (weight.type == WeightType::kQ8_0) {
+      for (std::size_t b = 0; b < cols / kMxfp4Block; ++b, from += 34)
+        decode_q8_0_block(from, out + b * kMxfp4Block);
     } else if (weight.type == WeightType::kBf16) {
-      decode_row(reinterpret_cast<const Bf16Bits*>(weight.data) + row * cols, weight.cols, out);
+      decode_row(reinterpret_cast<const Bf16Bits*>(from), weight.cols, out);
     } else if (weight.type == WeightType::kF16) {
-      decode_row(reinterpret_cast<const F16Bits*>(weight.data) + row * cols, weight.cols, out);
+      decode_row(reinterpret_cast<const F16Bits*>(from), weight.cols, out);
     } else {
-      decode_row(reinterpret_cast<const float*>(weight.data) + row * cols, weight.cols, out);
+      decode_row(reinterpret_cast<const float*>(from), weight.cols, out);
     }
   }
 }

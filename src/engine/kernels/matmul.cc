@@ -143,12 +143,12 @@ void MatmulRows(const MatmulTask& task, int begin, int end) {
     if (weight.type == WeightType::kF16) return run_input_major<F16Bits>(task, begin, end);
     return run_input_major<float>(task, begin, end);
   }
-  const std::size_t first = static_cast<std::size_t>(begin) * weight.cols;
-  if (weight.type == WeightType::kF32) {
-    return run_tokens(task, reinterpret_cast<const float*>(weight.data) + first, begin, end);
+  const bool together = weight.odd_rows == nullptr;
+  if (weight.type == WeightType::kF32 && together) {
+    return run_tokens(task, reinterpret_cast<const float*>(weight.row_begin(begin)), begin, end);
   }
-  if (weight.type == WeightType::kBf16 && task.tokens <= kDirectTokensMax) {
-    return run_tokens(task, reinterpret_cast<const Bf16Bits*>(weight.data) + first, begin, end);
+  if (weight.type == WeightType::kBf16 && together && task.tokens <= kDirectTokensMax) {
+    return run_tokens(task, reinterpret_cast<const Bf16Bits*>(weight.row_begin(begin)), begin, end);
   }
   static thread_local std::vector<float> scratch;
   scratch.resize(std::max(scratch.size(), static_cast<std::size_t>(kMatmulRowsPerChunk) * weight.cols));

@@ -60,12 +60,10 @@ void pack_row_of_block(const WeightView& weight, PackedType type, int row, int b
                        std::uint8_t* numbers) {
   const int lane = row % kPanelRows;
   if (type == PackedType::kMxfp4) {
-    const std::size_t at =
-        static_cast<std::size_t>(row) * static_cast<std::size_t>(weight.cols / kMxfp4Block) +
-        static_cast<std::size_t>(block);
-    scales[lane] = weight.scales[at];
+    const Mxfp4Block from = mxfp4_block(weight, row, block);
+    scales[lane] = from.scale;
     for (int i = 0; i < kPackedBlock; ++i) {
-      const std::uint8_t byte = weight.data[at * 16 + static_cast<std::size_t>(i) / 2];
+      const std::uint8_t byte = from.pairs[i / 2];
       put(type, lane, i, i % 2 == 0 ? byte & 15 : byte >> 4, numbers);
     }
     return;
@@ -116,7 +114,7 @@ std::size_t panel_bytes(PackedType type, int cols) { return PanelShape(type, col
 
 void pack_panels(const WeightView& weight, PackedType type, int begin, int end, std::uint8_t* out) {
   CAPSTAN_ASSERT(weight.cols % kPackedBlock == 0);
-  CAPSTAN_ASSERT(type != PackedType::kMxfp4 || weight.type == WeightType::kMxfp4);
+  CAPSTAN_ASSERT(type != PackedType::kMxfp4 || weight.is_mxfp4());
   const PanelShape shape(type, weight.cols);
   std::memset(out, 0, static_cast<std::size_t>(end - begin) * shape.bytes);
   for (int panel = begin; panel < end; ++panel, out += shape.bytes) {

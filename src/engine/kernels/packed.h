@@ -54,7 +54,7 @@ inline std::size_t packed_bytes(PackedType type, int rows, int cols) {
   return panels(rows) * panel_bytes(type, cols);
 }
 
-// Panels [begin, end) of the matrix. kMxfp4 takes row-major MXFP4 as it is, exactly; the others round any
+// Panels [begin, end) of the matrix. kMxfp4 takes MXFP4 (of either layout) as it is, exactly; the others round any
 // storage.
 void pack_panels(const WeightView& weight, PackedType type, int begin, int end, std::uint8_t* out);
 // One number, the slow and obvious way.

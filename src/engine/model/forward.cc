@@ -41,10 +41,7 @@ PackedTask packed_task(const Linear& linear, const QuantizedRows& x, int tokens,
 }
 
 void embed(const WeightView& embedding, TokenId token, float* out) {
-  WeightView row = embedding;
-  row.rows = 1;
-  row.data += static_cast<std::size_t>(token) * embedding.cols * bytes_per_element(embedding.type);
-  for (int i = 0; i < embedding.cols; ++i) out[i] = weight_at(row, 0, i);
+  for (int i = 0; i < embedding.cols; ++i) out[i] = weight_at(embedding, token, i);
 }
 
 }  // namespace

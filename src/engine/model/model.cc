@@ -13,12 +13,12 @@
 namespace capstan::engine {
 namespace {
 
-Result<void> check_memory(const std::filesystem::path& directory, std::uint64_t weight_bytes) {
+Result<void> check_memory(const ModelFiles& files, std::uint64_t weight_bytes) {
   const std::uint64_t memory = static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) *
                                static_cast<std::uint64_t>(sysconf(_SC_PAGE_SIZE));
   if (weight_bytes <= memory) return {};
   return fail(Code::kExhausted, "{} needs {:.1f} GiB of memory for its weights; this machine has {:.1f} GiB",
-              directory.string(), static_cast<double>(weight_bytes) / (1 << 30),
+              files.shown(), static_cast<double>(weight_bytes) / (1 << 30),
               static_cast<double>(memory) / (1 << 30));
 }
 
@@ -93,22 +93,24 @@ Result<ModelOptions> model_options(std::string_view arithmetic, int threads) {
 Model::Model(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Model::~Model() = default;
 
-Result<std::unique_ptr<Model>> Model::load(const std::filesystem::path& directory, ModelOptions options) {
-  CAPSTAN_TRY(ModelConfig config, read_model_config(directory));
-  CAPSTAN_TRY(Safetensors tensors, Safetensors::open_directory(directory));
-  CAPSTAN_CHECK(check_memory(directory, tensors.file_bytes()));
-  auto weights = bind_weights(std::move(tensors), config);
-  if (!weights) return std::unexpected(std::move(weights.error()).with_context(directory.string()));
+Result<std::unique_ptr<Model>> Model::load(const std::filesystem::path& path, ModelOptions options) {
+  CAPSTAN_TRY(Checkpoint checkpoint, Checkpoint::open(path));
+  const ModelFiles files = checkpoint.files();
+  ModelConfig config = checkpoint.config();
+  if (options.yarn_truncate) config.rope.scaling.truncate = *options.yarn_truncate;
+  CAPSTAN_CHECK(check_memory(files, checkpoint.file_bytes()));
+  auto weights = bind_weights(std::move(checkpoint));
+  if (!weights) return std::unexpected(std::move(weights.error()).with_context(files.shown()));
   auto state = std::make_unique<State>(std::move(config), std::move(*weights), options.threads);
   if (options.arithmetic == Arithmetic::kInteger) {
     CAPSTAN_TRY(state->packed,
-                PackedStore::open(directory, state->weights, options.pack, state->pool, options.progress));
+                PackedStore::open(state->weights, options.pack, state->pool, options.progress));
   }
   return std::unique_ptr<Model>(new Model(std::move(state)));
 }
 
 const ModelConfig& Model::config() const { return state_->config; }
-std::uint64_t Model::weight_bytes() const { return state_->weights.tensors.file_bytes(); }
+std::uint64_t Model::weight_bytes() const { return state_->weights.checkpoint.file_bytes(); }
 int Model::threads() const { return state_->pool.threads(); }
 std::string Model::arithmetic() const {
   return state_->packed == nullptr ? "f32" : std::string(packed_type_name(state_->weights.packed_head.type));
@@ -118,6 +120,7 @@ std::uint64_t Model::packed_bytes() const { return state_->packed == nullptr ? 0
 std::string Model::expert_storage() const {
   switch (state_->weights.layers[0].gate_up[0].type) {
     case WeightType::kMxfp4:
+    case WeightType::kGgufMxfp4:
       return "mxfp4";
     case WeightType::kBf16:
       return "bf16";
@@ -125,6 +128,8 @@ std::string Model::expert_storage() const {
       return "f16";
     case WeightType::kF32:
       return "f32";
+    case WeightType::kQ8_0:
+      return "q8_0";
   }
   return "f32";
 }
@@ -132,8 +137,8 @@ std::string Model::expert_storage() const {
 std::uint64_t Model::bytes_per_token() const {
   const auto of = [](const WeightView& weight, const PackedMatrix& packed) -> std::uint64_t {
     if (packed.data != nullptr) return engine::packed_bytes(packed.type, packed.rows, packed.cols);
-    const auto count = static_cast<std::uint64_t>(weight.rows) * static_cast<std::uint64_t>(weight.cols);
-    return weight.type == WeightType::kMxfp4 ? count * 17 / 32 : count * bytes_per_element(weight.type);
+    const std::uint64_t bytes = static_cast<std::uint64_t>(weight.rows) * row_bytes(weight.type, weight.cols);
+    return weight.type == WeightType::kMxfp4 ? bytes * 17 / 16 : bytes;
   };
   const Weights& weights = state_->weights;
   const auto k = static_cast<std::uint64_t>(state_->config.experts_per_token);

@@ -1,4 +1,4 @@
-// Model: a gpt-oss checkpoint, mapped from disk, and its forward pass.
+// Model: a gpt-oss checkpoint (a directory of safetensors, or a GGUF file), mapped from disk, and its forward pass.
 //
 //   CAPSTAN_TRY(auto model, Model::load("/models/gpt-oss-20b", {.threads = 0}));
 //   KvCache kv(model->config());
@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -59,6 +60,7 @@ struct ModelOptions {
   Arithmetic arithmetic = Arithmetic::kF32;
   PackOptions pack = {};
   PackProgress progress = {};  // while weights are packed for the first time
+  std::optional<bool> yarn_truncate = {};  // against the checkpoint (or, for GGUF, against gpt-oss's false)
 };
 
 // Of what people ask for: "f32", "int12", "int8", "int4", or "default", which serving uses. kInvalid for another name.
@@ -68,8 +70,7 @@ class Model {
  public:
   // Failure: kNotFound (no config.json, no weights), kInvalid or kCorrupt (names file, tensor or field, and
   // what would be right), kExhausted (does not fit into this machine's memory: says how much it needs).
-  static Result<std::unique_ptr<Model>> load(const std::filesystem::path& directory,
-                                             ModelOptions options = {});
+  static Result<std::unique_ptr<Model>> load(const std::filesystem::path& path, ModelOptions options = {});
   ~Model();
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;

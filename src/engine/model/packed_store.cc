@@ -65,6 +65,15 @@ std::vector<Entry> entries_of(Weights& weights, PackedType dense) {
   return out;
 }
 
+PackedType default_dense(const Weights& weights) {
+  const auto is_q8_0 = [](const WeightView& view) { return view.type == WeightType::kQ8_0; };
+  const bool all = is_q8_0(weights.head) && std::ranges::all_of(weights.layers, [&](const LayerWeights& layer) {
+                     return is_q8_0(layer.q.weight) && is_q8_0(layer.k.weight) && is_q8_0(layer.v.weight) &&
+                            is_q8_0(layer.o.weight);
+                   });
+  return all ? PackedType::kInt8 : PackedType::kInt12;
+}
+
 bool can_be_packed(const Weights& weights) {
   const auto fits = [](const WeightView& view) { return !view.input_major && view.cols % kPackedBlock == 0; };
   for (const LayerWeights& layer : weights.layers) {
@@ -73,7 +82,7 @@ bool can_be_packed(const Weights& weights) {
     }
     for (const auto* experts : {&layer.gate_up, &layer.down}) {
       for (const WeightView& view : *experts) {
-        if (view.type != WeightType::kMxfp4 || !fits(view)) return false;
+        if (!view.is_mxfp4() || !fits(view)) return false;
       }
     }
   }
@@ -98,16 +107,22 @@ std::pair<std::string, std::uint64_t> place(std::vector<Entry>& entries) {
 }
 
 // Of the checkpoint's files: a copy of them elsewhere is another checkpoint, a changed one too.
-std::string fingerprint(const fs::path& directory) {
+std::string fingerprint(const ModelFiles& files) {
   std::vector<std::string> lines;
-  std::error_code ignored;
-  for (const auto& file : fs::directory_iterator(directory, ignored)) {
-    const std::string name = file.path().filename().string();
-    if (!name.ends_with(".safetensors") && !name.ends_with(".gguf") && name != "config.json") continue;
+  const auto add = [&lines](const fs::path& path) {
     struct stat status {};
-    if (::stat(file.path().c_str(), &status) != 0) continue;
-    lines.push_back(
-        fmt::format("{} {} {}.{}", name, status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec));
+    if (::stat(path.c_str(), &status) != 0) return;
+    lines.push_back(fmt::format("{} {} {}.{}", path.filename().string(), status.st_size, status.st_mtim.tv_sec,
+                                status.st_mtim.tv_nsec));
+  };
+  std::error_code ignored;
+  if (files.is_gguf()) {
+    for (const fs::path& part : files.gguf) add(part);
+  } else {
+    for (const auto& file : fs::directory_iterator(files.directory, ignored)) {
+      const std::string name = file.path().filename().string();
+      if (name.ends_with(".safetensors") || name == "config.json") add(file.path());
+    }
   }
   std::sort(lines.begin(), lines.end());
   return sha256_hex(fmt::format("{}", fmt::join(lines, "\n"))).substr(0, 16);
@@ -115,10 +130,10 @@ std::string fingerprint(const fs::path& directory) {
 
 // What was read of a matrix may leave memory: it is not read again.
 void forget(const WeightView& view) {
-  const std::size_t count = static_cast<std::size_t>(view.rows) * static_cast<std::size_t>(view.cols);
-  if (view.type != WeightType::kMxfp4) return forget_pages(view.data, count * bytes_per_element(view.type));
-  forget_pages(view.data, count / 2);
-  forget_pages(view.scales, count / kMxfp4Block);
+  const std::size_t bytes = static_cast<std::size_t>(view.rows) * row_bytes(view.type, view.cols);
+  forget_pages(view.data, view.odd_rows == nullptr ? bytes : bytes / 2);
+  if (view.odd_rows != nullptr) forget_pages(view.odd_rows, bytes / 2);
+  if (view.scales != nullptr) forget_pages(view.scales, bytes / 16);
 }
 
 // Writes all of the file's matrices.
@@ -185,8 +200,7 @@ Result<void> make_file(const fs::path& path, const std::string& head, std::uint6
 }
 
 // Files of the same kind beside a checkpoint that has changed since.
-void remove_outdated(const fs::path& path, PackedType dense) {
-  const std::string prefix = fmt::format(".packed-{}-", packed_type_name(dense));
+void remove_outdated(const fs::path& path, const std::string& prefix) {
   std::error_code ignored;
   for (const auto& file : fs::directory_iterator(path.parent_path(), ignored)) {
     const std::string name = file.path().filename().string();
@@ -209,24 +223,29 @@ void* map_file(const fs::path& path, const std::string& head, std::uint64_t tota
   return nullptr;
 }
 
-std::vector<fs::path> places_for(const fs::path& directory, const PackOptions& options,
-                                 const std::string& print) {
-  const std::string name = fmt::format("packed-{}-{}.bin", packed_type_name(options.dense), print);
+// "packed-int12-", and the file's name before it for GGUF, of which several may lie in one directory.
+std::string prefix_for(const ModelFiles& files, PackedType dense) {
+  return fmt::format("{}packed-{}-", files.is_gguf() ? files.name() + "." : "", packed_type_name(dense));
+}
+
+std::vector<fs::path> places_for(const ModelFiles& files, const PackOptions& options, PackedType dense) {
+  const std::string name = fmt::format("{}{}.bin", prefix_for(files, dense), fingerprint(files));
   if (!options.cache.empty()) return {options.cache / name};
-  return {directory / ("." + name), default_cache_directory() / "engine" / name};
+  return {files.directory / ("." + name), default_cache_directory() / "engine" / name};
 }
 
 }  // namespace
 
-Result<std::unique_ptr<PackedStore>> PackedStore::open(const fs::path& directory, Weights& weights,
-                                                       const PackOptions& options, ThreadPool& pool,
-                                                       const PackProgress& progress) {
+Result<std::unique_ptr<PackedStore>> PackedStore::open(Weights& weights, const PackOptions& options,
+                                                       ThreadPool& pool, const PackProgress& progress) {
+  const ModelFiles& files = weights.checkpoint.files();
   if (!can_be_packed(weights)) return std::unique_ptr<PackedStore>();
-  auto entries = entries_of(weights, options.dense);
+  const PackedType dense = options.dense.value_or(default_dense(weights));
+  auto entries = entries_of(weights, dense);
   const auto [head, total] = place(entries);
   auto store = std::unique_ptr<PackedStore>(new PackedStore());
   store->bytes_ = total;
-  const auto places = places_for(directory, options, fingerprint(directory));
+  const auto places = places_for(files, options, dense);
   for (const fs::path& path : places) {
     if (store->address_ != nullptr) break;
     store->address_ = map_file(path, head, total);
@@ -241,7 +260,7 @@ Result<std::unique_ptr<PackedStore>> PackedStore::open(const fs::path& directory
     }
     store->path_ = places[i];
     store->made_ = true;
-    remove_outdated(places[i], options.dense);
+    remove_outdated(places[i], "." + prefix_for(files, dense));
     store->address_ = map_file(places[i], head, total);
   }
   if (store->address_ == nullptr) {

@@ -1,7 +1,7 @@
 // PackedStore: a checkpoint's matrices packed for integer products, in one file that is made once and then
 // mapped.
 //
-//   CAPSTAN_TRY(auto store, PackedStore::open(directory, weights, {.dense = PackedType::kInt12}, pool,
+//   CAPSTAN_TRY(auto store, PackedStore::open(weights, {.dense = PackedType::kInt12}, pool,
 //   progress)); weights now refer to the store's matrices (Linear::packed, LayerWeights::packed_gate_up, …)
 //
 // MXFP4 experts keep their bits; attention and the head are rounded to `dense`; norms, biases, sinks, router
@@ -17,6 +17,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "base/result.h"
 #include "engine/kernels/packed.h"
@@ -26,7 +27,9 @@
 namespace capstan::engine {
 
 struct PackOptions {
-  PackedType dense = PackedType::kInt12;
+  // What attention and the head are rounded to. Absent: int8 where the checkpoint holds them in Q8_0, whose 8 bits it keeps
+  // exactly; else int12.
+  std::optional<PackedType> dense = {};
   std::filesystem::path cache = {};  // where the file goes; empty: beside the model, else the user's cache
 };
 using PackProgress = std::function<void(std::uint64_t done, std::uint64_t total)>;  // bytes written
@@ -34,8 +37,7 @@ using PackProgress = std::function<void(std::uint64_t done, std::uint64_t total)
 class PackedStore {
  public:
   // nullptr: nothing to pack, its experts are not MXFP4.
-  static Result<std::unique_ptr<PackedStore>> open(const std::filesystem::path& directory, Weights& weights,
-                                                   const PackOptions& options, ThreadPool& pool,
+  static Result<std::unique_ptr<PackedStore>> open(Weights& weights, const PackOptions& options, ThreadPool& pool,
                                                    const PackProgress& progress);
   ~PackedStore();
   PackedStore(const PackedStore&) = delete;

@@ -5,6 +5,9 @@
 // or F32 in Hugging Face's input-major orientation (gate_up_proj [E, hidden, 2 intermediate], down_proj [E,
 // intermediate, hidden]). gate_up's outputs are interleaved: even = gate, odd = linear. Failure: kCorrupt
 // with the tensor's name, its shape or dtype, and what config.json asks for.
+//
+// GGUF: the same roles under llama.cpp's names; matrices may be Q8_0, experts MXFP4 or any of the others, output-major,
+// with gate and up apart (their rows are met as if interleaved).
 #pragma once
 
 #include <cstdint>
@@ -14,8 +17,7 @@
 #include "base/result.h"
 #include "engine/kernels/packed.h"
 #include "engine/kernels/weight.h"
-#include "engine/tensor/model_config.h"
-#include "engine/tensor/safetensors.h"
+#include "engine/tensor/checkpoint.h"
 
 namespace capstan::engine {
 
@@ -40,7 +42,7 @@ struct LayerWeights {
 };
 
 struct Weights {
-  Safetensors tensors;
+  Checkpoint checkpoint;
   WeightView embedding;           // (vocab, hidden)
   WeightView head;                // (vocab, hidden); the embedding if tied
   PackedMatrix packed_head;
@@ -50,6 +52,6 @@ struct Weights {
   std::vector<std::unique_ptr<std::uint64_t[]>> copies;  // of tensors that lie misaligned in the file
 };
 
-Result<Weights> bind_weights(Safetensors tensors, const ModelConfig& config);
+Result<Weights> bind_weights(Checkpoint checkpoint);
 
 }  // namespace capstan::engine

@@ -61,11 +61,6 @@ class FieldReader {
   std::optional<Error> error_;
 };
 
-constexpr int kLayersMax = 1024;
-constexpr int kWidthMax = 1 << 20;
-constexpr int kVocabMax = 1 << 24;
-constexpr int kPositionsMax = 1 << 24;
-
 Result<RopeConfig> parse_rope(const Json& config, double theta) {
   RopeConfig rope;
   rope.theta = theta;
@@ -141,21 +136,18 @@ Result<std::vector<TokenId>> parse_token_ids(const Json& object, std::string_vie
   return ids;
 }
 
-void check_combinations(ModelConfig& config, FieldReader& fields) {
-  if (config.head_dim > 0 && config.head_dim % 32 != 0) {
-    fields.refuse("head_dim", fmt::format("must be a multiple of 32 (32, 64, 128), not {}", config.head_dim));
-  }
-  if (config.kv_heads > 0 && config.heads % config.kv_heads != 0) {
-    fields.refuse("num_key_value_heads",
-                  fmt::format("({}) must divide num_attention_heads ({})", config.kv_heads, config.heads));
-  }
-  if (config.experts_per_token > config.experts) {
-    fields.refuse("num_experts_per_tok", fmt::format("({}) exceeds num_local_experts ({})",
-                                                     config.experts_per_token, config.experts));
-  }
-}
-
 }  // namespace
+
+std::optional<std::string> wrong_combination(const ModelConfig& config) {
+  if (config.head_dim % 32 != 0)
+    return fmt::format("head_dim must be a multiple of 32 (32, 64, 128), not {}", config.head_dim);
+  if (config.heads % config.kv_heads != 0)
+    return fmt::format("num_key_value_heads ({}) must divide num_attention_heads ({})", config.kv_heads, config.heads);
+  if (config.experts_per_token > config.experts)
+    return fmt::format("num_experts_per_tok ({}) exceeds num_local_experts ({})", config.experts_per_token,
+                       config.experts);
+  return std::nullopt;
+}
 
 Result<ModelConfig> parse_model_config(const Json& json) {
   if (!json.is_object()) return fail(Code::kInvalid, "config.json must hold a JSON object");
@@ -169,13 +161,13 @@ Result<ModelConfig> parse_model_config(const Json& json) {
   config.layers = fields.integer("num_hidden_layers", 1, kLayersMax);
   config.hidden = fields.integer("hidden_size", 1, kWidthMax);
   config.intermediate = fields.integer("intermediate_size", 1, kWidthMax);
-  config.head_dim = fields.integer("head_dim", 1, 256, 64);
-  config.heads = fields.integer("num_attention_heads", 1, 4096);
-  config.kv_heads = fields.integer("num_key_value_heads", 1, 4096);
-  config.experts = fields.integer("num_local_experts", 1, 4096);
+  config.head_dim = fields.integer("head_dim", 1, kHeadDimMax, 64);
+  config.heads = fields.integer("num_attention_heads", 1, kHeadsMax);
+  config.kv_heads = fields.integer("num_key_value_heads", 1, kHeadsMax);
+  config.experts = fields.integer("num_local_experts", 1, kExpertsMax);
   config.experts_per_token = fields.present("num_experts_per_tok")
-                                 ? fields.integer("num_experts_per_tok", 1, 4096)
-                                 : fields.integer("experts_per_token", 1, 4096, 4);
+                                 ? fields.integer("num_experts_per_tok", 1, kExpertsMax)
+                                 : fields.integer("experts_per_token", 1, kExpertsMax, 4);
   config.vocab = fields.integer("vocab_size", 1, kVocabMax);
   config.sliding_window = fields.integer("sliding_window", 1, kPositionsMax, 128);
   config.positions_max = fields.integer("max_position_embeddings", 1, kPositionsMax, 131072);
@@ -184,8 +176,8 @@ Result<ModelConfig> parse_model_config(const Json& json) {
   config.attention_bias = fields.boolean("attention_bias", true);
   config.tie_word_embeddings = fields.boolean("tie_word_embeddings", false);
   const double theta = fields.number("rope_theta", 1.000001, 1e12, 150000);
-  check_combinations(config, fields);
   if (fields.error()) return std::unexpected(*fields.error());
+  if (const auto wrong = wrong_combination(config)) return fail(Code::kInvalid, "config.json: {}", *wrong);
   CAPSTAN_TRY(config.rope, parse_rope(json, theta));
   CAPSTAN_TRY(config.layer_types, parse_layer_types(json, config.layers));
   CAPSTAN_TRY(config.eos_token_ids, parse_token_ids(json, "config.json"));

@@ -9,6 +9,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "base/json.h"
@@ -17,6 +19,15 @@
 namespace capstan::engine {
 
 using TokenId = std::int32_t;
+
+// What a checkpoint may ask for; more is refused as a mistake or an attack.
+inline constexpr int kLayersMax = 1024;
+inline constexpr int kWidthMax = 1 << 20;
+inline constexpr int kHeadDimMax = 256;
+inline constexpr int kHeadsMax = 4096;
+inline constexpr int kExpertsMax = 4096;
+inline constexpr int kVocabMax = 1 << 24;
+inline constexpr int kPositionsMax = 1 << 24;
 
 // YaRN (Peng et al. 2023): frequencies between `beta_fast` and `beta_slow` rotations are interpolated.
 struct YarnScaling {
@@ -61,6 +72,8 @@ struct ModelConfig {
   int heads_per_kv() const { return heads / kv_heads; }
 };
 
+// Fields that contradict each other, in words; every one alone is within its bounds.
+std::optional<std::string> wrong_combination(const ModelConfig& config);
 Result<ModelConfig> parse_model_config(const Json& config);
 Result<ModelConfig> read_model_config(const std::filesystem::path& directory);
 

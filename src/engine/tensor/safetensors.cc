@@ -3,42 +3,14 @@
 // sizes are computed with overflow checks.
 #include "engine/tensor/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <array>
-#include <cerrno>
-#include <cstring>
+#include <tuple>
 
 #include "base/file.h"
 #include "base/json.h"
 
 namespace capstan::engine {
 namespace {
-
-struct DTypeRow {
-  DType type;
-  std::string_view name;
-  int bytes;
-};
-constexpr std::array<DTypeRow, 15> kDTypes{{{DType::kBool, "BOOL", 1},
-                                            {DType::kU8, "U8", 1},
-                                            {DType::kI8, "I8", 1},
-                                            {DType::kF8E5m2, "F8_E5M2", 1},
-                                            {DType::kF8E4m3, "F8_E4M3", 1},
-                                            {DType::kI16, "I16", 2},
-                                            {DType::kU16, "U16", 2},
-                                            {DType::kF16, "F16", 2},
-                                            {DType::kBf16, "BF16", 2},
-                                            {DType::kI32, "I32", 4},
-                                            {DType::kU32, "U32", 4},
-                                            {DType::kF32, "F32", 4},
-                                            {DType::kF64, "F64", 8},
-                                            {DType::kI64, "I64", 8},
-                                            {DType::kU64, "U64", 8}}};
 
 constexpr int kDimensionsMax = 8;
 
@@ -59,8 +31,8 @@ Result<std::uint64_t> whole_number(const Json& value, std::string_view label, st
 Result<DType> parse_dtype(const Json& entry, std::string_view label, std::string_view name) {
   const auto text = entry.get_string("dtype");
   if (!text) return fail(Code::kCorrupt, "{}: tensor '{}' has no dtype", label, name);
-  for (const DTypeRow& row : kDTypes) {
-    if (row.name == *text) return row.type;
+  for (int type = 0; type <= static_cast<int>(DType::kU64); ++type) {
+    if (dtype_name(static_cast<DType>(type)) == *text) return static_cast<DType>(type);
   }
   return fail(Code::kCorrupt, "{}: tensor '{}': unknown dtype '{}'; known are BF16, F16, F32, U8 and so on",
               label, name, *text);
@@ -128,20 +100,6 @@ Result<void> check_extents(std::vector<Extent>& extents, std::uint64_t data_byte
 
 }  // namespace
 
-std::string_view dtype_name(DType type) { return kDTypes[static_cast<int>(type)].name; }
-int dtype_bytes(DType type) { return kDTypes[static_cast<int>(type)].bytes; }
-
-std::uint64_t TensorView::elements() const { return bytes.size() / dtype_bytes(dtype); }
-
-std::string TensorView::shape_text() const {
-  std::string text = "[";
-  for (std::uint64_t size : shape) {
-    if (text.size() > 1) text += ", ";
-    text += std::to_string(size);
-  }
-  return text + "]";
-}
-
 Result<TensorMap> parse_safetensors(std::span<const std::uint8_t> file, std::string_view label) {
   if (file.size() < 8)
     return fail(Code::kCorrupt, "{}: {} bytes are too few for a safetensors file", label, file.size());
@@ -171,44 +129,12 @@ Result<TensorMap> parse_safetensors(std::span<const std::uint8_t> file, std::str
   return tensors;
 }
 
-struct Safetensors::Mapping {
-  void* address = nullptr;
-  std::size_t bytes = 0;
-  ~Mapping() {
-    if (address != nullptr) munmap(address, bytes);
-  }
-};
-
 Result<TensorMap> Safetensors::map_file(const std::filesystem::path& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return fail_errno("cannot open " + path.string(), errno);
-  struct stat status = {};
-  if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
-    close(fd);
-    return fail(Code::kCorrupt, "{} is no regular file", path.string());
-  }
-  auto mapping = std::make_shared<Mapping>();
-  mapping->bytes = static_cast<std::size_t>(status.st_size);
-  if (mapping->bytes > 0) {
-    void* address = mmap(nullptr, mapping->bytes, PROT_READ, MAP_PRIVATE, fd, 0);
-    const int error = errno;
-    close(fd);
-    if (address == MAP_FAILED) return fail_errno("cannot map " + path.string(), error);
-    mapping->address = address;
-  } else {
-    close(fd);
-  }
-  mappings_.push_back(mapping);
-  file_bytes_ += mapping->bytes;
-  return parse_safetensors({static_cast<const std::uint8_t*>(mapping->address), mapping->bytes},
-                           path.string());
-}
-
-void forget_pages(const void* begin, std::size_t bytes) {
-  const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
-  const auto first = (reinterpret_cast<std::uintptr_t>(begin) + page - 1) / page * page;
-  const auto last = (reinterpret_cast<std::uintptr_t>(begin) + bytes) / page * page;
-  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+  CAPSTAN_TRY(MappedFile mapping, MappedFile::open(path));
+  const auto bytes = mapping.bytes();
+  mappings_.push_back(std::move(mapping));
+  file_bytes_ += bytes.size();
+  return parse_safetensors(bytes, path.string());
 }
 
 Result<Safetensors> Safetensors::open_file(const std::filesystem::path& path) {

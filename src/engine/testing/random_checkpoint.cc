@@ -267,6 +267,24 @@ void RandomCheckpoint::write(const std::filesystem::path& directory) const {
   save("model.safetensors.index.json", index.dump());
 }
 
+std::filesystem::path RandomCheckpoint::write_gguf(const std::filesystem::path& directory, const GgufExport& how,
+                                                   const std::string& name) const {
+  std::map<std::string, StoredTensor> tensors;
+  for (const auto& [key, tensor] : tensors_) tensors[key] = {tensor.dtype, tensor.shape, tensor.bytes};
+  const auto parts = gguf_of(*Json::parse(config_json()), tensors, how);
+  std::filesystem::path first;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const std::string part = parts.size() == 1 ? "" : fmt::format("-{:05}-of-{:05}", i + 1, parts.size());
+    const auto path = directory / (name + part + ".gguf");
+    std::ofstream file(path, std::ios::binary);
+    file << parts[i];
+    file.close();
+    CAPSTAN_ASSERT(file.good());
+    if (i == 0) first = path;
+  }
+  return first;
+}
+
 std::vector<std::int32_t> RandomCheckpoint::random_tokens(int count, std::uint64_t seed) const {
   Prng prng(seed);
   std::vector<std::int32_t> tokens;

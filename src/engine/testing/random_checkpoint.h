@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/testing/gguf_writer.h"
+
 namespace capstan::engine::testing {
 
 struct CheckpointOptions {
@@ -45,6 +47,9 @@ class RandomCheckpoint {
   std::string config_json() const;
   // The bytes of model.safetensors with the tensors of one shard.
   std::string safetensors(int shard = 0) const;
+  // The same weights as GGUF: writes DIRECTORY/NAME.gguf, or its parts, and returns the (first) file.
+  std::filesystem::path write_gguf(const std::filesystem::path& directory, const GgufExport& how = {},
+                                   const std::string& name = "model") const;
   std::vector<double> logits(const std::vector<std::int32_t>& tokens) const;
   std::vector<std::int32_t> random_tokens(int count, std::uint64_t seed) const;
 

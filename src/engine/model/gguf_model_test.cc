@@ -1,0 +1,153 @@
+// Goal: a GGUF file gives the logits of the safetensors checkpoint with the same weights, bit for bit, in every
+// arithmetic; what Q8_0 loses is small and bounded; what does not fit together is refused by name.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+
+#include "engine/model/model.h"
+#include "engine/testing/random_checkpoint.h"
+
+namespace capstan::engine {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::CheckpointOptions;
+using ::testing::HasSubstr;
+using testing::RandomCheckpoint;
+using testing::TemporaryDirectory;
+
+std::unique_ptr<Model> load(const fs::path& path, std::string_view arithmetic) {
+  auto how = model_options(arithmetic, 2);
+  auto model = Model::load(path, *how);
+  if (!model) {
+    ADD_FAILURE() << model.error().message;
+    std::abort();
+  }
+  return std::move(*model);
+}
+
+std::vector<float> logits_of(Model& model, const std::vector<TokenId>& tokens, std::size_t chunk = 512) {
+  KvCache kv(model.config());
+  std::vector<float> all;
+  for (std::size_t done = 0; done < tokens.size(); done += chunk) {
+    const auto part = std::span(tokens).subspan(done, std::min(chunk, tokens.size() - done));
+    const auto logits = model.forward(part, kv, LogitsOf::kAll);
+    EXPECT_TRUE(logits.has_value());
+    all.insert(all.end(), logits->values.begin(), logits->values.end());
+  }
+  return all;
+}
+
+double rms(const std::vector<float>& a, const std::vector<double>& b) {
+  double sum = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) sum += (a[i] - b[i]) * (a[i] - b[i]);
+  return std::sqrt(sum / static_cast<double>(a.size()));
+}
+
+void expect_equal_bits(const CheckpointOptions& options, const testing::GgufExport& how = {}) {
+  const RandomCheckpoint checkpoint(options);
+  TemporaryDirectory stored, gguf;
+  checkpoint.write(stored.path());
+  const fs::path file = checkpoint.write_gguf(gguf.path(), how);
+  const auto tokens = checkpoint.random_tokens(90, 3);
+  for (const std::string_view arithmetic : {"f32", "int12", "int8"}) {
+    const auto expected = logits_of(*load(stored.path(), arithmetic), tokens);
+    EXPECT_EQ(logits_of(*load(file, arithmetic), tokens), expected) << arithmetic;
+    EXPECT_EQ(logits_of(*load(gguf.path(), arithmetic), tokens, 7), expected) << arithmetic << ", found in its directory";
+  }
+}
+
+TEST(GgufModel, LogitsHaveTheBitsOfTheSafetensorsCheckpoint) { expect_equal_bits({.seed = 31}); }
+TEST(GgufModel, SoDoThoseOfASplitFile) { expect_equal_bits({.seed = 32}, {.parts = 3}); }
+TEST(GgufModel, SoDoThoseOfOtherStoragesAndTiedEmbeddings) {
+  expect_equal_bits({.dense_storage = "F16", .tied = true, .seed = 33});
+  expect_equal_bits({.dense_storage = "F32", .yarn = false, .seed = 34});
+}
+TEST(GgufModel, SoDoThoseWithManyExpertsAndWideHeads) {
+  expect_equal_bits({.hidden = 96, .intermediate = 64, .head_dim = 64, .experts = 8, .experts_per_token = 4, .seed = 35});
+}
+
+// Their sums run in another order than over safetensors' input-major experts.
+TEST(GgufModel, ExpertsOf16BitsAgreeWithTheTwin) {
+  for (const char* storage : {"BF16", "F16", "F32"}) {
+    const RandomCheckpoint checkpoint({.experts_storage = storage, .seed = 36});
+    TemporaryDirectory directory;
+    const auto file = checkpoint.write_gguf(directory.path());
+    const auto tokens = checkpoint.random_tokens(60, 3);
+    const auto model = load(file, "default");
+    EXPECT_EQ(model->arithmetic(), "f32");
+    EXPECT_LT(rms(logits_of(*model, tokens), checkpoint.logits(tokens)), 1e-5) << storage;
+  }
+}
+
+// Dense matrices in Q8_0: the loss is that of the file. int8 keeps its numbers, so it is the default there.
+TEST(GgufModel, Q8_0KeepsItsBitsInInt8AndLosesLittle) {
+  const RandomCheckpoint checkpoint({.seed = 37});
+  TemporaryDirectory directory;
+  const auto file = checkpoint.write_gguf(directory.path(), {.dense = "Q8_0"});
+  const auto tokens = checkpoint.random_tokens(90, 4);
+  const auto exact = checkpoint.logits(tokens);
+  const auto stored = logits_of(*load(file, "f32"), tokens);
+  const auto model = load(file, "default");
+  EXPECT_EQ(model->arithmetic(), "int8");
+  const auto packed = logits_of(*model, tokens);
+  EXPECT_LT(rms(stored, exact), 0.05 * rms(stored, std::vector<double>(stored.size())));
+  EXPECT_GT(rms(stored, exact), 0);
+  // What int8 adds to the file's own loss is that of 15-bit activations.
+  EXPECT_LT(rms(packed, std::vector<double>(stored.begin(), stored.end())), 0.003);
+}
+
+TEST(GgufModel, YarnIsNotRoundedUnlessAskedFor) {
+  const RandomCheckpoint exact({.truncate = false, .seed = 38}), rounded({.truncate = true, .seed = 38});
+  TemporaryDirectory directory;
+  const auto file = exact.write_gguf(directory.path());
+  const auto tokens = exact.random_tokens(60, 4);
+  EXPECT_LT(rms(logits_of(*load(file, "f32"), tokens), exact.logits(tokens)), 1e-5);
+  auto model = Model::load(file, {.threads = 1, .yarn_truncate = true});
+  ASSERT_TRUE(model) << model.error().message;
+  EXPECT_LT(rms(logits_of(**model, tokens), rounded.logits(tokens)), 1e-5);
+  EXPECT_GT(rms(logits_of(**model, tokens), exact.logits(tokens)), 1e-5);
+}
+
+TEST(GgufModel, PackedWeightsOfSeveralFilesLieSideBySide) {
+  const RandomCheckpoint one({.seed = 39}), two({.seed = 40});
+  TemporaryDirectory directory;
+  const auto a = one.write_gguf(directory.path(), {}, "a"), b = two.write_gguf(directory.path(), {}, "b");
+  const auto tokens = one.random_tokens(20, 1);
+  EXPECT_THAT(Model::load(directory.path()).error().message, HasSubstr("several GGUF files; name one of them: a.gguf, b.gguf"));
+  for (int round = 0; round < 2; ++round) {
+    int packed = 0;
+    auto how = model_options("default", 1);
+    how->progress = [&](std::uint64_t, std::uint64_t) { ++packed; };
+    for (const auto& [file, checkpoint] : {std::pair(a, &one), {b, &two}}) {
+      auto model = Model::load(file, *how);
+      ASSERT_TRUE(model) << model.error().message;
+      EXPECT_LT(rms(logits_of(**model, tokens), checkpoint->logits(tokens)), 0.05);
+    }
+    EXPECT_EQ(packed > 0, round == 0);
+  }
+}
+
+TEST(GgufModel, WhatDoesNotFitTogetherIsRefusedByName) {
+  const RandomCheckpoint checkpoint({.seed = 41});
+  TemporaryDirectory directory;
+  const auto error = [&](const fs::path& path) {
+    const auto model = Model::load(path);
+    return model ? std::string("accepted") : model.error().message;
+  };
+  EXPECT_THAT(error(directory.path()), HasSubstr("holds no model: neither model.safetensors"));
+  EXPECT_THAT(error(directory.path() / "nowhere"), HasSubstr("does not exist; a model is a directory"));
+  std::ofstream(directory.path() / "model.bin") << "x";
+  EXPECT_THAT(error(directory.path() / "model.bin"), HasSubstr("neither a directory nor a .gguf file"));
+  const auto file = checkpoint.write_gguf(directory.path(), {.parts = 2});
+  EXPECT_EQ(error(file), "accepted");
+  fs::remove(directory.path() / "model-00002-of-00002.gguf");
+  EXPECT_THAT(error(file), HasSubstr("model-00002-of-00002.gguf is missing"));
+  fs::copy_file(file, directory.path() / "model-00002-of-00002.gguf");
+  EXPECT_THAT(error(file), HasSubstr("split.no and split.count say part 1 of 2; the name says 2 of 2"));
+}
+
+}  // namespace
+}  // namespace capstan::engine
