@@ -52,6 +52,17 @@ double store(const std::string& dtype, double value, std::string& bytes) {
   return std::copysign(std::ldexp(whole, exponent - 11), value);
 }
 
+// Every 32 values become whole multiples, up to 127, of one f16.
+void round_to_q8_0(Row& values) {
+  CAPSTAN_ASSERT(values.size() % 32 == 0);
+  for (auto block = values.begin(); block != values.end(); block += 32) {
+    double most = 0;
+    for (int i = 0; i < 32; ++i) most = std::max(most, std::fabs(block[i]));
+    const double scale = static_cast<double>(static_cast<_Float16>(static_cast<float>(most / 127)));
+    for (int i = 0; i < 32; ++i) block[i] = std::clamp(std::round(block[i] / scale), -127.0, 127.0) * scale;
+  }
+}
+
 double dot(const double* weights, const Row& x) {
   double sum = 0;
   for (std::size_t i = 0; i < x.size(); ++i) sum += weights[i] * x[i];
@@ -146,9 +157,10 @@ void RandomCheckpoint::add(const std::string& name, std::vector<std::uint64_t> s
   for (std::uint64_t size : shape) count *= size;
   Tensor tensor{options_.dense_storage, std::move(shape), {}};
   Row& values = values_[name];
-  for (std::uint64_t i = 0; i < count; ++i) {
-    values.push_back(store(tensor.dtype, center + spread * uniform(), tensor.bytes));
-  }
+  Row drawn;
+  for (std::uint64_t i = 0; i < count; ++i) drawn.push_back(center + spread * uniform());
+  if (options_.q8_0_grid && tensor.shape.size() == 2 && !name.contains("mlp.")) round_to_q8_0(drawn);
+  for (const double value : drawn) values.push_back(store(tensor.dtype, value, tensor.bytes));
   tensors_[name] = std::move(tensor);
 }
 

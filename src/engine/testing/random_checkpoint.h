@@ -31,6 +31,7 @@ struct CheckpointOptions {
   int window = 8;
   std::string experts_storage = "MXFP4";  // or "BF16", "F16", "F32" (input-major)
   std::string dense_storage = "BF16";     // or "F16", "F32"
+  bool q8_0_grid = false;  // matrices outside the experts hold numbers that Q8_0 keeps; with dense_storage F32
   bool yarn = true;
   bool truncate = false;
   bool tied = false;
