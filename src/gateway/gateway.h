@@ -1,23 +1,24 @@
-// The gateway: one OpenAI-compatible front for every model that Capstan serves.
+// The gateway: one front for every model that Capstan serves, in every API that it speaks.
 //
 //   Gateway gateway(directory, registry);
-//   gateway.mount(router);   // /v1/… and the alias /openai/v1/…
+//   gateway.add_exchange("POST", "/v1/responses", […] { return std::make_unique<ResponsesExchange>(…); });
+//   gateway.set_admission(…);
+//   gateway.mount(router);   // /v1/… also under /openai/v1/…
 //
-// GET models, models/{id}; POST chat/completions and completions, relayed to a replica (our engine or any
-// OpenAI-compatible server) that src/routing chooses by load in tokens. Streams are relayed piece by piece; a
-// client that leaves ends the replica's work; a replica that cannot be reached is left alone for a while;
-// another is tried before the first byte, also when one answers that it is full, loading or leaving (429,
-// 502, 503). A stream that breaks off ends with an event with an error. Every answer carries x-request-id;
-// every error has OpenAI's shape. Threads: handlers run on the server's pool; one thread a request under way.
-// Failure: 404 unknown model (with the nearest), 503 nothing ready or too many requests (with why,
-// retry-after and x-should-retry), 502 a replica broke off its answer.
+// It brings GET models, models/{id}; POST chat/completions, completions and embeddings. Every request of an
+// exchange goes the same way (docs/gateway-internals.md): id, authentication, admission, a replica that
+// src/routing chooses by load in tokens, another one before the first byte, metering, one access line. Streams
+// are relayed piece by piece; a client that leaves ends the replica's work; a replica that cannot be reached is
+// left alone for a while. Threads: add and set before mount(); the rest from any thread.
+// Failure: 404 unknown model (with the nearest), 503 nothing ready or too many requests (with why, retry-after
+// and x-should-retry), 502 a replica broke off its answer.
 #pragma once
 
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "http/client.h"
+#include "gateway/exchange.h"
 #include "http/server.h"
 
 namespace prometheus {
@@ -54,7 +55,23 @@ class Gateway {
   Gateway(const ReplicaDirectory& directory, std::shared_ptr<prometheus::Registry> registry,
           const GatewayLimits& limits = {});
   ~Gateway();
+
+  // Whether an exchange's begin() may block (reads a database, say); it then runs on the server's pool.
+  enum class Blocking { kNever, kBegin };
+  void add_exchange(std::string method, std::string pattern, ExchangeFactory factory,
+                    Blocking blocking = Blocking::kNever);
+  // A route without a replica behind it (files, catalogues). The handler runs on the pool and may block; who
+  // is not authenticated gets `shape` of the refusal.
+  using Endpoint = std::function<void(const http::Request&, const CallerPtr&, const http::ResponseWriterPtr&)>;
+  using ErrorShape = std::function<http::Response(const ApiError&)>;
+  void add_endpoint(std::string method, std::string pattern, Endpoint endpoint, ErrorShape shape);
+  void set_authenticator(std::unique_ptr<Authenticator> authenticator);
+  void set_admission(std::unique_ptr<Admission> admission);
+
   void mount(http::Router& router);
+  // A request that comes from inside (a line of a batch), to the exchange whose pattern is its target; the caller
+  // is known already. The answer comes to `writer`, on another thread or before this returns.
+  Result<void> perform(http::Request request, const CallerPtr& caller, const http::ResponseWriterPtr& writer);
   void cancel();  // ends all requests under way, for shutting down
 
  private:

@@ -9,18 +9,19 @@ Json or_null(const std::string& text) { return text.empty() ? Json() : Json(text
 
 }  // namespace
 
-Json to_json(const OpenAiError& error) {
+Json to_json(const ApiError& error) {
   return Json::object({{"error", Json::object({{"message", error.message},
                                                {"type", error.type},
                                                {"param", or_null(error.param)},
                                                {"code", or_null(error.code)}})}});
 }
 
-http::Response to_response(const OpenAiError& error) {
+http::Response to_response(const ApiError& error) {
   http::Response response = http::Response::json(error.status, to_json(error));
   if (error.status == 429 || error.status == 503) {
-    response.headers.set("retry-after", std::to_string(kRetryAfterMs / 1000));
-    response.headers.set("retry-after-ms", std::to_string(kRetryAfterMs));
+    const int wait_ms = error.retry_after_ms > 0 ? error.retry_after_ms : kRetryAfterMs;
+    response.headers.set("retry-after", std::to_string((wait_ms + 999) / 1000));
+    response.headers.set("retry-after-ms", std::to_string(wait_ms));
     response.headers.set("x-should-retry", "true");
   }
   return response;

@@ -1,7 +1,7 @@
-// How: a streamed answer goes to the client piece by piece; any other is gathered first, so that one that
-// breaks off becomes an error and not half a body. After a stream's first byte the status is spent: a break
-// is told as an event with an error, which OpenAI's clients raise, since a clean end would pass for a short
-// answer.
+// How: a streamed answer goes to the exchange event by event; any other is gathered first, so that one that
+// breaks off becomes an error and not half a body. A stream's head waits for its first event: a replica that
+// dies before it can still be replaced by another one. After that the status is spent: a break is told as an
+// event with an error, which OpenAI's clients raise, since a clean end would pass for a short answer.
 #include "gateway/relay.h"
 
 #include <algorithm>
@@ -41,102 +41,112 @@ std::int64_t steady_now_ms() {
       .count();
 }
 
-void UsageTail::feed(std::string_view piece) {
-  tail_.append(piece.substr(piece.size() - std::min(piece.size(), kUsageTailBytes)));
-  if (tail_.size() > 2 * kUsageTailBytes) tail_.erase(0, tail_.size() - kUsageTailBytes);
-}
-
-Json UsageTail::usage() const {
+Usage find_usage(std::string_view text) {
   // In a text of the model the quotes would be escaped, so this finds the member only.
   static constexpr std::string_view kMember = "\"usage\"";
-  for (std::size_t at = tail_.rfind(kMember); at != std::string::npos;
-       at = at == 0 ? std::string::npos : tail_.rfind(kMember, at - 1)) {
-    const std::size_t value = tail_.find_first_not_of(": \t", at + kMember.size());
-    if (value == std::string::npos || tail_[value] != '{') continue;
-    if (auto usage = Json::parse(object_at(tail_, value)); usage && usage->is_object())
-      return *std::move(usage);
+  for (std::size_t at = text.rfind(kMember); at != std::string_view::npos;
+       at = at == 0 ? std::string_view::npos : text.rfind(kMember, at - 1)) {
+    std::size_t value = text.find_first_not_of(": \t\r\n", at + kMember.size());
+    if (value == std::string_view::npos || text[value] != '{') continue;
+    const auto object = Json::parse(object_at(text, value));
+    if (!object) continue;
+    if (const Usage usage = read_usage(*object); usage.exact) return usage;
   }
   return {};
 }
 
-Relay::Relay(const http::Request& request, http::ResponseWriterPtr writer, std::string request_id)
-    : request_(request),
+Relay::Relay(Exchange& exchange, http::ResponseWriterPtr writer, std::string request_id)
+    : exchange_(exchange),
       writer_(std::move(writer)),
       request_id_(std::move(request_id)),
       started_ms_(steady_now_ms()) {}
-
-http::Request Relay::upstream() const {
-  http::Request out{.method = request_.method, .target = request_.target, .body = request_.body};
-  if (out.target.starts_with("/openai/v1")) out.target.erase(0, std::string_view("/openai").size());
-  for (const char* name : {"content-type", "accept", "traceparent", "tracestate"}) {
-    if (const std::string* value = request_.headers.find(name)) out.headers.set(name, *value);
-  }
-  out.headers.set("x-request-id", request_id_);
-  return out;
-}
 
 bool Relay::on_head(const http::Response& head, bool may_turn_away) {
   const bool busy = head.status == 429 || head.status == 502 || head.status == 503;
   turned_away_ = busy && may_turn_away ? head.status : 0;
   if (turned_away_ != 0) return false;
-  status_ = head.status;
-  first_byte_ms_ = steady_now_ms();
+  replica_status_ = head.status;
   const std::string type = head.headers.get("content-type");
-  http::Headers headers{{"content-type", type}, {"x-request-id", request_id_}};
+  streaming_ = head.status == 200 && type.starts_with("text/event-stream");
+  if (streaming_) return true;
+  whole_ = {head.status, {{"content-type", type}}, {}};
   for (const char* name : {"retry-after", "retry-after-ms", "x-should-retry", "cache-control"}) {
-    if (const std::string* value = head.headers.find(name)) headers.set(name, *value);
-  }
-  streaming_ = type.starts_with("text/event-stream");
-  if (streaming_) {
-    writer_->start(status_, std::move(headers));
-  } else {
-    whole_ = {status_, std::move(headers), {}};
+    if (const std::string* value = head.headers.find(name)) whole_.headers.set(name, *value);
   }
   return true;
 }
 
 bool Relay::on_piece(std::string_view piece) {
+  if (first_byte_ms_ == 0) first_byte_ms_ = steady_now_ms();
   if (streaming_) {
-    tail_.feed(piece);
-    return writer_->write(piece);
+    const bool small = splitter_.feed(
+        piece, [this](std::string_view raw, std::string_view data) { on_event(raw, data); });
+    if (!small) broken_ = fmt::format("one of its events is larger than {} bytes", kEventBytesMax);
+    return small && !writer_->client_gone();
   }
-  too_large_ = whole_.body.size() + piece.size() > kAnswerBytesMax;
-  if (too_large_) return false;
+  if (whole_.body.size() + piece.size() > kAnswerBytesMax) {
+    broken_ = fmt::format("it is larger than {} bytes", kAnswerBytesMax);
+    return false;
+  }
   whole_.body += piece;
   return !writer_->client_gone();
 }
 
-void Relay::finish() {
-  if (too_large_) return break_off(fmt::format("it is larger than {} bytes", kAnswerBytesMax));
-  if (streaming_) return writer_->finish();
-  writer_->respond(whole_);
+void Relay::on_event(std::string_view raw, std::string_view data) {
+  if (!std::exchange(stream_begun_, true)) exchange_.on_stream_begin(*this);
+  const Usage found = find_usage(data);
+  if (found.exact) usage_ = found;
+  done_ = done_ || found.exact || data == "[DONE]";
+  if (!data.empty() && !done_) ++events_;
+  if (permit_ != nullptr) permit_->progress(events_);
+  exchange_.on_event({raw, data, found.exact ? &usage_ : nullptr}, *this);
+}
+
+void Relay::on_end() {
+  if (!streaming_) {
+    usage_ = replica_status_ == 200 ? find_usage(whole_.body) : Usage{};
+    return exchange_.on_answer(std::move(whole_), usage_.exact ? &usage_ : nullptr, *this);
+  }
+  if (!stream_begun_) exchange_.on_stream_begin(*this);
+  exchange_.on_stream_end(usage(0), *this);
 }
 
 void Relay::break_off(const std::string& why) {
-  const OpenAiError error{.status = 502,
-                          .message = "the replica broke off its answer: " + why,
-                          .type = "server_error",
-                          .code = "replica_lost"};
-  if (!streaming_) return refuse(error);
-  // The empty line ends an event that was cut in the middle.
-  if (!tail_.between_events()) writer_->write("\n\n");
-  writer_->write(http::sse_event(to_json(error).dump()));
-  writer_->finish();
+  const ApiError error{.status = 502,
+                       .message = "the replica broke off its answer: " + why,
+                       .type = "server_error",
+                       .code = "replica_lost"};
+  if (!stream_begun_) return refuse(error);
+  exchange_.on_break(error, *this);
 }
 
-void Relay::refuse(const OpenAiError& error) {
-  http::Response response = to_response(error);
+void Relay::refuse(const ApiError& error) { respond(exchange_.error(error)); }
+
+void Relay::respond(http::Response response) {
+  if (begun()) return;
+  status_ = response.status;
   response.headers.set("x-request-id", request_id_);
-  status_ = error.status;
+  if (permit_ != nullptr) permit_->add_headers(response.headers);
   writer_->respond(std::move(response));
 }
 
-Json Relay::usage() const {
-  if (streaming_) return tail_.usage();
-  if (status_ != 200) return {};
-  const auto body = Json::parse(whole_.body);
-  const Json* usage = body ? body->find("usage") : nullptr;
-  return usage != nullptr ? *usage : Json();
+void Relay::start(int status, http::Headers headers) {
+  if (begun()) return;
+  status_ = status;
+  headers.set("x-request-id", request_id_);
+  if (permit_ != nullptr) permit_->add_headers(headers);
+  writer_->start(status, std::move(headers));
+}
+
+void Relay::write(std::string_view piece) { writer_->write(piece); }
+void Relay::finish() { writer_->finish(); }
+
+Usage Relay::usage(std::int64_t prompt_tokens_estimate) const {
+  if (usage_.exact) return usage_;
+  Usage estimate;
+  if (streaming_ || first_byte_ms_ != 0) estimate.prompt_tokens = prompt_tokens_estimate;
+  estimate.completion_tokens = events_;
+  return replica_status_ == 200 ? estimate : Usage{};
 }
 
 }  // namespace capstan::gateway

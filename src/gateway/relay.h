@@ -1,73 +1,75 @@
-// One inference request under way: what goes to the replica, and how its answer comes back. Private to
-// gateway/.
+// A replica's answer on its way to the client: pieces in, events and whole answers out to the exchange, usage read
+// on the way. Private to gateway/.
+//
+// Threads: of one request.  Ownership: the exchange outlives it.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <string_view>
 
-#include "base/json.h"
-#include "gateway/openai_error.h"
-#include "http/client.h"
-#include "http/server.h"
+#include "gateway/event_splitter.h"
+#include "gateway/exchange.h"
 
 namespace capstan::gateway {
 
-// Finds the tokens that a streamed answer reports: keeps the end of the stream, where the last event with
-// usage is. Cost: one short copy a piece.  Bounds: kUsageTailBytes.
-inline constexpr std::size_t kUsageTailBytes = 4096;
-class UsageTail {
+// The last usage that `text` (an event, a whole answer) reports; not exact if it reports none.
+Usage find_usage(std::string_view text);
+
+class Relay final : public Reply {
  public:
-  void feed(std::string_view piece);
-  // The last {"prompt_tokens": …} object of the stream; null if it reported none.
-  Json usage() const;
-  // Whether the stream ends between two events, so that another event may follow.
-  bool between_events() const {
-    return tail_.empty() || tail_.ends_with("\n\n") || tail_.ends_with("\r\n\r\n");
-  }
+  Relay(Exchange& exchange, http::ResponseWriterPtr writer, std::string request_id);
 
- private:
-  std::string tail_;
-};
-
-// Threads: of the handler's thread.  Ownership: `request` outlives it.
-class Relay {
- public:
-  Relay(const http::Request& request, http::ResponseWriterPtr writer, std::string request_id);
-
-  http::Request upstream() const;
-  // The replica's answer begins. False if it is busy or leaving and `may_turn_away`: then another one is
-  // tried.
+  // Of the replica. on_head is false if it is busy or leaving and `may_turn_away`: then another one is tried.
   bool on_head(const http::Response& head, bool may_turn_away);
+  // False if the client is gone or the answer breaks a bound (then broken() says which).
   bool on_piece(std::string_view piece);
-  // The replica's answer is complete, or broke off with `error`.
-  void finish();
+  void on_end();
   void break_off(const std::string& why);
-  void refuse(const OpenAiError& error);
+  // A refusal or failure; shaped by the exchange if the first byte is still to come.
+  void refuse(const ApiError& error);
 
+  // Of the exchange:
+  void respond(http::Response response) override;
+  void start(int status, http::Headers headers) override;
+  void write(std::string_view piece) override;
+  void finish() override;
+  const std::string& request_id() const override { return request_id_; }
+
+  // The permit outlives the relay or is taken back with nullptr.
+  void set_permit(Permit* permit) { permit_ = permit; }
   bool client_gone() const { return writer_->client_gone(); }
-  bool begun() const { return status_ != 0; }
+  const http::ResponseWriterPtr& writer() const { return writer_; }
+  bool begun() const { return status_ != 0; }  // the answer's status is decided
   bool streaming() const { return streaming_; }
-  // Of the last answer that was turned away; 0 if none was.
-  int turned_away() const { return turned_away_; }
-  int status() const { return status_; }  // sent to the client, or to be sent
-  const std::string& request_id() const { return request_id_; }
+  int turned_away() const { return turned_away_; }  // status of the last answer that was; 0: none
+  int status() const { return status_; }
   std::int64_t started_ms() const { return started_ms_; }
-  std::int64_t first_byte_ms() const { return first_byte_ms_; }  // 0: none yet
-  Json usage() const;                                            // null if the replica reported none
+  std::int64_t first_byte_ms() const { return first_byte_ms_; }  // on the same clock; 0: none yet
+  const std::string& broken() const { return broken_; }
+  // What the replica reported, or an estimate from the events that came.
+  Usage usage(std::int64_t prompt_tokens_estimate) const;
 
  private:
-  const http::Request& request_;
+  void on_event(std::string_view raw, std::string_view data);
+
+  Exchange& exchange_;
   http::ResponseWriterPtr writer_;
   std::string request_id_;
+  Permit* permit_ = nullptr;
   std::int64_t started_ms_;
   std::int64_t first_byte_ms_ = 0;
   int status_ = 0;
   int turned_away_ = 0;
-  bool streaming_ = false;
-  bool too_large_ = false;
+  int replica_status_ = 0;
+  bool streaming_ = false;     // the replica streams
+  bool stream_begun_ = false;  // and its first event came
+  bool done_ = false;          // it said [DONE], or reported usage
+  std::int64_t events_ = 0;
+  std::string broken_;
   http::Response whole_ = {};
-  UsageTail tail_;
+  EventSplitter splitter_;
+  Usage usage_;
 };
 
 std::int64_t steady_now_ms();
