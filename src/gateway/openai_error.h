@@ -6,6 +6,8 @@
 
 namespace capstan::gateway {
 
+using OpenAiError = ApiError;
+
 // {"error":{"message","type","param","code"}}
 Json to_json(const ApiError& error);
 
