@@ -38,13 +38,15 @@ namespace {
 
 constexpr int kBusyMs = 5'000;
 constexpr std::size_t kReadersKept = 4;
+constexpr std::size_t kErrorSqlBytes = 32;
 
 constexpr const char* kParts =
     "CREATE TABLE IF NOT EXISTS part (name TEXT PRIMARY KEY, version BIGINT NOT NULL)";
 
-std::unexpected<Error> error_of(sqlite3* db, std::string_view what) {
-  if (sqlite3_errcode(db) == SQLITE_CONSTRAINT)
-    return fail(Code::kConflict, "{}: {}", what, sqlite3_errmsg(db));
+// `sql` is cut to the words that tell which statement it is.
+std::unexpected<Error> error_of(sqlite3* db, std::string_view sql) {
+  const std::string what = fmt::format("store ({}…)", sql.substr(0, kErrorSqlBytes));
+  if (sqlite3_errcode(db) == SQLITE_CONSTRAINT) return fail(Code::kConflict, "{}: {}", what, sqlite3_errmsg(db));
   return sql::sqlite_error(db, what);
 }
 
