@@ -79,7 +79,7 @@ struct LogitsOptions {
 Result<void> write_logits(Model& model, const Prompt& prompt, const LogitsOptions& options) {
   const auto path = std::filesystem::path(options.out) / (prompt.name + ".f32");
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  KvCache kv(model.config());
+  KvCache kv(model.config(), model.kv_type());
   const std::span<const TokenId> tokens(prompt.tokens);
   const std::size_t chunk = options.chunk > 0 ? options.chunk : KvCache::kChunkTokensMax;
   std::size_t rows = 0;

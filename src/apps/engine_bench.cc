@@ -128,7 +128,7 @@ class Bench {
   Result<void> prompt(int count) {
     std::vector<double> times;
     for (int i = 0; i < options_.repetitions; ++i) {
-      KvCache kv(model_.config());
+      KvCache kv(model_.config(), model_.kv_type());
       const auto input = tokens(count);
       const auto begin = Clock::now();
       CAPSTAN_CHECK(model_.forward(input, kv, LogitsOf::kLast));
@@ -141,7 +141,7 @@ class Bench {
   Result<void> generate(int count) {
     std::vector<double> times;
     for (int i = 0; i < options_.repetitions; ++i) {
-      KvCache kv(model_.config());
+      KvCache kv(model_.config(), model_.kv_type());
       const auto input = tokens(count + 1);
       CAPSTAN_CHECK(model_.forward(std::span(input).first(1), kv, LogitsOf::kLast));
       const auto begin = Clock::now();
@@ -161,7 +161,7 @@ class Bench {
       std::vector<std::unique_ptr<KvCache>> caches;
       std::vector<std::vector<TokenId>> inputs;
       for (int s = 0; s < sequences; ++s) {
-        caches.push_back(std::make_unique<KvCache>(model_.config()));
+        caches.push_back(std::make_unique<KvCache>(model_.config(), model_.kv_type()));
         inputs.push_back(tokens(options_.batch_prompt + options_.batch_generate));
         CAPSTAN_CHECK(
             model_.forward(std::span(inputs.back()).first(static_cast<std::size_t>(options_.batch_prompt)),
@@ -201,7 +201,7 @@ Result<void> run(const BenchOptions& options) {
   const auto begin = Clock::now();
   CAPSTAN_TRY(auto model, Model::load(options.model, how));
   const double load_s = seconds_since(begin);
-  KvCache kv(model->config());
+  KvCache kv(model->config(), model->kv_type());
   const TokenId one[] = {0};
   CAPSTAN_CHECK(model->forward(one, kv, LogitsOf::kLast));
   const double first_s = seconds_since(begin);

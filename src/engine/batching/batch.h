@@ -7,21 +7,27 @@
 //                                           .on_token = [&](const TokenEvent& e) { ... }}));
 //   while (batch.step()) {}
 //
-// Every step decodes one token of each sequence that has its prompt behind it, and fills the rest of
-// tokens_per_step_max with prompt chunks, oldest request first. A sequence that ends leaves at once and the
-// next waiting request takes its place. A request's tokens do not depend on what else is in the batch.
-// Threads: one owner (Generator runs one on its own thread).  Everything is bounded: see BatchOptions.
+// Every step decodes one token of each sequence that has its prompt behind it (or several, if the last ones guessed right, see
+// prompt_lookup.h) and fills the rest of tokens_per_step_max with prompt chunks: higher priority first, then the tenant who was
+// served least, then the oldest. A prompt starts behind what the prefix cache holds of it. When memory for keys and values runs
+// short, the sequence of the lowest rank loses its own and is computed again later; the highest one always goes on.
+//
+// A request's tokens depend on prompt, seed and parameters alone: not on what else is in the batch, on what was cached,
+// preempted or guessed. Threads: one owner (Generator runs one on its own thread).  Everything is bounded: see BatchOptions.
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/result.h"
+#include "engine/batching/fair_share.h"
+#include "engine/batching/kv_report.h"
+#include "engine/batching/prefix_cache.h"
 #include "engine/batching/sampler.h"
 #include "engine/model/model.h"
 
@@ -42,6 +48,7 @@ struct TokenEvent {
   RequestId id = 0;
   TokenId token = -1;
   int index = 0;                       // how many tokens came before: 0 for the first
+  int cached_tokens = 0;               // of the prompt, in the first event: found in the prefix cache
   float logprob = 0;                   // valid if the request asked for logprobs
   std::vector<TokenLogprob> top = {};  // top_logprobs many, best first
   std::optional<FinishReason> finish = {};
@@ -53,6 +60,8 @@ struct GenerationRequest {
   Sampling sampling = {};
   int tokens_max = 0;  // of the answer; 0: until the context is full
   std::vector<TokenId> stop_tokens = {};
+  std::string tenant = {};  // whose share it uses
+  int priority = 0;         // higher ones go first, and take the place of lower ones
   bool logprobs = false;
   int top_logprobs = 0;  // 0..kTopLogprobsMax; needs logprobs
   // Null: none. Shared because a request can be copied; only the Batch calls it, and a copy needs one of its own.
@@ -66,17 +75,37 @@ struct BatchOptions {
   int sequences_max = 32;  // decoded together
   int queue_max = 256;     // requests that wait; one more is refused with kExhausted
   int tokens_per_step_max = KvCache::kChunkTokensMax;
-  int context_max = 0;  // prompt + answer; 0: the model's positions_max
+  int context_max = 0;  // prompt + answer; 0: the model's positions_max. Never more than kv_bytes_max holds
+  std::uint64_t kv_bytes_max = 0;  // of keys and values, the prefix cache included; 0: default_kv_bytes()
+  bool prefix_cache = true;
+  TokenId boundary_token = -1;  // begins a message: prompts tend to part there
+  // Tokens guessed ahead for a sequence, while at most so many sequences decode: beyond, guesses cost more than they save.
+  int speculation_tokens_max = 4;
+  int speculation_sequences_max = 4;
+  KvReport* report = nullptr;  // told of the prefix cache's blocks; outlives the Batch
 };
 
 struct BatchStats {
   int running = 0;
   int waiting = 0;
-  std::uint64_t kv_bytes = 0;
+  std::uint64_t kv_bytes = 0;      // in use or cached
+  std::uint64_t kv_bytes_max = 0;
+  std::uint64_t kv_bytes_pinned = 0;  // in use by running sequences
   std::uint64_t requests_finished = 0;
-  std::uint64_t prompt_tokens = 0;  // prefilled so far
+  std::uint64_t prompt_tokens = 0;  // computed so far
   std::uint64_t generated_tokens = 0;
+  std::uint64_t preemptions = 0;
+  std::uint64_t drafted_tokens = 0;  // guessed
+  std::uint64_t accepted_tokens = 0;  // of them right
+  PrefixCacheStats prefix = {};
 };
+
+// Half of what the machine has free beside the model's weights, at most twice what all sequences need at full context.
+std::uint64_t default_kv_bytes(const Model& model, const BatchOptions& options);
+// The longest sequence whose keys and values fit into `bytes`; 0: none does.
+int kv_context_max(const ModelConfig& config, KvType type, std::uint64_t bytes);
+// The options with what 0 stands for, and bounded by what the model and kv_bytes_max allow. Batch and Generator do it themselves.
+BatchOptions resolve(const Model& model, BatchOptions options);
 
 class Batch {
  public:
@@ -94,29 +123,45 @@ class Batch {
   // One step of the model. False if nothing is left to do.
   bool step();
   BatchStats stats() const;
+  // Lets go of all cached blocks that no sequence uses.
+  void drop_cache();
 
  private:
   struct Sequence;
+  using SequencePtr = std::unique_ptr<Sequence>;
+
   void admit();
-  void collect(std::vector<SequenceStep>& steps, std::vector<Sequence*>& sampled);
-  void deliver(Sequence& sequence, std::span<const float> logits);
+  std::vector<SequencePtr>::iterator next_waiting();
+  Sequence* lowest_below(int priority);
+  bool fits(const Sequence& sequence);
+  bool get_room(Sequence& sequence, int tokens);
+  void preempt(Sequence& sequence);
+  void collect();
+  void collect_decoding(Sequence& sequence, int decoding);
+  bool collect_prompt(Sequence& sequence, int room);
+  bool comes_later(const Sequence& sequence) const;
+  void step_over(Sequence& sequence, std::span<const float> rows);
+  TokenId choose(Sequence& sequence, std::span<const float> logits);
   void emit(Sequence& sequence, TokenEvent event);
   void finish(Sequence& sequence, FinishReason reason, std::string_view error);
+  void release(Sequence& sequence);
   void remove_finished();
 
   Model& model_;
   BatchOptions options_;
   RequestId next_id_ = 1;
-  std::deque<std::unique_ptr<Sequence>> waiting_;
-  std::vector<std::unique_ptr<Sequence>> running_;
-  std::vector<std::unique_ptr<KvCache>> free_caches_;
+  KvPool pool_;
+  std::unique_ptr<PrefixCache> cache_;  // null: none
+  FairShare share_;
+  std::vector<SequencePtr> waiting_;
+  std::vector<SequencePtr> running_;
   Logits logits_;
   std::vector<SequenceStep> steps_;
   std::vector<Sequence*> stepped_;
   BatchStats stats_;
 };
 
-// What submit() checks, for callers that want to refuse early.
+// What submit() checks, for callers that want to refuse early; `context_max` as resolve() gives it.
 Result<void> check_request(const GenerationRequest& request, const ModelConfig& config, int context_max);
 
 }  // namespace capstan::engine

@@ -13,7 +13,7 @@ std::unique_ptr<Generator> Generator::start(Model& model, BatchOptions options) 
 }
 
 Generator::Generator(Model& model, BatchOptions options)
-    : model_(model), options_(options), thread_([this] { run(); }) {}
+    : model_(model), options_(resolve(model, options)), thread_([this] { run(); }) {}
 
 Generator::~Generator() {
   {

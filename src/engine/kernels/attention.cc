@@ -23,8 +23,14 @@ namespace hn = hwy::HWY_NAMESPACE;
 using Tag = hn::ScalableTag<float>;
 using Vector = hn::Vec<Tag>;
 
-template <int kQueries>
-HWY_INLINE void page_scores(const AttentionQuery* queries, int head_dim, const float* HWY_RESTRICT keys,
+HWY_INLINE Vector load(Tag d, const float* HWY_RESTRICT from) { return hn::LoadU(d, from); }
+HWY_INLINE Vector load(Tag d, const Half* HWY_RESTRICT from) {
+  const hn::Rebind<hwy::float16_t, Tag> half;
+  return hn::PromoteTo(d, hn::LoadU(half, reinterpret_cast<const hwy::float16_t*>(from)));
+}
+
+template <int kQueries, class Element>
+HWY_INLINE void page_scores(const AttentionQuery* queries, int head_dim, const Element* HWY_RESTRICT keys,
                             float (*scores)[kAttentionPage]) {
   constexpr int kVectors = kQueries <= 2 ? 4 : 2;  // few queries need more sums under way to hide latency
   const Tag d;
@@ -36,7 +42,7 @@ HWY_INLINE void page_scores(const AttentionQuery* queries, int head_dim, const f
     }
     for (int i = 0; i < head_dim; ++i) {
       Vector k[kVectors];
-      for (int v = 0; v < kVectors; ++v) k[v] = hn::LoadU(d, keys + i * kAttentionPage + key + v * lanes);
+      for (int v = 0; v < kVectors; ++v) k[v] = load(d, keys + i * kAttentionPage + key + v * lanes);
       for (int q = 0; q < kQueries; ++q) {
         const Vector component = hn::Set(d, queries[q].q[i]);
         for (int v = 0; v < kVectors; ++v) sums[q][v] = hn::MulAdd(k[v], component, sums[q][v]);
@@ -73,8 +79,8 @@ HWY_INLINE void running_softmax(AttentionQuery& query, int head_dim, float* HWY_
   }
 }
 
-template <int kQueries>
-HWY_INLINE void add_values(const AttentionQuery* queries, int head_dim, const float* HWY_RESTRICT values,
+template <int kQueries, class Element>
+HWY_INLINE void add_values(const AttentionQuery* queries, int head_dim, const Element* HWY_RESTRICT values,
                            const float (*weights)[kAttentionPage]) {
   const Tag d;
   const int lanes = static_cast<int>(hn::Lanes(d));
@@ -91,8 +97,8 @@ HWY_INLINE void add_values(const AttentionQuery* queries, int head_dim, const fl
       b[q] = hn::LoadU(d, queries[q].accumulator + i + lanes);
     }
     for (int key = begin; key < end; ++key) {
-      const Vector v0 = hn::LoadU(d, values + key * head_dim + i);
-      const Vector v1 = hn::LoadU(d, values + key * head_dim + i + lanes);
+      const Vector v0 = load(d, values + key * head_dim + i);
+      const Vector v1 = load(d, values + key * head_dim + i + lanes);
       for (int q = 0; q < kQueries; ++q) {
         const Vector weight = hn::Set(d, weights[q][key]);
         a[q] = hn::MulAdd(v0, weight, a[q]);
@@ -106,8 +112,8 @@ HWY_INLINE void add_values(const AttentionQuery* queries, int head_dim, const fl
   }
 }
 
-template <int kQueries>
-HWY_NOINLINE void attend(AttentionQuery* queries, int head_dim, const float* keys, const float* values) {
+template <int kQueries, class Element>
+HWY_NOINLINE void attend(AttentionQuery* queries, int head_dim, const Element* keys, const Element* values) {
   HWY_ALIGN float scores[kQueries][kAttentionPage];
   page_scores<kQueries>(queries, head_dim, keys, scores);
   for (int q = 0; q < kQueries; ++q) {
@@ -120,7 +126,8 @@ HWY_NOINLINE void attend(AttentionQuery* queries, int head_dim, const float* key
   add_values<kQueries>(queries, head_dim, values, scores);
 }
 
-void AttendPage(std::span<AttentionQuery> queries, int head_dim, const float* keys, const float* values) {
+template <class Element>
+HWY_INLINE void attend_all(std::span<AttentionQuery> queries, int head_dim, const Element* keys, const Element* values) {
   std::size_t q = 0;
   for (; q + 4 <= queries.size(); q += 4) attend<4>(&queries[q], head_dim, keys, values);
   switch (queries.size() - q) {
@@ -133,6 +140,35 @@ void AttendPage(std::span<AttentionQuery> queries, int head_dim, const float* ke
   }
 }
 
+void AttendPage(std::span<AttentionQuery> queries, int head_dim, const float* keys, const float* values) {
+  attend_all(queries, head_dim, keys, values);
+}
+void AttendHalfPage(std::span<AttentionQuery> queries, int head_dim, const Half* keys, const Half* values) {
+  attend_all(queries, head_dim, keys, values);
+}
+
+// By hand, because not every target's own conversion rounds. Normal numbers: half a unit, less one if the last bit is even, is
+// added to the bits that are cut off. Below 2^-14, adding 0.5 makes the adder round to multiples of 2^-24.
+void ToHalf(const float* HWY_RESTRICT from, int count, Half* HWY_RESTRICT to) {
+  const Tag d;
+  const hn::RebindToUnsigned<Tag> bits;
+  const hn::RebindToSigned<Tag> signed_bits;
+  const hn::Rebind<std::uint16_t, Tag> half;
+  for (int i = 0; i < count; i += static_cast<int>(hn::Lanes(d))) {
+    const Vector value = hn::LoadU(d, from + i);
+    const Vector size = hn::Min(hn::Abs(value), hn::Set(d, 65504.0f));
+    const auto odd = hn::And(hn::ShiftRight<13>(hn::BitCast(bits, size)), hn::Set(bits, 1));
+    const auto rounded = hn::Add(hn::Add(hn::BitCast(bits, size), hn::Set(bits, 0xFFF)), odd);
+    const auto normal = hn::Sub(hn::ShiftRight<13>(rounded), hn::Set(bits, 112u << 10));
+    const Vector shifted = hn::Add(size, hn::Set(d, 0.5f));
+    const auto tiny = hn::Sub(hn::BitCast(bits, shifted), hn::BitCast(bits, hn::Set(d, 0.5f)));
+    const auto is_tiny = hn::RebindMask(bits, hn::Lt(size, hn::Set(d, 0x1p-14f)));
+    const auto sign = hn::And(hn::ShiftRight<16>(hn::BitCast(bits, value)), hn::Set(bits, 0x8000));
+    const auto result = hn::Or(hn::IfThenElse(is_tiny, tiny, normal), sign);
+    hn::StoreU(hn::DemoteTo(half, hn::BitCast(signed_bits, result)), half, to + i);
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace capstan::engine
 HWY_AFTER_NAMESPACE();
@@ -141,10 +177,18 @@ HWY_AFTER_NAMESPACE();
 namespace capstan::engine {
 
 HWY_EXPORT(AttendPage);
+HWY_EXPORT(AttendHalfPage);
+HWY_EXPORT(ToHalf);
 
 void attend_page(std::span<AttentionQuery> queries, int head_dim, const float* keys, const float* values) {
   HWY_DYNAMIC_DISPATCH(AttendPage)(queries, head_dim, keys, values);
 }
+
+void attend_page(std::span<AttentionQuery> queries, int head_dim, const Half* keys, const Half* values) {
+  HWY_DYNAMIC_DISPATCH(AttendHalfPage)(queries, head_dim, keys, values);
+}
+
+void to_half(const float* from, int count, Half* to) { HWY_DYNAMIC_DISPATCH(ToHalf)(from, count, to); }
 
 void start_attention(AttentionQuery& query, int head_dim, float sink) {
   query.max = sink;

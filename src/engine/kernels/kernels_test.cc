@@ -189,6 +189,65 @@ TEST(Kernels, Mxfp4DecodesEveryValueExactly) {
   });
 }
 
+float value_of(Half half) {
+  const int exponent = half >> 10 & 31, mantissa = half & 1023;
+  const float size = exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -24)
+                                   : std::ldexp(static_cast<float>(1024 + mantissa), exponent - 25);
+  return (half & 0x8000) != 0 ? -size : size;
+}
+
+// Goal: f16 pages are read exactly. Method: the same numbers as f32, which the test above trusts, must give the same bits.
+TEST(Kernels, AttentionOverHalfPagesHasTheBitsOfTheSameNumbersInF32) {
+  on_every_target([] {
+    Prng prng(4);
+    for (const int dim : {32, 64, 96}) {
+      const auto q = uniforms(prng, 5 * dim, 3);
+      std::vector<Half> keys(dim * kAttentionPage), values(keys.size());
+      std::vector<float> exact_keys(keys.size()), exact_values(keys.size());
+      for (auto [halves, floats] : {std::pair(&keys, &exact_keys), std::pair(&values, &exact_values)}) {
+        to_half(uniforms(prng, static_cast<int>(keys.size())).data(), static_cast<int>(keys.size()), halves->data());
+        for (std::size_t i = 0; i < keys.size(); ++i)
+          (*floats)[i] = value_of((*halves)[i]);
+      }
+      std::vector<float> out[2];
+      for (const bool half : {false, true}) {
+        std::vector<float> accumulators(5 * dim);
+        std::vector<AttentionQuery> queries(5);
+        out[half].resize(5 * dim);
+        for (int i = 0; i < 5; ++i) {
+          queries[i].q = &q[i * dim];
+          queries[i].accumulator = &accumulators[i * dim];
+          start_attention(queries[i], dim, 0.5f);
+          queries[i].begin = i;
+          queries[i].end = 60 + i;
+        }
+        if (half) {
+          attend_page(queries, dim, keys.data(), values.data());
+        } else {
+          attend_page(queries, dim, exact_keys.data(), exact_values.data());
+        }
+        for (int i = 0; i < 5; ++i) finish_attention(queries[i], dim, &out[half][i * dim]);
+      }
+      ASSERT_EQ(out[0], out[1]) << "dim " << dim;
+    }
+  });
+}
+
+TEST(Kernels, HalvesAreTheNearestAndLargeNumbersBecomeTheLargest) {
+  on_every_target([] {
+    std::vector<float> from(32);
+    const std::vector<std::pair<float, Half>> known = {
+        {0.0f, 0},          {1.0f, 0x3C00},     {-2.0f, 0xC000},  {65504.0f, 0x7BFF}, {1e9f, 0x7BFF},
+        {-1e9f, 0xFBFF},    {1.0f / 3, 0x3555}, {0.1f, 0x2E66},   {65519.0f, 0x7BFF}, {1.00048828125f, 0x3C00},
+        {1.00146484375f, 0x3C02},  // these two lie between two halves: the even one
+        {0x1p-24f, 1},      {0x1.8p-24f, 2},    {0x1p-25f, 0},    {-0x1p-14f, 0x8400}, {0x1.ffcp-15f, 0x400}, {0x1.ff8p-15f, 0x3FF}};
+    for (std::size_t i = 0; i < known.size(); ++i) from[i] = known[i].first;
+    std::vector<Half> to(32);
+    to_half(from.data(), 32, to.data());
+    for (std::size_t i = 0; i < known.size(); ++i) ASSERT_EQ(to[i], known[i].second) << known[i].first;
+  });
+}
+
 TEST(Kernels, AttentionOverPagesAgreesWithItsTwin) {
   on_every_target([] {
     Prng prng(3);

@@ -172,15 +172,26 @@ void Forward::attention(int layer, std::span<const Segment> segments) {
 
 void Forward::store_keys_values(int layer, const Segment& segment) {
   const int dim = config_.head_dim;
-  for (std::size_t i = 0; i < segment.tokens.size(); ++i) {
+  const auto store = [&]<class Element>(const Element* k, const Element* v, std::size_t i) {
     const int position = segment.kv->length() + static_cast<int>(i);
     const int slot = position % KvCache::kPageTokens;
     for (int h = 0; h < config_.kv_heads; ++h) {
-      const std::size_t from = (segment.first + i) * config_.kv_dim() + h * dim;
-      float* keys = segment.kv->key_page(layer, position, h);
-      for (int j = 0; j < dim; ++j) keys[j * KvCache::kPageTokens + slot] = k_[from + j];
-      std::copy_n(&v_[from], dim, segment.kv->value_page(layer, position, h) + slot * dim);
+      auto* keys = static_cast<Element*>(segment.kv->key_page(layer, position, h));
+      auto* values = static_cast<Element*>(segment.kv->value_page(layer, position, h));
+      for (int j = 0; j < dim; ++j) keys[j * KvCache::kPageTokens + slot] = k[h * dim + j];
+      std::copy_n(v + h * dim, dim, values + slot * dim);
     }
+  };
+  for (std::size_t i = 0; i < segment.tokens.size(); ++i) {
+    const std::size_t from = (segment.first + i) * config_.kv_dim();
+    if (segment.kv->type() == KvType::kF32) {
+      store(&k_[from], &v_[from], i);
+      continue;
+    }
+    half_.resize(2 * static_cast<std::size_t>(config_.kv_dim()));
+    to_half(&k_[from], config_.kv_dim(), half_.data());
+    to_half(&v_[from], config_.kv_dim(), half_.data() + config_.kv_dim());
+    store(half_.data(), half_.data() + config_.kv_dim(), i);
   }
 }
 
@@ -214,9 +225,14 @@ void Forward::attend(int layer, const AttentionUnit& unit) {
       end = i + 1;
     }
     if (begin >= end) continue;
-    attend_page(std::span(queries).subspan(begin, end - begin), dim,
-                kv.key_page(layer, page * kPage, unit.kv_head),
-                kv.value_page(layer, page * kPage, unit.kv_head));
+    const auto seeing = std::span(queries).subspan(begin, end - begin);
+    const void* keys = kv.key_page(layer, page * kPage, unit.kv_head);
+    const void* values = kv.value_page(layer, page * kPage, unit.kv_head);
+    if (kv.type() == KvType::kF32) {
+      attend_page(seeing, dim, static_cast<const float*>(keys), static_cast<const float*>(values));
+    } else {
+      attend_page(seeing, dim, static_cast<const Half*>(keys), static_cast<const Half*>(values));
+    }
   }
   for (int i = 0; i < count; ++i) {
     const std::size_t token = unit.segment->first + unit.begin + i / group;

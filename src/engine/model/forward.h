@@ -65,6 +65,7 @@ class Forward {
   std::vector<float> cosine_, sine_;   // (T, head_dim / 2)
   std::vector<float> q_, attended_;    // (T, q_dim)
   std::vector<float> k_, v_;           // (T, kv_dim)
+  std::vector<Half> half_;             // (2, kv_dim): K and V of a token on their way to the cache
   std::vector<float> routes_;          // (T, experts)
   std::vector<int> chosen_;            // (T, experts_per_token)
   std::vector<float> chosen_weight_;   // (T, experts_per_token)

@@ -1,14 +1,11 @@
-// KvCache: the keys and values of one sequence, for every layer.
+// KvCache: the keys and values of one sequence, for every layer: tables of blocks in a KvPool.
 //
-//   auto kv = std::make_unique<KvCache>(model.config());
-//   model.forward(tokens, *kv);     // appends tokens.size() positions
-//   kv->reset();                    // the next sequence; memory is kept
+//   KvCache kv(model.config(), model.kv_type());   // with a pool of its own; or KvCache kv(pool), to share
+//   model.forward(tokens, kv);     // appends tokens.size() positions
+//   kv.reset();                    // the next sequence
 //
-// Pages of kPageTokens positions, taken when first written: a short sequence costs little. A full layer keeps
-// every position; a sliding layer keeps a ring that holds the window plus the longest chunk of a step.
-// K lies transposed in a page, [kv_head][head_dim][kPageTokens], so that scores run over keys in SIMD lanes;
-// V is [kv_head][kPageTokens][head_dim]. Both f32.
-// Cost: 8 * kv_heads * head_dim bytes per position and layer.
+// Full layers keep every block; sliding layers those that positions from length() on can see. A block that others refer to as
+// well (a prefix cache, another sequence) is copied before the sequence writes into it, so sharing is never visible.
 // Threads: one owner; during Model::step the model's threads read and write disjoint parts of it.
 #pragma once
 
@@ -16,50 +13,74 @@
 #include <memory>
 #include <vector>
 
+#include "engine/model/kv_pool.h"
 #include "engine/tensor/model_config.h"
 
 namespace capstan::engine {
 
 class KvCache {
  public:
-  static constexpr int kPageTokens = 64;
+  static constexpr int kPageTokens = KvPool::kBlockTokens;
   // The most positions that one step appends to one sequence (Model::step cuts longer inputs).
   static constexpr int kChunkTokensMax = 512;
 
-  explicit KvCache(const ModelConfig& config);
+  explicit KvCache(const ModelConfig& config, KvType type = KvType::kF32);
+  explicit KvCache(KvPool& pool);
+  KvCache(const KvCache&) = delete;
+  KvCache& operator=(const KvCache&) = delete;
 
   // Positions held so far: the position of the next token.
   int length() const { return length_; }
-  void reset() { length_ = 0; }
-  // Memory taken so far.
+  KvType type() const { return pool_.type(); }
+  void reset();
+  // Forgets the positions from `length` on. Only back to where the last reserve() was: earlier windows are gone.
+  void truncate(int length);
+  // Memory that the sequence refers to, shared or not.
   std::uint64_t bytes() const;
 
-  // For Model. Makes the pages of positions [length, length + count) exist in every layer.
-  void reserve(int count);
+  // Makes the blocks of positions [length, length + count) exist and be the sequence's own; lets go of sliding blocks that
+  // nobody will see again. False, and the blocks got so far are kept, if the pool is full.
+  bool reserve(int count);
+  // Blocks that reserve(count) would take from the pool.
+  struct Need {
+    int full = 0;
+    int sliding = 0;
+  };
+  Need need(int count) const;
+
+  // Block `index` holds positions [64 index, 64 index + 64); null if it is not there.
+  KvBlockRef block(KvKind kind, int index) const;
+  // Takes a block that holds the sequence's positions; the next free position is set by resume().
+  void attach(KvKind kind, int index, KvBlockRef block);
+  // The first `length` positions are held by attached blocks.
+  void resume(int length) { length_ = length; }
+  // The first sliding block that a token at `position` sees.
+  int window_begin_block(int position) const;
+
+  // For Model.
   void advance(int count) { length_ += count; }
-  // The page that holds `position` in `layer`, for one kv head.
-  float* key_page(int layer, int position, int kv_head) {
-    return page(layer, position) + static_cast<std::size_t>(kv_head) * kPageTokens * head_dim_;
+  // Of the page that holds `position` in `layer`, for one kv head; elements of type().
+  void* key_page(int layer, int position, int kv_head) const {
+    const auto& table = tables_[static_cast<int>(pool_.kind_of(layer))];
+    return table[position / kPageTokens].data() + pool_.offset_of(layer) + kv_head * head_bytes_;
   }
-  float* value_page(int layer, int position, int kv_head) {
+  void* value_page(int layer, int position, int kv_head) const {
     return key_page(layer, position, kv_heads_ + kv_head);
   }
 
  private:
-  struct Layer {
-    int pages_max = 0;  // of the ring; 0: grows without end
-    std::vector<std::unique_ptr<float[]>> pages;
-  };
-  float* page(int layer, int position) {
-    Layer& l = layers_[layer];
-    const int logical = position / kPageTokens;
-    return l.pages[l.pages_max == 0 ? logical : logical % l.pages_max].get();
-  }
+  using Table = std::vector<KvBlockRef>;  // by index; sliding ones before the window are null
+  bool own(KvKind kind, int index);
+  Table& table(KvKind kind) { return tables_[static_cast<int>(kind)]; }
+  const Table& table(KvKind kind) const { return tables_[static_cast<int>(kind)]; }
 
-  int head_dim_;
+  std::unique_ptr<KvPool> own_pool_;
+  KvPool& pool_;
   int kv_heads_;
+  std::size_t head_bytes_;  // of K, or V, of one head in a block
   int length_ = 0;
-  std::vector<Layer> layers_;
+  Table tables_[2];
+  int sliding_begin_ = 0;  // blocks before it are let go
 };
 
 }  // namespace capstan::engine

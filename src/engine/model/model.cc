@@ -57,13 +57,17 @@ struct Model::State {
         forward(config, weights, pool) {}
 
   // Runs what is in `segments` and appends the wanted logits.
-  void flush(Logits& logits) {
-    if (segments.empty()) return;
+  Result<void> flush(Logits& logits) {
+    if (segments.empty()) return {};
     wanted.clear();
     for (std::size_t i = 0; i < segments.size(); ++i) {
       const Segment& segment = segments[i];
       const int count = static_cast<int>(segment.tokens.size());
-      segment.kv->reserve(count);
+      if (!segment.kv->reserve(count)) {
+        segments.clear();
+        segment_logits.clear();
+        return fail(Code::kExhausted, "no memory is left for the keys and values of {} tokens", count);
+      }
       const int first = segment_logits[i] == LogitsOf::kAll    ? 0
                         : segment_logits[i] == LogitsOf::kLast ? count - 1
                                                                : count;
@@ -75,6 +79,7 @@ struct Model::State {
     for (const Segment& segment : segments) segment.kv->advance(static_cast<int>(segment.tokens.size()));
     segments.clear();
     segment_logits.clear();
+    return {};
   }
 };
 
@@ -115,6 +120,7 @@ int Model::threads() const { return state_->pool.threads(); }
 std::string Model::arithmetic() const {
   return state_->packed == nullptr ? "f32" : std::string(packed_type_name(state_->weights.packed_head.type));
 }
+KvType Model::kv_type() const { return state_->packed == nullptr ? KvType::kF32 : KvType::kF16; }
 std::uint64_t Model::packed_bytes() const { return state_->packed == nullptr ? 0 : state_->packed->bytes(); }
 
 std::string Model::expert_storage() const {
@@ -173,13 +179,12 @@ Result<void> Model::step(std::span<const SequenceStep> steps, Logits& logits) {
       done += count;
       batched += static_cast<int>(count);
       if (batched == KvCache::kChunkTokensMax) {
-        s.flush(logits);
+        CAPSTAN_CHECK(s.flush(logits));
         batched = 0;
       }
     }
   }
-  s.flush(logits);
-  return {};
+  return s.flush(logits);
 }
 
 Result<Logits> Model::forward(std::span<const TokenId> tokens, KvCache& kv, LogitsOf wanted) {

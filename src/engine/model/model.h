@@ -1,7 +1,7 @@
 // Model: a gpt-oss checkpoint (a directory of safetensors, or a GGUF file), mapped from disk, and its forward pass.
 //
 //   CAPSTAN_TRY(auto model, Model::load("/models/gpt-oss-20b", {.threads = 0}));
-//   KvCache kv(model->config());
+//   KvCache kv(model->config(), model->kv_type());
 //   CAPSTAN_TRY(Logits logits, model->forward(prompt, kv));            // prefill; logits of the last token
 //   CAPSTAN_TRY(logits, model->forward(std::array{next}, kv));         // decode one
 //
@@ -84,12 +84,14 @@ class Model {
   // "f32", or "int8" and so on: what the dense weights were rounded to.
   std::string arithmetic() const;
   std::uint64_t packed_bytes() const;  // 0 in f32
+  // What keys and values should be kept in: f32 in f32 arithmetic, else f16. A step takes caches of either.
+  KvType kv_type() const;
   // Of weights that one token meets when it is decoded alone.
   std::uint64_t bytes_per_token() const;
 
   // Appends every step's tokens to its cache and writes the wanted logits into `logits` (replacing it).
   // Failure: kInvalid for a token outside the vocabulary, or positions beyond positions_max; nothing changes
-  // then.
+  // then. kExhausted if a cache's pool is full; after KvCache::reserve of every step's tokens it cannot be.
   Result<void> step(std::span<const SequenceStep> steps, Logits& logits);
 
   // One sequence. `tokens` may be of any length up to positions_max.

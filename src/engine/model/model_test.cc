@@ -167,7 +167,7 @@ TEST(Model, SlidingLayersKeepOnlyTheWindow) {
   ASSERT_TRUE(model->forward(checkpoint.random_tokens(1000, 1), kv).has_value());
   const auto bytes = kv.bytes();
   ASSERT_TRUE(model->forward(checkpoint.random_tokens(3000, 1), kv).has_value());
-  EXPECT_EQ(kv.bytes(), bytes);
+  EXPECT_LE(kv.bytes(), bytes);
   EXPECT_EQ(kv.length(), 4000);
 }
 

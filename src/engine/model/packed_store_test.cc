@@ -34,7 +34,7 @@ std::unique_ptr<Model> load(const fs::path& directory, PackedType dense = Packed
 }
 
 std::vector<float> logits_of(Model& model, const std::vector<TokenId>& tokens, std::size_t chunk) {
-  KvCache kv(model.config());
+  KvCache kv(model.config(), model.kv_type());
   std::vector<float> all;
   for (std::size_t done = 0; done < tokens.size(); done += chunk) {
     const auto logits = model.forward(std::span(tokens).subspan(done, std::min(chunk, tokens.size() - done)),
