@@ -65,11 +65,11 @@ TEST_F(BatchMemory, SequencesThatLoseTheirMemoryEndWithTheSameTokens) {
     got_.clear();
     Batch batch(*model_, {.sequences_max = 8,
                           .tokens_per_step_max = 64,
-                          .kv_bytes_max = bytes_for(64 * 10),
+                          .kv_bytes_max = bytes_for(64 * 8),
                           .prefix_cache = cache});
     std::map<RequestId, GenerationRequest> requests;
     for (int i = 0; i < 10; ++i) {
-      auto r = request(30 + 61 * (i % 4), 150 + 40 * (i % 3), 50 + i, i % 2 == 0 ? 0.0f : 1.0f);
+      auto r = request(30 + 61 * (i % 3), 250, 50 + i, i % 2 == 0 ? 0.0f : 1.0f);
       requests[submit(batch, r)] = r;
     }
     while (batch.step()) EXPECT_LE(batch.stats().kv_bytes, batch.stats().kv_bytes_max);

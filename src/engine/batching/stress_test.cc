@@ -127,7 +127,7 @@ TEST_F(Stress, AThousandRequestsWithDisconnectsAndConstraintsLoseNothingAndDoNot
   const KvPool sizes(model_->config(), model_->kv_type());
   const std::uint64_t pair = sizes.block_bytes(KvKind::kFull) + sizes.block_bytes(KvKind::kSliding);
   const auto generator = Generator::start(
-      *model_, {.sequences_max = 24, .queue_max = 64, .tokens_per_step_max = 96, .kv_bytes_max = 40 * pair, .boundary_token = 7});
+      *model_, {.sequences_max = 6, .queue_max = 64, .tokens_per_step_max = 96, .kv_bytes_max = 40 * pair, .boundary_token = 7});
   std::atomic<int> open = 0;
   std::vector<std::thread> clients;
   for (int thread = 0; thread < kThreads; ++thread) {
