@@ -37,6 +37,13 @@ class Cgroups {
   static Cgroups detect(const std::string& instance);
   static Cgroups detect_in(const std::vector<Hierarchy>& hierarchies, const std::string& instance);
 
+  // One per usable hierarchy: where this instance's groups are.
+  struct Base {
+    int version = 0;
+    std::vector<std::string> controllers;  // that were proven to work
+    std::string directory;                 // ".../capstan/INSTANCE"
+  };
+  const std::vector<Base>& bases() const { return bases_; }
   const std::vector<Capability>& capabilities() const { return capabilities_; }
   bool can(std::string_view capability) const;
 
@@ -53,11 +60,6 @@ class Cgroups {
   void remove_instance() const;
 
  private:
-  struct Base {
-    int version = 0;
-    std::vector<std::string> controllers;  // that were proven to work
-    std::string directory;                 // ".../capstan/INSTANCE"
-  };
   void try_hierarchy(const Hierarchy& hierarchy, const std::string& instance);
   void note(const std::string& name, bool ok, const std::string& why);
   static Result<void> set_limits(const Base& base, const std::string& directory, const Limits& limits);

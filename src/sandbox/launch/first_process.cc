@@ -1,0 +1,280 @@
+// How it works: mounts first, while nothing is known yet (the launcher keeps such processes ready); on kSetup the rest
+// and the way down from root; then a loop over two descriptors, the launcher's socket and a signalfd for children. A
+// command starts by a clone that shares memory until exec, so that its cost does not grow with the launcher.
+#include "sandbox/launch/first_process.h"
+
+#include <fcntl.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <map>
+#include <string>
+
+#include "sandbox/launch/first_mounts.h"
+#include "sandbox/launch/kernel.h"
+#include "sandbox/wire.h"
+
+namespace capstan::sandbox {
+namespace {
+
+constexpr const char* kSearchPath[] = {"/usr/local/bin/", "/usr/bin/", "/bin/"};
+constexpr const char* kDefaultEnv[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/work", "LANG=C.UTF-8"};
+
+// Everything a command's process needs between clone and exec, where it may not allocate.
+struct Start {
+  const CommandSpec* command = nullptr;
+  std::vector<std::string> programs{};  // to try, in order
+  std::vector<char*> argv{}, env{};
+  int stdio[3] = {-1, -1, -1};
+  std::vector<int> cgroups{};
+  std::int64_t open_files = 0;
+  int (*run_code)(const CommandSpec&) = nullptr;
+  const char* fault = nullptr;  // what failed, with `error`; written by the child, which shares our memory
+  int error = 0;
+};
+
+bool set_limit(int resource, std::uint64_t soft, std::uint64_t hard) {
+  const rlimit limit{soft, hard};
+  return ::setrlimit(static_cast<__rlimit_resource>(resource), &limit) == 0;
+}
+
+Fault prepare_child(const Start& start) {
+  for (const int cgroup : start.cgroups) {
+    if (::write(cgroup, "0", 1) != 1) return "join a cgroup";
+  }
+  ::setsid();
+  for (int i = 0; i < 3; ++i) {
+    if (::dup2(start.stdio[i], i) < 0) return "connect standard input and output";
+  }
+  if (start.command->terminal && ::ioctl(0, TIOCSCTTY, 0) != 0) return "take the terminal";
+  if (::close_range(3, ~0u, 0) != 0) return "close descriptors";
+  const auto seconds = static_cast<std::uint64_t>(start.command->limits.cpu_ms / 1000 + 1);
+  const auto files = static_cast<std::uint64_t>(start.open_files);
+  if (!set_limit(RLIMIT_CORE, 0, 0) || !set_limit(RLIMIT_NOFILE, files, files) || !set_limit(RLIMIT_CPU, seconds, seconds + 1)) {
+    return "set limits";
+  }
+  if (::chdir(start.command->cwd.c_str()) != 0) return "enter the working directory";
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  return nullptr;
+}
+
+int run_child(void* argument) {
+  Start& start = *static_cast<Start*>(argument);
+  start.fault = prepare_child(start);
+  if (start.fault == nullptr) {
+    start.fault = "run the program";
+    for (const auto& program : start.programs) {
+      ::execve(program.c_str(), start.argv.data(), start.env.data());
+      if (errno != ENOENT) break;
+    }
+  }
+  start.error = errno;
+  ::_exit(127);
+}
+
+std::vector<char*> pointers(std::vector<std::string>& texts) {
+  std::vector<char*> list;
+  for (auto& text : texts) list.push_back(text.data());
+  list.push_back(nullptr);
+  return list;
+}
+
+void add_default_env(std::vector<std::string>& env) {
+  for (const char* entry : kDefaultEnv) {
+    const std::string name(entry, std::strchr(entry, '=') + 1);
+    if (std::none_of(env.begin(), env.end(), [&](const std::string& given) { return given.starts_with(name); })) {
+      env.emplace_back(entry);
+    }
+  }
+}
+
+class First {
+ public:
+  explicit First(const FirstProcess& config) : config_(config) {}
+
+  [[noreturn]] void run() {
+    if (const Fault fault = prepare()) refuse(fault);
+    Message message;
+    if (receive_message(config_.socket, message) != 1) ::_exit(1);
+    if (const Fault fault = set_up(message)) refuse(fault);
+    for (;;) step();
+  }
+
+ private:
+  // What can be done before it is known for whom.
+  Fault prepare() {
+    ::prctl(PR_SET_NAME, "sandbox-first", 0, 0, 0);
+    for (const int cgroup : config_.cgroups) {
+      if (::write(cgroup, "0", 1) != 1) return "join a cgroup";
+      ::close(cgroup);
+    }
+    if (::unshare(CLONE_NEWCGROUP) != 0) return "make a cgroup namespace";
+    if (config_.network == Network::kNamespace && !loopback_up()) return "bring up loopback";
+    if (const Fault fault = mounts_.make(config_.host_uid)) return fault;
+    sigset_t children;
+    ::sigemptyset(&children);
+    ::sigaddset(&children, SIGCHLD);
+    ::sigprocmask(SIG_SETMASK, &children, nullptr);
+    children_.reset(::signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK));
+    return children_ ? nullptr : "make a signalfd";
+  }
+
+  static bool loopback_up() {
+    const Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    ifreq request{};
+    std::strcpy(request.ifr_name, "lo");
+    request.ifr_flags = IFF_UP | IFF_RUNNING;
+    return socket && ::ioctl(socket.get(), SIOCSIFFLAGS, &request) == 0;
+  }
+
+  Fault set_up(Message& message) {
+    Unpacker in(message.bytes);
+    if (in.kind() != MessageKind::kSetup) return "understand the launcher";
+    spec_ = in.sandbox();
+    if (!in.good()) return "understand the launcher";
+    if (::sethostname(spec_.hostname.data(), spec_.hostname.size()) != 0) return "set the host name";
+    if (const Fault fault = mounts_.finish(spec_, message.fds)) return fault;
+    message.fds.clear();
+    const Fd root(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (const Fault fault = become_user(mounts_.proc(), spec_.host_uid, spec_.uid)) return fault;
+    // Set after the change of user, which clears it; a launcher that died before shows as a closed socket.
+    if (::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) return "tie life to the launcher";
+    if (config_.landlock_abi > 0) {
+      std::vector<std::string> writable = {"/work", "/tmp", "/dev/shm"};
+      for (const auto& bind : spec_.binds) {
+        if (bind.writable) writable.push_back(bind.path);
+      }
+      if (const Fault fault = apply_landlock(config_.landlock_abi, writable, config_.network)) return fault;
+    }
+    null_.reset(::open("/dev/null", O_RDWR | O_CLOEXEC));
+    for (int i = 0; i < 3; ++i) {
+      if (!null_ || ::dup2(null_.get(), i) < 0) return "open /dev/null";
+    }
+    if (const Fault fault = apply_filter(config_.filter)) return fault;
+    if (spec_.long_lived) send_message(config_.socket, Packer(MessageKind::kReady).bytes(), {root.get()});
+    return nullptr;
+  }
+
+  void step() {
+    pollfd watched[2] = {{config_.socket, POLLIN, 0}, {children_.get(), POLLIN, 0}};
+    if (::poll(watched, 2, -1) < 0) return;
+    if (watched[1].revents != 0) reap();
+    if (watched[0].revents == 0) return;
+    Message message;
+    if (receive_message(config_.socket, message) != 1) ::_exit(0);  // the launcher is gone, and with us everything
+    Unpacker in(message.bytes);
+    const MessageKind kind = in.kind();
+    if (kind == MessageKind::kSpawn) return spawn(in, message.fds);
+    if (kind == MessageKind::kSignal) signal_command(in);
+  }
+
+  // To the command's process group, as a terminal would.
+  void signal_command(Unpacker& in) {
+    const std::uint32_t id = in.u32();
+    const int number = static_cast<int>(in.u32());
+    for (const auto& [pid, command] : commands_) {
+      if (command == id) ::kill(-pid, number);
+    }
+  }
+
+  // Descriptors: those of stdio that the mask names, then cgroups to join.
+  void spawn(Unpacker& in, const std::vector<Fd>& fds) {
+    const std::uint32_t id = in.u32();
+    const std::uint32_t given = in.u32();
+    CommandSpec command = in.command();
+    add_default_env(command.env);
+    Start start{.command = &command, .open_files = spec_.limits.open_files, .run_code = config_.run_code};
+    std::size_t next = 0;
+    for (int i = 0; i < 3; ++i) {
+      const bool has = (given >> i & 1) != 0 && next < fds.size();
+      start.stdio[i] = has ? fds[next++].get() : null_.get();
+    }
+    for (; next < fds.size(); ++next) start.cgroups.push_back(fds[next].get());
+    if (!in.good()) return answer_refused(id, "understand the launcher", EBADMSG);
+    if (config_.run_code == nullptr) {
+      if (command.argv.empty()) return answer_refused(id, "run the program", ENOENT);
+      const std::string& name = command.argv[0];
+      if (name.find('/') != name.npos) start.programs = {name};
+      else for (const char* directory : kSearchPath) start.programs.push_back(directory + name);
+    }
+    start.argv = pointers(command.argv);
+    start.env = pointers(command.env);
+    const pid_t pid = launch(start);
+    if (pid < 0) return answer_refused(id, "start a process", errno);
+    if (start.fault != nullptr && start.error != 0) return answer_refused(id, start.fault, start.error);
+    commands_[pid] = id;
+  }
+
+  static pid_t launch(Start& start) {
+    if (start.run_code != nullptr) {
+      const pid_t pid = ::fork();
+      if (pid != 0) return pid;
+      if (prepare_child(start) != nullptr) ::_exit(127);
+      ::_exit(start.run_code(*start.command));
+    }
+    alignas(16) static char stack[32 << 10];
+    return ::clone(run_child, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, &start);
+  }
+
+  void reap() {
+    signalfd_siginfo information;
+    while (::read(children_.get(), &information, sizeof information) > 0) {
+    }
+    int status = 0;
+    for (pid_t pid = 0; (pid = ::waitpid(-1, &status, WNOHANG)) > 0;) {
+      const auto known = commands_.find(pid);
+      if (known == commands_.end()) continue;  // an orphan, or a command that could not start
+      send_message(config_.socket, Packer(MessageKind::kEnded).u32(known->second).u32(static_cast<std::uint32_t>(status)).bytes());
+      commands_.erase(known);
+      if (!spec_.long_lived) ::_exit(0);
+    }
+  }
+
+  void answer_refused(std::uint32_t id, Fault fault, int error) {
+    send_message(config_.socket, Packer(MessageKind::kRefused).u32(id).text(fault).u32(static_cast<std::uint32_t>(error)).bytes());
+    if (!spec_.long_lived) ::_exit(1);
+  }
+
+  [[noreturn]] void refuse(Fault fault) {
+    const int error = errno;
+    send_message(config_.socket, Packer(MessageKind::kRefused).u32(0).text(fault).u32(static_cast<std::uint32_t>(error)).bytes());
+    ::_exit(1);
+  }
+
+  const FirstProcess& config_;
+  SandboxSpec spec_;
+  FirstMounts mounts_;
+  Fd children_, null_;
+  std::map<pid_t, std::uint32_t> commands_;
+};
+
+}  // namespace
+
+void become_first_process(const FirstProcess& given) {
+  // Low, known numbers first, so that everything above can be closed in one go.
+  FirstProcess config = given;
+  constexpr int kFirstOwned = 3;
+  std::vector<int*> kept = {&config.socket};
+  for (int& cgroup : config.cgroups) kept.push_back(&cgroup);
+  constexpr int kAside = 1000;  // above all that will be kept, below any limit
+  for (int*& fd : kept) *fd = ::fcntl(*fd, F_DUPFD_CLOEXEC, kAside);
+  for (std::size_t i = 0; i < kept.size(); ++i) *kept[i] = ::dup3(*kept[i], kFirstOwned + static_cast<int>(i), O_CLOEXEC);
+  ::close_range(static_cast<unsigned>(kFirstOwned + static_cast<int>(kept.size())), ~0u, 0);
+  First(config).run();
+}
+
+}  // namespace capstan::sandbox

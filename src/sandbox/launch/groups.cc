@@ -1,0 +1,202 @@
+// How it works: plain openat, read and write on cgroupfs, one write(2) per value as it demands.
+#include "sandbox/launch/groups.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+
+namespace capstan::sandbox {
+namespace {
+
+constexpr std::int64_t kPeriodUs = 100'000;
+constexpr std::int64_t kQuotaUsMin = 1000;  // the kernel's own
+
+std::int64_t number_after(const std::string& text, const char* key) {
+  const std::size_t at = text.find(key);
+  return at == text.npos ? 0 : std::strtoll(text.c_str() + at + std::strlen(key), nullptr, 10);
+}
+
+}  // namespace
+
+bool Groups::Base::has(std::string_view controller) const {
+  return std::find(controllers.begin(), controllers.end(), controller) != controllers.end();
+}
+
+bool Groups::add_base(int version, std::vector<std::string> controllers, const std::string& directory) {
+  Fd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) return false;
+  bases_.push_back({version, std::move(controllers), std::move(fd)});
+  return true;
+}
+
+bool Groups::has(std::string_view controller) const {
+  return std::any_of(bases_.begin(), bases_.end(), [&](const Base& base) { return base.has(controller); });
+}
+
+const Groups::Base* Groups::unified() const {
+  const auto found = std::find_if(bases_.begin(), bases_.end(), [](const Base& base) { return base.version == 2; });
+  return found == bases_.end() ? nullptr : &*found;
+}
+
+bool Groups::write(const Base& base, const std::string& name, const char* file, const std::string& value) const {
+  const Fd fd(::openat(base.directory.get(), (name + "/" + file).c_str(), O_WRONLY | O_CLOEXEC));
+  return fd && ::write(fd.get(), value.data(), value.size()) == static_cast<ssize_t>(value.size());
+}
+
+std::string Groups::read(const Base& base, const std::string& name, const char* file) const {
+  const Fd fd(::openat(base.directory.get(), (name + "/" + file).c_str(), O_RDONLY | O_CLOEXEC));
+  char text[4096];
+  const ssize_t size = fd ? ::read(fd.get(), text, sizeof text) : 0;
+  return size > 0 ? std::string(text, static_cast<std::size_t>(size)) : std::string();
+}
+
+bool Groups::make(const std::string& name) {
+  const BoxLimits defaults;
+  for (const Base& base : bases_) {
+    if (::mkdirat(base.directory.get(), name.c_str(), 0755) != 0) return false;
+    if (base.has("memory") && !set_memory_in(base, name, defaults.memory_bytes)) return false;
+    if (base.has("cpu") && !set_cpu(base, name, defaults.milli_cpus)) return false;
+    if (base.has("pids") && !write(base, name, "pids.max", std::to_string(defaults.pids + 1))) return false;
+  }
+  return true;
+}
+
+bool Groups::set_limits(const std::string& name, const BoxLimits& limits) {
+  const BoxLimits defaults;
+  bool good = true;
+  for (const Base& base : bases_) {
+    if (base.has("memory") && limits.memory_bytes != defaults.memory_bytes) good &= set_memory_in(base, name, limits.memory_bytes);
+    if (base.has("cpu") && limits.milli_cpus != defaults.milli_cpus) good &= set_cpu(base, name, limits.milli_cpus);
+    // One more: the sandbox's first process is ours.
+    if (base.has("pids") && limits.pids != defaults.pids) good &= write(base, name, "pids.max", std::to_string(limits.pids + 1));
+  }
+  return good;
+}
+
+bool Groups::set_memory(const std::string& name, std::int64_t bytes) {
+  bool good = true;
+  for (const Base& base : bases_) {
+    if (base.has("memory")) good &= set_memory_in(base, name, bytes);
+  }
+  return good;
+}
+
+bool Groups::set_memory_in(const Base& base, const std::string& name, std::int64_t bytes) const {
+  const std::string value = std::to_string(bytes);
+  if (base.version == 2) {
+    write(base, name, "memory.swap.max", "0");  // absent without swap
+    return write(base, name, "memory.max", value);
+  }
+  if (!write(base, name, "memory.limit_in_bytes", value)) return false;
+  write(base, name, "memory.memsw.limit_in_bytes", value);  // absent without swap accounting
+  return true;
+}
+
+bool Groups::set_cpu(const Base& base, const std::string& name, std::int64_t milli_cpus) const {
+  const std::string quota = std::to_string(std::max(milli_cpus * kPeriodUs / 1000, kQuotaUsMin));
+  if (base.version == 2) return write(base, name, "cpu.max", quota + " " + std::to_string(kPeriodUs));
+  return write(base, name, "cpu.cfs_quota_us", quota);  // the period is 100 ms unless someone changed it
+}
+
+bool Groups::make_nested(const std::string& name) {
+  for (const Base& base : bases_) {
+    if (base.version != 2 && !base.has("memory")) continue;
+    if (::mkdirat(base.directory.get(), name.c_str(), 0755) != 0) return false;
+  }
+  return true;
+}
+
+Fd Groups::open_unified(const std::string& name) const {
+  const Base* base = unified();
+  return Fd(base == nullptr ? -1 : ::openat(base->directory.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+}
+
+bool Groups::open_procs(const std::string& name, bool nested, std::vector<Fd>& procs) const {
+  for (const Base& base : bases_) {
+    if (nested ? base.version != 2 && !base.has("memory") : base.version == 2) continue;
+    procs.emplace_back(::openat(base.directory.get(), (name + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
+    if (!procs.back()) return false;
+  }
+  return true;
+}
+
+std::int64_t Groups::cpu_us(const std::string& name) const {
+  const Base* base = unified();
+  return base == nullptr ? 0 : number_after(read(*base, name, "cpu.stat"), "usage_usec ");
+}
+
+GroupUsage Groups::usage(const std::string& name) const {
+  GroupUsage usage{.cpu_us = cpu_us(name)};
+  for (const Base& base : bases_) {
+    if (!base.has("memory")) continue;
+    const bool v2 = base.version == 2;
+    usage.memory_peak_bytes = std::strtoll(read(base, name, v2 ? "memory.peak" : "memory.max_usage_in_bytes").c_str(), nullptr, 10);
+    usage.memory_kills = number_after(read(base, name, v2 ? "memory.events" : "memory.oom_control"), "oom_kill ");
+  }
+  return usage;
+}
+
+bool Groups::kill(const std::string& name) const {
+  const Base* base = unified();
+  return base != nullptr && write(*base, name, "cgroup.kill", "1");
+}
+
+bool Groups::freeze(const std::string& name, bool frozen) const {
+  const Base* base = unified();
+  return base != nullptr && write(*base, name, "cgroup.freeze", frozen ? "1" : "0");
+}
+
+bool Groups::remove(const std::string& name) const {
+  bool gone = true;
+  for (const Base& base : bases_) {
+    if (::unlinkat(base.directory.get(), name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) gone = false;
+  }
+  return gone;
+}
+
+bool Groups::sweep() const {
+  for (int round = 0; round < 100; ++round) {
+    bool clean = true;
+    for (const Base& base : bases_) {
+      sweep_base(base, ".");
+      struct stat information{};
+      clean = clean && ::fstat(base.directory.get(), &information) == 0 && information.st_nlink <= 2;
+    }
+    if (clean) return true;
+    ::usleep(20'000);
+  }
+  return false;
+}
+
+// Children first; those that still hold processes stay for the next round.
+void Groups::sweep_base(const Base& base, const std::string& below) const {
+  const int fd = ::openat(base.directory.get(), below.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR* directory = fd < 0 ? nullptr : ::fdopendir(fd);
+  if (directory == nullptr) return;
+  while (const dirent* entry = ::readdir(directory)) {
+    if (entry->d_type != DT_DIR || entry->d_name[0] == '.') continue;
+    const std::string name = below == "." ? entry->d_name : below + "/" + entry->d_name;
+    sweep_base(base, name);
+    if (base.version != 2 || !write(base, name, "cgroup.kill", "1")) {
+      std::string pids = read(base, name, "cgroup.procs");
+      for (char* at = pids.data(); *at != '\0';) {
+        char* end = nullptr;
+        const long pid = std::strtol(at, &end, 10);
+        if (end == at) break;
+        if (pid > 0) ::kill(static_cast<pid_t>(pid), SIGKILL);
+        at = *end == '\n' ? end + 1 : end;
+      }
+    }
+    ::unlinkat(base.directory.get(), name.c_str(), AT_REMOVEDIR);
+  }
+  ::closedir(directory);
+}
+
+}  // namespace capstan::sandbox

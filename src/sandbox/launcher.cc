@@ -1,0 +1,338 @@
+// How it works: validation and the launcher's process here; the traffic with it in launcher_link.cc.
+#include "sandbox/launcher.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+
+#include "base/hash.h"
+#include "base/text.h"
+#include "sandbox/cgroup.h"
+#include "sandbox/launcher_link.h"
+
+extern char** environ;
+
+namespace capstan::sandbox {
+namespace {
+
+// Users of sandboxes, seen from the host, are numbers that no account has: 65,536 for each of 4,096 launchers.
+constexpr std::uint32_t kUidFirst = 0x70000000;
+constexpr std::uint32_t kUidsPerLauncher = 65'536, kLaunchers = 4096;
+constexpr const char* kCanDoWithout[] = {"landlock", "cgroup_memory", "cgroup_cpu", "cgroup_pids", "namespace_net"};
+
+std::string program_of(const LauncherOptions& options) {
+  if (!options.program.empty()) return options.program;
+  std::error_code error;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+  return (self.parent_path() / "capstan-sandbox").string();
+}
+
+// Starts the program with `socket` as descriptor 3 and, if `out` is one, as its standard output.
+Result<pid_t> spawn(const std::string& program, std::vector<std::string> arguments, int socket, int out) {
+  posix_spawn_file_actions_t actions;
+  posix_spawnattr_t attributes;
+  ::posix_spawn_file_actions_init(&actions);
+  ::posix_spawnattr_init(&attributes);
+  ::posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+  if (out >= 0) ::posix_spawn_file_actions_adddup2(&actions, out, 1);
+  else ::posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+  if (socket >= 0) ::posix_spawn_file_actions_adddup2(&actions, socket, 3);
+  sigset_t none, all;
+  ::sigemptyset(&none);
+  ::sigfillset(&all);
+  ::posix_spawnattr_setsigmask(&attributes, &none);
+  ::posix_spawnattr_setsigdefault(&attributes, &all);
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  std::vector<char*> argv = {const_cast<char*>(program.c_str())};
+  for (auto& argument : arguments) argv.push_back(argument.data());
+  argv.push_back(nullptr);
+  // No secret of this process may be in the environment of what forks sandboxes.
+  char* nothing[] = {nullptr};
+  pid_t pid = -1;
+  const int error = ::posix_spawn(&pid, program.c_str(), &actions, &attributes, argv.data(), nothing);
+  ::posix_spawn_file_actions_destroy(&actions);
+  ::posix_spawnattr_destroy(&attributes);
+  if (error != 0) return fail_errno("cannot start " + program, error);
+  return pid;
+}
+
+bool is_plain_path(const std::string& path) {
+  if (path.empty() || path[0] != '/' || path.size() > 4000) return false;
+  for (const auto part : split(std::string_view(path).substr(1), '/')) {
+    if (part.empty() || part == "." || part == "..") return false;
+  }
+  return true;
+}
+
+Result<void> check_limit(const char* name, std::int64_t value, std::int64_t low, std::int64_t high) {
+  if (value >= low && value <= high) return {};
+  return fail(Code::kInvalid, "{} is {}; it must be between {} and {}", name, value, low, high);
+}
+
+Result<void> validate(const SandboxSpec& spec) {
+  const BoxLimits& limits = spec.limits;
+  constexpr std::int64_t kMany = std::int64_t{1} << 50;
+  CAPSTAN_CHECK(check_limit("memory_bytes", limits.memory_bytes, 1 << 20, kMany));
+  CAPSTAN_CHECK(check_limit("milli_cpus", limits.milli_cpus, 10, 10'000'000));
+  CAPSTAN_CHECK(check_limit("pids", limits.pids, 1, 4'000'000));
+  CAPSTAN_CHECK(check_limit("tmpfs_bytes", limits.tmpfs_bytes, 4096, kMany));
+  CAPSTAN_CHECK(check_limit("tmpfs_inodes", limits.tmpfs_inodes, 1, kMany));
+  CAPSTAN_CHECK(check_limit("open_files", limits.open_files, 8, 1 << 20));
+  if (spec.hostname.empty() || spec.hostname.size() > 64) return fail(Code::kInvalid, "the host name must have 1 to 64 characters");
+  if (spec.binds.size() > 32) return fail(Code::kInvalid, "{} binds; at most 32 are possible", spec.binds.size());
+  if (spec.uid == 0) return fail(Code::kInvalid, "uid 0 is not for sandboxes; 1000 is usual");
+  for (const Bind& bind : spec.binds) {
+    if (!is_plain_path(bind.path) || (!bind.path.starts_with("/work/") && !bind.path.starts_with("/mnt/"))) {
+      return fail(Code::kInvalid, "bind path '{}' is not an absolute path below /work or /mnt", bind.path);
+    }
+    if (bind.writable && spec.host_uid == 0) {
+      return fail(Code::kInvalid, "the writable bind {} needs host_uid: the user who owns what is written", bind.path);
+    }
+  }
+  return {};
+}
+
+Result<void> validate(const CommandSpec& command) {
+  constexpr std::int64_t kYearMs = 366LL * 24 * 3600 * 1000;
+  CAPSTAN_CHECK(check_limit("wall_ms", command.limits.wall_ms, 1, kYearMs));
+  CAPSTAN_CHECK(check_limit("cpu_ms", command.limits.cpu_ms, 1, kYearMs));
+  CAPSTAN_CHECK(check_limit("output_bytes", command.limits.output_bytes, 0, 1 << 30));
+  CAPSTAN_CHECK(check_limit("output_bytes_max", command.limits.output_bytes_max, command.limits.output_bytes, std::int64_t{1} << 50));
+  if (command.argv.empty() && command.code.empty()) return fail(Code::kInvalid, "a command needs a program (argv)");
+  if (command.cwd.empty() || command.cwd[0] != '/') return fail(Code::kInvalid, "cwd '{}' is not an absolute path", command.cwd);
+  return {};
+}
+
+// Descriptors in the order that the launcher expects: the template, then the binds.
+Result<std::vector<Fd>> open_paths(const SandboxSpec& spec) {
+  std::vector<Fd> fds;
+  const auto open = [&](const std::string& path, int flags) -> Result<void> {
+    fds.emplace_back(::open(path.c_str(), O_PATH | O_CLOEXEC | O_NOFOLLOW | flags));
+    if (!fds.back()) return fail_errno("cannot open " + path, errno);
+    return {};
+  };
+  if (!spec.template_root.empty()) CAPSTAN_CHECK(open(spec.template_root, O_DIRECTORY));
+  for (const Bind& bind : spec.binds) CAPSTAN_CHECK(open(bind.host_path, 0));
+  return fds;
+}
+
+std::vector<int> numbers_of(const std::vector<Fd>& fds) {
+  std::vector<int> numbers;
+  for (const auto& fd : fds) numbers.push_back(fd.get());
+  return numbers;
+}
+
+}  // namespace
+
+Result<std::vector<Capability>> check_host(const LauncherOptions& options) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return fail_errno("cannot make a pipe", errno);
+  const Fd out(ends[0]);
+  Fd in(ends[1]);
+  CAPSTAN_TRY(const pid_t pid, spawn(program_of(options), {"--check"}, -1, in.get()));
+  in.reset();
+  std::string text;
+  char buffer[4096];
+  for (ssize_t count = 0; (count = ::read(out.get(), buffer, sizeof buffer)) > 0;) text.append(buffer, static_cast<std::size_t>(count));
+  ::waitpid(pid, nullptr, 0);
+  std::vector<Capability> capabilities;
+  for (const auto line : split(text, '\n')) {
+    const auto parts = split(line, '\t');
+    if (parts.size() == 3) capabilities.push_back({std::string(parts[0]), parts[1] == "yes", std::string(parts[2])});
+  }
+  const Cgroups cgroups = Cgroups::detect("check-" + std::to_string(::getpid()));
+  for (const auto& capability : cgroups.capabilities()) {
+    if (capability.name != "cgroup_kill") capabilities.push_back(capability);
+  }
+  cgroups.remove_instance();
+  return capabilities;
+}
+
+Result<void> require(const std::vector<Capability>& capabilities, const std::set<std::string>& without) {
+  std::string missing;
+  for (const auto& capability : capabilities) {
+    const bool optional = std::find(std::begin(kCanDoWithout), std::end(kCanDoWithout), capability.name) != std::end(kCanDoWithout);
+    if (capability.ok || (optional && without.contains(capability.name))) continue;
+    missing += (missing.empty() ? "" : "; ") + capability.name + " (" + capability.why + ")" +
+               (optional ? " [--without " + capability.name + " accepts that]" : "");
+  }
+  if (missing.empty()) return {};
+  return fail(Code::kUnsupported, "this host cannot enforce what a sandbox promises: {}", missing);
+}
+
+Result<void> LauncherLink::start() {
+  CAPSTAN_TRY(const auto capabilities, check_host(options_));
+  CAPSTAN_CHECK(require(capabilities, options_.without));
+  return launch();
+}
+
+// Starts the process and waits until it has cleared away what an earlier one left.
+Result<void> LauncherLink::launch() {
+  const Cgroups cgroups = Cgroups::detect("sandbox-" + options_.instance);
+  Packer hello(MessageKind::kHello);
+  hello.text(options_.instance).u32(static_cast<std::uint32_t>(cgroups.bases().size()));
+  for (const auto& base : cgroups.bases()) hello.u32(static_cast<std::uint32_t>(base.version)).texts(base.controllers).text(base.directory);
+  hello.u32(kUidFirst + static_cast<std::uint32_t>(fnv1a(options_.instance) % kLaunchers) * kUidsPerLauncher);
+  hello.u32(!options_.without.contains("landlock")).u32(options_.ready).u32(options_.ready_with_network);
+  int pair[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return fail_errno("cannot make a socket", errno);
+  Fd ours(pair[0]), theirs(::fcntl(pair[1], F_DUPFD_CLOEXEC, 10));
+  ::close(pair[1]);
+  CAPSTAN_TRY(const pid_t pid, spawn(program_of(options_), {"--serve"}, theirs.get(), -1));
+  theirs.reset();
+  Message answer;
+  const bool talked = send_message(ours.get(), hello.bytes()) && receive_message(ours.get(), answer) == 1;
+  Unpacker in(answer.bytes);
+  if (!talked || in.kind() != MessageKind::kReady) {
+    ours.reset();
+    ::waitpid(pid, nullptr, 0);
+    (void)in.i64();
+    (void)in.u32();
+    return fail(Code::kUnavailable, "the sandbox launcher did not start: it {}", talked ? in.text() : "died");
+  }
+  const std::lock_guard lock(mutex_);
+  pid_ = pid;
+  socket_ = std::move(ours);
+  epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = ~std::uint64_t{0};
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, socket_.get(), &event);
+  alive_ = true;
+  thread_ = std::thread([this] { run(); });
+  return {};
+}
+
+Result<void> LauncherLink::ensure_running() {
+  const std::lock_guard one(starting_);
+  {
+    const std::lock_guard lock(mutex_);
+    if (alive_) return {};
+    if (stopped_) return fail(Code::kUnavailable, "the sandbox launcher was stopped");
+  }
+  if (thread_.joinable()) thread_.join();
+  ::waitpid(pid_, nullptr, 0);
+  return launch();
+}
+
+void LauncherLink::stop() {
+  const std::lock_guard one(starting_);
+  {
+    const std::lock_guard lock(mutex_);
+    if (std::exchange(stopped_, true)) return;
+    if (socket_) ::shutdown(socket_.get(), SHUT_RDWR);
+  }
+  if (!thread_.joinable()) return;
+  thread_.join();
+  ::waitpid(pid_, nullptr, 0);  // it ends when nothing of its sandboxes is left
+}
+
+Result<std::unique_ptr<Command>> LauncherLink::start_alone(const SandboxSpec& given, const CommandSpec& command,
+                                                           CommandEvents events) {
+  CAPSTAN_CHECK(validate(given));
+  CAPSTAN_CHECK(validate(command));
+  CAPSTAN_CHECK(ensure_running());
+  SandboxSpec spec = given;
+  spec.long_lived = false;
+  CAPSTAN_TRY(const std::vector<Fd> paths, open_paths(spec));
+  std::uint64_t id = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    id = ++box_next_;
+  }
+  Packer packer(MessageKind::kCreate);
+  packer.i64(static_cast<std::int64_t>(id)).sandbox(spec);
+  return begin(id, std::move(packer), numbers_of(paths), command, std::move(events));
+}
+
+Result<std::unique_ptr<Command>> LauncherLink::start_in(Sandbox::State& box, const CommandSpec& command, CommandEvents events) {
+  CAPSTAN_CHECK(validate(command));
+  Packer packer(MessageKind::kExec);
+  packer.i64(static_cast<std::int64_t>(box.id));
+  return begin(box.id, std::move(packer), {}, command, std::move(events));
+}
+
+Result<std::unique_ptr<Sandbox>> LauncherLink::create(const SandboxSpec& given) {
+  CAPSTAN_CHECK(validate(given));
+  CAPSTAN_CHECK(ensure_running());
+  SandboxSpec spec = given;
+  spec.long_lived = true;
+  CAPSTAN_TRY(const std::vector<Fd> paths, open_paths(spec));
+  auto sandbox = std::make_unique<Sandbox>();
+  auto state = std::make_shared<Sandbox::State>();
+  sandbox->link_ = shared_from_this();
+  sandbox->state_ = state;
+  std::unique_lock lock(mutex_);
+  if (!alive_) return fail(Code::kUnavailable, "the sandbox launcher is gone");
+  state->id = ++box_next_;
+  boxes_[state->id] = state;
+  const auto sent = send(Packer(MessageKind::kCreate).i64(static_cast<std::int64_t>(state->id)).sandbox(spec).bytes(), numbers_of(paths));
+  if (!sent) {
+    state->gone = true;
+    boxes_.erase(state->id);
+    return std::unexpected(sent.error());
+  }
+  changed_.wait(lock, [&] { return state->ready || state->gone; });
+  if (state->ready) return sandbox;
+  lock.unlock();  // the sandbox's destructor wants it
+  if (state->answer && !*state->answer) return std::unexpected(state->answer->error());
+  return fail(Code::kUnavailable, "the sandbox launcher is gone");
+}
+
+Result<CommandResult> Command::wait() { return link_->wait(*state_); }
+void Command::kill() { link_->kill(state_->box, state_->id, Ended::kKilled); }
+void Command::signal(int number) { link_->signal(*state_, number); }
+
+Sandbox::~Sandbox() {
+  if (link_ != nullptr) kill();
+}
+Result<std::unique_ptr<Command>> Sandbox::start(const CommandSpec& command, CommandEvents events) {
+  return link_->start_in(*state_, command, std::move(events));
+}
+Result<CommandResult> Sandbox::run(const CommandSpec& command) {
+  CAPSTAN_TRY(const auto running, start(command));
+  return running->wait();
+}
+Result<void> Sandbox::freeze() {
+  CAPSTAN_TRY(const Usage usage, link_->ask(*state_, MessageKind::kFreeze));
+  (void)usage;
+  return {};
+}
+Result<void> Sandbox::thaw() {
+  CAPSTAN_TRY(const Usage usage, link_->ask(*state_, MessageKind::kThaw));
+  (void)usage;
+  return {};
+}
+Result<Usage> Sandbox::usage() { return link_->ask(*state_, MessageKind::kUsage); }
+void Sandbox::kill() { link_->kill(state_->id, 0, Ended::kKilled); }
+int Sandbox::root_fd() const { return state_->root.get(); }
+bool Sandbox::alive() const { return link_->alive(*state_); }
+
+Result<std::unique_ptr<Launcher>> Launcher::start(const LauncherOptions& options) {
+  auto launcher = std::make_unique<Launcher>();
+  launcher->link_ = std::make_shared<LauncherLink>(options);
+  CAPSTAN_CHECK(launcher->link_->start());
+  return launcher;
+}
+Launcher::~Launcher() {
+  if (link_ != nullptr) link_->stop();
+}
+Result<std::unique_ptr<Command>> Launcher::start(const SandboxSpec& spec, const CommandSpec& command, CommandEvents events) {
+  return link_->start_alone(spec, command, std::move(events));
+}
+Result<CommandResult> Launcher::run(const SandboxSpec& spec, const CommandSpec& command) {
+  CAPSTAN_TRY(const auto running, start(spec, command));
+  return running->wait();
+}
+Result<std::unique_ptr<Sandbox>> Launcher::create(const SandboxSpec& spec) { return link_->create(spec); }
+int Launcher::process_id() const { return link_->process_id(); }
+
+}  // namespace capstan::sandbox

@@ -1,0 +1,235 @@
+// Goal: what the launcher promises, against the real kernel: programs run, limits bite and are named, sessions hold
+// several commands, and nothing is left. Each test skips, by name, what this host cannot enforce.
+#include "sandbox/launcher.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "base/file.h"
+#include "sandbox/cgroup.h"
+
+namespace capstan::sandbox {
+namespace {
+
+LauncherOptions options_named(const std::string& instance) {
+  LauncherOptions options;
+  options.instance = instance;
+  options.program = CAPSTAN_SANDBOX;
+  return options;
+}
+
+class LauncherTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    options_ = options_named("test-" + random_hex(4));
+    const auto capabilities = check_host(options_);
+    ASSERT_TRUE(capabilities) << capabilities.error().message;
+    const auto good = require(*capabilities, {});
+    if (!good) {
+      why_not_ = good.error().message;
+      return;
+    }
+    auto started = Launcher::start(options_);
+    ASSERT_TRUE(started) << started.error().message;
+    launcher_ = std::move(*started);
+  }
+  static void TearDownTestSuite() {
+    launcher_.reset();
+    Cgroups::detect("sandbox-" + options_.instance).remove_instance();
+  }
+  void SetUp() override {
+    if (launcher_ == nullptr) GTEST_SKIP() << why_not_;
+  }
+
+  static CommandResult run(const std::string& script, const SandboxSpec& spec = {}, CommandLimits limits = {}) {
+    auto result = launcher_->run(spec, {.argv = {"/bin/sh", "-c", script}, .limits = limits});
+    EXPECT_TRUE(result) << result.error().message;
+    return result ? *result : CommandResult{};
+  }
+
+  static inline LauncherOptions options_;
+  static inline std::unique_ptr<Launcher> launcher_;
+  static inline std::string why_not_;
+};
+
+TEST_F(LauncherTest, AProgramRunsAndItsOutputAndExitCodeComeBack) {
+  const auto result = run("echo hello; echo oops >&2; exit 3");
+  EXPECT_EQ(result.ended, Ended::kExited);
+  EXPECT_EQ(result.exit_code, 3);
+  EXPECT_EQ(result.out, "hello\n");
+  EXPECT_EQ(result.err, "oops\n");
+  EXPECT_FALSE(result.output_truncated);
+  EXPECT_GT(result.usage.cpu_us, 0);
+  EXPECT_GT(result.usage.memory_peak_bytes, 0);
+}
+
+TEST_F(LauncherTest, InsideThereIsAnotherUserAnotherHostNameAndOnlyItsOwnProcesses) {
+  const auto result = run("id -u; hostname; echo $HOME; pwd; ls /proc | grep -c '^[0-9]'; cat /proc/self/cgroup | cut -d: -f3 | sort -u");
+  EXPECT_EQ(result.out, "1000\nsandbox\n/work\n/work\n4\n/\n") << result.err;
+}
+
+TEST_F(LauncherTest, AProgramThatDoesNotExistIsAnErrorWithItsReason) {
+  const auto result = launcher_->run({}, {.argv = {"/no/such/program"}});
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, Code::kNotFound);
+  EXPECT_EQ(result.error().message, "cannot run the program: No such file or directory");
+}
+
+TEST_F(LauncherTest, ASignalIsReportedAsAShellWould) {
+  const auto result = run("kill -SEGV $$");
+  EXPECT_EQ(result.ended, Ended::kSignalled);
+  EXPECT_EQ(result.signal, SIGSEGV);
+  EXPECT_EQ(result.exit_code, 128 + SIGSEGV);
+}
+
+TEST_F(LauncherTest, AMemoryBombEndsAtItsLimitAndIsReportedAsMemory) {
+  const auto result = run("head -c 200m /dev/zero | tail", {.limits = {.memory_bytes = 32 << 20}});
+  EXPECT_EQ(result.ended, Ended::kMemory);
+  EXPECT_LE(result.usage.memory_peak_bytes, 32 << 20);
+}
+
+TEST_F(LauncherTest, FilesInMemoryCountAsMemoryAndMeetTheirOwnLimits) {
+  EXPECT_NE(run("head -c 2m /dev/zero > /tmp/a", {.limits = {.tmpfs_bytes = 1 << 20}}).err.find("No space left"), std::string::npos);
+  const auto inodes = run("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do : > /work/$i || exit 9; done", {.limits = {.tmpfs_inodes = 10}});
+  EXPECT_NE(inodes.exit_code, 0);
+  const auto bomb = run("head -c 100m /dev/zero > /dev/shm/a; exit 0", {.limits = {.memory_bytes = 32 << 20, .tmpfs_bytes = 1 << 30}});
+  EXPECT_LE(bomb.usage.memory_peak_bytes, 32 << 20);
+}
+
+TEST_F(LauncherTest, ForksBeyondTheLimitFail) {
+  const auto result = run("for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; wait", {.limits = {.pids = 4}}, {.wall_ms = 3000});
+  EXPECT_NE(result.err.find("Cannot fork"), std::string::npos) << result.err;
+}
+
+TEST_F(LauncherTest, WallTimeEndsAProgramThatIgnoresEverything) {
+  const auto result = run("trap '' TERM INT HUP; while :; do sleep 1; done", {}, {.wall_ms = 300});
+  EXPECT_EQ(result.ended, Ended::kWallTime);
+  EXPECT_EQ(result.exit_code, 137);
+  EXPECT_GE(result.usage.wall_us, 300'000);
+}
+
+TEST_F(LauncherTest, CpuTimeCountsAllProcessesTogether) {
+  const auto result = run("for i in 1 2 3 4; do (while :; do :; done) & done; wait", {.limits = {.milli_cpus = 2000}}, {.wall_ms = 20'000, .cpu_ms = 400});
+  EXPECT_EQ(result.ended, Ended::kCpuTime);
+  EXPECT_GE(result.usage.cpu_us, 400'000);
+}
+
+TEST_F(LauncherTest, OutputBeyondItsLimitIsTruncatedAndMarked) {
+  const auto result = run("head -c 3m /dev/zero; echo done >&2", {}, {.output_bytes = 1000});
+  EXPECT_EQ(result.ended, Ended::kExited);
+  EXPECT_EQ(result.out.size() + result.err.size(), 1000u);
+  EXPECT_TRUE(result.output_truncated);
+  EXPECT_EQ(result.usage.output_bytes, (3 << 20) + 5);
+}
+
+TEST_F(LauncherTest, AFloodOfOutputEndsTheProgram) {
+  const auto result = run("yes", {}, {.output_bytes = 1000, .output_bytes_max = 4 << 20});
+  EXPECT_EQ(result.ended, Ended::kOutput);
+}
+
+TEST_F(LauncherTest, ADaemonThatHoldsOutputOpenDelaysNothingAndIsGone) {
+  const auto result = run("setsid sh -c 'sleep 100' & echo started", {}, {.wall_ms = 20'000});
+  EXPECT_EQ(result.ended, Ended::kExited);
+  EXPECT_EQ(result.out, "started\n");
+}
+
+TEST_F(LauncherTest, ReadOnlyAndWritableDirectoriesAreBoundIn) {
+  const auto directory = std::filesystem::temp_directory_path() / ("capstan-bind-" + random_hex(4));
+  std::filesystem::create_directories(directory);
+  ASSERT_TRUE(write_file_atomic(directory / "in", "input"));
+  ASSERT_EQ(::chown(directory.c_str(), 54321, 54321), 0);
+  SandboxSpec spec{.binds = {{directory, "/mnt/in", false}, {directory, "/work/deep/out", true}}, .host_uid = 54321};
+  const auto result = run("cat /mnt/in/in; echo x > /mnt/in/y; cp /mnt/in/in /work/deep/out/copy", spec);
+  EXPECT_EQ(result.out, "input") << result.err;
+  EXPECT_NE(result.err.find("Read-only"), std::string::npos) << result.err;
+  EXPECT_EQ(read_file(directory / "copy").value_or(""), "input");
+  std::filesystem::remove_all(directory);
+  spec.host_uid = 0;
+  EXPECT_EQ(launcher_->run(spec, {.argv = {"true"}}).error().code, Code::kInvalid);
+}
+
+TEST_F(LauncherTest, ALongLivedSandboxRunsSeveralCommandsInTheSameRoot) {
+  auto box = launcher_->create({});
+  ASSERT_TRUE(box) << box.error().message;
+  EXPECT_EQ((*box)->run({.argv = {"sh", "-c", "echo kept > file"}})->exit_code, 0);
+  const auto daemon = (*box)->run({.argv = {"sh", "-c", "sleep 100 >/dev/null 2>&1 & echo $! > pid"}});
+  EXPECT_EQ(daemon->exit_code, 0);
+  const auto second = (*box)->run({.argv = {"sh", "-c", "cat file; kill -0 $(cat pid) && echo alive"}});
+  EXPECT_EQ(second->out, "kept\nalive\n") << second->err;
+  const auto both = (*box)->start({.argv = {"sh", "-c", "while [ ! -e go ]; do sleep 0.01; done; echo went"}});
+  ASSERT_TRUE(both);
+  EXPECT_EQ((*box)->run({.argv = {"touch", "go"}})->exit_code, 0);
+  EXPECT_EQ((*both)->wait()->out, "went\n");
+  const auto bomb = (*box)->run({.argv = {"sh", "-c", "head -c 200m /dev/zero | tail"}, .limits = {.memory_bytes = 16 << 20}});
+  EXPECT_EQ(bomb->ended, Ended::kMemory);
+  const auto slow = (*box)->run({.argv = {"sleep", "100"}, .limits = {.wall_ms = 100}});
+  EXPECT_EQ(slow->ended, Ended::kWallTime);
+  EXPECT_TRUE((*box)->alive());
+  EXPECT_GT((*box)->usage()->cpu_us, 0);
+}
+
+TEST_F(LauncherTest, AFrozenSandboxStandsStillUntilItIsThawed) {
+  auto box = launcher_->create({});
+  ASSERT_TRUE(box) << box.error().message;
+  auto counting = (*box)->start({.argv = {"sh", "-c", "i=0; while :; do i=$((i+1)); echo $i > n; sleep 0.005; done"}});
+  ASSERT_TRUE(counting);
+  const auto number = [&] {
+    const int fd = ::openat((*box)->root_fd(), "work/n", O_RDONLY | O_CLOEXEC);
+    char text[32] = {};
+    (void)!::read(fd, text, sizeof text - 1);
+    ::close(fd);
+    return std::atoi(text);
+  };
+  for (int i = 0; i < 5000 && number() < 5; ++i) ::usleep(1000);
+  ASSERT_GE(number(), 5);
+  ASSERT_TRUE((*box)->freeze());
+  ::usleep(20'000);
+  const int frozen = number();
+  ::usleep(60'000);
+  EXPECT_EQ(number(), frozen);
+  ASSERT_TRUE((*box)->thaw());
+  for (int i = 0; i < 5000 && number() <= frozen; ++i) ::usleep(1000);
+  EXPECT_GT(number(), frozen);
+  (*counting)->signal(SIGTERM);
+  const auto ended = (*counting)->wait();
+  EXPECT_EQ(ended->ended, Ended::kSignalled);
+  EXPECT_EQ(ended->signal, SIGTERM);
+}
+
+TEST_F(LauncherTest, KillEndsACommandOrTheWholeSandboxAndSaysSo) {
+  auto box = launcher_->create({});
+  ASSERT_TRUE(box) << box.error().message;
+  auto one = (*box)->start({.argv = {"sleep", "100"}});
+  auto other = (*box)->start({.argv = {"sleep", "100"}});
+  (*one)->kill();
+  EXPECT_EQ((*one)->wait()->ended, Ended::kKilled);
+  (*box)->kill();
+  EXPECT_EQ((*other)->wait()->ended, Ended::kKilled);
+  EXPECT_FALSE((*box)->run({.argv = {"true"}}));
+}
+
+TEST_F(LauncherTest, AWrongSpecIsRefusedWithWhatWouldBeRight) {
+  EXPECT_NE(launcher_->run({.uid = 0}, {.argv = {"true"}}).error().message.find("1000"), std::string::npos);
+  EXPECT_NE(launcher_->run({}, {.argv = {}}).error().message.find("argv"), std::string::npos);
+  EXPECT_EQ(launcher_->run({.limits = {.memory_bytes = 1}}, {.argv = {"true"}}).error().code, Code::kInvalid);
+  EXPECT_EQ(launcher_->run({.binds = {{"/tmp", "/etc/x"}}}, {.argv = {"true"}}).error().code, Code::kInvalid);
+  EXPECT_EQ(launcher_->run({.template_root = "/no/such"}, {.argv = {"true"}}).error().code, Code::kNotFound);
+}
+
+// Goal: a command line and an environment beyond one packet arrive whole.
+TEST_F(LauncherTest, ALargeEnvironmentArrives) {
+  CommandSpec command{.argv = {"/bin/sh", "-c", "echo ${#BIG}"}, .env = {"BIG=" + std::string(100'000, 'x')}};
+  EXPECT_EQ(launcher_->run({}, command)->out, "100000\n");
+}
+
+TEST_F(LauncherTest, WithANetworkNamespaceLoopbackWorksAndNothingElse) {
+  const auto result = run("cat /proc/net/dev | tail -n +3 | cut -d: -f1 | tr -d ' '", {.network = Network::kNamespace});
+  EXPECT_EQ(result.out, "lo\n");
+}
+
+}  // namespace
+}  // namespace capstan::sandbox
