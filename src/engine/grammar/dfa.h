@@ -1,0 +1,53 @@
+// Dfa: a set of texts as a deterministic automaton over the bytes of UTF-8, for patterns, lengths and keys.
+//
+//   CAPSTAN_TRY(Dfa words, Dfa::of(expression));
+//   CAPSTAN_TRY(Dfa short_words, words.both(Dfa::length(0, 10)));
+//   const NodeId behind = short_words.emit_json_string(build, from);   // inside the quotes, escaped
+//
+// Threads: values. Bounds: kDfaStatesMax states; beyond, kInvalid. Cost: states × 256 entries of 2 bytes.
+#pragma once
+
+#include <array>
+#include <string_view>
+
+#include "engine/grammar/expression.h"
+
+namespace capstan::engine {
+
+inline constexpr std::size_t kDfaStatesMax = 8'192;
+
+class Dfa {
+ public:
+  static Result<Dfa> of(const Expression& expression);
+  // Texts of so many characters; max kNoBound: no limit. min and a finite max stay below kDfaStatesMax / 4.
+  static Dfa length(std::uint32_t min, std::uint32_t max);
+  static Result<Dfa> of_texts(const std::vector<std::string>& texts);
+  static Dfa every_text() { return length(0, kNoBound); }
+
+  // The texts of both; those of this that are not in the other.
+  Result<Dfa> both(const Dfa& other) const { return combined(other, true); }
+  Result<Dfa> without(const Dfa& other) const { return combined(other, false); }
+
+  bool matches(std::string_view text) const;
+  bool is_empty() const;  // no text at all
+
+  // The text as the inside of a JSON string: quotes, backslashes and control characters in their shortest
+  // escape.
+  NodeId emit_json_string(GrammarBuilder& build, NodeId from) const;
+  NodeId emit_raw(GrammarBuilder& build, NodeId from) const;
+
+ private:
+  using Index = std::uint16_t;
+  static constexpr Index kNone = 0xFFFF;
+  struct State {
+    std::array<Index, 256> next;
+    bool final = false;
+  };
+
+  Index add();
+  Result<Dfa> combined(const Dfa& other, bool in_other) const;
+
+  std::vector<State> states_;  // the first is the start
+};
+
+}  // namespace capstan::engine

@@ -1,0 +1,14 @@
+// The values of JSON schema's `format` that can be enforced, as patterns for regex.h.
+#pragma once
+
+#include <string_view>
+
+namespace capstan::engine {
+
+// Empty for a format that is not known. The pattern is anchored. Where RFCs leave room, it is the common
+// core: an email without quoted parts, a hostname of letters, digits and hyphens.
+std::string_view format_pattern(std::string_view format);
+// "date, date-time, …", for messages.
+std::string_view known_formats();
+
+}  // namespace capstan::engine
