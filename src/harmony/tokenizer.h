@@ -7,7 +7,7 @@
 //   out << decoder.finish();
 //
 // Loads Hugging Face tokenizer.json (model BPE; pre_tokenizer Sequence/Split/ByteLevel/Digits or none; no
-// normalizer) and tiktoken's o200k_base rank file with o200k_harmony's specials.
+// normalizer), a GGUF file's lists, and tiktoken's o200k_base rank file with o200k_harmony's specials.
 // Threads: immutable after loading, read by any.  Cost: loading o200k takes about 0.2 s from ranks, a second
 // or two from tokenizer.json; encoding is O(n log n) in the longest piece and linear in the text. Failure:
 // Code::kCorrupt for a broken file, kUnsupported for a kind of tokenizer that is not listed above.
@@ -30,10 +30,20 @@ namespace capstan::harmony {
 inline constexpr std::string_view kO200kSha256 =
     "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d";
 
+// As GGUF has them: tokens by id, in GPT-2's byte alphabet; ggml's type of each (empty: all ordinary); "left right".
+struct TokenList {
+  std::span<const std::string_view> tokens = {};
+  std::span<const std::int64_t> kinds = {};
+  std::span<const std::string_view> merges = {};
+  std::string_view pre = {};  // "gpt-4o"
+};
+
 class Tokenizer {
  public:
   static Result<Tokenizer> load(const std::filesystem::path& tokenizer_json);
   static Result<Tokenizer> from_json(std::string_view tokenizer_json);
+  // A GGUF file's lists; kUnsupported for a pre-tokenizer other than gpt-4o, gpt-2 and default.
+  static Result<Tokenizer> from_list(const TokenList& list);
   // The bytes of o200k_base.tiktoken ("base64 rank" lines); another hash than kO200kSha256 is kCorrupt.
   static Result<Tokenizer> o200k_harmony(std::string_view ranks);
   ~Tokenizer();

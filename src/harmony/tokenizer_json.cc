@@ -43,9 +43,11 @@ Result<void> add_added_tokens(const Json& root, Vocabulary& vocabulary) {
 Result<TokenId> token_of(const Vocabulary& vocabulary, std::string_view alphabet_text) {
   const auto bytes = bytes_from_alphabet(alphabet_text);
   const auto id = bytes ? vocabulary.find(*bytes) : std::nullopt;
-  if (!id) return fail(Code::kCorrupt, "model.merges: \"{}\" is not in the vocabulary", alphabet_text);
+  if (!id) return fail(Code::kCorrupt, "merges: \"{}\" is not in the vocabulary", alphabet_text);
   return *id;
 }
+
+}  // namespace
 
 Result<void> add_merge(const Vocabulary& vocabulary, std::string_view left, std::string_view right,
                        Merges& merges) {
@@ -55,6 +57,8 @@ Result<void> add_merge(const Vocabulary& vocabulary, std::string_view left, std:
   merges.add(left_id, right_id, joined);
   return {};
 }
+
+namespace {
 
 Result<Merges> read_merges(const Json& model, const Vocabulary& vocabulary) {
   Merges merges = Merges::by_list();

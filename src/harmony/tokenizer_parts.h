@@ -16,6 +16,9 @@ struct Tokenizer::Parts {
   bool whole_first = false;  // a piece that is a token is taken before merging
 };
 
+// A merge of two tokens in GPT-2's byte alphabet; kCorrupt if a part or what they make is not in the vocabulary.
+Result<void> add_merge(const Vocabulary& vocabulary, std::string_view left, std::string_view right, Merges& merges);
+
 // Checks what encoding relies on, then makes the tokenizer.
 struct TokenizerLoader {
   static Result<Tokenizer> make(Vocabulary vocabulary, Merges merges, Pretokenizer cutter, bool whole_first) {

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "engine/model/model.h"
+#include "engine/testing/mutate.h"
 #include "engine/testing/random_checkpoint.h"
 
 namespace capstan::engine {
@@ -29,7 +30,7 @@ std::unique_ptr<Model> load(const fs::path& path, std::string_view arithmetic) {
 }
 
 std::vector<float> logits_of(Model& model, const std::vector<TokenId>& tokens, std::size_t chunk = 512) {
-  KvCache kv(model.config());
+  KvCache kv(model.config(), model.kv_type());
   std::vector<float> all;
   for (std::size_t done = 0; done < tokens.size(); done += chunk) {
     const auto part = std::span(tokens).subspan(done, std::min(chunk, tokens.size() - done));
@@ -124,6 +125,33 @@ TEST(GgufModel, PackedWeightsOfSeveralFilesLieSideBySide) {
     }
     EXPECT_EQ(packed > 0, round == 0);
   }
+}
+
+// Damage anywhere, weights included (NaN, infinities): an error, or logits of some kind.
+TEST(GgufModel, DamagedFilesNeverCrashLoadingOrTheFirstTokens) {
+  const RandomCheckpoint checkpoint({.layers = 2, .hidden = 32, .vocab = 32, .seed = 42});
+  TemporaryDirectory directory;
+  const std::string valid = checkpoint.gguf({}).front();
+  const std::size_t header = valid.find("blk.1.ffn_down_exps.weight") + 100;
+  Prng prng(13);
+  int loaded = 0;
+  for (int round = 0; round < 500; ++round) {
+    const fs::path path = directory.path() / "m.gguf";
+    testing::write_bytes(path, testing::mutated(valid, prng, round % 2 == 0 ? header : valid.size()));
+    auto how = model_options(round % 4 < 2 ? "f32" : "default", 1);
+    how->pack.cache = directory.path() / "cache";
+    auto model = Model::load(path, *how);
+    if (!model) {
+      EXPECT_THAT(model.error().message, HasSubstr("m.gguf"));
+      continue;
+    }
+    ++loaded;
+    KvCache kv((*model)->config(), (*model)->kv_type());
+    const auto logits = (*model)->forward(std::vector<TokenId>{1, 2, 3}, kv);
+    EXPECT_TRUE(logits || logits.error().code == Code::kInvalid) << logits.error().message;
+    fs::remove_all(directory.path() / "cache");
+  }
+  EXPECT_GT(loaded, 50);
 }
 
 TEST(GgufModel, WhatDoesNotFitTogetherIsRefusedByName) {

@@ -279,11 +279,15 @@ void RandomCheckpoint::write(const std::filesystem::path& directory) const {
   save("model.safetensors.index.json", index.dump());
 }
 
-std::filesystem::path RandomCheckpoint::write_gguf(const std::filesystem::path& directory, const GgufExport& how,
-                                                   const std::string& name) const {
+std::vector<std::string> RandomCheckpoint::gguf(const GgufExport& how) const {
   std::map<std::string, StoredTensor> tensors;
   for (const auto& [key, tensor] : tensors_) tensors[key] = {tensor.dtype, tensor.shape, tensor.bytes};
-  const auto parts = gguf_of(*Json::parse(config_json()), tensors, how);
+  return gguf_of(*Json::parse(config_json()), tensors, how);
+}
+
+std::filesystem::path RandomCheckpoint::write_gguf(const std::filesystem::path& directory, const GgufExport& how,
+                                                   const std::string& name) const {
+  const auto parts = gguf(how);
   std::filesystem::path first;
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const std::string part = parts.size() == 1 ? "" : fmt::format("-{:05}-of-{:05}", i + 1, parts.size());

@@ -51,6 +51,7 @@ class RandomCheckpoint {
   // The same weights as GGUF: writes DIRECTORY/NAME.gguf, or its parts, and returns the (first) file.
   std::filesystem::path write_gguf(const std::filesystem::path& directory, const GgufExport& how = {},
                                    const std::string& name = "model") const;
+  std::vector<std::string> gguf(const GgufExport& how) const;  // the bytes of its parts
   std::vector<double> logits(const std::vector<std::int32_t>& tokens) const;
   std::vector<std::int32_t> random_tokens(int count, std::uint64_t seed) const;
 
