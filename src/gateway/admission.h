@@ -33,6 +33,10 @@ struct Caller {
   std::string key_id = {};  // empty: open access on the loopback, no key
   ServiceTier tier = ServiceTier::kDefault;
   std::vector<std::string> scopes = {};  // empty: everything
+  std::vector<std::string> models = {};  // that it may use; empty: all
+  // The store's numbers of the same, for counting; no key has number 0.
+  std::int64_t organisation_number = 1, project_number = 1, key_number = 0;
+  std::int64_t weight = 1;  // of the project, where replicas are saturated
 };
 using CallerPtr = std::shared_ptr<const Caller>;  // shared by a key's requests under way
 

@@ -21,13 +21,15 @@ CREATE TABLE model_alias (name TEXT NOT NULL, target TEXT NOT NULL, weight BIGIN
 INSERT INTO model_name VALUES (1, 'abacus');
 INSERT INTO model VALUES (1, '', 'gpt-oss', 4096, 'text', 'Apache-2.0', 0, 0, 0,
   'Answers checkable mathematics and shows its working: 4.1 M parameters, one token a byte, harmony format.', 0);
-)"}};
+)",
+                                           "ALTER TABLE model ADD COLUMN requests_per_replica BIGINT NOT NULL DEFAULT 0"}};
 
 namespace {
 
 constexpr std::size_t kNameMax = 128;
 constexpr std::int64_t kPriceMax = 1'000'000'000'000;  // a million dollars
 constexpr std::int64_t kTokensMax = std::int64_t{1} << 40;
+constexpr std::int64_t kRequestsPerReplicaMax = 100'000;
 constexpr std::size_t kTargetsMax = 16;
 constexpr std::int64_t kWeightMax = 1'000'000;
 constexpr std::size_t kCardMax = 64 << 10;
@@ -51,6 +53,9 @@ Result<void> check(const Model& model) {
   }
   if (model.context_length < 0 || model.context_length > kTokensMax)
     return fail(Code::kInvalid, "the context must be 0 to {} tokens, not {}", kTokensMax, model.context_length);
+  if (model.requests_per_replica < 0 || model.requests_per_replica > kRequestsPerReplicaMax)
+    return fail(Code::kInvalid, "requests per replica must be 1 to {} (0: the gateway's own number), not {}",
+                kRequestsPerReplicaMax, model.requests_per_replica);
   if (model.card.size() > kCardMax)
     return fail(Code::kInvalid, "the card may have {} bytes, it has {}", kCardMax, model.card.size());
   for (const std::string& modality : model.modalities) {
@@ -65,10 +70,11 @@ Result<void> save(Session& session, const Model& model) {
                                             {model.id, model.name}));
   CAPSTAN_TRY(const auto old, session.run("DELETE FROM model WHERE id = $1", {model.id}));
   CAPSTAN_TRY(const auto rows,
-              session.run("INSERT INTO model VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+              session.run("INSERT INTO model VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
                           {model.id, model.source, model.format, model.context_length,
                            fmt::format("{}", fmt::join(model.modalities, ",")), model.licence, model.price.input,
-                           model.price.cached, model.price.output, model.card, model.created_ms}));
+                           model.price.cached, model.price.output, model.card, model.created_ms,
+                           model.requests_per_replica}));
   (void)named, (void)old, (void)rows;
   return {};
 }
@@ -119,7 +125,7 @@ Result<void> Catalogue::load() {
   }
   CAPSTAN_TRY(const Rows models,
               database_.read("SELECT id, source, format, context_length, modalities, licence, price_input, "
-                             "price_cached, price_output, card, created_ms FROM model"));
+                             "price_cached, price_output, card, created_ms, requests_per_replica FROM model"));
   for (const Row& row : models) {
     Model model{.id = row.integer(0),
                 .name = index_->names[row.integer(0)],
@@ -130,6 +136,7 @@ Result<void> Catalogue::load() {
                 .licence = row.text(5),
                 .price = {row.integer(6), row.integer(7), row.integer(8)},
                 .card = row.text(9),
+                .requests_per_replica = row.integer(11),
                 .created_ms = row.integer(10)};
     const std::string modalities = row.text(4);
     for (const std::string_view part : split(modalities, ',')) model.modalities.emplace_back(part);

@@ -46,6 +46,7 @@ struct Model {
   std::string licence = {};
   Price price = {};
   std::string card = {};  // text for people
+  std::int64_t requests_per_replica = 0;  // that a replica serves well together; 0: the gateway's own number
   std::int64_t created_ms = 0;
 
   bool has_upstream() const { return source.starts_with("http://") || source.starts_with("https://"); }
