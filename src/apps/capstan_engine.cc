@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "apps/engine_bench.h"
+#include "apps/engine_quantization.h"
 #ifdef CAPSTAN_ENGINE_SERVER
 #include "apps/engine_serve.h"
 #endif
@@ -71,6 +72,7 @@ Result<std::vector<Prompt>> read_prompts(const std::string& path) {
 struct LogitsOptions {
   std::string model, prompts, out, isa;
   std::string arithmetic = "default";
+  std::optional<bool> yarn_truncate;
   int chunk = 0;
   int threads = 0;
 };
@@ -103,7 +105,8 @@ Result<void> write_logits(Model& model, const Prompt& prompt, const LogitsOption
 Result<void> run_logits(const LogitsOptions& options) {
   CAPSTAN_TRY(const auto prompts, read_prompts(options.prompts));
   CAPSTAN_CHECK(use_isa(options.isa));
-  CAPSTAN_TRY(const ModelOptions how, model_options(options.arithmetic, options.threads));
+  CAPSTAN_TRY(ModelOptions how, model_options(options.arithmetic, options.threads));
+  how.yarn_truncate = options.yarn_truncate;
   CAPSTAN_TRY(auto model, Model::load(options.model, how));
   CAPSTAN_CHECK(make_directories(options.out));
   for (const Prompt& prompt : prompts) CAPSTAN_CHECK(write_logits(*model, prompt, options));
@@ -119,7 +122,7 @@ int report(const Result<void>& result) {
 void add_logits(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<LogitsOptions>();
   CLI::App* command = app.add_subcommand("logits", "Write the logits of token prompts as raw f32 files");
-  command->add_option("--model", options->model, "Directory with config.json and model.safetensors")
+  command->add_option("--model", options->model, "Directory with config.json and weights, or a .gguf file")
       ->required();
   command
       ->add_option("--prompts", options->prompts,
@@ -137,6 +140,8 @@ void add_logits(CLI::App& app, int& exit_code) {
                    "activations "
                    "in 15 bits. default: what serving uses")
       ->check(CLI::IsMember({"f32", "int12", "int8", "int4", "default"}));
+  command->add_option("--yarn-truncate", options->yarn_truncate,
+                      "true or false: round YaRN's bounds, against the checkpoint (llama.cpp does)");
   command->add_option("--isa", options->isa, "auto, amx, avx512-vnni, avx2 or scalar");
   command->add_option("--threads", options->threads, "Threads (default: all that this process may use)")
       ->check(CLI::Range(1, 1024));
@@ -147,17 +152,28 @@ void add_logits(CLI::App& app, int& exit_code) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Runs gpt-oss checkpoints in Hugging Face's layout on this machine's CPU.", "capstan-engine");
-  app.require_subcommand(1);
+  CLI::App app(
+      "Serves a gpt-oss model (safetensors or GGUF) from this machine's CPU over OpenAI's HTTP interface. "
+      "Subcommands do other things with it.",
+      "capstan-engine");
+  app.require_subcommand(0, 1);
   int exit_code = 0;
   using AddCommand = void (*)(CLI::App&, int&);
   constexpr AddCommand kCommands[] = {
-      add_logits, add_bench,
-#ifdef CAPSTAN_ENGINE_SERVER
-      add_serve,
-#endif
+      add_logits, add_quantization_report, add_bench,
   };
   for (AddCommand add : kCommands) add(app, exit_code);
+#ifdef CAPSTAN_ENGINE_SERVER
+  const auto options = add_serve_options(app);
+  CLI::App* alias = app.add_subcommand("serve", "Serve: what this program does without a subcommand");
+  const auto alias_options = add_serve_options(*alias);
+  alias->callback([&] { exit_code = serve(*alias_options); });
+  app.callback([&] {
+    if (app.get_subcommands().empty()) exit_code = serve(*options);
+  });
+#else
+  app.require_subcommand(1);
+#endif
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

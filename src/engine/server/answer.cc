@@ -2,6 +2,8 @@
 // at any time.
 #include "engine/server/answer.h"
 
+#include <algorithm>
+
 #include "base/build_id.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -46,6 +48,7 @@ Answer::Answer(Context context, const SamplingRequest& request, std::string id_p
                      .count()),
       seed_(request.seed ? static_cast<std::uint64_t>(*request.seed) : fresh_seed()),
       choices_(static_cast<std::size_t>(choices)),
+      first_token_(static_cast<std::size_t>(choices), context_.arrived),
       last_token_(static_cast<std::size_t>(choices), context_.arrived),
       open_choices_(choices) {}
 
@@ -64,12 +67,19 @@ void Answer::start(std::vector<TokenId> prompt, int tokens_max, int top_logprobs
   const double top_p = request_.top_p.value_or(profile.top_p);
   const double temperature = top_p == 0 ? 0 : request_.temperature.value_or(profile.temperature);
   const auto self = shared_from_this();
+  Sampling sampling{.temperature = static_cast<float>(temperature),
+                    .top_p = top_p == 0 ? 1.0f : static_cast<float>(top_p),
+                    .top_k = request_.top_k,
+                    .min_p = static_cast<float>(request_.min_p),
+                    .presence_penalty = static_cast<float>(request_.presence_penalty),
+                    .frequency_penalty = static_cast<float>(request_.frequency_penalty)};
+  for (const auto& [token, bias] : request_.logit_bias)
+    sampling.logit_bias.emplace_back(static_cast<TokenId>(token), static_cast<float>(bias));
   for (int i = 0; i < static_cast<int>(choices_.size()); ++i) {
+    sampling.seed = Prng::at(seed_, static_cast<std::uint64_t>(i));
     GenerationRequest generation{
         .prompt = prompt,
-        .sampling = {.temperature = static_cast<float>(temperature),
-                     .top_p = top_p == 0 ? 1.0f : static_cast<float>(top_p),
-                     .seed = Prng::at(seed_, static_cast<std::uint64_t>(i))},
+        .sampling = sampling,
         .tokens_max = tokens_max,
         .stop_tokens = context_.model.stop_tokens,
         .logprobs = logprobs,
@@ -86,6 +96,7 @@ void Answer::start(std::vector<TokenId> prompt, int tokens_max, int top_logprobs
     if (over_) cancel_rest();  // the first choice may already have found the client gone
   }
   context_.metrics.prompt_tokens(prompt_tokens_);
+  context_.metrics.accepted(static_cast<int>(choices_.size()), tokens_max);
   context_.writer->on_client_gone([weak = weak_from_this()] {
     if (const auto answer = weak.lock()) {
       const std::lock_guard lock(answer->mutex_);
@@ -97,17 +108,24 @@ void Answer::start(std::vector<TokenId> prompt, int tokens_max, int top_logprobs
 void Answer::observe(const TokenEvent& event, int choice) {
   auto& last = last_token_[static_cast<std::size_t>(choice)];
   if (event.index == 0) {
+    cached_tokens_ = std::max(cached_tokens_, event.cached_tokens);
     context_.metrics.first_token(seconds_since(context_.arrived));
   } else {
     context_.metrics.next_token(seconds_since(last));
   }
   last = std::chrono::steady_clock::now();
+  if (event.index == 0) first_token_[static_cast<std::size_t>(choice)] = last;
   context_.metrics.generated_token();
   ++completion_tokens_;
 }
 
-void Answer::observe_end(std::string_view reason, int tokens) {
-  context_.metrics.finished(reason, seconds_since(context_.arrived), prompt_tokens_, tokens);
+void Answer::observe_end(int choice, std::string_view reason, int tokens) {
+  const auto i = static_cast<std::size_t>(choice);
+  context_.metrics.finished({.reason = reason,
+                             .seconds = seconds_since(context_.arrived),
+                             .decode_seconds = std::chrono::duration<double>(last_token_[i] - first_token_[i]).count(),
+                             .prompt_tokens = prompt_tokens_,
+                             .completion_tokens = tokens});
 }
 
 void Answer::on_token(int choice, const TokenEvent& event) {
@@ -148,7 +166,7 @@ Json Answer::usage() const {
       {{"prompt_tokens", prompt_tokens_},
        {"completion_tokens", completion_tokens_},
        {"total_tokens", prompt_tokens_ + completion_tokens_},
-       {"prompt_tokens_details", Json::object({{"cached_tokens", 0}})},
+       {"prompt_tokens_details", Json::object({{"cached_tokens", cached_tokens_}})},
        {"completion_tokens_details", Json::object({{"reasoning_tokens", reasoning_tokens()}})}});
 }
 
@@ -196,7 +214,7 @@ void Answer::abandon() {
   if (over_) return;
   over_ = true;
   cancel_rest();
-  context_.metrics.finished("abort", seconds_since(context_.arrived), prompt_tokens_, completion_tokens_);
+  observe_end(0, "abort", completion_tokens_);
   context_.metrics.http_answer(context_.path, 499);
 }
 

@@ -53,7 +53,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
   // Sends a chunk; with include_usage it gets "usage": null.
   void send(Json chunk);
   // For the metrics: one choice has ended.
-  void observe_end(std::string_view reason, int tokens);
+  void observe_end(int choice, std::string_view reason, int tokens);
 
   Context context_;
   TokenSource& source_;  // of context_.model; a drain takes it out of the model before it ends
@@ -79,10 +79,11 @@ class Answer : public std::enable_shared_from_this<Answer> {
   std::uint64_t seed_;
   std::mutex mutex_;
   std::vector<Choice> choices_;
-  std::vector<std::chrono::steady_clock::time_point> last_token_;
+  std::vector<std::chrono::steady_clock::time_point> first_token_, last_token_;
   int open_choices_;
   int prompt_tokens_ = 0;
   int completion_tokens_ = 0;
+  int cached_tokens_ = 0;  // of the prompt
   bool started_ = false;  // the stream's head is written
   bool over_ = false;     // answered, refused or abandoned: later events are ignored
 };

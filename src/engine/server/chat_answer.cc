@@ -73,7 +73,7 @@ class ChatAnswer : public Answer {
     tell(index, choice.reader.finish());
     choice.finish_reason = length ? "length" : choice.reader.called_tool() ? "tool_calls" : "stop";
     if (choice.reader.stopped()) choice.finish_reason = "stop";
-    observe_end(choice.finish_reason, choice.tokens);
+    observe_end(index, choice.finish_reason, choice.tokens);
     if (streaming()) send_delta(index, Json::object(), take_logprobs(choice), choice.finish_reason);
   }
 
@@ -171,10 +171,13 @@ class ChatAnswer : public Answer {
 
 }  // namespace
 
+std::vector<TokenId> render_chat(const ServedModel& model, const ChatRequest& request) {
+  return harmony::render_prompt(model.tokenizer, model.format, chat_conversation(request, model.profile, today()));
+}
+
 void answer_chat(const Answer::Context& context, const ChatRequest& request) {
   ServedModel& model = context.model;
-  const std::vector<TokenId> prompt = harmony::render_prompt(
-      model.tokenizer, model.format, chat_conversation(request, model.profile, today()));
+  const std::vector<TokenId> prompt = render_chat(model, request);
   const long wanted = request.tokens_max.value_or(0);
   if (const auto error = context_error(model, prompt, wanted)) {
     context.metrics.http_answer(context.path, error->status);

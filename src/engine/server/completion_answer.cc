@@ -9,7 +9,7 @@ namespace {
 class CompletionAnswer : public Answer {
  public:
   CompletionAnswer(const Context& context, const CompletionRequest& request, std::string echo)
-      : Answer(context, request, "cmpl-", request.choices), echo_(std::move(echo)) {
+      : Answer(context, request, "cmpl-", request.choices), logprobs_(request.logprobs), echo_(std::move(echo)) {
     for (int i = 0; i < request.choices; ++i)
       choices_.emplace_back(context.model.tokenizer, request.stop, echo_);
   }
@@ -17,14 +17,16 @@ class CompletionAnswer : public Answer {
  protected:
   void begin_stream() override {
     for (int i = 0; !echo_.empty() && i < static_cast<int>(choices_.size()); ++i)
-      send_text(i, echo_, nullptr);
+      send_text(i, echo_, nullptr, nullptr);
   }
 
   bool token(int index, const TokenEvent& event) override {
     Choice& choice = choices_[static_cast<std::size_t>(index)];
     ++choice.tokens;
-    if (!context_.model.tokenizer.is_special(event.token))
+    if (!context_.model.tokenizer.is_special(event.token)) {
+      if (logprobs_) note_logprob(choice, event);
       tell(index, choice.stops.push(choice.decoder.push(event.token)));
+    }
     return choice.stops.found();
   }
 
@@ -34,16 +36,16 @@ class CompletionAnswer : public Answer {
     rest += choice.stops.finish();
     tell(index, rest);
     choice.finish_reason = length ? "length" : "stop";
-    observe_end(choice.finish_reason, choice.tokens);
-    if (streaming()) send_text(index, "", choice.finish_reason);
+    observe_end(index, choice.finish_reason, choice.tokens);
+    if (streaming()) send_text(index, "", take_logprobs(choice), choice.finish_reason);
   }
 
   Json whole() override {
     Json body = head("text_completion");
     body["choices"] = Json::array();
     for (int i = 0; i < static_cast<int>(choices_.size()); ++i) {
-      const Choice& choice = choices_[static_cast<std::size_t>(i)];
-      body["choices"].push_back(choice_json(i, choice.text, choice.finish_reason));
+      Choice& choice = choices_[static_cast<std::size_t>(i)];
+      body["choices"].push_back(choice_json(i, choice.text, take_logprobs(choice), choice.finish_reason));
     }
     return body;
   }
@@ -57,30 +59,55 @@ class CompletionAnswer : public Answer {
     std::string text;
     std::string finish_reason = {};
     int tokens = 0;
+    // OpenAI's four lists, of the tokens told since the last chunk.
+    Json::Array logprob_tokens = {}, logprobs = {}, tops = {}, offsets = {};
+    std::size_t offset = 0;  // of the next token in the text, in bytes
   };
+
+  void note_logprob(Choice& choice, const TokenEvent& event) {
+    const std::string_view bytes = context_.model.tokenizer.bytes(event.token);
+    choice.logprob_tokens.emplace_back(bytes);
+    choice.logprobs.emplace_back(static_cast<double>(event.logprob));
+    choice.offsets.emplace_back(choice.offset);
+    choice.offset += bytes.size();
+    Json top = Json::object();
+    for (const TokenLogprob& other : event.top)
+      top[context_.model.tokenizer.bytes(other.token)] = static_cast<double>(other.logprob);
+    choice.tops.push_back(std::move(top));
+  }
+
+  // null if none were asked for, or (in a stream) none came since the last time.
+  Json take_logprobs(Choice& choice) const {
+    if (!logprobs_ || (streaming() && choice.logprob_tokens.empty())) return nullptr;
+    return Json::object({{"tokens", std::exchange(choice.logprob_tokens, {})},
+                         {"token_logprobs", std::exchange(choice.logprobs, {})},
+                         {"top_logprobs", *logprobs_ > 0 ? Json(std::exchange(choice.tops, {})) : Json()},
+                         {"text_offset", std::exchange(choice.offsets, {})}});
+  }
 
   void tell(int index, const std::string& text) {
     if (text.empty()) return;
     if (streaming()) {
-      send_text(index, text, nullptr);
+      send_text(index, text, take_logprobs(choices_[static_cast<std::size_t>(index)]), nullptr);
     } else {
       choices_[static_cast<std::size_t>(index)].text += text;
     }
   }
 
-  static Json choice_json(int index, const std::string& text, Json finish_reason) {
+  static Json choice_json(int index, const std::string& text, Json logprobs, Json finish_reason) {
     return Json::object({{"index", index},
                          {"text", text},
-                         {"logprobs", nullptr},
+                         {"logprobs", std::move(logprobs)},
                          {"finish_reason", std::move(finish_reason)}});
   }
 
-  void send_text(int index, const std::string& text, Json finish_reason) {
+  void send_text(int index, const std::string& text, Json logprobs, Json finish_reason) {
     Json chunk = head("text_completion");
-    chunk["choices"] = Json::array({choice_json(index, text, std::move(finish_reason))});
+    chunk["choices"] = Json::array({choice_json(index, text, std::move(logprobs), std::move(finish_reason))});
     send(std::move(chunk));
   }
 
+  std::optional<int> logprobs_;
   std::string echo_;
   std::vector<Choice> choices_;
 };
@@ -109,7 +136,8 @@ void answer_completion(const Answer::Context& context, const CompletionRequest& 
   }
   const std::string echo = request.echo ? model.tokenizer.decode(prompt) : std::string();
   std::make_shared<CompletionAnswer>(context, request, echo)
-      ->start(prompt, static_cast<int>(request.tokens_max.value_or(0)), 0, false);
+      ->start(prompt, static_cast<int>(request.tokens_max.value_or(0)), request.logprobs.value_or(0),
+              request.logprobs.has_value());
 }
 
 }  // namespace capstan::engine

@@ -7,9 +7,12 @@
 #include <mutex>
 #include <thread>
 
+#include "base/build_id.h"
 #include "base/log.h"
+#include "base/sha256.h"
 #include "engine/server/chat_answer.h"
 #include "engine/server/completion_answer.h"
+#include "engine/server/tokenize.h"
 #include "http/server.h"
 
 namespace capstan::engine {
@@ -17,6 +20,10 @@ namespace {
 
 constexpr int kRetryAfterMs = 1000;
 constexpr int kHandlerThreads = 4;  // handlers parse and tokenise; generation has a thread of its own
+
+http::Response not_ready() {
+  return error_response(ApiError::unavailable("The model is not ready: GET /health says why.", kRetryAfterMs));
+}
 
 }  // namespace
 
@@ -28,6 +35,7 @@ struct EngineServer::State {
     return draining ? nullptr : model.get();
   }
   void routes(http::Router& router);
+  std::optional<http::Response> guard(const http::Request& request) const;
   void health(const http::ResponseWriterPtr& writer);
   void models(const http::Request& request, const http::ResponseWriterPtr& writer, bool one);
   template <class Parse, class Run>
@@ -45,6 +53,7 @@ struct EngineServer::State {
   std::mutex mutex;
   std::condition_variable changed;
   std::string stage = "starting";
+  std::uint64_t done = 0, total = 0;  // of the stage, in bytes
   std::optional<Error> load_error;
   bool draining = false;
   std::unique_ptr<ServedModel> model;
@@ -67,6 +76,12 @@ void EngineServer::State::health(const http::ResponseWriterPtr& writer) {
   } else {
     body["status"] = "loading";
     body["stage"] = stage;
+    body["message"] = total > 0 ? fmt::format("loading {} %", done * 100 / total) : "loading";
+    if (total > 0) {
+      body["percent"] = done * 100 / total;
+      body["done_bytes"] = done;
+      body["total_bytes"] = total;
+    }
     body["elapsed_ms"] =
         std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - started)
             .count();
@@ -99,9 +114,7 @@ void EngineServer::State::generate(const http::Request& request, const http::Res
                                    Parse parse, Run run) {
   ServedModel* ready = ready_model();
   if (ready == nullptr) {
-    respond(request, writer,
-            error_response(
-                ApiError::unavailable("The model is not ready: GET /health says why.", kRetryAfterMs)));
+    respond(request, writer, not_ready());
     return;
   }
   const auto parsed = parse(request.body);
@@ -132,6 +145,23 @@ void EngineServer::State::routes(http::Router& router) {
              [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
                models(request, writer, true);
              });
+  using Tokens = http::Response (*)(const ServedModel&, std::string_view);
+  for (const auto& [path, function] : {std::pair<const char*, Tokens>("/tokenize", tokenize), {"/detokenize", detokenize}}) {
+    router.add("POST", path, [this, function](const http::Request& request, const http::ResponseWriterPtr& writer) {
+      const ServedModel* ready = ready_model();
+      respond(request, writer, ready != nullptr ? function(*ready, request.body) : not_ready());
+    });
+  }
+  router.add("POST", "/v1/embeddings", [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
+    respond(request, writer,
+            error_response(ApiError::unsupported(
+                "model", fmt::format("The model '{}' does not give embeddings: it was trained to answer. Use an embedding "
+                                     "model.",
+                                     options.served_name))));
+  });
+  router.add("GET", "/version", [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
+    respond(request, writer, http::Response::json(200, Json::object({{"version", build_id()}})));
+  });
   router.add("GET", "/health",
              [this](const http::Request&, const http::ResponseWriterPtr& writer) { health(writer); });
   router.add("GET", "/metrics", [this](const http::Request&, const http::ResponseWriterPtr& writer) {
@@ -150,17 +180,29 @@ void EngineServer::State::routes(http::Router& router) {
     if (!allow.empty()) response.headers.set("allow", allow);
     return response;
   });
-  router.add_guard("/", [](const http::Request& request) { return http::refuse_foreign(request, {}); });
+  router.add_guard("/", [this](const http::Request& request) { return guard(request); });
+}
+
+// With a key: who has it may come from anywhere. Without: only this machine's programs, no web page.
+std::optional<http::Response> EngineServer::State::guard(const http::Request& request) const {
+  if (options.api_key.empty()) return http::refuse_foreign(request, {});
+  if (request.path == "/health") return std::nullopt;
+  const std::string given = request.headers.get("authorization");
+  if (equal_constant_time(given, "Bearer " + options.api_key)) return std::nullopt;
+  return error_response({.status = 401,
+                         .message = given.empty() ? "No API key: send it as 'Authorization: Bearer KEY'."
+                                                  : "Incorrect API key provided.",
+                         .code = "invalid_api_key"});
 }
 
 EngineServer::EngineServer(std::unique_ptr<State> state) : state_(std::move(state)) {}
 EngineServer::~EngineServer() { drain(0); }
 
 Result<std::unique_ptr<EngineServer>> EngineServer::start(EngineServerOptions options, Loader loader) {
-  if (!http::is_loopback(options.host)) {
+  if (!http::is_loopback(options.host) && (options.tls_key.empty() || options.api_key.empty())) {
     return fail(Code::kInvalid,
-                "host {} is not loopback, and the engine serves plain HTTP: use --host 127.0.0.1 and reach "
-                "it through the gateway",
+                "host {} is not loopback: that needs --tls-cert, --tls-key and --api-key-file; or use --host 127.0.0.1 "
+                "and reach the engine through the gateway, which has TLS, keys and limits",
                 options.host);
   }
   auto state = std::make_unique<State>(std::move(options));
@@ -169,13 +211,19 @@ Result<std::unique_ptr<EngineServer>> EngineServer::start(EngineServerOptions op
   raw->routes(router);
   CAPSTAN_TRY(
       raw->server,
-      http::Server::start({.host = raw->options.host, .port = raw->options.port, .threads = kHandlerThreads},
+      http::Server::start({.host = raw->options.host,
+                           .port = raw->options.port,
+                           .threads = kHandlerThreads,
+                           .tls_certificate = raw->options.tls_certificate,
+                           .tls_key = raw->options.tls_key},
                           router.handler()));
   raw->port = raw->server->port();
   raw->loader = std::thread([raw, loader = std::move(loader)] {
-    auto loaded = loader([raw](std::string_view stage) {
+    auto loaded = loader([raw](const LoadProgress& progress) {
       const std::lock_guard lock(raw->mutex);
-      raw->stage = stage;
+      raw->stage = progress.stage;
+      raw->done = progress.done;
+      raw->total = progress.total;
     });
     const std::lock_guard lock(raw->mutex);
     if (loaded) {

@@ -6,10 +6,11 @@
 //   then 200 server->drain(30'000); // new requests get 503, those under way end, then the model is let go
 //
 // Routes: POST /v1/chat/completions, POST /v1/completions, GET /v1/models, GET /v1/models/{id}, GET /health,
-// GET /metrics. A request from a web page of another origin, or with a foreign Host, is refused.
+// GET /metrics. Without an API key, a request from a web page of another origin, or with a foreign Host, is refused.
 // Threads: drain and the questions from any thread. Destruction drains at once (0 ms).
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -22,18 +23,28 @@
 namespace capstan::engine {
 
 struct EngineServerOptions {
-  std::string host = "127.0.0.1";  // loopback only: the engine speaks plain HTTP to the gateway on its host
+  std::string host = "127.0.0.1";  // another than loopback needs a certificate and a key
   int port = 0;                    // 0: any free one
   std::string served_name;
+  std::string tls_certificate = {};  // PEM files; both or none
+  std::string tls_key = {};
+  std::string api_key = {};  // asked for as a bearer token of every route but /health; empty: none
+};
+
+// Told by the loader: what it is doing now ("reading the tokenizer"), and how far it is where that is known.
+struct LoadProgress {
+  std::string_view stage = {};
+  std::uint64_t done = 0;  // bytes
+  std::uint64_t total = 0;
 };
 
 class EngineServer {
  public:
-  // Told by the loader: what it is doing now ("reading the tokenizer").
-  using Progress = std::function<void(std::string_view stage)>;
+  using Progress = std::function<void(const LoadProgress&)>;
   using Loader = std::function<Result<ServedModel>(const Progress&)>;
 
-  // Listens at once. Failure: kInvalid for a host that is not loopback, kConflict or kIo for the port.
+  // Listens at once. Failure: kInvalid for another host than loopback without TLS and a key, kConflict or kIo for
+  // the port.
   static Result<std::unique_ptr<EngineServer>> start(EngineServerOptions options, Loader loader);
   ~EngineServer();
 

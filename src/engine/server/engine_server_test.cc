@@ -350,6 +350,64 @@ TEST_F(EngineServerTest, CompletionsContinueText) {
   EXPECT_EQ(post("/v1/completions", R"({"model":"abacus","prompt":[999]})").status, 400);
 }
 
+TEST_F(EngineServerTest, CompletionsGiveOpenAisFourListsOfLogprobs) {
+  start("so on<|return|>");
+  const auto response = post("/v1/completions", R"({"model":"abacus","prompt":"x","logprobs":2})");
+  ASSERT_EQ(response.status, 200) << response.body;
+  const Json body = *Json::parse(response.body);
+  const Json& logprobs = *choice_of(body).find("logprobs");
+  EXPECT_EQ(logprobs.find("tokens")->dump(), R"(["s","o"," ","o","n"])");
+  EXPECT_EQ(logprobs.find("token_logprobs")->dump(), "[-0.5,-0.5,-0.5,-0.5,-0.5]");
+  EXPECT_EQ(logprobs.find("text_offset")->dump(), "[0,1,2,3,4]");
+  EXPECT_EQ(logprobs.find("top_logprobs")->items().at(0).dump(), R"({"s":-0.5,"t":-1.5})");
+}
+
+TEST_F(EngineServerTest, SamplingFieldsReachTheEngine) {
+  start(kAnswer);
+  chat_json(R"(,"frequency_penalty":0.5,"presence_penalty":-1,"logit_bias":{"7":-100},"top_k":3,"min_p":0.25)");
+  const Sampling& sampling = source_->last_request.sampling;
+  EXPECT_EQ(sampling.frequency_penalty, 0.5f);
+  EXPECT_EQ(sampling.presence_penalty, -1.0f);
+  EXPECT_EQ(sampling.logit_bias, (std::vector<std::pair<TokenId, float>>{{7, -100.0f}}));
+  EXPECT_EQ(sampling.top_k, 3);
+  EXPECT_EQ(sampling.min_p, 0.25f);
+}
+
+TEST_F(EngineServerTest, TextBecomesTokensAndBack) {
+  start(kAnswer);
+  EXPECT_EQ(post("/tokenize", R"({"model":"abacus","prompt":"2+2"})").body,
+            R"({"count":3,"max_model_len":400,"tokens":[50,43,50],"token_strs":null})");
+  const Json chat = *Json::parse(
+      post("/tokenize", R"({"messages":[{"role":"user","content":"2+2?"}],"return_token_strs":true})").body);
+  EXPECT_EQ(chat.get_int("count"), 21);
+  EXPECT_EQ(chat.find("token_strs")->items().at(0).as_string(), "<|start|>");
+  EXPECT_EQ(post("/detokenize", R"({"tokens":[50,43,50]})").body, R"({"prompt":"2+2"})");
+  EXPECT_EQ(post("/detokenize", R"({"tokens":[999]})").status, 400);
+  EXPECT_EQ(post("/tokenize", R"({"model":"other","prompt":"x"})").status, 404);
+  EXPECT_EQ(post("/tokenize", R"({})").status, 400);
+  EXPECT_THAT(get("/version").body, HasSubstr(R"({"version":")"));
+  const auto embeddings = post("/v1/embeddings", R"({"model":"abacus","input":"x"})");
+  EXPECT_EQ(embeddings.status, 400);
+  EXPECT_THAT(embeddings.body, HasSubstr("does not give embeddings"));
+}
+
+TEST(EngineServer, AKeyIsAskedForOfEveryRouteButHealth) {
+  auto server = EngineServer::start({.served_name = "m", .api_key = "a-secret-of-some-length"},
+                                    [](const auto&) -> Result<ServedModel> { return fail(Code::kInvalid, "no"); });
+  ASSERT_TRUE(server.has_value());
+  const std::string url = fmt::format("http://127.0.0.1:{}", (*server)->port());
+  http::Client client;
+  const auto status = [&](std::string target, std::string authorization) {
+    const auto response =
+        client.request(url, {.target = std::move(target), .headers = {{"authorization", std::move(authorization)}}}, {});
+    return response ? response->status : 0;
+  };
+  EXPECT_EQ(status("/v1/models", "Bearer wrong"), 401);
+  EXPECT_EQ(status("/metrics", ""), 401);
+  EXPECT_EQ(status("/v1/models", "Bearer a-secret-of-some-length"), 200);
+  EXPECT_EQ(status("/health", ""), 503);
+}
+
 TEST_F(EngineServerTest, HealthModelsAndMetricsTellTheState) {
   start(kAnswer);
   EXPECT_EQ(get("/health").status, 200);
@@ -362,7 +420,14 @@ TEST_F(EngineServerTest, HealthModelsAndMetricsTellTheState) {
   for (const char* line :
        {"vllm:time_to_first_token_seconds_count{model_name=\"abacus\"} 1",
         "vllm:generation_tokens_total{model_name=\"abacus\"} 49",
-        "vllm:prompt_tokens_total{model_name=\"abacus\"} 21", "finished_reason=\"stop\"",
+        "vllm:prompt_tokens_total{model_name=\"abacus\"} 21",
+        "vllm:inter_token_latency_seconds_count{model_name=\"abacus\"} 48",
+        "vllm:time_per_output_token_seconds_count{model_name=\"abacus\"} 48",
+        "vllm:request_decode_time_seconds_count{model_name=\"abacus\"} 1",
+        "vllm:prefix_cache_queries_total{model_name=\"abacus\"} 40",
+        "vllm:prefix_cache_hits_total{model_name=\"abacus\"} 30", "vllm:kv_cache_usage_perc{model_name=\"abacus\"} 0.25",
+        "vllm:num_preemptions_total{model_name=\"abacus\"} 2",
+        "vllm:request_params_n_sum{model_name=\"abacus\"} 1", "finished_reason=\"stop\"",
         "capstan_engine_http_responses_total{path=\"/v1/chat/completions\",status=\"400\"} 1"}) {
     EXPECT_THAT(metrics, HasSubstr(line));
   }
@@ -380,7 +445,7 @@ TEST(EngineServer, WhileLoadingHealthAndRequestsAre503AndSayWhy) {
   std::atomic<bool> go = false;
   auto server = EngineServer::start({.served_name = "m"},
                                     [&](const EngineServer::Progress& progress) -> Result<ServedModel> {
-                                      progress("mapping the weights");
+                                      progress({"mapping the weights", 43, 100});
                                       while (!go) std::this_thread::sleep_for(5ms);
                                       return fail(Code::kCorrupt, "model.safetensors is cut off");
                                     });
@@ -395,6 +460,7 @@ TEST(EngineServer, WhileLoadingHealthAndRequestsAre503AndSayWhy) {
     body = health->body;
   }
   EXPECT_THAT(body, HasSubstr(R"("status":"loading","stage":"mapping the weights")"));
+  EXPECT_THAT(body, HasSubstr(R"("message":"loading 43 %","percent":43,"done_bytes":43,"total_bytes":100)"));
   const auto chat =
       client.request(url, {.method = "POST", .target = "/v1/chat/completions", .body = "{}"}, {});
   EXPECT_EQ(chat->status, 503);

@@ -5,6 +5,8 @@
 #include <chrono>
 
 #include "engine/batching/generator.h"
+#include "engine/server/load_tokenizer.h"
+#include "engine/server/memory_need.h"
 
 namespace capstan::engine {
 namespace {
@@ -24,6 +26,14 @@ class GeneratorSource : public TokenSource {
   std::unique_ptr<Generator> generator_;
 };
 
+Result<int> fitting_context(const LoadOptions& options) {
+  CAPSTAN_TRY(const Checkpoint checkpoint, Checkpoint::open(options.model));
+  return context_that_fits(
+      checkpoint,
+      {.arithmetic = options.arithmetic, .context = options.context, .sequences = options.sequences_max},
+      options.memory_available > 0 ? options.memory_available : memory_available());
+}
+
 std::vector<TokenId> stop_tokens(const ModelConfig& config, const harmony::FormatTokens& format) {
   std::vector<TokenId> stops = config.eos_token_ids;
   for (const TokenId token : {format.return_, format.call, format.end_of_text}) {
@@ -37,28 +47,24 @@ std::vector<TokenId> stop_tokens(const ModelConfig& config, const harmony::Forma
 }  // namespace
 
 Result<ServedModel> load_served_model(const LoadOptions& options, const EngineServer::Progress& progress) {
-  progress("reading the tokenizer");
-  CAPSTAN_TRY(harmony::Tokenizer tokenizer, harmony::Tokenizer::load(options.directory / "tokenizer.json"));
+  progress({"reading the tokenizer"});
+  CAPSTAN_TRY(const ModelFiles files, find_model_files(options.model));
+  CAPSTAN_TRY(harmony::Tokenizer tokenizer, load_tokenizer(files));
   CAPSTAN_TRY(const harmony::FormatTokens format, harmony::FormatTokens::of(tokenizer));
-  CAPSTAN_TRY(ModelProfile profile, read_model_profile(options.directory));
-  progress("mapping the weights");
+  CAPSTAN_TRY(ModelProfile profile, read_model_profile(files.directory));
+  progress({"mapping the weights"});
+  CAPSTAN_TRY(const int context, fitting_context(options));
   CAPSTAN_TRY(ModelOptions how, model_options(options.arithmetic, options.threads));
-  how.progress = [&progress, shown = std::uint64_t{0}](std::uint64_t done, std::uint64_t total) mutable {
-    if (done * 20 / total == shown) return;
-    shown = done * 20 / total;
-    progress(fmt::format("packing the weights, once for this checkpoint: {} %", done * 100 / total));
+  how.yarn_truncate = options.yarn_truncate;
+  how.progress = [&progress](std::uint64_t done, std::uint64_t total) {
+    progress({"packing the weights, once for this checkpoint", done, total});
   };
-  CAPSTAN_TRY(std::unique_ptr<Model> model, Model::load(options.directory, std::move(how)));
+  CAPSTAN_TRY(std::unique_ptr<Model> model, Model::load(options.model, std::move(how)));
   const ModelConfig config = model->config();
   if (tokenizer.vocabulary_size() > config.vocab) {
     return fail(Code::kInvalid, "{}: the tokenizer has ids up to {}, but the model only {} rows",
-                options.directory.string(), tokenizer.vocabulary_size() - 1, config.vocab);
+                files.shown(), tokenizer.vocabulary_size() - 1, config.vocab);
   }
-  if (options.context > config.positions_max) {
-    return fail(Code::kInvalid, "a context of {} tokens is longer than the model's {}", options.context,
-                config.positions_max);
-  }
-  const int context = options.context > 0 ? options.context : config.positions_max;
   const auto now =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch());
   auto source =

@@ -28,10 +28,10 @@ class LoadModel : public ::testing::Test {
     ASSERT_TRUE(write_file_atomic(directory_.path() / name, text));
   }
   Result<ServedModel> load(LoadOptions options = {}) {
-    options.directory = directory_.path();
+    if (options.model.empty()) options.model = directory_.path();
     options.name = "random";
     options.threads = 1;
-    return load_served_model(options, [](std::string_view) {});
+    return load_served_model(options, [](const LoadProgress&) {});
   }
   void serve(LoadOptions options = {}) {
     auto server = EngineServer::start({.served_name = "random"},

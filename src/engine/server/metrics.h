@@ -19,7 +19,17 @@ class Metrics {
 
   void first_token(double seconds);  // since the request arrived
   void next_token(double seconds);   // since the token before
-  void finished(std::string_view reason, double seconds, int prompt_tokens, int completion_tokens);
+  // One choice has ended.
+  struct Finished {
+    std::string_view reason;  // "stop", "length", "tool_calls", "abort"
+    double seconds = 0;       // since the request arrived
+    double decode_seconds = 0;  // from its first token to its last
+    int prompt_tokens = 0;
+    int completion_tokens = 0;
+  };
+  void finished(const Finished& choice);
+  // An accepted request's own limits; tokens_max 0: none.
+  void accepted(int choices, int tokens_max);
   void http_answer(std::string_view path, int status);
   void prompt_tokens(int count);
   void generated_token();

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 
+#include "base/text.h"
 #include "engine/server/field_reader.h"
 
 namespace capstan::engine {
@@ -220,16 +221,25 @@ void read_stop(FieldReader& body, SamplingRequest& request) {
   }
 }
 
-// Fields that change the answer and that we do not have: anything but their neutral value is refused.
-void refuse_unsupported(FieldReader& body) {
-  for (const std::string_view key : {"frequency_penalty", "presence_penalty"}) {
-    if (body.number(key, -2, 2).value_or(0) != 0) {
-      body.fail_with(
-          ApiError::unsupported(key, fmt::format("'{}' other than 0 is not supported by this server.", key)));
+// {"token id": -100..100}
+void read_logit_bias(FieldReader& body, SamplingRequest& request) {
+  const Json* bias = body.object("logit_bias");
+  if (bias == nullptr) return;
+  if (bias->size() > kLogitBiasEntriesMax)
+    body.fail_with(ApiError::bad_value("logit_bias", fmt::format("Invalid 'logit_bias': at most {} tokens, but got {}.",
+                                                                 kLogitBiasEntriesMax, bias->size())));
+  for (const auto& [key, value] : bias->members()) {
+    const auto token = parse_int(key);
+    if (!token || *token < 0 || *token > INT32_MAX) {
+      body.fail_with(ApiError::bad_value(
+          "logit_bias", fmt::format("Invalid key in 'logit_bias': {}. You should only be submitting non-negative integers.",
+                                    key)));
+    } else if (!value.is_number() || value.as_double() < -100 || value.as_double() > 100) {
+      body.fail_with(ApiError::bad_value(
+          "logit_bias", fmt::format("Invalid value in 'logit_bias' for {}: expected a number from -100 to 100.", key)));
+    } else {
+      request.logit_bias.emplace_back(*token, value.as_double());
     }
-  }
-  if (const Json* bias = body.object("logit_bias"); bias != nullptr && bias->size() > 0) {
-    body.fail_with(ApiError::unsupported("logit_bias", "'logit_bias' is not supported by this server."));
   }
 }
 
@@ -242,7 +252,11 @@ void read_sampling(FieldReader& body, std::optional<ApiError>& error, SamplingRe
   request.stream = body.boolean("stream").value_or(false);
   request.tokens_max = body.integer("max_tokens", 1, INT32_MAX);
   read_stop(body, request);
-  refuse_unsupported(body);
+  request.top_k = static_cast<int>(std::max<std::int64_t>(body.integer("top_k", -1, INT32_MAX).value_or(0), 0));
+  request.min_p = body.number("min_p", 0, 1).value_or(0);
+  request.presence_penalty = body.number("presence_penalty", -2, 2).value_or(0);
+  request.frequency_penalty = body.number("frequency_penalty", -2, 2).value_or(0);
+  read_logit_bias(body, request);
   const Json* options = body.object("stream_options");
   if (options == nullptr) return;
   if (!request.stream) {
@@ -330,10 +344,12 @@ std::expected<CompletionRequest, ApiError> parse_completion_request(std::string_
   read_sampling(body, error, request);
   if (!request.tokens_max) request.tokens_max = 16;  // OpenAI's default
   request.echo = body.boolean("echo").value_or(false);
-  for (const std::string_view key : {"suffix", "logprobs"}) {
-    if (body.find(key) != nullptr)
-      body.fail_with(
-          ApiError::unsupported(key, fmt::format("'{}' is not supported on /v1/completions.", key)));
+  if (body.find("suffix") != nullptr)
+    body.fail_with(ApiError::unsupported("suffix", "'suffix' is not supported: gpt-oss continues text, it does not fill in."));
+  if (const auto logprobs = body.integer("logprobs", 0, kCompletionLogprobsMax)) {
+    request.logprobs = static_cast<int>(*logprobs);
+    if (request.echo)
+      body.fail_with(ApiError::unsupported("logprobs", "'logprobs' of an echoed prompt are not supported; leave out 'echo'."));
   }
   const auto best_of = body.integer("best_of", 1, 20);
   if (best_of && *best_of != request.choices)

@@ -27,6 +27,8 @@ inline constexpr std::size_t kStopsMax = 4;
 inline constexpr std::size_t kStopBytesMax = 256;
 inline constexpr int kChoicesMax = 8;
 inline constexpr int kChatTopLogprobsMax = 20;
+inline constexpr int kCompletionLogprobsMax = 5;
+inline constexpr std::size_t kLogitBiasEntriesMax = 1024;
 
 struct ToolCall {
   std::string id;
@@ -56,6 +58,11 @@ struct SamplingRequest {
   std::string model;
   std::optional<double> temperature;  // 0..2; absent: the model's default
   std::optional<double> top_p;        // 0..1
+  int top_k = 0;                      // 0: all (vLLM's field, -1 there means all too)
+  double min_p = 0;                   // 0..1 (vLLM's)
+  double presence_penalty = 0;        // -2..2
+  double frequency_penalty = 0;       // -2..2
+  std::vector<std::pair<std::int64_t, double>> logit_bias;  // token, -100..100
   std::optional<std::int64_t> seed;
   std::optional<std::int64_t> tokens_max;
   std::vector<std::string> stop;
@@ -76,6 +83,7 @@ struct CompletionRequest : SamplingRequest {
   std::string prompt;
   std::vector<std::int64_t> prompt_tokens;  // instead of `prompt`, if the request gave ids
   bool echo = false;
+  std::optional<int> logprobs;  // 0..5: so many alternatives of each token
 };
 
 std::expected<ChatRequest, ApiError> parse_chat_request(std::string_view body);

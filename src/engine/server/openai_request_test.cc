@@ -41,7 +41,8 @@ TEST(ChatRequest, ReadsEverythingItKnowsAndIgnoresTheRest) {
     "model": "m", "temperature": 0, "top_p": 0.5, "seed": -3, "max_tokens": 7, "max_completion_tokens": 9, "n": 2,
     "stop": "END", "stream": true, "stream_options": {"include_usage": true}, "logprobs": true, "top_logprobs": 3,
     "reasoning_effort": "minimal", "response_format": {"type": "text"}, "user": "u", "metadata": {}, "unheard_of": [1],
-    "frequency_penalty": 0, "tool_choice": "auto",
+    "frequency_penalty": 0.5, "presence_penalty": -1, "logit_bias": {"50": -100, "7": 2.5}, "top_k": 40, "min_p": 0.1,
+    "tool_choice": "auto",
     "tools": [{"type": "function", "function": {"name": "get_weather", "description": "d",)"
       R"( "parameters": {"type": "object"}, "strict": true}}],
     "messages": [
@@ -58,6 +59,11 @@ TEST(ChatRequest, ReadsEverythingItKnowsAndIgnoresTheRest) {
   EXPECT_EQ(request->stop, std::vector<std::string>{"END"});
   EXPECT_TRUE(request->stream && request->include_usage && request->logprobs);
   EXPECT_EQ(request->effort, Effort::kLow);
+  EXPECT_EQ(request->frequency_penalty, 0.5);
+  EXPECT_EQ(request->presence_penalty, -1);
+  EXPECT_EQ(request->top_k, 40);
+  EXPECT_EQ(request->min_p, 0.1);
+  EXPECT_EQ(request->logit_bias, (std::vector<std::pair<std::int64_t, double>>{{50, -100}, {7, 2.5}}));
   ASSERT_EQ(request->tools.size(), 1u);
   ASSERT_EQ(request->messages.size(), 4u);
   EXPECT_EQ(request->messages[1].content, "ab");
@@ -116,6 +122,9 @@ TEST(CompletionRequest, TakesTextOrTokensAndRefusesTheRest) {
   EXPECT_EQ(param(R"({"model":"m","prompt":["a","b"]})"), "prompt");
   EXPECT_EQ(param(R"({"model":"m","prompt":{}})"), "prompt");
   EXPECT_EQ(param(R"({"model":"m","prompt":"x","suffix":"y"})"), "suffix");
+  EXPECT_EQ(parse_completion_request(R"({"model":"m","prompt":"x","logprobs":3})")->logprobs, 3);
+  EXPECT_EQ(param(R"({"model":"m","prompt":"x","logprobs":6})"), "logprobs");
+  EXPECT_EQ(param(R"({"model":"m","prompt":"x","logprobs":1,"echo":true})"), "logprobs");
 }
 
 TEST(ApiError, IsOpenAisObject) {

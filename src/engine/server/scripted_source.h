@@ -40,7 +40,9 @@ class ScriptedSource : public TokenSource {
     const std::lock_guard lock(mutex_);
     cancelled_.insert(id);
   }
-  BatchStats stats() const override { return {}; }
+  BatchStats stats() const override {
+    return {.kv_bytes_max = 400, .kv_bytes_pinned = 100, .preemptions = 2, .prefix = {.query_tokens = 40, .hit_tokens = 30}};
+  }
   int submitted() {
     const std::lock_guard lock(mutex_);
     return static_cast<int>(next_id_) - 1;
