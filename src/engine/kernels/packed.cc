@@ -14,8 +14,6 @@
 namespace capstan::engine {
 namespace {
 
-constexpr int kGroups = kPackedBlock / 4;
-
 std::uint16_t f16_from_f32(float value) {
   // Round to nearest even; scales are positive and within f16's range by construction.
   const auto half = static_cast<_Float16>(value);
@@ -26,16 +24,18 @@ std::uint16_t f16_from_f32(float value) {
 
 constexpr std::int32_t kOffsets[] = {12, 128, 8};  // as QuantizedRows::Offset
 
-// Where the number of (row, input) of a block lies.
+// Where the number of (row, input) of a block lies, among numbers of so many bits.
 struct Place {
   std::size_t byte = 0;
   int shift = 0;
 };
-Place place_of(PackedType type, int row, int input) {
-  const int group = input / 4;
-  const std::size_t within = static_cast<std::size_t>(row) * 4 + static_cast<std::size_t>(input % 4);
-  if (type == PackedType::kInt8) return {static_cast<std::size_t>(group) * 64 + within, 0};
-  return {static_cast<std::size_t>(group % (kGroups / 2)) * 64 + within, group < kGroups / 2 ? 0 : 4};
+Place place_of(std::size_t bits, int row, int input) {
+  const int lines = static_cast<int>(bits), group = input / 4;
+  return {static_cast<std::size_t>(group % lines * 64 + row * 4 + input % 4), group / lines * lines};
+}
+
+int largest_of(PackedType type) {
+  return ((1 << (high_bits(type) - 1)) - 1) << low_bits(type);
 }
 
 // Rounds 32 inputs of one row to integers of at most `largest`; returns the scale as stored.
@@ -51,8 +51,8 @@ std::uint16_t round_block(const float* values, int largest, int* rounded) {
   return bits;
 }
 
-void put(PackedType type, int lane, int input, int stored, std::uint8_t* numbers) {
-  const Place place = place_of(type, lane, input);
+void put(std::size_t bits, int lane, int input, int stored, std::uint8_t* numbers) {
+  const Place place = place_of(bits, lane, input);
   numbers[place.byte] |= static_cast<std::uint8_t>(stored << place.shift);
 }
 
@@ -64,24 +64,20 @@ void pack_row_of_block(const WeightView& weight, PackedType type, int row, int b
     scales[lane] = from.scale;
     for (int i = 0; i < kPackedBlock; ++i) {
       const std::uint8_t byte = from.pairs[i / 2];
-      put(type, lane, i, i % 2 == 0 ? byte & 15 : byte >> 4, numbers);
+      put(4, lane, i, i % 2 == 0 ? byte & 15 : byte >> 4, numbers);
     }
     return;
   }
   float values[kPackedBlock];
   for (int i = 0; i < kPackedBlock; ++i) values[i] = weight_at(weight, row, block * kPackedBlock + i);
   int rounded[kPackedBlock];
-  const int largest = type == PackedType::kInt8 ? 127 : type == PackedType::kInt4 ? 7 : 127 * 16;
-  const std::uint16_t scale = round_block(values, largest, rounded);
+  const std::uint16_t scale = round_block(values, largest_of(type), rounded);
   std::memcpy(scales + 2 * lane, &scale, 2);
+  const std::size_t high = high_bits(type), low = low_bits(type);
   for (int i = 0; i < kPackedBlock; ++i) {
-    if (type == PackedType::kInt12) {
-      const int high = (rounded[i] + 8) >> 4;
-      put(PackedType::kInt8, lane, i, high + 128, numbers);
-      put(PackedType::kInt4, lane, i, rounded[i] - 16 * high + 8, numbers + kHighBytes);
-    } else {
-      put(type, lane, i, rounded[i] + (type == PackedType::kInt8 ? 128 : 8), numbers);
-    }
+    const int stored = rounded[i] + (1 << (high - 1 + low));
+    put(high, lane, i, stored >> low, numbers);
+    if (low > 0) put(low, lane, i, stored & ((1 << low) - 1), numbers + kHighBytes);
   }
 }
 
@@ -92,21 +88,23 @@ float scale_at(PackedType type, const std::uint8_t* scales, int lane) {
   return f32_from_f16(bits);
 }
 
+int stored_at(std::size_t bits, const std::uint8_t* numbers, int lane, int input) {
+  const Place place = place_of(bits, lane, input);
+  return numbers[place.byte] >> place.shift & ((1 << bits) - 1);
+}
+
 int number_at(PackedType type, const std::uint8_t* numbers, int lane, int input) {
-  if (type == PackedType::kInt12)
-    return 16 * number_at(PackedType::kInt8, numbers, lane, input) +
-           number_at(PackedType::kInt4, numbers + kHighBytes, lane, input);
-  const Place place = place_of(type, lane, input);
-  const std::uint8_t byte = numbers[place.byte];
-  if (type == PackedType::kInt8) return byte - 128;
-  const int nibble = byte >> place.shift & 15;
-  return type == PackedType::kMxfp4 ? kFp4Offset[nibble] - 12 : nibble - 8;
+  const std::size_t high = high_bits(type), low = low_bits(type);
+  const int first = stored_at(high, numbers, lane, input);
+  if (type == PackedType::kMxfp4) return kFp4Offset[first] - 12;
+  const int value = (first - (1 << (high - 1))) * (1 << low);
+  return low == 0 ? value : value + stored_at(low, numbers + kHighBytes, lane, input);
 }
 
 }  // namespace
 
 std::string_view packed_type_name(PackedType type) {
-  constexpr std::string_view kNames[] = {"mxfp4", "int8", "int4", "int12"};
+  constexpr std::string_view kNames[] = {"mxfp4", "int4", "int8", "int9", "int10", "int12"};
   return kNames[static_cast<int>(type)];
 }
 
@@ -140,19 +138,15 @@ float packed_at(const PackedMatrix& weight, int row, int col) {
 
 namespace {
 
-QuantizedBlock quantize_block_scalar(const float* x, std::int8_t* high, std::int8_t* low) {
+constexpr int kWideOrder[] = {0, 2, 1, 3};
+
+void quantize_block_scalar(const float* x, std::int16_t* wide, float* scale) {
   float most = 0;
   for (int i = 0; i < kPackedBlock; ++i) most = std::max(most, std::abs(x[i]));
-  const float inverse = most > 0 ? kActivationMax / most : 0;
-  QuantizedBlock out{most / kActivationMax, 0};
-  for (int i = 0; i < kPackedBlock; ++i) {
-    const auto q = static_cast<std::int32_t>(std::nearbyint(x[i] * inverse));
-    const std::int32_t top = (q + 128) >> 8;
-    high[i] = static_cast<std::int8_t>(top);
-    low[i] = static_cast<std::int8_t>(q - 256 * top);
-    out.sum += q;
-  }
-  return out;
+  const float inverse = activation_inverse(most);
+  *scale = most / kActivationMax;
+  for (int i = 0; i < kPackedBlock; ++i)
+    wide[i] = static_cast<std::int16_t>(std::nearbyint(x[i / 4 * 4 + kWideOrder[i % 4]] * inverse));
 }
 
 std::atomic<Isa>& chosen_isa() {
@@ -175,79 +169,86 @@ void QuantizedRows::reset(int rows, int cols) {
   CAPSTAN_ASSERT(cols % kPackedBlock == 0);
   rows_ = rows;
   cols_ = cols;
+  in_bytes_ = current_isa() >= Isa::kAvx512Vnni;
   const std::size_t count =
       static_cast<std::size_t>((rows + kTileRows - 1) / kTileRows) * kTileRows * blocks();
   const auto grow = [](auto& vector, std::size_t size) {
     if (vector.size() < size) vector.resize(size);
   };
+  grow(scales_, count);
+  if (!in_bytes_) return grow(wide_, count * kPackedBlock);
   grow(high_, count * kPackedBlock);
   grow(low_, count * kPackedBlock);
-  grow(scales_, count);
   for (auto& corrections : corrections_) grow(corrections, count);
 }
 
 void QuantizedRows::set_row(int row, const float* x) {
-  const auto quantize = current_isa() >= Isa::kAvx512Vnni ? quantize_block_avx512 : quantize_block_scalar;
-  for (std::size_t block = 0; block < blocks(); ++block) {
+  const auto quantize_wide = current_isa() == Isa::kScalar ? quantize_block_scalar : quantize_block_avx2;
+  for (std::size_t block = 0; block < blocks(); ++block, x += kPackedBlock) {
     const std::size_t place = at(row, block), first = place * kPackedBlock;
-    const QuantizedBlock made = quantize(x + block * kPackedBlock, high_.data() + first, low_.data() + first);
+    if (!in_bytes_) {
+      quantize_wide(x, wide_.data() + first, scales_.data() + place);
+      continue;
+    }
+    const QuantizedBlock made = quantize_block_avx512(x, high_.data() + first, low_.data() + first);
     scales_[place] = made.scale;
     for (std::size_t i = 0; i < corrections_.size(); ++i) corrections_[i][place] = -kOffsets[i] * made.sum;
   }
 }
 
 void QuantizedRows::copy_row(int row, const QuantizedRows& from, int from_row) {
+  CAPSTAN_ASSERT(in_bytes_ == from.in_bytes_);
   for (std::size_t block = 0; block < blocks(); ++block) {
     const std::size_t to = at(row, block), source = from.at(from_row, block);
-    std::memcpy(high_.data() + to * kPackedBlock, from.high_.data() + source * kPackedBlock, kPackedBlock);
-    std::memcpy(low_.data() + to * kPackedBlock, from.low_.data() + source * kPackedBlock, kPackedBlock);
+    const auto copy = [&](auto& into, const auto& out_of) {
+      std::copy_n(out_of.data() + source * kPackedBlock, kPackedBlock, into.data() + to * kPackedBlock);
+    };
     scales_[to] = from.scales_[source];
+    if (!in_bytes_) {
+      copy(wide_, from.wide_);
+      continue;
+    }
+    copy(high_, from.high_);
+    copy(low_, from.low_);
     for (std::size_t i = 0; i < corrections_.size(); ++i) corrections_[i][to] = from.corrections_[i][source];
   }
 }
 
-namespace {
-
-// The integers of one row and token of a block: 256 times the products with the high bytes, and those with
-// the low ones.
-std::int32_t block_sum(PackedType type, const std::uint8_t* numbers, int lane, const QuantizedRows& x,
-                       std::size_t place) {
-  std::int32_t high = 0, low = 0;
-  for (int i = 0; i < kPackedBlock; ++i) {
-    const int number = number_at(type, numbers, lane, i);
-    high += x.high(place)[i] * number;
-    low += x.low(place)[i] * number;
-  }
-  return 256 * high + low;
+int QuantizedRows::number(std::size_t at, int input) const {
+  if (in_bytes_) return 256 * high(at)[input] + low(at)[input];
+  return wide(at)[input / 4 * 4 + kWideOrder[input % 4]];
 }
-
-float block_value(PackedType type, const std::uint8_t* numbers, int lane, const QuantizedRows& x,
-                  std::size_t place) {
-  if (type != PackedType::kInt12) return static_cast<float>(block_sum(type, numbers, lane, x, place));
-  return std::fma(static_cast<float>(block_sum(PackedType::kInt8, numbers, lane, x, place)), 16.0f,
-                  static_cast<float>(block_sum(PackedType::kInt4, numbers + kHighBytes, lane, x, place)));
-}
-
-}  // namespace
 
 void packed_panels_scalar(const PackedTask& task, int begin, int end) {
   const PackedMatrix& weight = task.weight;
   const PanelShape shape(weight.type, weight.cols);
   for (int panel = begin; panel < end; ++panel) {
     const std::uint8_t* at = weight.data + static_cast<std::size_t>(panel) * shape.bytes;
-    for (int token = 0; token < task.tokens; ++token) {
-      float sums[kPanelRows] = {};
-      for (std::size_t block = 0; block < shape.blocks; ++block) {
+    const std::size_t bytes = static_cast<std::size_t>(task.tokens) * kPanelRows * sizeof(float);
+    auto* sums = reinterpret_cast<float*>(thread_scratch(bytes));
+    std::fill_n(sums, bytes / sizeof(float), 0.0f);
+    for (std::size_t block = 0; block < shape.blocks; ++block) {
+      std::int32_t numbers[kPanelRows][kPackedBlock];
+      for (int lane = 0; lane < kPanelRows; ++lane) {
+        for (int i = 0; i < kPackedBlock; ++i)
+          numbers[lane][i] = number_at(weight.type, at + shape.numbers_at + block * shape.number_bytes, lane, i);
+      }
+      for (int token = 0; token < task.tokens; ++token) {
         const std::size_t place = task.x->at(task.first + token, block);
-        const std::uint8_t* numbers = at + shape.numbers_at + block * shape.number_bytes;
         const float scale = *task.x->scale(place) * shape.factor;
+        std::int32_t x[kPackedBlock];
+        for (int i = 0; i < kPackedBlock; ++i) x[i] = task.x->number(place, i);
         for (int lane = 0; lane < kPanelRows; ++lane) {
+          std::int32_t sum = 0;
+          for (int i = 0; i < kPackedBlock; ++i) sum += numbers[lane][i] * x[i];
           const float both = scale_at(weight.type, at + block * shape.scale_bytes, lane) * scale;
-          sums[lane] = std::fma(block_value(weight.type, numbers, lane, *task.x, place), both, sums[lane]);
+          float& to = sums[token * kPanelRows + lane];
+          to = std::fma(static_cast<float>(sum), both, to);
         }
       }
-      store_panel(task, panel, token, sums);
     }
+    for (int token = 0; token < task.tokens; ++token)
+      store_panel(task, panel, token, sums + static_cast<std::ptrdiff_t>(token) * kPanelRows);
   }
 }
 
@@ -263,6 +264,7 @@ void packed_matmul(std::span<const PackedTask> tasks, ThreadPool& pool) {
     if (task.tokens == 0) continue;
     CAPSTAN_ASSERT(task.x->cols() == task.weight.cols && task.first + task.tokens <= task.x->rows());
     CAPSTAN_ASSERT(task.first % QuantizedRows::kTileRows == 0);
+    CAPSTAN_ASSERT(task.x->in_bytes() == (current_isa() >= Isa::kAvx512Vnni));
     const double per_panel = static_cast<double>(kPanelRows) * task.weight.cols * std::max(task.tokens, 2);
     const int size = std::max(1, static_cast<int>(kWorkPerRangeMin / per_panel));
     for (int panel = 0; panel < panels(task.weight.rows); panel += size)

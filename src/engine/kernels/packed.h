@@ -10,15 +10,15 @@
 //
 // Layout. A panel is 16 rows (the last one padded with zeros). Inputs go in blocks of 32. A panel holds first
 // the scales of all its blocks, 16 a block (kMxfp4: the e8m0 byte; else an f16), padded to 64 bytes, then the
-// numbers of all blocks: for each group of four inputs and each row four numbers, so that one 64-byte vector
-// meets four inputs with sixteen rows. Numbers are stored unsigned, with an offset that the product takes out
-// again: kMxfp4 as the nibble of the format, kInt4 as value + 8 (nibbles of group g and g + 4 in one byte),
-// kInt8 as value + 128, kInt12 as value = 16 x high + low, the high parts as of kInt8, then the low ones as
-// of kInt4.
+// numbers of all blocks: for each group of four inputs and each row four numbers, so that one 64-byte line
+// meets four inputs with sixteen rows. Numbers are stored unsigned: kMxfp4 as the nibble of the format, kInt4
+// as value + 8, kInt8 as value + 128. A line of 4-bit numbers holds groups g and g + 4. Wider ones are
+// value = (high - 128) x 2^low_bits + low: the high bytes as of kInt8, then the low bits, of which a line
+// holds 8 / low_bits groups.
 //
-// Activations have one scale a token and block of 32, and 15 bits: x = scale x (256 high + low), two signed
-// bytes. Sums within a block are exact integers; blocks are added in f32 in order. So an output's bits depend
-// on its row and its token alone: not on the batch, the threads or the instruction set.
+// Activations have one scale a token and block of 32, and 15 bits. Sums within a block are exact integers, of
+// 31 bits at most; each is rounded once to f32, and blocks are added in f32 in order. So an output's bits
+// depend on its row and its token alone: not on the batch, the threads or the instruction set.
 // Cost: each weight is read once a call for up to 16 tokens. Source of the doubling trick: fp4 x 2 is an
 // integer. Threads: as ThreadPool.
 #pragma once
@@ -38,8 +38,8 @@ namespace capstan::engine {
 inline constexpr int kPanelRows = 16;
 inline constexpr int kPackedBlock = 32;
 
-enum class PackedType : std::uint8_t { kMxfp4, kInt8, kInt4, kInt12 };
-std::string_view packed_type_name(PackedType type);  // "mxfp4", "int8", "int4", "int12"
+enum class PackedType : std::uint8_t { kMxfp4, kInt4, kInt8, kInt9, kInt10, kInt12 };
+std::string_view packed_type_name(PackedType type);  // "mxfp4", "int4", …
 
 struct PackedMatrix {
   PackedType type = PackedType::kInt8;
@@ -61,13 +61,16 @@ void pack_panels(const WeightView& weight, PackedType type, int begin, int end, 
 float packed_at(const PackedMatrix& weight, int row, int col);
 
 // Rows of activations, in tiles of 16: [tile][block][16 rows][32 values], so that a tile's inputs to one
-// block lie together.
+// block lie together. The instruction set in use at reset() decides how: in two planes of signed bytes
+// (x = scale x (256 high + low)) where it multiplies bytes, else as 16-bit numbers, within each group of four
+// in the order 0, 2, 1, 3.
 class QuantizedRows {
  public:
   // Room for rows of so many columns; what was there is gone.
   void reset(int rows, int cols);
   int rows() const { return rows_; }
   int cols() const { return cols_; }
+  bool in_bytes() const { return in_bytes_; }
   void set_row(int row, const float* x);
   void copy_row(int row, const QuantizedRows& from, int from_row);
 
@@ -77,10 +80,12 @@ class QuantizedRows {
     return (static_cast<std::size_t>(row / kTileRows) * blocks() + block) * kTileRows +
            static_cast<std::size_t>(row % kTileRows);
   }
+  const std::int16_t* wide(std::size_t at) const { return wide_.data() + at * kPackedBlock; }
   const std::int8_t* high(std::size_t at) const { return high_.data() + at * kPackedBlock; }
   const std::int8_t* low(std::size_t at) const { return low_.data() + at * kPackedBlock; }
   const float* scale(std::size_t at) const { return scales_.data() + at; }
-  // Minus an offset of stored numbers times the block's sum.
+  int number(std::size_t at, int input) const;  // in either form
+  // In bytes only: minus an offset of stored numbers times the block's sum.
   enum Offset { k12, k128, k8 };
   const std::int32_t* correction(Offset offset, std::size_t at) const {
     return corrections_[offset].data() + at;
@@ -90,6 +95,8 @@ class QuantizedRows {
  private:
   int rows_ = 0;
   int cols_ = 0;
+  bool in_bytes_ = false;
+  std::vector<std::int16_t> wide_;
   std::vector<std::int8_t> high_, low_;
   std::vector<float> scales_;
   std::array<std::vector<std::int32_t>, 3> corrections_;

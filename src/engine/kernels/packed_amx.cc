@@ -38,7 +38,7 @@ struct alignas(64) Sums {
   std::int32_t low[kTile][kPanelRows];
 };
 
-// All blocks of a panel as tiles; of kInt12 a block's high parts, then its low ones.
+// All blocks of a panel as tiles; of numbers of two parts a block's first ones, then its second ones.
 template <PackedType kType>
 void unpack_panel(const std::uint8_t* panel_at, const PanelShape& shape, std::uint8_t* out) {
   const std::uint8_t* numbers = panel_at + shape.numbers_at;
@@ -48,14 +48,12 @@ void unpack_panel(const std::uint8_t* panel_at, const PanelShape& shape, std::ui
   };
   for (std::size_t block = 0; block < shape.blocks; ++block, numbers += shape.number_bytes) {
     __m512i w[kGroups];
-    if constexpr (kType == PackedType::kInt12) {
-      unpack<PackedType::kInt8>(numbers, w);
-      put(w);
-      unpack<PackedType::kInt4>(numbers + kHighBytes, w);
-    } else {
-      unpack<kType>(numbers, w);
-    }
+    unpack<kType>(numbers, w);
     put(w);
+    if constexpr (low_bits(kType) > 0) {
+      unpack_low<kType>(numbers, w);
+      put(w);
+    }
   }
 }
 
@@ -80,17 +78,15 @@ inline void multiply(const std::uint8_t* weights, Sums& sums) {
   }
 }
 
-inline __m512 value_of(const Sums& sums, int token, std::int32_t correction) {
+inline __m512i value_of(const Sums& sums, int token) {
   const __m512i tops = _mm512_load_si512(sums.high[token]), rests = _mm512_load_si512(sums.low[token]);
-  return _mm512_cvtepi32_ps(
-      _mm512_add_epi32(_mm512_add_epi32(_mm512_slli_epi32(tops, 8), rests), _mm512_set1_epi32(correction)));
+  return _mm512_add_epi32(_mm512_slli_epi32(tops, 8), rests);
 }
 
 template <PackedType kType>
 struct Walk {
-  static constexpr bool kTwoParts = kType == PackedType::kInt12;
-  static constexpr PackedType kFirst = kTwoParts ? PackedType::kInt8 : kType;
-  static constexpr std::size_t kStep = kTwoParts ? 2 * kTileBytes : kTileBytes;
+  static constexpr int kLow = low_bits(kType);
+  static constexpr std::size_t kStep = kLow > 0 ? 2 * kTileBytes : kTileBytes;
 
   const std::uint8_t* panel_at;
   const std::uint8_t* weights;  // the panel, unpacked
@@ -106,7 +102,7 @@ struct Walk {
     _tile_loadd(4, x.high(at), kPackedBlock);
     _tile_loadd(5, x.low(at), kPackedBlock);
     multiply<kOdd>(weights + block * kStep, sums[kOdd]);
-    if constexpr (kTwoParts) multiply<kOdd>(weights + block * kStep + kTileBytes, rests[kOdd]);
+    if constexpr (kLow > 0) multiply<kOdd>(weights + block * kStep + kTileBytes, rests[kOdd]);
   }
   template <bool kOdd>
   inline __attribute__((always_inline)) void add(std::size_t block, __m512* acc) const {
@@ -114,14 +110,14 @@ struct Walk {
     const __m512 weight_scale =
         _mm512_mul_ps(block_scale<kType>(panel_at + block * shape.scale_bytes), _mm512_set1_ps(shape.factor));
     const float* scales = x.scale(at);
-    const std::int32_t* corrections = x.correction(kOffset<kFirst>, at);
-    const std::int32_t* low_corrections = x.correction(QuantizedRows::k8, at);
+    const std::int32_t* corrections = x.correction(kOffset<kType>, at);
 #pragma GCC unroll 16
     for (int t = 0; t < kTile; ++t) {
-      __m512 sum = value_of(sums[kOdd], t, corrections[t]);
-      if constexpr (kTwoParts)
-        sum = _mm512_fmadd_ps(sum, _mm512_set1_ps(16), value_of(rests[kOdd], t, low_corrections[t]));
-      acc[t] = _mm512_fmadd_ps(sum, _mm512_mul_ps(weight_scale, _mm512_set1_ps(scales[t])), acc[t]);
+      __m512i sum = _mm512_add_epi32(value_of(sums[kOdd], t), _mm512_set1_epi32(corrections[t]));
+      if constexpr (kLow > 0)
+        sum = _mm512_add_epi32(_mm512_slli_epi32(sum, kLow), value_of(rests[kOdd], t));
+      acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum),
+                               _mm512_mul_ps(weight_scale, _mm512_set1_ps(scales[t])), acc[t]);
     }
   }
 };
@@ -160,7 +156,7 @@ template <PackedType kType>
 void run_panels(const PackedTask& task, int begin, int end) {
   const PanelShape shape(kType, task.weight.cols);
   const int whole = task.tokens % kTile >= kTokensMin ? task.tokens : task.tokens / kTile * kTile;
-  const std::size_t unpacked = shape.blocks * kTileBytes * (kType == PackedType::kInt12 ? 2 : 1);
+  const std::size_t unpacked = shape.blocks * kTileBytes * (low_bits(kType) > 0 ? 2 : 1);
   std::uint8_t* weights = thread_scratch(unpacked);
   for (int panel = begin; panel < end; ++panel) {
     const std::uint8_t* at = task.weight.data + static_cast<std::size_t>(panel) * shape.bytes;
@@ -198,11 +194,17 @@ void packed_panels_amx(const PackedTask& task, int begin, int end) {
     case PackedType::kMxfp4:
       run_panels<PackedType::kMxfp4>(task, begin, end);
       break;
+    case PackedType::kInt4:
+      run_panels<PackedType::kInt4>(task, begin, end);
+      break;
     case PackedType::kInt8:
       run_panels<PackedType::kInt8>(task, begin, end);
       break;
-    case PackedType::kInt4:
-      run_panels<PackedType::kInt4>(task, begin, end);
+    case PackedType::kInt9:
+      run_panels<PackedType::kInt9>(task, begin, end);
+      break;
+    case PackedType::kInt10:
+      run_panels<PackedType::kInt10>(task, begin, end);
       break;
     case PackedType::kInt12:
       run_panels<PackedType::kInt12>(task, begin, end);

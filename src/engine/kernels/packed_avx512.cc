@@ -32,14 +32,12 @@ inline __m512i block_sum(const __m512i* w, const std::int8_t* high, const std::i
 template <PackedType kType, int kTokens>
 void run_tile(const PackedTask& task, const PanelShape& shape, const std::uint8_t* panel_at, int panel,
               int token) {
-  constexpr bool kTwoParts = kType == PackedType::kInt12;
-  constexpr PackedType kFirst = kTwoParts ? PackedType::kInt8 : kType;
+  constexpr int kLow = low_bits(kType);
   const std::size_t first = task.x->at(task.first + token, 0);
   const std::int8_t* high = task.x->high(first);
   const std::int8_t* low = task.x->low(first);
   const float* scales = task.x->scale(first);
-  const std::int32_t* corrections = task.x->correction(kOffset<kFirst>, first);
-  const std::int32_t* low_corrections = task.x->correction(QuantizedRows::k8, first);
+  const std::int32_t* corrections = task.x->correction(kOffset<kType>, first);
   __m512 acc[kTokens];
   for (int t = 0; t < kTokens; ++t) acc[t] = _mm512_setzero_ps();
   const std::uint8_t* numbers = panel_at + shape.numbers_at;
@@ -48,27 +46,25 @@ void run_tile(const PackedTask& task, const PanelShape& shape, const std::uint8_
     for (std::size_t line = 0; line < shape.number_bytes; line += 64)
       _mm_prefetch(reinterpret_cast<const char*>(numbers) + 4'096 + line, _MM_HINT_T1);
     __m512i w[kGroups], rest[kGroups];
-    unpack<kFirst>(numbers, w);
-    if constexpr (kTwoParts) unpack<PackedType::kInt4>(numbers + kHighBytes, rest);
+    unpack<kType>(numbers, w);
+    if constexpr (kLow > 0) unpack_low<kType>(numbers, rest);
     const __m512 weight_scale =
         _mm512_mul_ps(block_scale<kType>(panel_at + block * shape.scale_bytes), factor);
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
       const std::int8_t* tops = high + t * kPackedBlock;
       const std::int8_t* rests = low + t * kPackedBlock;
-      __m512 sum = _mm512_cvtepi32_ps(block_sum(w, tops, rests, corrections[t]));
-      if constexpr (kTwoParts) {
-        const __m512 parts = _mm512_cvtepi32_ps(block_sum(rest, tops, rests, low_corrections[t]));
-        sum = _mm512_fmadd_ps(sum, _mm512_set1_ps(16), parts);
-      }
-      acc[t] = _mm512_fmadd_ps(sum, _mm512_mul_ps(weight_scale, _mm512_set1_ps(scales[t])), acc[t]);
+      __m512i sum = block_sum(w, tops, rests, corrections[t]);
+      if constexpr (kLow > 0)
+        sum = _mm512_add_epi32(_mm512_slli_epi32(sum, kLow), block_sum(rest, tops, rests, 0));
+      acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum),
+                               _mm512_mul_ps(weight_scale, _mm512_set1_ps(scales[t])), acc[t]);
     }
     numbers += shape.number_bytes;
     high += QuantizedRows::kTileRows * kPackedBlock;
     low += QuantizedRows::kTileRows * kPackedBlock;
     scales += QuantizedRows::kTileRows;
     corrections += QuantizedRows::kTileRows;
-    low_corrections += QuantizedRows::kTileRows;
   }
   for (int t = 0; t < kTokens; ++t) {
     alignas(64) float out[kPanelRows];
@@ -96,10 +92,14 @@ void packed_panels_avx512(const PackedTask& task, int begin, int end) {
   switch (task.weight.type) {
     case PackedType::kMxfp4:
       return run_panels<PackedType::kMxfp4>(task, begin, end);
-    case PackedType::kInt8:
-      return run_panels<PackedType::kInt8>(task, begin, end);
     case PackedType::kInt4:
       return run_panels<PackedType::kInt4>(task, begin, end);
+    case PackedType::kInt8:
+      return run_panels<PackedType::kInt8>(task, begin, end);
+    case PackedType::kInt9:
+      return run_panels<PackedType::kInt9>(task, begin, end);
+    case PackedType::kInt10:
+      return run_panels<PackedType::kInt10>(task, begin, end);
     case PackedType::kInt12:
       return run_panels<PackedType::kInt12>(task, begin, end);
   }
@@ -108,7 +108,7 @@ void packed_panels_avx512(const PackedTask& task, int begin, int end) {
 QuantizedBlock quantize_block_avx512(const float* x, std::int8_t* high, std::int8_t* low) {
   const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
   const float most = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
-  const __m512 inverse = _mm512_set1_ps(most > 0 ? kActivationMax / most : 0);
+  const __m512 inverse = _mm512_set1_ps(activation_inverse(most));
   std::int32_t sum = 0;
   for (int half = 0; half < 2; ++half) {
     const __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(half == 0 ? a : b, inverse));

@@ -5,10 +5,25 @@
 
 namespace capstan::engine {
 
-constexpr std::size_t bits_of(PackedType type) {
-  return type == PackedType::kInt8 ? 8 : type == PackedType::kInt12 ? 12 : 4;
+// Bits of the numbers' second part, 0 for those of one part.
+constexpr std::size_t low_bits(PackedType type) {
+  switch (type) {
+    case PackedType::kInt9:
+      return 1;
+    case PackedType::kInt10:
+      return 2;
+    case PackedType::kInt12:
+      return 4;
+    default:
+      return 0;
+  }
 }
-// Bytes of a block's high parts, of kInt12.
+// Of the first part.
+constexpr std::size_t high_bits(PackedType type) {
+  return type == PackedType::kMxfp4 || type == PackedType::kInt4 ? 4 : 8;
+}
+constexpr std::size_t bits_of(PackedType type) { return high_bits(type) + low_bits(type); }
+// Bytes of a block's first parts where there are second ones.
 inline constexpr std::size_t kHighBytes = static_cast<std::size_t>(kPanelRows) * kPackedBlock;
 
 struct PanelShape {
@@ -54,10 +69,14 @@ std::uint8_t* thread_scratch(std::size_t bytes);
 
 // 32 inputs: their scale and the sum of their integers.
 inline constexpr float kActivationMax = 127 * 256;
+inline constexpr float kActivationMin = 1e-30f;  // a block of nothing larger is zero
+// What a block is multiplied with before it is rounded.
+inline float activation_inverse(float most) { return most > kActivationMin ? kActivationMax / most : 0; }
 struct QuantizedBlock {
   float scale = 0;
   std::int32_t sum = 0;
 };
+void quantize_block_avx2(const float* x, std::int16_t* wide, float* scale);
 QuantizedBlock quantize_block_avx512(const float* x, std::int8_t* high, std::int8_t* low);
 
 }  // namespace capstan::engine

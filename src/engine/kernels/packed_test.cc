@@ -83,11 +83,12 @@ TEST_P(PackedTest, KeepsOrRoundsTheWeights) {
       float most = 0;
       for (int i = 0; i < 32; ++i)
         most = std::max(most, std::abs(weight_at(one.stored, row, block * 32 + i)));
-      const float step = GetParam() == PackedType::kMxfp4
-                             ? 0
-                             : most / (GetParam() == PackedType::kInt8   ? 127.0f
-                                       : GetParam() == PackedType::kInt4 ? 7.0f
-                                                                         : 2032.0f);
+      const float largest = GetParam() == PackedType::kInt4    ? 7
+                            : GetParam() == PackedType::kInt8  ? 127
+                            : GetParam() == PackedType::kInt9  ? 254
+                            : GetParam() == PackedType::kInt10 ? 508
+                                                               : 2032;
+      const float step = GetParam() == PackedType::kMxfp4 ? 0 : most / largest;
       for (int col = block * 32; col < block * 32 + 32; ++col)
         ASSERT_NEAR(packed_at(one.weight, row, col), weight_at(one.stored, row, col),
                     step * 0.51f + most * 0.001f * (step > 0));
@@ -97,7 +98,8 @@ TEST_P(PackedTest, KeepsOrRoundsTheWeights) {
 
 TEST_P(PackedTest, EveryInstructionSetGivesTheTwinsBits) {
   for (const auto& [rows, cols, tokens] :
-       {std::tuple(16, 32, 1), std::tuple(45, 160, 31), std::tuple(64, 2'880, 3), std::tuple(7, 64, 16)}) {
+       {std::tuple(16, 32, 1), std::tuple(45, 160, 31), std::tuple(64, 2'880, 3), std::tuple(7, 64, 16),
+        std::tuple(33, 96, 71), std::tuple(16, 128, 4), std::tuple(16, 64, 6)}) {
     Case one(GetParam(), rows, cols, tokens, static_cast<std::uint64_t>(rows));
     ASSERT_TRUE(use_isa("scalar"));
     const auto twin = one.product(0, tokens, pool_);
@@ -130,8 +132,8 @@ TEST_P(PackedTest, ComesNearTheProductOfWhatWasStored) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, PackedTest,
-                         testing::Values(PackedType::kMxfp4, PackedType::kInt8, PackedType::kInt4,
-                                         PackedType::kInt12),
+                         testing::Values(PackedType::kMxfp4, PackedType::kInt4, PackedType::kInt8,
+                                         PackedType::kInt9, PackedType::kInt10, PackedType::kInt12),
                          [](const auto& type) { return std::string(packed_type_name(type.param)); });
 
 TEST(Isa, UnknownOnesAreRefused) {

@@ -20,10 +20,10 @@ inline __m512 block_scale(const std::uint8_t* scales) {
   }
 }
 
-// Eight groups of four inputs. kType: kMxfp4, kInt8 or kInt4.
+// Eight groups of four inputs, of numbers of two parts the first.
 template <PackedType kType>
 inline void unpack(const std::uint8_t* numbers, __m512i* out) {
-  if constexpr (kType == PackedType::kInt8) {
+  if constexpr (high_bits(kType) == 8) {
     for (int g = 0; g < kGroups; ++g) out[g] = _mm512_load_si512(numbers + 64 * g);
   } else {
     const __m512i mask = _mm512_set1_epi8(15);
@@ -39,10 +39,21 @@ inline void unpack(const std::uint8_t* numbers, __m512i* out) {
   }
 }
 
+// The second part.
 template <PackedType kType>
-constexpr QuantizedRows::Offset kOffset = kType == PackedType::kMxfp4  ? QuantizedRows::k12
-                                          : kType == PackedType::kInt8 ? QuantizedRows::k128
-                                                                       : QuantizedRows::k8;
+inline void unpack_low(const std::uint8_t* numbers, __m512i* out) {
+  constexpr int kBits = low_bits(kType), kLines = kBits;
+  const __m512i mask = _mm512_set1_epi8((1 << kBits) - 1);
+  for (int g = 0; g < kGroups; ++g) {
+    const __m512i line = _mm512_load_si512(numbers + kHighBytes + 64 * (g % kLines));
+    out[g] = _mm512_and_si512(_mm512_srli_epi16(line, g / kLines * kBits), mask);
+  }
+}
+
+template <PackedType kType>
+constexpr QuantizedRows::Offset kOffset = kType == PackedType::kMxfp4 ? QuantizedRows::k12
+                                          : kType == PackedType::kInt4 ? QuantizedRows::k8
+                                                                       : QuantizedRows::k128;
 
 }  // namespace
 }  // namespace capstan::engine

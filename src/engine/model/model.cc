@@ -88,7 +88,7 @@ Result<ModelOptions> model_options(std::string_view arithmetic, int threads) {
   if (arithmetic == "f32") return out;
   out.arithmetic = Arithmetic::kInteger;
   if (arithmetic == "default") return out;
-  for (const PackedType type : {PackedType::kInt12, PackedType::kInt8, PackedType::kInt4}) {
+  for (const PackedType type : {PackedType::kInt12, PackedType::kInt10, PackedType::kInt9, PackedType::kInt8, PackedType::kInt4}) {
     out.pack.dense = type;
     if (arithmetic == packed_type_name(type)) return out;
   }

@@ -26,7 +26,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::uint64_t kPage = 4'096;
-constexpr std::string_view kMagic = "CAPSTAN-PACKED-1\n";
+constexpr std::string_view kMagic = "CAPSTAN-PACKED-2\n";
 constexpr int kPanelsPerPiece = 16;
 
 std::uint64_t pages(std::uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
