@@ -139,7 +139,7 @@ void add_logits(CLI::App& app, int& exit_code) {
                    "f32: exact weights, f32 sums. int8, int4: MXFP4 experts as stored, the rest so rounded, "
                    "activations "
                    "in 15 bits. default: what serving uses")
-      ->check(CLI::IsMember({"f32", "int12", "int8", "int4", "default"}));
+      ->check(CLI::IsMember({"f32", "int12", "int10", "int8", "int4", "default"}));
   command->add_option("--yarn-truncate", options->yarn_truncate,
                       "true or false: round YaRN's bounds, against the checkpoint (llama.cpp does)");
   command->add_option("--isa", options->isa, "auto, amx, avx512-vnni, avx2 or scalar");

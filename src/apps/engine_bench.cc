@@ -248,7 +248,7 @@ void add_bench(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<BenchOptions>();  // shared with the callback, which outlives this function
   CLI::App* command = app.add_subcommand("bench", "Measure prefill, decoding, batches, memory and start");
   command->add_option("--model", options->model, "Directory with config.json and weights")->required();
-  command->add_option("--arithmetic", options->arithmetic, "default, f32, int12, int8 or int4")
+  command->add_option("--arithmetic", options->arithmetic, "default, f32, int12, int10, int8 or int4")
       ->capture_default_str();
   command->add_option("--isa", options->isa, "auto, amx, avx512-vnni, avx2 or scalar");
   command->add_option("--pp", options->prompts, "Lengths of prompts, separated by commas; 0: none")

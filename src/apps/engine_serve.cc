@@ -107,8 +107,8 @@ std::shared_ptr<ServeOptions> add_serve_options(CLI::App& command) {
       ->check(CLI::Range(2, 1 << 24))
       ->group("Model");
   command.add_option("--arithmetic", options->load.arithmetic,
-                     "default, f32, int12, int8 or int4: how MXFP4 checkpoints are computed (docs/engine.md)")
-      ->check(CLI::IsMember({"default", "f32", "int12", "int8", "int4"}))
+                     "default, f32, int12, int10, int8 or int4: how MXFP4 checkpoints are computed (docs/engine.md)")
+      ->check(CLI::IsMember({"default", "f32", "int12", "int10", "int8", "int4"}))
       ->group("Model");
   command.add_option("--yarn-truncate", options->load.yarn_truncate,
                      "true or false: round YaRN's bounds, against the checkpoint (llama.cpp does)")

@@ -104,7 +104,7 @@ int number_at(PackedType type, const std::uint8_t* numbers, int lane, int input)
 }  // namespace
 
 std::string_view packed_type_name(PackedType type) {
-  constexpr std::string_view kNames[] = {"mxfp4", "int4", "int8", "int9", "int10", "int12"};
+  constexpr std::string_view kNames[] = {"mxfp4", "int4", "int8", "int10", "int12"};
   return kNames[static_cast<int>(type)];
 }
 

@@ -38,7 +38,7 @@ namespace capstan::engine {
 inline constexpr int kPanelRows = 16;
 inline constexpr int kPackedBlock = 32;
 
-enum class PackedType : std::uint8_t { kMxfp4, kInt4, kInt8, kInt9, kInt10, kInt12 };
+enum class PackedType : std::uint8_t { kMxfp4, kInt4, kInt8, kInt10, kInt12 };
 std::string_view packed_type_name(PackedType type);  // "mxfp4", "int4", …
 
 struct PackedMatrix {

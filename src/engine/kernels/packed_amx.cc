@@ -200,9 +200,6 @@ void packed_panels_amx(const PackedTask& task, int begin, int end) {
     case PackedType::kInt8:
       run_panels<PackedType::kInt8>(task, begin, end);
       break;
-    case PackedType::kInt9:
-      run_panels<PackedType::kInt9>(task, begin, end);
-      break;
     case PackedType::kInt10:
       run_panels<PackedType::kInt10>(task, begin, end);
       break;

@@ -243,8 +243,6 @@ void packed_panels_avx2(const PackedTask& task, int begin, int end) {
       return run_panels<PackedType::kInt4>(task, begin, end);
     case PackedType::kInt8:
       return run_panels<PackedType::kInt8>(task, begin, end);
-    case PackedType::kInt9:
-      return run_panels<PackedType::kInt9>(task, begin, end);
     case PackedType::kInt10:
       return run_panels<PackedType::kInt10>(task, begin, end);
     case PackedType::kInt12:

@@ -8,8 +8,6 @@ namespace capstan::engine {
 // Bits of the numbers' second part, 0 for those of one part.
 constexpr std::size_t low_bits(PackedType type) {
   switch (type) {
-    case PackedType::kInt9:
-      return 1;
     case PackedType::kInt10:
       return 2;
     case PackedType::kInt12:

@@ -85,7 +85,6 @@ TEST_P(PackedTest, KeepsOrRoundsTheWeights) {
         most = std::max(most, std::abs(weight_at(one.stored, row, block * 32 + i)));
       const float largest = GetParam() == PackedType::kInt4    ? 7
                             : GetParam() == PackedType::kInt8  ? 127
-                            : GetParam() == PackedType::kInt9  ? 254
                             : GetParam() == PackedType::kInt10 ? 508
                                                                : 2032;
       const float step = GetParam() == PackedType::kMxfp4 ? 0 : most / largest;
@@ -133,7 +132,7 @@ TEST_P(PackedTest, ComesNearTheProductOfWhatWasStored) {
 
 INSTANTIATE_TEST_SUITE_P(Types, PackedTest,
                          testing::Values(PackedType::kMxfp4, PackedType::kInt4, PackedType::kInt8,
-                                         PackedType::kInt9, PackedType::kInt10, PackedType::kInt12),
+                                         PackedType::kInt10, PackedType::kInt12),
                          [](const auto& type) { return std::string(packed_type_name(type.param)); });
 
 TEST(Isa, UnknownOnesAreRefused) {

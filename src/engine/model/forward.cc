@@ -268,7 +268,7 @@ void Forward::group_by_expert(int layer) {
 
 void Forward::experts(int layer) {
   const LayerWeights& w = weights_.layers[layer];
-  const std::size_t hidden = config_.hidden, inner = config_.intermediate;
+  const std::size_t hidden = config_.hidden;
   const int k = config_.experts_per_token;
   over_tokens(tokens_, 2.0 * hidden, [&](int begin, int end) {
     for (std::size_t t = begin; t < static_cast<std::size_t>(end); ++t) {
@@ -331,12 +331,15 @@ void Forward::packed_expert_products(int layer) {
   const std::size_t inner = config_.intermediate;
   const int assignments = tokens_ * config_.experts_per_token;
   int rows = 0;
+  needed_experts_.clear();
   for (int e = 0; e < config_.experts; ++e) {
+    if (expert_first_[e] < expert_first_[e + 1]) needed_experts_.push_back(e);
     for (int a = expert_first_[e]; a < expert_first_[e + 1]; ++a)
       assignment_row_[a] = rows + a - expert_first_[e];
     const int count = expert_first_[e + 1] - expert_first_[e], tile = QuantizedRows::kTileRows;
     rows += (count + tile - 1) / tile * tile;
   }
+  weights_.need_experts(layer, needed_experts_);
   quantize(normed_.data(), tokens_, config_.hidden, quantized_);
   quantized_gathered_.reset(rows, config_.hidden);
   over_tokens(assignments, config_.hidden, [&](int begin, int end) {

@@ -71,6 +71,7 @@ class Forward {
   std::vector<float> chosen_weight_;   // (T, experts_per_token)
   std::vector<int> expert_first_;      // (experts + 1): where each expert's assignments start
   std::vector<int> assignment_token_;  // (A), grouped by expert
+  std::vector<int> needed_experts_;    // those that somebody chose
   std::vector<int> assignment_slot_;   // (T, experts_per_token): the assignment of a token's choice
   std::vector<float> gathered_;        // (A, hidden)
   std::vector<float> gate_up_;         // (A, 2 intermediate)

@@ -88,11 +88,12 @@ Result<ModelOptions> model_options(std::string_view arithmetic, int threads) {
   if (arithmetic == "f32") return out;
   out.arithmetic = Arithmetic::kInteger;
   if (arithmetic == "default") return out;
-  for (const PackedType type : {PackedType::kInt12, PackedType::kInt10, PackedType::kInt9, PackedType::kInt8, PackedType::kInt4}) {
+  for (const PackedType type :
+       {PackedType::kInt12, PackedType::kInt10, PackedType::kInt8, PackedType::kInt4}) {
     out.pack.dense = type;
     if (arithmetic == packed_type_name(type)) return out;
   }
-  return fail(Code::kInvalid, "no arithmetic is called '{}'; there are default, f32, int12, int8, int4", arithmetic);
+  return fail(Code::kInvalid, "no arithmetic is called '{}'; there are default, f32, int12, int10, int8, int4", arithmetic);
 }
 
 Model::Model(std::unique_ptr<State> state) : state_(std::move(state)) {}

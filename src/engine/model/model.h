@@ -63,7 +63,7 @@ struct ModelOptions {
   std::optional<bool> yarn_truncate = {};  // against the checkpoint (or, for GGUF, against gpt-oss's false)
 };
 
-// Of what people ask for: "f32", "int12", "int8", "int4", or "default", which serving uses. kInvalid for another name.
+// Of what people ask for: "f32", "int12", "int10", "int8", "int4", or "default", which serving uses. kInvalid for another name.
 Result<ModelOptions> model_options(std::string_view arithmetic, int threads);
 
 class Model {

@@ -4,7 +4,6 @@
 #include "engine/model/packed_store.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -71,7 +70,7 @@ PackedType default_dense(const Weights& weights) {
                      return is_q8_0(layer.q.weight) && is_q8_0(layer.k.weight) && is_q8_0(layer.v.weight) &&
                             is_q8_0(layer.o.weight);
                    });
-  return all ? PackedType::kInt8 : PackedType::kInt12;
+  return all ? PackedType::kInt8 : PackedType::kInt10;
 }
 
 bool can_be_packed(const Weights& weights) {
@@ -209,21 +208,21 @@ void remove_outdated(const fs::path& path, const std::string& prefix) {
 }
 
 // nullptr: it is not there, or not this list.
-void* map_file(const fs::path& path, const std::string& head, std::uint64_t total) {
+std::unique_ptr<FileMemory> open_file(const fs::path& path, const std::string& head, std::uint64_t total) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return nullptr;
   struct stat status {};
-  void* address = MAP_FAILED;
-  if (::fstat(fd, &status) == 0 && static_cast<std::uint64_t>(status.st_size) == total)
-    address = ::mmap(nullptr, total, PROT_READ, MAP_SHARED, fd, 0);
+  std::string found(head.size(), '\0');
+  if (::fstat(fd, &status) == 0 && static_cast<std::uint64_t>(status.st_size) == total &&
+      ::pread(fd, found.data(), found.size(), 0) == static_cast<ssize_t>(head.size()) && found == head) {
+    auto memory = FileMemory::of_file(fd, total);
+    return memory ? std::move(*memory) : nullptr;
+  }
   ::close(fd);
-  if (address == MAP_FAILED) return nullptr;
-  if (std::memcmp(address, head.data(), head.size()) == 0) return address;
-  ::munmap(address, total);
   return nullptr;
 }
 
-// "packed-int12-", and the file's name before it for GGUF, of which several may lie in one directory.
+// "packed-int10-", and the file's name before it for GGUF, of which several may lie in one directory.
 std::string prefix_for(const ModelFiles& files, PackedType dense) {
   return fmt::format("{}packed-{}-", files.is_gguf() ? files.name() + "." : "", packed_type_name(dense));
 }
@@ -247,11 +246,11 @@ Result<std::unique_ptr<PackedStore>> PackedStore::open(Weights& weights, const P
   store->bytes_ = total;
   const auto places = places_for(files, options, dense);
   for (const fs::path& path : places) {
-    if (store->address_ != nullptr) break;
-    store->address_ = map_file(path, head, total);
+    if (store->memory_ != nullptr) break;
+    store->memory_ = open_file(path, head, total);
     store->path_ = path;
   }
-  for (std::size_t i = 0; i < places.size() && store->address_ == nullptr; ++i) {
+  for (std::size_t i = 0; i < places.size() && store->memory_ == nullptr; ++i) {
     (void)make_directories(places[i].parent_path(), 0700);
     const auto made = make_file(places[i], head, total, entries, pool, progress);
     if (!made) {
@@ -261,33 +260,38 @@ Result<std::unique_ptr<PackedStore>> PackedStore::open(Weights& weights, const P
     store->path_ = places[i];
     store->made_ = true;
     remove_outdated(places[i], "." + prefix_for(files, dense));
-    store->address_ = map_file(places[i], head, total);
+    store->memory_ = open_file(places[i], head, total);
   }
-  if (store->address_ == nullptr) {
+  if (store->memory_ == nullptr) {
     store->path_.clear();
     store->made_ = true;
-    void* memory = ::mmap(nullptr, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED)
-      return fail(Code::kExhausted, "no memory for {:.1f} GiB of packed weights",
-                  static_cast<double>(total) / (1 << 30));
-    store->address_ = memory;
+    CAPSTAN_TRY(store->memory_, FileMemory::empty(total));
+    std::uint8_t* memory = store->memory_->data();
     CAPSTAN_CHECK(pack_into(
         entries, pool, total, progress, [memory](std::uint64_t at, const std::vector<std::uint8_t>& bytes) {
-          std::memcpy(static_cast<std::uint8_t*>(memory) + at, bytes.data(), bytes.size());
+          std::memcpy(memory + at, bytes.data(), bytes.size());
           return true;
         }));
   }
   for (const Entry& entry : entries)
-    *entry.to = {entry.type, entry.from.rows, entry.from.cols,
-                 static_cast<const std::uint8_t*>(store->address_) + entry.at};
-  // What every token needs is read ahead while the rest of the start goes on.
-  const std::uint64_t dense_end = entries[weights.layers.size() * 4 + 1].at;
-  ::madvise(store->address_, dense_end, MADV_WILLNEED);
+    *entry.to = {entry.type, entry.from.rows, entry.from.cols, store->memory_->data() + entry.at};
+  const std::size_t dense_count = weights.layers.size() * 4 + 1;
+  const FileMemory::Range every_token{0, entries[dense_count].at};
+  store->memory_->need(std::span(&every_token, 1), pool);
+  for (std::size_t i = dense_count; i < entries.size(); i += 2)
+    store->experts_.push_back({entries[i].at, entries[i + 1].at + entries[i + 1].bytes});
+  store->experts_per_layer_ = store->experts_.size() / weights.layers.size();
+  weights.need_experts = [store = store.get(), &pool](int layer, std::span<const int> experts) {
+    store->need_experts(layer, experts, pool);
+  };
   return store;
 }
 
-PackedStore::~PackedStore() {
-  if (address_ != nullptr) ::munmap(address_, bytes_);
+void PackedStore::need_experts(int layer, std::span<const int> experts, ThreadPool& pool) {
+  const auto first = experts_.begin() + layer * static_cast<std::ptrdiff_t>(experts_per_layer_);
+  needed_.clear();
+  for (const int expert : experts) needed_.push_back(first[expert]);
+  memory_->need(needed_, pool);
 }
 
 }  // namespace capstan::engine

@@ -1,7 +1,6 @@
-// PackedStore: a checkpoint's matrices packed for integer products, in one file that is made once and then
-// mapped.
+// PackedStore: a checkpoint's matrices packed for integer products, in one file that is made once.
 //
-//   CAPSTAN_TRY(auto store, PackedStore::open(weights, {.dense = PackedType::kInt12}, pool,
+//   CAPSTAN_TRY(auto store, PackedStore::open(weights, {.dense = PackedType::kInt10}, pool,
 //   progress)); weights now refer to the store's matrices (Linear::packed, LayerWeights::packed_gate_up, …)
 //
 // MXFP4 experts keep their bits; attention and the head are rounded to `dense`; norms, biases, sinks, router
@@ -10,8 +9,9 @@
 // cache where that cannot be written; where neither has room, matrices are packed into memory at each start.
 // A file that was not finished is never seen (it is renamed last). Layout: 4 KiB of magic and JSON (the list
 // of matrices), then each matrix at a multiple of 4 KiB. Cost: making it reads the checkpoint once and writes
-// about as much; opening it maps it. Memory: its pages as they are touched. Failure: kIo, kExhausted.
-// Threads: one caller.  Ownership: matrices are views into the store.
+// about as much; opening it reads attention and the head, experts are read when they are first chosen
+// (Weights::need_experts). Memory: what was read. Failure: kIo, kExhausted.
+// Threads: one caller.  Ownership: matrices are views into the store; weights.need_experts uses it and the pool.
 #pragma once
 
 #include <filesystem>
@@ -22,13 +22,14 @@
 #include "base/result.h"
 #include "engine/kernels/packed.h"
 #include "engine/kernels/thread_pool.h"
+#include "engine/model/file_memory.h"
 #include "engine/model/weights.h"
 
 namespace capstan::engine {
 
 struct PackOptions {
   // What attention and the head are rounded to. Absent: int8 where the checkpoint holds them in Q8_0, whose 8 bits it keeps
-  // exactly; else int12.
+  // exactly; else int10.
   std::optional<PackedType> dense = {};
   std::filesystem::path cache = {};  // where the file goes; empty: beside the model, else the user's cache
 };
@@ -39,7 +40,6 @@ class PackedStore {
   // nullptr: nothing to pack, its experts are not MXFP4.
   static Result<std::unique_ptr<PackedStore>> open(Weights& weights, const PackOptions& options, ThreadPool& pool,
                                                    const PackProgress& progress);
-  ~PackedStore();
   PackedStore(const PackedStore&) = delete;
   PackedStore& operator=(const PackedStore&) = delete;
 
@@ -49,7 +49,12 @@ class PackedStore {
 
  private:
   PackedStore() = default;
-  void* address_ = nullptr;
+  void need_experts(int layer, std::span<const int> experts, ThreadPool& pool);
+
+  std::unique_ptr<FileMemory> memory_;
+  std::vector<FileMemory::Range> experts_;  // [layers, experts_per_layer_]
+  std::size_t experts_per_layer_ = 0;
+  std::vector<FileMemory::Range> needed_;
   std::uint64_t bytes_ = 0;
   bool made_ = false;
   std::filesystem::path path_;

@@ -11,7 +11,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/result.h"
@@ -49,6 +51,8 @@ struct Weights {
   std::vector<float> final_norm;  // [hidden]
   bool packed() const { return packed_head.data != nullptr; }
   std::vector<LayerWeights> layers;
+  // To be called before these experts' packed matrices are read; set by the PackedStore.
+  std::function<void(int layer, std::span<const int> experts)> need_experts;
   std::vector<std::unique_ptr<std::uint64_t[]>> copies;  // of tensors that lie misaligned in the file
 };
 
