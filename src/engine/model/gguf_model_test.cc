@@ -116,7 +116,7 @@ TEST(GgufModel, PackedWeightsOfSeveralFilesLieSideBySide) {
   EXPECT_THAT(Model::load(directory.path()).error().message, HasSubstr("several GGUF files; name one of them: a.gguf, b.gguf"));
   for (int round = 0; round < 2; ++round) {
     int packed = 0;
-    auto how = model_options("default", 1);
+    auto how = model_options("int12", 1);
     how->progress = [&](std::uint64_t, std::uint64_t) { ++packed; };
     for (const auto& [file, checkpoint] : {std::pair(a, &one), {b, &two}}) {
       auto model = Model::load(file, *how);
