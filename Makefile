@@ -1,7 +1,7 @@
 # For developers. Each target is one command; the launcher ./capstan installs packages and builds.
 BUILD ?= build
 
-.PHONY: build test test-slow lint ci eval-abacus bench-openb bench-schedule bench-sim sim clean
+.PHONY: build test test-slow lint ci eval-abacus bench-engine bench-openb bench-schedule bench-sim sim clean
 
 build:            ## compile everything
 	@cmake -S . -B $(BUILD) -G Ninja >/dev/null && ninja -C $(BUILD)
@@ -25,6 +25,9 @@ eval-abacus: build ## exact-match accuracy of the default model on 5,000 or more
 bench-openb: build ## GPUs that placement allocates on the OpenB trace: NODES=file PODS=file SEEDS=42-51
 	@$(BUILD)/bin/capstan-bench-openb $(if $(NODES),--nodes "$(NODES)") $(if $(PODS),--pods "$(PODS)") \
 	  --seeds "$(or $(SEEDS),42-51)"
+
+bench-engine: build ## the engine beside llama.cpp: MODEL=dir ROUNDS=3; LLAMA_CPP=folder with llama-bench, LLAMA_MODEL=its .gguf
+	@tools/bench_engine.py $(BUILD)/bin/capstan-engine "$(or $(MODEL),models/abacus)" --rounds $(or $(ROUNDS),3)
 
 bench-schedule: build ## what the scheduler does on half a million GPUs: SCALE=0.01 ONLY=gangs,queue
 	@$(BUILD)/bin/capstan-bench-schedule $(if $(SCALE),--scale $(SCALE)) $(if $(ONLY),--only $(ONLY))

@@ -120,7 +120,7 @@ void add_quantization_report(CLI::App& app, int& exit_code) {
       app.add_subcommand("quantization-report", "Measure what an arithmetic loses against f32 on a checkpoint");
   command->add_option("--model", options->model, "Directory with config.json and weights, or a .gguf file")->required();
   command->add_option("--arithmetic", options->arithmetic, "default, int12, int8 or int4")
-      ->check(CLI::IsMember({"default", "int12", "int8", "int4"}));
+      ->check(CLI::IsMember({"default", "int12", "int10", "int8", "int4"}));
   command->add_option("--positions", options->count, "Random tokens to look at (default 64)")->check(CLI::Range(1, 4096));
   command->add_option("--tokens", options->tokens, "These ids instead: 1,2,3");
   command->add_option("--threads", options->threads, "Threads (default: all)")->check(CLI::Range(1, 1024));
