@@ -1,7 +1,7 @@
 # For developers. Each target is one command; the launcher ./capstan installs packages and builds.
 BUILD ?= build
 
-.PHONY: build test test-slow lint ci eval-abacus bench-engine bench-openb bench-schedule bench-sim sim clean
+.PHONY: build test test-slow lint ci eval-abacus bench-engine bench-openb bench-schedule bench-sim sim fuzz clean
 
 build:            ## compile everything
 	@cmake -S . -B $(BUILD) -G Ninja >/dev/null && ninja -C $(BUILD)
@@ -38,6 +38,9 @@ bench-sim: build  ## what the simulator does, and how near it comes to what was 
 
 sim: build        ## random histories of faults against the controller: SEEDS=1000 FROM=1, or SEED=17 alone
 	@$(BUILD)/bin/capstan-sim-campaign $(if $(SEED),--seed $(SEED) --trace,--seeds $(or $(SEEDS),1000) --from $(or $(FROM),1))
+
+fuzz:             ## every fuzzer under libFuzzer (clang 19): SECONDS=60 each, NAMES="grammar_fuzz harmony_fuzz"
+	@tools/fuzz.sh $(BUILD)-fuzz $(or $(SECONDS),60) $(NAMES)
 
 clean:
 	@rm -rf $(BUILD)

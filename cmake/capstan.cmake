@@ -1,4 +1,4 @@
-# The three functions that every folder's CMakeLists.txt uses.
+# The functions that every folder's CMakeLists.txt uses.
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 find_package(GTest REQUIRED)
@@ -18,6 +18,15 @@ function(capstan_executable name)
   add_executable(${name} ${ARG_SOURCES})
   target_compile_options(${name} PRIVATE -Wall -Wextra -Werror=return-type -Wshadow=local)
   _capstan_link(${name} "${ARG_DEPS}")
+endfunction()
+
+# capstan_fuzz(NAME SOURCES … DEPS …): a fuzzer with its own main for `make test`, under libFuzzer for `make fuzz`.
+function(capstan_fuzz name)
+  capstan_executable(${name} ${ARGN})
+  if(CAPSTAN_FUZZ)
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  endif()
+  add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 endfunction()
 
 # capstan_test(NAME SOURCES a_test.cc … DEPS … [LABELS slow] [TIMEOUT 120]): one GoogleTest program,

@@ -109,14 +109,30 @@ Result<Dfa> Dfa::of_texts(const std::vector<std::string>& texts) {
   return dfa;
 }
 
-Dfa Dfa::length(std::uint32_t min, std::uint32_t max) {
-  CAPSTAN_ASSERT(min < kDfaStatesMax / 4 && (max == kNoBound || max < kDfaStatesMax / 4));
-  // One character, from state to state: the bytes of UTF-8 and nothing else.
-  const Expression character = Expression::character({{0, kCodePointMax}});
-  auto dfa = Dfa::of(Expression::repeat(character, static_cast<int>(min),
-                                        max == kNoBound ? kUnlimited : static_cast<int>(max)));
+Dfa Dfa::every_text() {
+  auto dfa = Dfa::of(Expression::repeat(Expression::character({{0, kCodePointMax}}), 0, kUnlimited));
   CAPSTAN_ASSERT(dfa.has_value());
   return *std::move(dfa);
+}
+
+// Characters are counted by their first bytes.
+Dfa Dfa::length(std::uint32_t min, std::uint32_t max) {
+  const bool endless = max == kNoBound;
+  const std::uint32_t last = endless ? min : max;
+  CAPSTAN_ASSERT(min <= last && last < kDfaStatesMax);
+  Dfa dfa;
+  for (std::uint32_t count = 0; count <= last; ++count) {
+    State& state = dfa.states_[dfa.add()];
+    state.final = count >= min;
+    for (std::size_t byte = 0; byte < 256; ++byte) {
+      const bool first = (byte & 0xC0) != 0x80;
+      if (!first || (endless && count == last))
+        state.next[byte] = static_cast<Index>(count);
+      else if (count < last)
+        state.next[byte] = static_cast<Index>(count + 1);
+    }
+  }
+  return dfa;
 }
 
 Result<Dfa> Dfa::combined(const Dfa& other, bool in_other) const {

@@ -14,15 +14,16 @@
 
 namespace capstan::engine {
 
-inline constexpr std::size_t kDfaStatesMax = 8'192;
+inline constexpr std::size_t kDfaStatesMax = 16'384;
 
 class Dfa {
  public:
   static Result<Dfa> of(const Expression& expression);
-  // Texts of so many characters; max kNoBound: no limit. min and a finite max stay below kDfaStatesMax / 4.
+  // Bytes with so many characters among them (whether they are UTF-8 is for the other set to say); max
+  // kNoBound: no limit. min and a finite max are below kDfaStatesMax.
   static Dfa length(std::uint32_t min, std::uint32_t max);
   static Result<Dfa> of_texts(const std::vector<std::string>& texts);
-  static Dfa every_text() { return length(0, kNoBound); }
+  static Dfa every_text();
 
   // The texts of both; those of this that are not in the other.
   Result<Dfa> both(const Dfa& other) const { return combined(other, true); }
@@ -30,6 +31,7 @@ class Dfa {
 
   bool matches(std::string_view text) const;
   bool is_empty() const;  // no text at all
+  std::size_t size() const { return states_.size(); }
 
   // The text as the inside of a JSON string: quotes, backslashes and control characters in their shortest
   // escape.

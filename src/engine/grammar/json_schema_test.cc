@@ -82,7 +82,7 @@ TEST(JsonSchema, NothingInvalidIsAcceptedAmongMutations) {
   for (const Json& item : all_schemas().items()) {
     const Json& schema = *item.find("schema");
     const auto plan = plan_of(schema);
-    for (int round = 0; round < 40; ++round) {
+    for (int round = 0; round < 16; ++round) {
       std::string text =
           random_answer(plan, *trie(), static_cast<int>(TokenMatcher(plan).tokens_to_end()) + 30, random)
               .text;
@@ -105,7 +105,7 @@ TEST(JsonSchema, NothingInvalidIsAcceptedAmongMutations) {
       ASSERT_EQ(invalid_because(schema, *value), "") << *item.get_string("name") << ": " << text;
     }
   }
-  EXPECT_GT(accepted, 500);
+  EXPECT_GT(accepted, 150);
 }
 
 TEST(JsonSchema, IntegersAreExactlyThoseTheValidatorTakes) {
@@ -157,7 +157,8 @@ TEST(JsonSchema, StringsCountCharactersAndEscapes) {
 
 TEST(JsonSchema, ObjectsTakeTheirPropertiesInOrderWithBlanks) {
   constexpr std::string_view kSchema =
-      R"({"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"boolean"}},"required":["b"],"additionalProperties":false})";
+      R"({"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"boolean"}},"required":["b"],)"
+      R"("additionalProperties":false})";
   for (const char* yes : {R"({"a":1,"b":true})", R"({"b":false})", R"({ "a": 1, "b": true })",
                           "{\n  \"a\": 1,\n  \"b\": true\n}"})
     EXPECT_TRUE(accepts(kSchema, yes)) << yes;
@@ -233,7 +234,8 @@ TEST(JsonSchema, HostileSchemasAreRefusedAndDoNotGrow) {
   Json doubling = schema_of(R"({"$ref":"#/$defs/d0","$defs":{"d30":{"type":"integer"}}})");
   for (int i = 0; i < 30; ++i)
     doubling["$defs"]["d" + std::to_string(i)] = schema_of(fmt::format(
-        R"({{"type":"object","properties":{{"a":{{"$ref":"#/$defs/d{0}"}},"b":{{"$ref":"#/$defs/d{0}"}}}},"required":["a","b"]}})",
+        R"({{"type":"object","properties":{{"a":{{"$ref":"#/$defs/d{0}"}},"b":{{"$ref":"#/$defs/d{0}"}}}},)"
+        R"("required":["a","b"]}})",
         i + 1));
   EXPECT_FALSE(compile_json_schema(doubling).has_value());
   Json joined = schema_of(R"({"allOf":[]})");
@@ -252,6 +254,14 @@ TEST(JsonSchema, HostileSchemasAreRefusedAndDoNotGrow) {
     unions = next;
   }
   (void)compile_json_schema(unions);
+  // Patterns are cheap or refused, also many of them; lengths beside patterns reach their bound.
+  Json patterns = schema_of(R"({"type":"object","properties":{}})");
+  for (int i = 0; i < 300; ++i) {
+    patterns["properties"]["p" + std::to_string(i)] =
+        schema_of(R"({"type":"string","pattern":"^(a|b)*a(a|b){9}$","maxLength":1024})");
+  }
+  EXPECT_FALSE(compile_json_schema(patterns).has_value());
+  EXPECT_TRUE(compile_json_schema(schema_of(R"({"type":"string","pattern":"^[a-z]*$","maxLength":5000})")).has_value());
   Json wide = schema_of(R"({"type":"object","properties":{}})");
   for (int i = 0; i < 5000; ++i)
     wide["properties"]["p" + std::to_string(i)] = schema_of(R"({"type":"string","minLength":5000})");
@@ -264,7 +274,8 @@ TEST(JsonSchema, HostileSchemasAreRefusedAndDoNotGrow) {
 TEST(JsonSchema, RecursionComesToAnEndWithoutABudget) {
   Prng random(5);
   const auto plan = plan_of(schema_of(
-      R"({"$defs":{"t":{"type":"object","properties":{"c":{"type":"array","items":{"$ref":"#/$defs/t"}}},"required":["c"],"additionalProperties":false}},"$ref":"#/$defs/t"})"));
+      R"({"$defs":{"t":{"type":"object","properties":{"c":{"type":"array","items":{"$ref":"#/$defs/t"}}},)"
+      R"("required":["c"],"additionalProperties":false}},"$ref":"#/$defs/t"})"));
   TokenMatcher matcher(plan);
   std::string text;
   for (int i = 0; i < 400; ++i) text += "{\"c\":[";

@@ -61,6 +61,8 @@ class SchemaCompiler {
   Result<NodeId> member(const Property& property, const std::string& pointer, NodeId from);
   NodeId extra_members(const std::vector<Extra>& extras, std::vector<NodeId> counted, NodeId end,
                        std::uint32_t min, std::uint32_t max);
+  // Many patterns may not cost more than a few large ones.
+  Result<void> spend(const Dfa& dfa, const std::string& pointer);
   Result<Dfa> text_of(const Json& schema, const std::string& pointer);
   Result<bool> admits(const Json& schema, const Json& literal, const std::string& pointer);
   // A bound of the schema: absent gives `otherwise`; kInvalid if it is no integer from 0.
@@ -74,6 +76,7 @@ class SchemaCompiler {
   std::map<std::string, RuleId> rules_;
   std::deque<Pending> pending_;
   int work_ = 0;
+  std::size_t dfa_states_ = 0;  // of all patterns so far
 };
 
 // An error at pointer/keyword.

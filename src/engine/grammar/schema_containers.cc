@@ -145,6 +145,7 @@ Result<std::vector<SchemaCompiler::Extra>> SchemaCompiler::extras(const Json& sc
   CAPSTAN_TRY(const Dfa known_names, Dfa::of_texts(known));
   auto unnamed = free.without(known_names);
   if (!unnamed) return place("properties", unnamed.error());
+  CAPSTAN_CHECK(spend(*unnamed, pointer));
   if (patterns == nullptr) {
     add(*unnamed, others, at);
     return out;
@@ -165,6 +166,7 @@ Result<std::vector<SchemaCompiler::Extra>> SchemaCompiler::extras(const Json& sc
             pointer_to(pointer, "patternProperties"), pattern,
             fmt::format("it matches the property '{}' as well, which is not supported", property.name));
     }
+    CAPSTAN_CHECK(spend(*dfa, pointer));
     matches.push_back(*std::move(dfa));
   }
   // Keys of one pattern only; keys of several are never written.

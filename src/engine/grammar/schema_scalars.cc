@@ -7,6 +7,18 @@
 #include "engine/grammar/schema_compiler.h"
 
 namespace capstan::engine {
+namespace {
+
+constexpr std::size_t kPatternStatesMax = 100'000;
+
+}  // namespace
+
+Result<void> SchemaCompiler::spend(const Dfa& dfa, const std::string& pointer) {
+  dfa_states_ += dfa.size();
+  if (dfa_states_ <= kPatternStatesMax) return {};
+  return schema_error(pointer, "",
+                      fmt::format("all patterns together need more than {} states", kPatternStatesMax));
+}
 
 // The texts that pattern, format, minLength and maxLength leave.
 Result<Dfa> SchemaCompiler::text_of(const Json& schema, const std::string& pointer) {
@@ -26,6 +38,7 @@ Result<Dfa> SchemaCompiler::text_of(const Json& schema, const std::string& point
       auto joined = dfa.both(*one);
       if (!joined) return place(joined.error());
       dfa = *std::move(joined);
+      CAPSTAN_CHECK(spend(dfa, pointer));
     }
   }
   if (min == 0 && max == kNoBound) return dfa;
@@ -37,6 +50,7 @@ Result<Dfa> SchemaCompiler::text_of(const Json& schema, const std::string& point
   if (!bounded)
     return schema_error(pointer, max == kNoBound ? "minLength" : "maxLength",
                         "with the pattern " + bounded.error().message);
+  CAPSTAN_CHECK(spend(*bounded, pointer));
   return bounded;
 }
 

@@ -60,7 +60,13 @@ Json Answer::head(std::string_view object) const {
                        {"system_fingerprint", "capstan-" + build_id()}});
 }
 
-void Answer::start(std::vector<TokenId> prompt, int tokens_max, int top_logprobs, bool logprobs) {
+std::uint32_t tokens_left(const ServedModel& model, const std::vector<TokenId>& prompt, long wanted) {
+  const long room = model.context - static_cast<long>(prompt.size());
+  return static_cast<std::uint32_t>(wanted > 0 ? std::min(room, wanted) : room);
+}
+
+void Answer::start(std::vector<TokenId> prompt, int tokens_max, int top_logprobs, bool logprobs,
+                   std::vector<std::shared_ptr<TokenConstraint>> constraints) {
   prompt_tokens_ = static_cast<int>(prompt.size());
   const ModelProfile& profile = context_.model.profile;
   // top_p 0 means "the most likely token", which the engine says as temperature 0.
@@ -87,6 +93,7 @@ void Answer::start(std::vector<TokenId> prompt, int tokens_max, int top_logprobs
         .logprobs = logprobs,
         .top_logprobs = top_logprobs,
         .on_token = [self, i](const TokenEvent& event) { self->on_token(i, event); }};
+    if (!constraints.empty()) generation.constraint = constraints[static_cast<std::size_t>(i)];
     auto id = source_.submit(std::move(generation));
     const std::lock_guard lock(mutex_);
     if (!id) {

@@ -35,7 +35,9 @@ class Answer : public std::enable_shared_from_this<Answer> {
   virtual ~Answer() = default;
 
   // Submits; what the engine refuses is answered at once. `tokens_max` 0: until the context is full.
-  void start(std::vector<TokenId> prompt, int tokens_max, int top_logprobs, bool logprobs);
+  // `constraints`: none, or one a choice.
+  void start(std::vector<TokenId> prompt, int tokens_max, int top_logprobs, bool logprobs,
+             std::vector<std::shared_ptr<TokenConstraint>> constraints = {});
 
  protected:
   Answer(Context context, const SamplingRequest& request, std::string id_prefix, int choices);
@@ -93,6 +95,9 @@ class Answer : public std::enable_shared_from_this<Answer> {
 // Does the prompt and what may follow (`wanted`, 0: anything) fit into the model's context?
 std::optional<ApiError> context_error(const ServedModel& model, const std::vector<TokenId>& prompt,
                                       long wanted);
+
+// The tokens that an answer to this prompt may have; `wanted` as above.
+std::uint32_t tokens_left(const ServedModel& model, const std::vector<TokenId>& prompt, long wanted);
 
 // The answer to a refused request.
 http::Response error_response(const ApiError& error);

@@ -179,13 +179,24 @@ void answer_chat(const Answer::Context& context, const ChatRequest& request) {
   ServedModel& model = context.model;
   const std::vector<TokenId> prompt = render_chat(model, request);
   const long wanted = request.tokens_max.value_or(0);
-  if (const auto error = context_error(model, prompt, wanted)) {
+  std::optional<ApiError> error = context_error(model, prompt, wanted);
+  std::vector<std::shared_ptr<TokenConstraint>> constraints;
+  for (int i = 0; i < request.choices && is_structured(request) && !error; ++i) {
+    auto constraint = model.structured->chat(model, request, tokens_left(model, prompt, wanted));
+    if (constraint) {
+      constraints.push_back(*std::move(constraint));
+    } else {
+      error = constraint.error();
+    }
+  }
+  if (error) {
     context.metrics.http_answer(context.path, error->status);
     context.writer->respond(error_response(*error));
     return;
   }
   std::make_shared<ChatAnswer>(context, request)
-      ->start(prompt, static_cast<int>(wanted), request.top_logprobs, request.logprobs);
+      ->start(prompt, static_cast<int>(wanted), request.top_logprobs, request.logprobs,
+              std::move(constraints));
 }
 
 }  // namespace capstan::engine

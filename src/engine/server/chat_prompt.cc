@@ -71,6 +71,9 @@ harmony::Conversation chat_conversation(const ChatRequest& request, const ModelP
       preamble.functions.push_back({tool.name, tool.description, tool.parameters});
     }
   }
+  if (request.form.kind == AnswerForm::Kind::kJsonSchema) {
+    preamble.response_formats.push_back({request.form.name, request.form.description, request.form.schema});
+  }
   for (const ChatMessage& message : request.messages) {
     switch (message.role) {
       case ChatMessage::Role::kSystem:

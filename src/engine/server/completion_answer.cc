@@ -129,6 +129,16 @@ void answer_completion(const Answer::Context& context, const CompletionRequest& 
   }
   if (prompt.empty() && !error) prompt = model.tokenizer.encode(request.prompt);
   if (!error) error = context_error(model, prompt, request.tokens_max.value_or(0));
+  std::vector<std::shared_ptr<TokenConstraint>> constraints;
+  for (int i = 0; i < request.choices && request.form.kind != AnswerForm::Kind::kText && !error; ++i) {
+    auto constraint = model.structured->completion(
+        model, request, tokens_left(model, prompt, request.tokens_max.value_or(0)));
+    if (constraint) {
+      constraints.push_back(*std::move(constraint));
+    } else {
+      error = constraint.error();
+    }
+  }
   if (error) {
     context.metrics.http_answer(context.path, error->status);
     context.writer->respond(error_response(*error));
@@ -137,7 +147,7 @@ void answer_completion(const Answer::Context& context, const CompletionRequest& 
   const std::string echo = request.echo ? model.tokenizer.decode(prompt) : std::string();
   std::make_shared<CompletionAnswer>(context, request, echo)
       ->start(prompt, static_cast<int>(request.tokens_max.value_or(0)), request.logprobs.value_or(0),
-              request.logprobs.has_value());
+              request.logprobs.has_value(), std::move(constraints));
 }
 
 }  // namespace capstan::engine

@@ -159,7 +159,8 @@ void read_tools(FieldReader& body, ChatRequest& request, std::optional<ApiError>
     FieldReader fields(*function, path + ".function", error);
     ChatTool read{.name = fields.required_string("name"),
                   .description = fields.string("description").value_or(""),
-                  .parameters = {}};
+                  .parameters = {},
+                  .strict = fields.boolean("strict").value_or(false)};
     if (const Json* parameters = fields.object("parameters")) read.parameters = *parameters;
     if (!error && !is_tool_name(read.name)) {
       fields.fail_with(ApiError::bad_value(
@@ -175,22 +176,33 @@ void read_tools(FieldReader& body, ChatRequest& request, std::optional<ApiError>
   }
 }
 
-void read_tool_choice(FieldReader& body, ChatRequest& request) {
+void read_tool_choice(FieldReader& body, ChatRequest& request, std::optional<ApiError>& error) {
   const Json* choice = body.find("tool_choice");
   if (choice == nullptr) return;
-  constexpr std::string_view kWhy =
-      "needs constrained decoding, which this server does not have; use 'auto' or 'none'.";
   if (choice->is_object()) {
-    body.fail_with(ApiError::unsupported("tool_choice", fmt::format("A named 'tool_choice' {}", kWhy)));
+    FieldReader fields(*choice, "tool_choice", error);
+    fields.choice("type", {"function"});
+    const Json* function = fields.object("function");
+    if (function == nullptr) {
+      fields.fail_with(ApiError::missing("tool_choice.function"));
+      return;
+    }
+    request.tool_choice = ToolChoice::kNamed;
+    request.tool_named = FieldReader(*function, "tool_choice.function", error).required_string("name");
+    if (!error &&
+        std::ranges::find(request.tools, request.tool_named, &ChatTool::name) == request.tools.end()) {
+      body.fail_with(ApiError::bad_value(
+          "tool_choice", fmt::format("Tool choice 'function' with name '{}' not found in 'tools' parameter.",
+                                     request.tool_named)));
+    }
     return;
   }
   const auto value = body.choice("tool_choice", {"none", "auto", "required"});
-  if (value == "required")
-    body.fail_with(ApiError::unsupported("tool_choice", fmt::format("'tool_choice': 'required' {}", kWhy)));
-  if (request.tools.empty() && value == "auto") {
+  if (request.tools.empty() && value && value != "none") {
     body.fail_with(
         ApiError::bad_value("tool_choice", "'tool_choice' is only allowed when 'tools' are specified."));
   }
+  if (value == "required") request.tool_choice = ToolChoice::kRequired;
   if (value == "none") request.tools.clear();
 }
 
@@ -268,18 +280,7 @@ void read_sampling(FieldReader& body, std::optional<ApiError>& error, SamplingRe
       FieldReader(*options, "stream_options", error).boolean("include_usage").value_or(false);
 }
 
-void refuse_other_outputs(FieldReader& body, std::optional<ApiError>& error) {
-  if (const Json* format = body.object("response_format")) {
-    const auto type =
-        FieldReader(*format, "response_format", error).choice("type", {"text", "json_object", "json_schema"});
-    if (type && *type != "text") {
-      body.fail_with(ApiError::unsupported(
-          "response_format",
-          fmt::format("'response_format' of type '{}' needs constrained decoding, which this server does not "
-                      "have; use 'text' and ask for JSON in a message.",
-                      *type)));
-    }
-  }
+void refuse_other_outputs(FieldReader& body) {
   if (const Json* modalities = body.array("modalities", 8)) {
     for (const Json& item : modalities->items()) {
       if (item != Json("text"))
@@ -315,8 +316,9 @@ std::expected<ChatRequest, ApiError> parse_chat_request(std::string_view text) {
   if (const auto limit = body.integer("max_completion_tokens", 1, INT32_MAX)) request.tokens_max = limit;
   read_messages(body, request, error);
   read_tools(body, request, error);
-  read_tool_choice(body, request);
-  refuse_other_outputs(body, error);
+  read_tool_choice(body, request, error);
+  request.form = read_answer_form(body, error);
+  refuse_other_outputs(body);
   const auto effort =
       body.choice("reasoning_effort", {"none", "minimal", "low", "medium", "high", "xhigh", "max"});
   if (effort) {
@@ -344,6 +346,7 @@ std::expected<CompletionRequest, ApiError> parse_completion_request(std::string_
   read_sampling(body, error, request);
   if (!request.tokens_max) request.tokens_max = 16;  // OpenAI's default
   request.echo = body.boolean("echo").value_or(false);
+  request.form = read_answer_form(body, error);
   if (body.find("suffix") != nullptr)
     body.fail_with(ApiError::unsupported("suffix", "'suffix' is not supported: gpt-oss continues text, it does not fill in."));
   if (const auto logprobs = body.integer("logprobs", 0, kCompletionLogprobsMax)) {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "engine/server/answer_form.h"
 #include "engine/server/openai_error.h"
 
 namespace capstan::engine {
@@ -48,10 +49,14 @@ struct ChatMessage {
 struct ChatTool {
   std::string name;
   std::string description;
-  Json parameters;  // an object, or null
+  Json parameters;      // an object, or null
+  bool strict = false;  // arguments must satisfy the parameters
 };
 
 enum class Effort { kLow, kMedium, kHigh };
+
+// Required: some function must be called; named: this one.
+enum class ToolChoice { kAuto, kRequired, kNamed };
 
 // What both kinds of request share.
 struct SamplingRequest {
@@ -69,11 +74,14 @@ struct SamplingRequest {
   int choices = 1;
   bool stream = false;
   bool include_usage = false;
+  AnswerForm form = {};
 };
 
 struct ChatRequest : SamplingRequest {
   std::vector<ChatMessage> messages;
   std::vector<ChatTool> tools;  // empty too if tool_choice is "none"
+  ToolChoice tool_choice = ToolChoice::kAuto;
+  std::string tool_named;  // of kNamed
   std::optional<Effort> effort;
   bool logprobs = false;
   int top_logprobs = 0;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/server/model_profile.h"
+#include "engine/server/structured_answer.h"
 #include "engine/server/token_source.h"
 #include "harmony/format_tokens.h"
 #include "harmony/tokenizer.h"
@@ -23,6 +24,7 @@ struct ServedModel {
   int vocabulary = 0;                // ids that the model accepts
   std::vector<TokenId> stop_tokens;  // generation ends at these
   std::unique_ptr<TokenSource> source = {};
+  std::unique_ptr<StructuredAnswers> structured = std::make_unique<StructuredAnswers>();
 };
 
 }  // namespace capstan::engine
