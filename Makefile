@@ -1,7 +1,7 @@
 # For developers. Each target is one command; the launcher ./capstan installs packages and builds.
 BUILD ?= build
 
-.PHONY: build test test-slow lint ci eval-abacus bench-openb bench-schedule bench-sim sim clean
+.PHONY: build test test-slow lint ci eval-abacus bench-gateway bench-openb bench-schedule bench-sim sim clean
 
 build:            ## compile everything
 	@cmake -S . -B $(BUILD) -G Ninja >/dev/null && ninja -C $(BUILD)
@@ -28,6 +28,9 @@ bench-openb: build ## GPUs that placement allocates on the OpenB trace: NODES=fi
 
 bench-schedule: build ## what the scheduler does on half a million GPUs: SCALE=0.01 ONLY=gangs,queue
 	@$(BUILD)/bin/capstan-bench-schedule $(if $(SCALE),--scale $(SCALE)) $(if $(ONLY),--only $(ONLY))
+
+bench-gateway: build ## what a request through the gateway costs, against nginx: one JSON object: REQUESTS=20000 STREAMS=1000
+	@$(BUILD)/bin/capstan-bench-gateway $(if $(REQUESTS),--requests $(REQUESTS)) $(if $(STREAMS),--streams $(STREAMS))
 
 bench-sim: build  ## what the simulator does, and how near it comes to what was published: ONLY=muri-64 SEEDS=20 PHILLY=file SCALE=0.01
 	@$(BUILD)/bin/capstan-bench-sim $(if $(SCALE),--scale $(SCALE)) $(if $(ONLY),--only $(ONLY)) \

@@ -88,8 +88,8 @@ void Answer::finish() {
 }
 
 void Answer::on_client_gone(std::function<void()> callback) {
-  if (gone_) return callback();
   if (shared_->loop.in_loop()) {
+    if (gone_) return callback();
     gone_callback_ = std::move(callback);
     return;
   }

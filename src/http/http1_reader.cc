@@ -121,12 +121,12 @@ std::size_t RequestReader::feed(std::string_view bytes) {
   if (!parser_->got_some()) {
     const auto found = scan_.scan(bytes);
     const std::size_t length = found == HeaderScan::Result::kEnd ? scan_.end() : bytes.size();
-    if (length > limits_.header_bytes_max) {
-      refuse(431, fmt::format("the header is larger than {} bytes", limits_.header_bytes_max));
-    } else if (found == HeaderScan::Result::kBareLineFeed) {
+    if (found == HeaderScan::Result::kBareLineFeed) {
       refuse(400, "not a valid HTTP/1.1 request: a header's lines end in CR LF");
     } else if (found == HeaderScan::Result::kFolded) {
       refuse(400, "not a valid HTTP/1.1 request: a header's field is one line");
+    } else if (length > limits_.header_bytes_max) {
+      refuse(431, fmt::format("the header is larger than {} bytes", limits_.header_bytes_max));
     }
     if (failed() || found == HeaderScan::Result::kMore) return 0;
   }
@@ -198,7 +198,7 @@ void ResponseReader::start(bool head_request) {
   any_bytes_ = false;
   parser_ = std::make_unique<Parser>();
   parser_->header_limit(std::numeric_limits<std::uint32_t>::max());
-  parser_->body_limit(boost::none);
+  parser_->body_limit(std::numeric_limits<std::uint64_t>::max());
   parser_->eager(true);
   if (head_request) parser_->skip(true);
 }
