@@ -160,6 +160,8 @@ int Http2Session::on_header(nghttp2_session*, const nghttp2_frame* frame, const 
   Stream* stream = session.find(frame->hd.stream_id);
   if (stream == nullptr) return 0;
   stream->header_bytes += name_bytes + value_bytes + 32;  // as RFC 9113 counts a header list
+  // Unpacking on would only cost time: this one gets no answer.
+  if (stream->header_bytes > 4 * session.limits().header_bytes_max) return NGHTTP2_ERR_CALLBACK_FAILURE;
   if (stream->dispatched || stream->refused != 0) return 0;
   if (stream->header_bytes > session.limits().header_bytes_max || stream->request.headers.all().size() >= kFieldsMax) {
     stream->refused = 431;
