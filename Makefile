@@ -1,7 +1,7 @@
 # For developers. Each target is one command; the launcher ./capstan installs packages and builds.
 BUILD ?= build
 
-.PHONY: build test test-slow lint ci eval-abacus bench-engine bench-openb bench-schedule bench-sim sim fuzz clean
+.PHONY: build test test-slow lint ci eval-abacus bench-engine bench-gateway bench-openb bench-schedule bench-sim sim fuzz clean
 
 build:            ## compile everything
 	@cmake -S . -B $(BUILD) -G Ninja >/dev/null && ninja -C $(BUILD)
@@ -31,6 +31,9 @@ bench-engine: build ## the engine beside llama.cpp: MODEL=dir ROUNDS=3; LLAMA_CP
 
 bench-schedule: build ## what the scheduler does on half a million GPUs: SCALE=0.01 ONLY=gangs,queue
 	@$(BUILD)/bin/capstan-bench-schedule $(if $(SCALE),--scale $(SCALE)) $(if $(ONLY),--only $(ONLY))
+
+bench-gateway: build ## what a request through the gateway costs, against nginx: one JSON object: REQUESTS=20000 STREAMS=1000
+	@$(BUILD)/bin/capstan-bench-gateway $(if $(REQUESTS),--requests $(REQUESTS)) $(if $(STREAMS),--streams $(STREAMS))
 
 bench-sim: build  ## what the simulator does, and how near it comes to what was published: ONLY=muri-64 SEEDS=20 PHILLY=file SCALE=0.01
 	@$(BUILD)/bin/capstan-bench-sim $(if $(SCALE),--scale $(SCALE)) $(if $(ONLY),--only $(ONLY)) \

@@ -1,12 +1,12 @@
+// How: a flight is a small state machine on the event loop: begin, wait for the permit, one replica after another until
+// one answers, then pieces as they come; its end settles, counts and writes the line. The client's leaving ends it
+// at any point. When the client reads too slowly, the replica's connection is not read either.
 #include "gateway/flight.h"
 
 #include <algorithm>
-#include <condition_variable>
-#include <mutex>
+#include <optional>
 
-#include "base/log.h"
 #include "gateway/relay.h"
-#include "http/cancel_when_gone.h"
 
 namespace capstan::gateway {
 namespace {
@@ -16,216 +16,305 @@ constexpr std::int64_t kCompletionTokensDefault = 256;  // where the request doe
 constexpr std::int64_t kTokensMax = 1 << 20;
 constexpr std::size_t kAffinityBytes = 512;  // of the body: requests with the same beginning share a cache
 constexpr int kReplicaSilenceMs = 600'000;
-constexpr int kClientGone = 499;  // in metrics and log only: nobody is there to read it
+constexpr int kClientGone = 499;                    // in metrics and log only: nobody is there to read it
+constexpr std::size_t kUnsentHighBytes = 256u << 10;  // from here on the replica waits for the client
 
-class Flight {
+class Flight final : public InFlight, public http::CallSink, public std::enable_shared_from_this<Flight> {
  public:
-  Flight(Core& core, Exchange& exchange, http::Request request, CallerPtr caller,
+  Flight(std::shared_ptr<Core> core, std::shared_ptr<Exchange> exchange, http::Request request, CallerPtr caller,
          const http::ResponseWriterPtr& writer)
-      : core_(core),
-        exchange_(exchange),
+      : core_(std::move(core)),
+        exchange_(std::move(exchange)),
         request_(std::move(request)),
         caller_(std::move(caller)),
-        relay_(exchange, writer, request_id_of(request_)) {}
-
-  void run() {
-    if (++core_.under_way > core_.limits.requests_max) {
-      relay_.refuse({.status = 503,
-                     .message = fmt::format("{} requests are under way, which is the limit; try again in a moment",
-                                            core_.limits.requests_max),
-                     .type = "server_error",
-                     .code = "overloaded"});
-    } else if (authenticate() && begin() && find_replicas() && admit()) {
-      fly();
-    }
-    end();
-    --core_.under_way;
+        relay_(*exchange_, writer, request_id_of(request_)) {
+    fits_ = ++core_->under_way <= core_->options.requests_max;
   }
+  ~Flight() { --core_->under_way; }
+
+  // What may happen on any thread. False if the request is answered.
+  bool prepare();
+  // On the loop, from here on.
+  void take_off();
+  void end();
+  void shut_down() override;
+
+  void on_head(http::Response& head) override;
+  void on_piece(std::string_view piece) override;
+  void on_end(Result<void> result) override;
 
  private:
-  bool authenticate() {
-    if (caller_) return true;
-    auto caller = core_.authenticator->authenticate(request_);
-    if (!caller) return relay_.refuse(caller.error()), false;
-    caller_ = *std::move(caller);
-    return true;
-  }
+  bool authenticate();
+  bool begin();
+  bool find_replicas();
+  void admit();
+  void decided(Admission::Verdict verdict);
+  void compose();
+  std::optional<std::size_t> choose() const;
+  void try_next();
+  void next_or_refuse(Error why);
+  void end_attempt();
+  void client_left();
+  ApiError unreachable(const Error& last) const;
 
-  bool begin() {
-    auto call = exchange_.begin(request_, *caller_);
-    if (!call) return relay_.respond(std::move(call.error())), false;
-    call_ = *std::move(call);
-    if (call_.prompt_tokens == 0) call_.prompt_tokens = static_cast<std::int64_t>(call_.body.size() / 4) + 1;
-    if (call_.completion_tokens_max == 0) call_.completion_tokens_max = kCompletionTokensDefault;
-    if (call_.affinity_key == 0)
-      call_.affinity_key = routing::hash_text(std::string_view(call_.body).substr(0, kAffinityBytes));
-    load_ = call_.prompt_tokens + std::min(call_.completion_tokens_max, kTokensMax);
-    return true;
-  }
-
-  bool find_replicas() {
-    replicas_ = core_.directory.replicas();
-    std::vector<Replica> all = replicas_;
-    std::erase_if(replicas_, [&](const Replica& replica) { return replica.model != call_.model; });
-    if (replicas_.empty()) return relay_.refuse(unknown_model(core_.directory, call_.model, all)), false;
-    model_ = call_.model;
-    return true;
-  }
-
-  bool admit() {
-    const CostEstimate cost{call_.model, call_.prompt_tokens, call_.completion_tokens_max, call_.tier};
-    std::mutex mutex;
-    std::condition_variable decided;
-    std::optional<Admission::Verdict> verdict;
-    auto decision = core_.admission->admit(caller_, cost, [&](Admission::Verdict late) {
-      const std::scoped_lock lock(mutex);
-      verdict = std::move(late);
-      decided.notify_one();
-    });
-    if (auto* at_once = std::get_if<Admission::Verdict>(&decision)) {
-      verdict = std::move(*at_once);
-    } else {
-      std::unique_lock lock(mutex);
-      while (!verdict && !relay_.client_gone()) decided.wait_for(lock, std::chrono::milliseconds(50));
-      lock.unlock();
-      decision = Admission::Decision(std::unique_ptr<Waiting>());
-      queued_ms_ = steady_now_ms() - relay_.started_ms();
-    }
-    if (!verdict) return false;
-    if (!*verdict) return relay_.refuse(verdict->error()), false;
-    permit_ = **std::move(verdict);
-    relay_.set_permit(permit_.get());
-    return true;
-  }
-
-  http::Request upstream() const {
-    http::Request out{.method = "POST", .target = call_.target, .body = call_.body};
-    out.headers.set("content-type", "application/json");
-    for (const char* name : {"traceparent", "tracestate"}) {
-      if (const std::string* value = request_.headers.find(name)) out.headers.set(name, *value);
-    }
-    out.headers.set("x-request-id", relay_.request_id());
-    return out;
-  }
-
-  void fly() {
-    http::Cancellation cancellation;
-    const http::CancelWhenGone guard(*relay_.writer(), cancellation);
-    const Error last = dispatch(cancellation);
-    if (!relay_.begun() && !relay_.client_gone()) relay_.refuse(unreachable(last));
-  }
-
-  // Tries replicas until one answers; the error of the last one that could not be reached.
-  Error dispatch(http::Cancellation& cancellation) {
-    const routing::Request key{routing::hash_text(relay_.request_id()), call_.affinity_key};
-    const http::Request request = upstream();
-    std::vector<std::string> tried;
-    Error last{Code::kUnavailable, "", {}};
-    while (const auto chosen = routing::choose(core_.board.view(replicas_, tried, steady_now_ms()), key, {})) {
-      const Replica& replica = replicas_[*chosen];
-      tried.push_back(replica.id);
-      replica_ = replica.id;
-      const bool others =
-          tried.size() < kReplicasTriedMax &&
-          routing::choose(core_.board.view(replicas_, tried, steady_now_ms()), key, {}).has_value();
-      core_.board.begin(replica.id, load_);
-      const auto result = core_.client.stream(
-          replica.url, request, {.timeout_ms = kReplicaSilenceMs, .cancellation = &cancellation},
-          [&](const http::Response& head) { return relay_.on_head(head, others); },
-          [&](std::string_view piece) { return relay_.on_piece(piece); });
-      core_.board.end(replica.id, load_);
-      if (relay_.turned_away() != 0) {
-        // Full is told by its load; who answers 503 is loading or leaving.
-        if (relay_.turned_away() == 503) core_.board.eject(replica.id, steady_now_ms());
-        last = {Code::kUnavailable, fmt::format("{} answered {}", replica.id, relay_.turned_away()), {}};
-        continue;
-      }
-      if (result) return relay_.on_end(), last;
-      last = result.error();
-      if (last.code == Code::kCancelled && relay_.broken().empty()) return last;
-      if (relay_.first_byte_ms() != 0) {
-        relay_.break_off(relay_.broken().empty() ? last.message : relay_.broken());
-        return last;
-      }
-      core_.board.eject(replica.id, steady_now_ms());
-      if (!others) break;
-    }
-    return last;
-  }
-
-  ApiError unreachable(const Error& last) const {
-    std::string message;
-    if (last.code == Code::kCancelled) {
-      message = "the server is shutting down";
-    } else if (!last.message.empty()) {
-      message = fmt::format("no replica of '{}' can be reached: {}", call_.model, last.message);
-    } else if (std::ranges::any_of(replicas_, &Replica::ready)) {
-      message =
-          fmt::format("no replica of '{}' could be reached a moment ago; try again in a moment", call_.model);
-    } else {
-      message = fmt::format("model '{}' is still loading; try again in a moment", call_.model);
-    }
-    return {.status = 503, .message = std::move(message), .type = "server_error", .code = "model_not_ready"};
-  }
-
-  // Settles, counts and logs.
-  void end() {
-    const std::int64_t now_ms = steady_now_ms();
-    const bool gone = relay_.client_gone();
-    Settlement settlement{.usage = relay_.usage(call_.prompt_tokens),
-                          .status = gone ? kClientGone : relay_.status(),
-                          .model = model_,
-                          .path = request_.path,
-                          .request_id = relay_.request_id(),
-                          .replica = replica_,
-                          .queued_ms = queued_ms_,
-                          .total_ms = now_ms - relay_.started_ms()};
-    if (relay_.first_byte_ms() > 0) settlement.first_byte_ms = relay_.first_byte_ms() - relay_.started_ms();
-    if (permit_) permit_->settle(settlement);
-    record(settlement);
-  }
-
-  void record(const Settlement& settlement) {
-    // Only names that exist become a label, so that strangers cannot grow the metrics.
-    const std::string label = model_.empty() ? "unknown" : model_;
-    core_.requests.Add({{"model", label}, {"status", std::to_string(settlement.status)}}).Increment();
-    if (relay_.first_byte_ms() > 0) {
-      core_.first_byte_seconds
-          .Add({{"model", label}},
-               prometheus::Histogram::BucketBoundaries{0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30})
-          .Observe(static_cast<double>(settlement.first_byte_ms) / 1000);
-    }
-    const auto count = [&](const char* kind, std::int64_t tokens) {
-      if (tokens > 0)
-        core_.tokens.Add({{"model", label}, {"kind", kind}}).Increment(static_cast<double>(tokens));
-    };
-    count("prompt", settlement.usage.prompt_tokens);
-    count("cached", settlement.usage.cached_tokens);
-    count("completion", settlement.usage.completion_tokens);
-    count("reasoning", settlement.usage.reasoning_tokens);
-    log_info("request", "id={} path={} model={} status={} stream={} ms={}", relay_.request_id(), request_.path,
-             label, settlement.status, relay_.streaming(), settlement.total_ms);
-  }
-
-  Core& core_;
-  Exchange& exchange_;
+  std::shared_ptr<Core> core_;          // shared by all flights and the gateway
+  std::shared_ptr<Exchange> exchange_;  // shared only for std::function's sake
   http::Request request_;
   CallerPtr caller_;
   Relay relay_;
   UpstreamCall call_;
-  std::string model_;  // once it is known to exist
-  std::string replica_;
+  http::Request upstream_;  // its head
+  std::shared_ptr<const ReplicaTable> table_;
+  const std::vector<Replica>* replicas_ = nullptr;
+  std::vector<std::string> tried_;
+  Error last_{Code::kUnavailable, "", {}};
+  std::string model_;              // once it is known to exist
+  const Replica* replica_ = nullptr;
   std::int64_t load_ = 0;
   std::int64_t queued_ms_ = 0;
-  std::vector<Replica> replicas_;
+  std::unique_ptr<Waiting> waiting_;
   std::unique_ptr<Permit> permit_;
+  std::unique_ptr<http::AsyncCall> under_way_;
+  std::shared_ptr<Flight> self_;  // until the end
+  bool fits_ = true;
+  bool others_ = false;  // replicas are left to try
+  bool loaded_ = false;  // the replica's load counts this request
 };
+
+bool Flight::prepare() {
+  if (fits_) return authenticate() && begin();
+  relay_.refuse({.status = 503,
+                 .message = fmt::format("{} requests are under way, which is the limit; try again in a moment",
+                                        core_->options.requests_max),
+                 .type = "server_error",
+                 .code = "overloaded"});
+  return false;
+}
+
+bool Flight::authenticate() {
+  if (caller_) return true;
+  auto caller = core_->authenticator->authenticate(request_);
+  if (!caller) return relay_.refuse(caller.error()), false;
+  caller_ = *std::move(caller);
+  return true;
+}
+
+bool Flight::begin() {
+  auto call = exchange_->begin(request_, *caller_);
+  if (!call) return relay_.respond(std::move(call.error())), false;
+  call_ = *std::move(call);
+  if (call_.prompt_tokens == 0) call_.prompt_tokens = static_cast<std::int64_t>(call_.body.size() / 4) + 1;
+  if (call_.completion_tokens_max == 0) call_.completion_tokens_max = kCompletionTokensDefault;
+  if (call_.affinity_key == 0)
+    call_.affinity_key = routing::hash_text(std::string_view(call_.body).substr(0, kAffinityBytes));
+  load_ = call_.prompt_tokens + std::min(call_.completion_tokens_max, kTokensMax);
+  return true;
+}
+
+void Flight::take_off() {
+  self_ = shared_from_this();
+  core_->in_flight.push_back(*this);
+  if (!find_replicas()) return end();
+  relay_.writer()->on_client_gone([weak = weak_from_this()] {
+    if (const auto flight = weak.lock()) flight->client_left();
+  });
+  if (self_) admit();
+}
+
+bool Flight::find_replicas() {
+  table_ = core_->replicas();
+  const auto found = table_->by_model.find(call_.model);
+  if (found == table_->by_model.end())
+    return relay_.refuse(unknown_model(core_->directory, call_.model, table_->all)), false;
+  replicas_ = &found->second;
+  model_ = call_.model;
+  return true;
+}
+
+void Flight::admit() {
+  const CostEstimate cost{call_.model, call_.prompt_tokens, call_.completion_tokens_max, call_.tier};
+  auto decision = core_->admission->admit(
+      caller_, cost, [weak = weak_from_this(), loop = core_->loop.load()](Admission::Verdict late) {
+        auto verdict = std::make_shared<Admission::Verdict>(std::move(late));  // shared: std::function copies
+        loop->post([weak, verdict] {
+          const auto flight = weak.lock();
+          if (!flight || !flight->self_) return;
+          flight->queued_ms_ = steady_now_ms() - flight->relay_.started_ms();
+          flight->decided(std::move(*verdict));
+        });
+      });
+  if (auto* verdict = std::get_if<Admission::Verdict>(&decision)) return decided(std::move(*verdict));
+  waiting_ = std::get<std::unique_ptr<Waiting>>(std::move(decision));
+}
+
+void Flight::decided(Admission::Verdict verdict) {
+  waiting_.reset();
+  if (!verdict) {
+    relay_.refuse(verdict.error());
+    return end();
+  }
+  permit_ = *std::move(verdict);
+  relay_.set_permit(permit_.get());
+  compose();
+  try_next();
+}
+
+void Flight::compose() {
+  upstream_.method = "POST";
+  upstream_.target = std::move(call_.target);
+  upstream_.headers.add("content-type", "application/json");
+  for (const char* name : {"traceparent", "tracestate"}) {
+    const std::string* value = request_.headers.find(name);
+    if (value != nullptr && value->find_first_of("\r\n") == std::string::npos) upstream_.headers.add(name, *value);
+  }
+  upstream_.headers.add("x-request-id", relay_.request_id());
+}
+
+std::optional<std::size_t> Flight::choose() const {
+  const routing::Request key{routing::hash_text(relay_.request_id()), call_.affinity_key};
+  return routing::choose(core_->board.view(*replicas_, tried_, steady_now_ms()), key, {});
+}
+
+void Flight::try_next() {
+  const auto chosen = choose();
+  if (!chosen) {
+    relay_.refuse(unreachable(last_));
+    return end();
+  }
+  replica_ = &(*replicas_)[*chosen];
+  tried_.push_back(replica_->id);
+  others_ = replicas_->size() > tried_.size() && tried_.size() < kReplicasTriedMax && choose().has_value();
+  core_->board.begin(replica_->id, load_);
+  loaded_ = true;
+  under_way_ = core_->client->start(replica_->url, upstream_, call_.body, {.silence_timeout_ms = kReplicaSilenceMs}, *this);
+}
+
+void Flight::end_attempt() {
+  under_way_.reset();
+  if (std::exchange(loaded_, false)) core_->board.end(replica_->id, load_);
+}
+
+void Flight::next_or_refuse(Error why) {
+  last_ = std::move(why);
+  if (others_) return try_next();
+  relay_.refuse(unreachable(last_));
+  end();
+}
+
+void Flight::on_head(http::Response& head) {
+  const auto self = shared_from_this();
+  if (relay_.on_head(head, others_)) return;
+  end_attempt();
+  // Full is told by its load; who answers 503 is loading or leaving.
+  if (head.status == 503) core_->board.eject(replica_->id, steady_now_ms());
+  next_or_refuse({Code::kUnavailable, fmt::format("{} answered {}", replica_->id, head.status), {}});
+}
+
+void Flight::on_piece(std::string_view piece) {
+  const auto self = shared_from_this();
+  if (!relay_.on_piece(piece)) {
+    if (!self_) return;
+    end_attempt();
+    if (!relay_.broken().empty()) relay_.break_off(relay_.broken());
+    return end();
+  }
+  if (under_way_ && relay_.writer()->unsent_bytes() > kUnsentHighBytes) {
+    under_way_->pause();
+    relay_.writer()->when_sent([weak = weak_from_this()] {
+      const auto flight = weak.lock();
+      if (flight && flight->under_way_) flight->under_way_->resume();
+    });
+  }
+}
+
+void Flight::on_end(Result<void> result) {
+  const auto self = shared_from_this();
+  end_attempt();
+  if (result) {
+    relay_.on_end();
+    return end();
+  }
+  if (relay_.first_byte_ms() != 0) {
+    relay_.break_off(result.error().message);
+    return end();
+  }
+  core_->board.eject(replica_->id, steady_now_ms());
+  next_or_refuse(std::move(result.error()));
+}
+
+void Flight::client_left() {
+  if (!self_) return;
+  end_attempt();
+  end();
+}
+
+void Flight::shut_down() {
+  const auto self = shared_from_this();
+  end_attempt();
+  if (relay_.first_byte_ms() != 0 && !relay_.client_gone()) {
+    relay_.break_off("the server is shutting down");
+  } else if (!relay_.client_gone()) {
+    relay_.refuse(unreachable({Code::kCancelled, "", {}}));
+  }
+  end();
+}
+
+ApiError Flight::unreachable(const Error& last) const {
+  std::string message;
+  if (last.code == Code::kCancelled) {
+    message = "the server is shutting down";
+  } else if (!last.message.empty()) {
+    message = fmt::format("no replica of '{}' can be reached: {}", call_.model, last.message);
+  } else if (std::ranges::any_of(*replicas_, &Replica::ready)) {
+    message =
+        fmt::format("no replica of '{}' could be reached a moment ago; try again in a moment", call_.model);
+  } else {
+    message = fmt::format("model '{}' is still loading; try again in a moment", call_.model);
+  }
+  return {.status = 503, .message = std::move(message), .type = "server_error", .code = "model_not_ready"};
+}
+
+// Settles, counts and writes the line; the flight is over.
+void Flight::end() {
+  const auto keep = std::move(self_);
+  self_ = nullptr;
+  if (is_linked()) unlink();
+  waiting_.reset();
+  const bool gone = relay_.client_gone();
+  Settlement settlement{.usage = relay_.usage(call_.prompt_tokens),
+                        .status = gone ? kClientGone : relay_.status(),
+                        .model = model_,
+                        .path = request_.path,
+                        .request_id = relay_.request_id(),
+                        .replica = replica_ != nullptr ? std::string_view(replica_->id) : std::string_view(),
+                        .queued_ms = queued_ms_,
+                        .total_ms = steady_now_ms() - relay_.started_ms()};
+  if (relay_.first_byte_ms() > 0) settlement.first_byte_ms = relay_.first_byte_ms() - relay_.started_ms();
+  relay_.set_permit(nullptr);
+  if (permit_) permit_->settle(settlement);
+  permit_.reset();
+  core_->count(settlement);
+  core_->access_log.write(settlement, caller_.get(), relay_.streaming(), request_.headers.get("traceparent"));
+}
 
 }  // namespace
 
-void serve(Core& core, Exchange& exchange, http::Request request, CallerPtr caller,
-           const http::ResponseWriterPtr& writer) {
-  Flight(core, exchange, std::move(request), std::move(caller), writer).run();
+void fly(std::shared_ptr<Core> core, std::shared_ptr<Exchange> exchange, http::Request request, CallerPtr caller,
+         const http::ResponseWriterPtr& writer) {
+  const auto flight = std::make_shared<Flight>(std::move(core), std::move(exchange), std::move(request),
+                                               std::move(caller), writer);
+  if (!flight->prepare()) return flight->end();
+  flight->take_off();
+}
+
+void fly_after_blocking(std::shared_ptr<Core> core, std::shared_ptr<Exchange> exchange, http::Request request,
+                        CallerPtr caller, const http::ResponseWriterPtr& writer) {
+  http::EventLoop* loop = core->loop;
+  const auto flight = std::make_shared<Flight>(std::move(core), std::move(exchange), std::move(request),
+                                               std::move(caller), writer);
+  const bool goes_on = flight->prepare();
+  if (loop == nullptr) return;  // the server has left; so has the client
+  loop->post([flight, goes_on] { goes_on ? flight->take_off() : flight->end(); });
 }
 
 }  // namespace capstan::gateway

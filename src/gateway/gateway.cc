@@ -60,17 +60,24 @@ struct Gateway::State {
     ErrorShape shape;
   };
   State(const ReplicaDirectory& directory, std::shared_ptr<prometheus::Registry> registry,
-        const GatewayLimits& limits)
-      : core(directory, std::move(registry), limits) {}
+        const GatewayOptions& options)
+      : core(std::make_shared<Core>(directory, std::move(registry), options)) {}
 
-  Core core;
+  const ExchangeRoute* find(const http::Request& request) const {
+    for (const auto& route : exchanges) {
+      if (route.method == request.method && route.pattern == request.target) return &route;
+    }
+    return nullptr;
+  }
+
+  std::shared_ptr<Core> core;  // shared with requests under way
   std::vector<ExchangeRoute> exchanges;
   std::vector<EndpointRoute> endpoints;
 };
 
 Gateway::Gateway(const ReplicaDirectory& directory, std::shared_ptr<prometheus::Registry> registry,
-                 const GatewayLimits& limits)
-    : state_(std::make_shared<State>(directory, std::move(registry), limits)) {
+                 const GatewayOptions& options)
+    : state_(std::make_shared<State>(directory, std::move(registry), options)) {
   for (const std::string path : {"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
     add_exchange("POST", path, [path] { return std::make_unique<PassThrough>(path); });
   const ReplicaDirectory& all = directory;
@@ -98,46 +105,69 @@ void Gateway::add_endpoint(std::string method, std::string pattern, Endpoint end
 }
 
 void Gateway::set_authenticator(std::unique_ptr<Authenticator> authenticator) {
-  state_->core.authenticator = std::move(authenticator);
+  state_->core->authenticator = std::move(authenticator);
 }
 
-void Gateway::set_admission(std::unique_ptr<Admission> admission) { state_->core.admission = std::move(admission); }
+void Gateway::set_admission(std::unique_ptr<Admission> admission) { state_->core->admission = std::move(admission); }
 
 void Gateway::mount(http::Router& router) {
-  const auto add = [&](const std::string& method, const std::string& pattern, const http::Handler& handler) {
-    router.add(method, pattern, handler);
-    if (pattern.starts_with("/v1/")) router.add(method, std::string(kAlias) + pattern, handler);
+  const auto both = [](const std::string& pattern, const auto& add) {
+    add(pattern);
+    if (pattern.starts_with("/v1/")) add(std::string(kAlias) + pattern);
   };
   for (const auto& route : state_->exchanges) {
-    add(route.method, route.pattern,
-        [state = state_, factory = route.factory](const http::Request& request,
-                                                  const http::ResponseWriterPtr& writer) {
-          serve(state->core, *factory(), request, nullptr, writer);
-        });
+    both(route.pattern, [&](const std::string& pattern) {
+      if (route.blocking == Blocking::kBegin) {
+        router.add(route.method, pattern,
+                   [core = state_->core, factory = route.factory](const http::Request& request,
+                                                                  const http::ResponseWriterPtr& writer) {
+                     fly_after_blocking(core, factory(), request, nullptr, writer);
+                   });
+      } else {
+        router.add_on_loop(route.method, pattern,
+                           [core = state_->core, factory = route.factory](http::Request request,
+                                                                          const http::ResponseWriterPtr& writer) {
+                             fly(core, factory(), std::move(request), nullptr, writer);
+                           });
+      }
+    });
   }
   for (const auto& route : state_->endpoints) {
-    add(route.method, route.pattern,
-        [state = state_, endpoint = route.endpoint, shape = route.shape](
-            const http::Request& request, const http::ResponseWriterPtr& writer) {
-          const auto caller = state->core.authenticator->authenticate(request);
-          if (!caller) return writer->respond(with_id(request, shape(caller.error())));
-          endpoint(request, *caller, writer);
-        });
+    const auto handler = [core = state_->core, endpoint = route.endpoint, shape = route.shape](
+                             const http::Request& request, const http::ResponseWriterPtr& writer) {
+      const auto caller = core->authenticator->authenticate(request);
+      if (!caller) return writer->respond(with_id(request, shape(caller.error())));
+      endpoint(request, *caller, writer);
+    };
+    both(route.pattern, [&](const std::string& pattern) { router.add(route.method, pattern, handler); });
   }
   for (const std::string prefix : {"/v1/", "/openai/v1/"}) router.set_refusal(prefix, refuse_route);
+  router.add_loop_hooks([core = state_->core](http::EventLoop& loop) { core->start_on(loop); },
+                        [core = state_->core] { core->stop(); });
 }
 
 Result<void> Gateway::perform(http::Request request, const CallerPtr& caller,
                               const http::ResponseWriterPtr& writer) {
-  for (const auto& route : state_->exchanges) {
-    if (route.method != request.method || route.pattern != request.target) continue;
-    request.path = request.target;
-    serve(state_->core, *route.factory(), std::move(request), caller, writer);
-    return {};
+  const auto* route = state_->find(request);
+  if (route == nullptr) return fail(Code::kNotFound, "there is nothing at {} {}", request.method, request.target);
+  http::EventLoop* loop = state_->core->loop;
+  if (loop == nullptr) return fail(Code::kUnavailable, "the server does not run");
+  request.path = request.target;
+  if (route->blocking == Blocking::kBegin) {
+    fly_after_blocking(state_->core, route->factory(), std::move(request), caller, writer);
+  } else {
+    loop->post([core = state_->core, exchange = std::shared_ptr<Exchange>(route->factory()),
+                request = std::move(request), caller, writer] { fly(core, exchange, request, caller, writer); });
   }
-  return fail(Code::kNotFound, "there is nothing at {} {}", request.method, request.target);
+  return {};
 }
 
-void Gateway::cancel() { state_->core.client.cancel(); }
+void Gateway::cancel() {
+  if (http::EventLoop* loop = state_->core->loop; loop != nullptr) {
+    loop->post([core = state_->core] {
+      while (!core->in_flight.empty()) core->in_flight.front().shut_down();
+    });
+  }
+}
 
 }  // namespace capstan::gateway

@@ -9,7 +9,8 @@
 // exchange goes the same way (docs/gateway-internals.md): id, authentication, admission, a replica that
 // src/routing chooses by load in tokens, another one before the first byte, metering, one access line. Streams
 // are relayed piece by piece; a client that leaves ends the replica's work; a replica that cannot be reached is
-// left alone for a while. Threads: add and set before mount(); the rest from any thread.
+// left alone for a while. Threads: all of it runs on the event loop of the one server that serves the router; add and
+// set before mount(), perform and cancel from any thread.
 // Failure: 404 unknown model (with the nearest), 503 nothing ready or too many requests (with why, retry-after
 // and x-should-retry), 502 a replica broke off its answer.
 #pragma once
@@ -38,22 +39,25 @@ struct Replica {
 class ReplicaDirectory {
  public:
   virtual ~ReplicaDirectory() = default;
-  // All replicas of all served models, ready or not. Called once per request, from any thread.
+  // All replicas of all served models, ready or not. Called on the event loop, and by endpoints.
   virtual std::vector<Replica> replicas() const = 0;
   // Models that are asked for but have no replica yet, with why ("waits for 2 cpus"); may be empty.
   virtual std::vector<std::pair<std::string, std::string>> waiting() const = 0;
 };
 
-struct GatewayLimits {
-  int requests_max =
-      64;  // under way at once; below the server's threads, so that inference never starves the control API
+struct GatewayOptions {
+  int requests_max = 10'000;  // under way at once; more get 503
+  // How long what the directory said counts; 0: it is asked for each request.
+  int directory_ttl_ms = 0;
+  // One JSON object a line and request; empty: they go to the log.
+  std::string access_log = {};
 };
 
 class Gateway {
  public:
   // `directory` outlives the gateway.
   Gateway(const ReplicaDirectory& directory, std::shared_ptr<prometheus::Registry> registry,
-          const GatewayLimits& limits = {});
+          const GatewayOptions& options = {});
   ~Gateway();
 
   // Whether an exchange's begin() may block (reads a database, say); it then runs on the server's pool.
@@ -70,7 +74,7 @@ class Gateway {
 
   void mount(http::Router& router);
   // A request that comes from inside (a line of a batch), to the exchange whose pattern is its target; the caller
-  // is known already. The answer comes to `writer`, on another thread or before this returns.
+  // is known already. The answer comes to `writer`, on the event loop. kUnavailable unless the server runs.
   Result<void> perform(http::Request request, const CallerPtr& caller, const http::ResponseWriterPtr& writer);
   void cancel();  // ends all requests under way, for shutting down
 

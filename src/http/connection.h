@@ -1,69 +1,65 @@
-// One connection of the server. Private to http/.
+// One connection of the server: bytes in and out; which HTTP it speaks is told by its first bytes. Private to http/.
+//
+// Threads: of the loop. Ownership: Shared::connections and its answers.
 #pragma once
 
-// clang-format off: Boost 1.81's Asio uses std::exchange and leaves its include to others.
-#include <atomic>
-#include <functional>
-#include <map>
-#include <memory>
-#include <mutex>
-#include <utility>
-#include <vector>
-// clang-format on
-
-#include <boost/asio.hpp>
-#include <boost/asio/ssl.hpp>
-#include <boost/beast/core.hpp>
-#include <boost/beast/http.hpp>
-
-#include "http/server.h"
+#include "http/answer.h"
+#include "http/output_queue.h"
+#include "http/shared.h"
+#include "http/transport.h"
 
 namespace capstan::http {
 
-namespace asio = boost::asio;
-namespace beast = boost::beast;
-using tcp = asio::ip::tcp;
-using TlsStream = asio::ssl::stream<tcp::socket>;
+class Connection final : public EventLoop::Watcher,
+                         public EventLoop::Flusher,
+                         public std::enable_shared_from_this<Connection> {
+ public:
+  Connection(std::shared_ptr<Shared> shared, int fd, SslPtr ssl, std::string remote_address);
+  ~Connection();
+  void start();
+  void close();
+  void close_when_flushed();
+  bool is_open() const { return transport_.is_open(); }
+  Session& session() { return *session_; }
+  void drain();
 
-// What connections share with their server. It owns the event loop, so that an answer kept by a handler may
-// outlive the server.
-struct Shared {
-  asio::io_context io{1};
-  ServerLimits limits;
-  Handler handler;
-  asio::thread_pool pool;
-  std::atomic<int> connections{0};
-  std::atomic<int> answers_under_way{0};
-  std::atomic<bool> stopping{false};  // no request after the one under way
-  std::atomic<bool> stopped{false};   // the event loop has ended: nothing is posted any more
-  Shared(const ServerLimits& l, Handler h, int threads)
-      : limits(l), handler(std::move(h)), pool(static_cast<std::size_t>(threads)) {}
+  // Of the session:
+  Shared& shared() { return *shared_; }
+  OutputQueue& output() { return output_; }
+  void want_flush();
+  void resume_input();  // feeds the session what it has not consumed
+  EventLoop::Timer& timer() { return timer_; }
+  void shutdown_send() { transport_.shutdown_send(); }
+  // Runs the handler for a complete request, or answers why there is none. Null if it was refused.
+  std::shared_ptr<Answer> dispatch(Request request, std::int32_t stream);
 
-  // Open connections, by address, each with what closes it on the I/O thread.
-  void add(const void* connection, std::function<void()> close) {
-    const std::scoped_lock lock(mutex);
-    open.emplace(connection, std::move(close));
-  }
-  void remove(const void* connection) {
-    const std::scoped_lock lock(mutex);
-    open.erase(connection);
-  }
-  void close_all() {
-    std::vector<std::function<void()>> all;
-    {
-      const std::scoped_lock lock(mutex);
-      for (const auto& [connection, close] : open) all.push_back(close);
-    }
-    for (const auto& close : all) close();
-  }
+  void on_ready(std::uint32_t events) override;
+  void flush() override;
 
  private:
-  std::mutex mutex;
-  std::map<const void*, std::function<void()>> open;
+  void read_some();
+  void feed(std::string_view bytes);
+  std::size_t sniff(std::string_view bytes);
+  void set_interest();
+
+  std::shared_ptr<Shared> shared_;
+  Transport transport_;
+  std::string remote_address_;
+  std::string input_;  // not consumed yet
+  OutputQueue output_;
+  std::unique_ptr<Session> session_;
+  EventLoop::Timer timer_;
+  std::uint32_t interest_ = 0;
+  bool handshaking_;
+  bool first_ = true;  // no bytes yet, or a part of HTTP/2's preface
+  bool flush_wanted_ = false;
+  bool write_blocked_ = false;
+  std::int64_t progress_ms_ = 0;  // the last write before the socket was full
+  bool closing_ = false;  // when all is written
+  bool feeding_ = false;
 };
 
-// Starts serving the socket; the connection owns itself until it closes.
-void serve_plain(std::shared_ptr<Shared> shared, tcp::socket socket);
-void serve_tls(std::shared_ptr<Shared> shared, tcp::socket socket, asio::ssl::context& context);
+std::unique_ptr<Session> make_http1_session(Connection& connection);
+std::unique_ptr<Session> make_http2_session(Connection& connection);
 
 }  // namespace capstan::http

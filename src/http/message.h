@@ -40,6 +40,7 @@ struct Request {
   std::vector<std::pair<std::string, std::string>> query = {};
   std::vector<std::pair<std::string, std::string>> params = {};  // of the route's pattern
   std::string remote_address = {};
+  std::string_view http_version = "1.1";  // "1.0", "1.1" or "2"; HTTP/2's :authority stands as header "host"
 
   std::optional<std::string> query_value(std::string_view name) const;
   std::string param(std::string_view name) const;  // "" if the route has none of that name

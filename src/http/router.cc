@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <map>
 
 #include "base/text.h"
 #include "http/server.h"
@@ -52,8 +53,32 @@ Response default_refusal(const Request& request, int status, const std::string& 
 
 }  // namespace
 
+// Patterns without names are found by one look-up; the others are tried in the order in which they were added.
+struct Router::Table {
+  std::vector<Route> routes;
+  std::map<std::string, std::vector<std::size_t>, std::less<>> exact;  // path to routes
+  std::vector<std::pair<std::string, Refusal>> refusals;
+  std::vector<std::pair<std::string, Guard>> guards;
+  std::vector<std::pair<std::function<void(EventLoop&)>, std::function<void()>>> loop_hooks;
+
+  void add(std::string method, std::string pattern, Handler handler, LoopHandler loop_handler) {
+    if (!pattern.contains('{')) exact[pattern].push_back(routes.size());
+    routes.push_back({std::move(method), segments_of(pattern), std::move(handler), std::move(loop_handler)});
+  }
+};
+
+Router::Router() : table_(std::make_shared<Table>()) {}
+
 void Router::add(std::string method, std::string pattern, Handler handler) {
-  table_->routes.push_back({std::move(method), segments_of(pattern), std::move(handler)});
+  table_->add(std::move(method), std::move(pattern), std::move(handler), nullptr);
+}
+
+void Router::add_on_loop(std::string method, std::string pattern, LoopHandler handler) {
+  table_->add(std::move(method), std::move(pattern), nullptr, std::move(handler));
+}
+
+void Router::add_loop_hooks(std::function<void(EventLoop&)> start, std::function<void()> stop) {
+  table_->loop_hooks.emplace_back(std::move(start), std::move(stop));
 }
 
 void Router::set_refusal(std::string path_prefix, Refusal refusal) {
@@ -64,37 +89,50 @@ void Router::add_guard(std::string path_prefix, Guard guard) {
   table_->guards.emplace_back(std::move(path_prefix), std::move(guard));
 }
 
-Handler Router::handler() const {
-  return [table = table_](const Request& request, const ResponseWriterPtr& writer) {
-    dispatch(*table, request, writer);
-  };
+void Router::start_on(EventLoop& loop) const {
+  for (const auto& [start, stop] : table_->loop_hooks) start(loop);
 }
 
-void Router::dispatch(const Table& table, const Request& request, const ResponseWriterPtr& writer) {
-  for (const auto& [prefix, guard] : table.guards) {
+void Router::stop_on_loop() const {
+  for (const auto& [start, stop] : table_->loop_hooks) stop();
+}
+
+Router::Target Router::route(Request& request) const {
+  for (const auto& [prefix, guard] : table_->guards) {
     if (!request.path.starts_with(prefix)) continue;
-    if (auto refused = guard(request)) return writer->respond(std::move(*refused));
+    if (auto refused = guard(request)) return {.refusal = std::move(*refused)};
   }
-  const std::string raw_path = request.target.substr(0, request.target.find('?'));
+  const auto found = [](const Route& route) {
+    return route.handler ? Target{.handler = &route.handler} : Target{.loop_handler = &route.loop_handler};
+  };
+  const std::string_view raw_path = std::string_view(request.target).substr(0, request.target.find('?'));
+  if (const auto exact = table_->exact.find(raw_path); exact != table_->exact.end()) {
+    for (const std::size_t index : exact->second) {
+      if (table_->routes[index].method == request.method) return found(table_->routes[index]);
+    }
+  }
   const auto raw = segments_of(raw_path);
   std::string allow;
-  for (const Route& route : table.routes) {
+  for (const Route& route : table_->routes) {
     auto params = match(route.segments, raw);
     if (!params) continue;
     if (route.method == request.method || (route.method == "GET" && request.method == "HEAD")) {
-      Request routed = request;
-      routed.params = std::move(*params);
-      return route.handler(routed, writer);
+      request.params = std::move(*params);
+      return found(route);
     }
     if (!allow.contains(route.method)) allow += (allow.empty() ? "" : ", ") + route.method;
   }
+  return refuse(request, allow);
+}
+
+Router::Target Router::refuse(const Request& request, const std::string& allow) const {
   const int status = allow.empty() ? 404 : 405;
   Response response = default_refusal(request, status, allow);
-  for (const auto& [prefix, refusal] : table.refusals) {
+  for (const auto& [prefix, refusal] : table_->refusals) {
     if (request.path.starts_with(prefix)) response = refusal(request, status, allow);
   }
   if (!allow.empty()) response.headers.set("allow", allow);
-  writer->respond(std::move(response));
+  return {.refusal = std::move(response)};
 }
 
 bool is_loopback(std::string_view host) {

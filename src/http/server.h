@@ -1,26 +1,34 @@
-// The one HTTP server: HTTP/1.1 over TCP or TLS, answers whole or piece by piece.
+// The one HTTP server: HTTP/1.1 and HTTP/2 on one port, plain or under TLS; answers whole or piece by piece.
 //
 //   Router router;
 //   router.add("GET", "/workloads/{name}", [](const Request& request, const ResponseWriterPtr& writer) {
 //     writer->respond(Response::json(200, describe(request.param("name"))));
 //   });
-//   CAPSTAN_TRY(auto server, Server::start({.host = "127.0.0.1", .port = 0}, router.handler()));
+//   CAPSTAN_TRY(auto server, Server::start({.host = "127.0.0.1", .port = 0}, router));
 //
-// Threads: one I/O thread; handlers run on a pool (`threads`) and may block; a handler may keep the writer
-// and answer later from any thread. Open streams hold no thread.  Bounds: ServerLimits, each answered with
-// its status (408, 413, 431, 503). Refused with 400: conflicting lengths, folded headers, several Hosts.
-// HTTP/2's preface gets a 505. A non-loopback host without TLS is refused by start().
+// Threads: one event loop's thread; handlers run on a pool (`threads`) and may block, or on the loop itself
+// (add_on_loop) and must not; both may keep the writer and answer later from any thread. Open streams hold no
+// thread.  Bounds: ServerLimits, each answered with its status (408, 413, 431, 503). Refused with 400: what two
+// servers could read differently (lengths, codings, folded headers, bare line feeds, several Hosts). HTTP/2
+// starts with its preface (h2c with prior knowledge) or by ALPN. A non-loopback host without TLS is refused by
+// start().
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
+#include "http/event_loop.h"
 #include "http/message.h"
 
 namespace capstan::http {
+
+inline constexpr std::size_t kUnsentLowBytes = 64u << 10;  // where when_sent() calls back
 
 class ResponseWriter {
  public:
@@ -35,17 +43,27 @@ class ResponseWriter {
   virtual void finish() = 0;
   // The connection broke off before the end (then every write returns false).
   virtual bool client_gone() const = 0;
-  // Called once, on an I/O thread, when the client leaves before finish(); at once if it already has.
+  // Called once, on the loop, when the client leaves before finish(); at once if it already has.
   virtual void on_client_gone(std::function<void()> callback) = 0;
+  // Back-pressure for those who must not wait: what write() took and the socket has not, and a call, once, on the
+  // loop, when it is below kUnsentLowBytes. Of the loop's thread.
+  virtual std::size_t unsent_bytes() const { return 0; }
+  virtual void when_sent(std::function<void()> callback) { callback(); }
 };
 using ResponseWriterPtr = std::shared_ptr<ResponseWriter>;  // shared by the handler and the connection
 using Handler = std::function<void(const Request&, const ResponseWriterPtr&)>;
+using LoopHandler = std::function<void(Request, const ResponseWriterPtr&)>;
 
 // Routes by method and path; a segment "{name}" matches one segment and becomes a param, a last "{name...}"
 // the rest.
 class Router {
  public:
   void add(std::string method, std::string pattern, Handler handler);
+  // The handler runs on the event loop and must not block.
+  void add_on_loop(std::string method, std::string pattern, LoopHandler handler);
+  // What to do with the event loop of the server that serves these routes: before it runs, and, on its thread, after
+  // its last connection is closed.
+  void add_loop_hooks(std::function<void(EventLoop&)> start, std::function<void()> stop);
   // What answers when no pattern matches (404) or only another method does (405; `allow` holds the methods).
   // The default answers {"error":{"code","message"}}.
   using Refusal = std::function<Response(const Request&, int status, const std::string& allow)>;
@@ -53,30 +71,44 @@ class Router {
   // Runs before the handler; a Response returned refuses the request.
   using Guard = std::function<std::optional<Response>(const Request&)>;
   void add_guard(std::string path_prefix, Guard guard);
-  Handler handler() const;  // shares the routes added so far
+  // Shares its routes.
+  Router handler() const { return *this; }
+
+  // Of the server: who serves `request`, whose params it fills in; a refusal, or one of the handlers.
+  struct Target {
+    std::optional<Response> refusal = std::nullopt;
+    const Handler* handler = nullptr;
+    const LoopHandler* loop_handler = nullptr;
+  };
+  Target route(Request& request) const;
+  void start_on(EventLoop& loop) const;
+  void stop_on_loop() const;
 
  private:
   struct Route {
     std::string method;
     std::vector<std::string> segments;
     Handler handler;
+    LoopHandler loop_handler;
   };
-  struct Table {
-    std::vector<Route> routes;
-    std::vector<std::pair<std::string, Refusal>> refusals;
-    std::vector<std::pair<std::string, Guard>> guards;
-  };
-  static void dispatch(const Table& table, const Request& request, const ResponseWriterPtr& writer);
-  std::shared_ptr<Table> table_ = std::make_shared<Table>();  // shared with the handlers given out
+  struct Table;
+  Target refuse(const Request& request, const std::string& allow) const;
+  std::shared_ptr<Table> table_;  // shared by this router's copies, one of which every server has
+
+ public:
+  Router();
 };
 
 struct ServerLimits {
   std::uint64_t header_bytes_max = 64u << 10;
   std::uint64_t body_bytes_max = 32u << 20;
   std::uint64_t write_queue_bytes_max = 8u << 20;
+  std::uint64_t buffered_bytes_max = 1u << 30;  // of all bodies together that are still arriving
   int connections_max = 10'000;
-  int request_timeout_ms = 30'000;  // for a request's body, from the end of its header
-  int idle_timeout_ms = 120'000;    // until the next request's header is complete; also for one write
+  int streams_max = 256;      // under way at once on one connection of HTTP/2
+  int requests_max = 20'000;  // under way at once
+  int request_timeout_ms = 30'000;  // for a request's header from its first byte, and for its body after that
+  int idle_timeout_ms = 120'000;    // until the next request begins; also for one write
 };
 
 struct ServerOptions {
@@ -90,16 +122,16 @@ struct ServerOptions {
 
 class Server {
  public:
-  static Result<std::unique_ptr<Server>> start(const ServerOptions& options, Handler handler);
+  static Result<std::unique_ptr<Server>> start(const ServerOptions& options, Router router);
   ~Server();  // stop(0)
   int port() const;
-  // No new connections; waits up to `drain_ms` for answers under way, then closes everything.
+  // No new connections and requests (GOAWAY); waits up to `drain_ms` for answers under way, then closes everything.
   void stop(int drain_ms);
 
  private:
   struct State;
-  explicit Server(std::shared_ptr<State> state);
-  std::shared_ptr<State> state_;  // shared with its connections
+  explicit Server(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
 };
 
 bool is_loopback(std::string_view host);  // 127.0.0.0/8, ::1, localhost

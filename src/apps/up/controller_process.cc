@@ -23,7 +23,7 @@
 namespace capstan::apps {
 namespace {
 
-constexpr int kServerThreads = 96;      // followers, log streams and requests under way each hold one
+constexpr int kServerThreads = 96;      // followers and log streams each hold one
 constexpr int kDrainAnswersMs = 2'000;  // for answers under way when leaving
 constexpr int kWorkerWaitMs = 15'000;   // for the worker to join, before the welcome is printed without it
 
@@ -162,7 +162,8 @@ int run_controller(const ControllerOptions& options) {
     return http::refuse_foreign(request, {.hosts = {host}});
   });
   api::Api api(backend, {options.data.control_token(), options.data.worker_token()}, registry);
-  gateway::Gateway gateway(backend, registry);
+  gateway::Gateway gateway(backend, registry,
+                           {.directory_ttl_ms = 25, .access_log = (options.data.path() / "log/access.log").string()});
   api.mount(router);
   gateway.mount(router);
   auto server = http::Server::start({.host = options.up.host,
@@ -170,7 +171,7 @@ int run_controller(const ControllerOptions& options) {
                                      .threads = kServerThreads,
                                      .tls_certificate = options.up.tls_certificate,
                                      .tls_key = options.up.tls_key},
-                                    router.handler());
+                                    router);
   if (!server) return fail_with(server.error());
   const auto epoch = (*driver)->status().epoch;
   if (const auto written = write_address(options.data, options.up, (*server)->port(), epoch); !written)

@@ -1,0 +1,37 @@
+// What a server's connections share. Private to http/.
+//
+// Threads: of the loop, but for the atomics. Ownership: shared by the server, its connections, and answers that
+// handlers kept, so that those may outlive the server.
+#pragma once
+
+#include <atomic>
+#include <boost/asio/thread_pool.hpp>
+#include <memory>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "http/event_loop.h"
+#include "http/server.h"
+
+namespace capstan::http {
+
+class Connection;
+
+struct Shared {
+  Shared(const ServerLimits& l, Router r, int threads)
+      : limits(l), router(std::move(r)), pool(static_cast<std::size_t>(threads)), scratch(kScratchBytes) {}
+
+  static constexpr std::size_t kScratchBytes = 64u << 10;
+  const ServerLimits limits;
+  const Router router;
+  EventLoop loop;
+  boost::asio::thread_pool pool;  // handlers that may block
+  std::set<std::shared_ptr<Connection>> connections;
+  std::vector<char> scratch;  // what one read brings; connections keep only what is incomplete
+  std::uint64_t buffered_bytes = 0;  // of requests' bodies that are not complete
+  std::atomic<int> answers_under_way{0};
+  std::atomic<bool> stopping{false};  // no request after the one under way
+};
+
+}  // namespace capstan::http
