@@ -33,11 +33,13 @@ gateway::bedrock::Catalogue bedrock_catalogue(const gateway::ReplicaDirectory& r
             }
             return std::nullopt;
           },
-          .models = [&replicas] {
-            std::vector<gateway::bedrock::FoundationModel> models;
-            for (const std::string& name : served_models(replicas)) models.push_back({.id = bedrock_id(name), .name = name});
-            return models;
-          }};
+          .models =
+              [&replicas] {
+                std::vector<gateway::bedrock::FoundationModel> models;
+                for (const std::string& name : served_models(replicas))
+                  models.push_back({.id = bedrock_id(name), .name = name});
+                return models;
+              }};
 }
 
 }  // namespace
@@ -46,14 +48,17 @@ Inference::Inference(std::unique_ptr<store::Database> database, const gateway::R
                      std::shared_ptr<prometheus::Registry> registry)
     : database_(std::move(database)), gateway_(replicas, std::move(registry)) {}
 
-Result<std::unique_ptr<Inference>> Inference::open(const DataDirectory& data, const gateway::ReplicaDirectory& replicas,
+Result<std::unique_ptr<Inference>> Inference::open(const DataDirectory& data,
+                                                   const gateway::ReplicaDirectory& replicas,
                                                    std::shared_ptr<prometheus::Registry> registry) {
-  const std::array parts = {&gateway::openai::kResponseTables, &gateway::openai::kFileTables, &gateway::openai::kBatchTables};
+  const std::array parts = {&gateway::openai::kResponseTables, &gateway::openai::kFileTables,
+                            &gateway::openai::kBatchTables};
   CAPSTAN_TRY(auto database, store::open_sqlite(data.path() / "tables.sqlite", parts, {}));
   CAPSTAN_TRY(std::string key, store::load_or_make_key(data.path() / "secrets.key"));
   std::unique_ptr<Inference> inference(new Inference(std::move(database), replicas, std::move(registry)));
-  CAPSTAN_TRY(inference->openai_, gateway::openai::OpenAiApi::make(inference->gateway_, *inference->database_,
-                                                                   {.files = data.path() / "files", .seal_key = std::move(key)}));
+  CAPSTAN_TRY(inference->openai_,
+              gateway::openai::OpenAiApi::make(inference->gateway_, *inference->database_,
+                                               {.files = data.path() / "files", .seal_key = std::move(key)}));
   gateway::bedrock::add_routes(inference->gateway_, bedrock_catalogue(replicas));
   return inference;
 }

@@ -12,10 +12,12 @@ void add_routes(Gateway& gateway, Catalogue catalogue) {
   for (const bool stream : {false, true}) {
     gateway.add_exchange("POST", stream ? "/model/{model}/converse-stream" : "/model/{model}/converse",
                          [all, stream] { return std::make_unique<ConverseExchange>(*all, stream); });
-    gateway.add_exchange("POST", stream ? "/model/{model}/invoke-with-response-stream" : "/model/{model}/invoke",
+    gateway.add_exchange("POST",
+                         stream ? "/model/{model}/invoke-with-response-stream" : "/model/{model}/invoke",
                          [all, stream] { return std::make_unique<InvokeExchange>(*all, stream); });
   }
-  gateway.add_exchange("POST", "/model/{model}/count-tokens", [all] { return std::make_unique<CountTokensExchange>(*all); });
+  gateway.add_exchange("POST", "/model/{model}/count-tokens",
+                       [all] { return std::make_unique<CountTokensExchange>(*all); });
   const auto shape = [](const ApiError& error) { return to_response(from_openai(error), {}); };
   gateway.add_endpoint(
       "GET", "/foundation-models",

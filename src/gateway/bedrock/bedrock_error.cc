@@ -13,15 +13,16 @@ struct StatusType {
   std::string_view type;
 };
 // What an upstream's status means to a client of Bedrock. 422 is a request that the model cannot take.
-constexpr std::array kTypes = {StatusType{400, "ValidationException"},         StatusType{401, "UnrecognizedClientException"},
-                               StatusType{403, "AccessDeniedException"},       StatusType{404, "ResourceNotFoundException"},
-                               StatusType{408, "ModelTimeoutException"},       StatusType{424, "ModelErrorException"},
-                               StatusType{429, "ThrottlingException"},         StatusType{500, "InternalServerException"},
-                               StatusType{503, "ServiceUnavailableException"}};
+constexpr std::array kTypes = {
+    StatusType{400, "ValidationException"},        StatusType{401, "UnrecognizedClientException"},
+    StatusType{403, "AccessDeniedException"},      StatusType{404, "ResourceNotFoundException"},
+    StatusType{408, "ModelTimeoutException"},      StatusType{424, "ModelErrorException"},
+    StatusType{429, "ThrottlingException"},        StatusType{500, "InternalServerException"},
+    StatusType{503, "ServiceUnavailableException"}};
 
 // The exceptions that the unions of converse-stream and invoke-with-response-stream have.
 constexpr std::array<std::string_view, 6> kStreamTypes = {
-    "InternalServerException", "ModelStreamErrorException", "ValidationException",
+    "InternalServerException", "ModelStreamErrorException",   "ValidationException",
     "ThrottlingException",     "ServiceUnavailableException", "ModelTimeoutException"};
 
 std::string lower_camel(std::string_view name) {

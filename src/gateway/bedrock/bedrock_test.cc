@@ -1,4 +1,5 @@
-// Goal: Bedrock's operations through the gateway between real sockets, over a scripted replica; and who may use them.
+// Goal: Bedrock's operations through the gateway between real sockets, over a scripted replica; and who may
+// use them.
 #include "gateway/bedrock/bedrock.h"
 
 #include <gtest/gtest.h>
@@ -23,15 +24,17 @@ class Directory final : public ReplicaDirectory {
 class BedrockTest : public testing::Test {
  protected:
   void SetUp() override {
-    upstream_.add("POST", "/v1/chat/completions", [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
-      asked_ = request.body;
-      if (answer_.status != 200 || !asked_.contains(R"("stream":true)")) return writer->respond(answer_);
-      writer->start(200, {{"content-type", "text/event-stream"}});
-      for (const std::string& data : events_) writer->write(http::sse_event(data));
-      if (events_.back() == "[DONE]") return writer->finish();
-      writer->write("data: {\"cut");  // and the replica is gone
-      writer->finish();
-    });
+    upstream_.add("POST", "/v1/chat/completions",
+                  [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
+                    asked_ = request.body;
+                    if (answer_.status != 200 || !asked_.contains(R"("stream":true)"))
+                      return writer->respond(answer_);
+                    writer->start(200, {{"content-type", "text/event-stream"}});
+                    for (const std::string& data : events_) writer->write(http::sse_event(data));
+                    if (events_.back() == "[DONE]") return writer->finish();
+                    writer->write("data: {\"cut");  // and the replica is gone
+                    writer->finish();
+                  });
     replica_ = std::move(http::Server::start({}, upstream_.handler()).value());
     directory_.list = {{"a-1", "gpt-oss-20b", fmt::format("http://127.0.0.1:{}", replica_->port()), true}};
     add_routes(gateway_, {[](const std::vector<std::string>& names) -> std::optional<std::string> {
@@ -40,7 +43,10 @@ class BedrockTest : public testing::Test {
                             }
                             return std::nullopt;
                           },
-                          [] { return std::vector<FoundationModel>{{"openai.gpt-oss-20b-1:0", "gpt-oss-20b"}, {"abacus", "abacus"}}; }});
+                          [] {
+                            return std::vector<FoundationModel>{{"openai.gpt-oss-20b-1:0", "gpt-oss-20b"},
+                                                                {"abacus", "abacus"}};
+                          }});
     gateway_.mount(router_);
     server_ = std::move(http::Server::start({}, router_.handler()).value());
   }
@@ -48,10 +54,12 @@ class BedrockTest : public testing::Test {
   http::Response send(std::string target, std::string body = {}) {
     const std::string method = body.empty() ? "GET" : "POST";
     return client_
-        .request(fmt::format("http://127.0.0.1:{}", server_->port()), {.method = method, .target = std::move(target), .body = std::move(body)}, {})
+        .request(fmt::format("http://127.0.0.1:{}", server_->port()),
+                 {.method = method, .target = std::move(target), .body = std::move(body)}, {})
         .value();
   }
-  http::Response post(const std::string& operation, std::string body, const std::string& model = "openai.gpt-oss-20b-1%3A0") {
+  http::Response post(const std::string& operation, std::string body,
+                      const std::string& model = "openai.gpt-oss-20b-1%3A0") {
     return send(fmt::format("/model/{}/{}", model, operation), std::move(body));
   }
   // One line a message: its type and payload.
@@ -60,19 +68,23 @@ class BedrockTest : public testing::Test {
     decoder.feed(bytes);
     std::string out;
     while (auto message = decoder.next().value())
-      out += fmt::format("{}{} {}\n", message->header(":event-type"), message->header(":exception-type"), message->payload);
+      out += fmt::format("{}{} {}\n", message->header(":event-type"), message->header(":exception-type"),
+                         message->payload);
     EXPECT_TRUE(decoder.empty());
     return out;
   }
 
   std::string asked_;
   http::Response answer_ = http::Response::json(
-      200, *Json::parse(R"({"choices":[{"index":0,"message":{"role":"assistant","content":"Hi","reasoning":"hm"},"finish_reason":"stop"}],
+      200,
+      *Json::parse(
+          R"({"choices":[{"index":0,"message":{"role":"assistant","content":"Hi","reasoning":"hm"},"finish_reason":"stop"}],
                             "usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}})"));
-  std::vector<std::string> events_ = {R"({"choices":[{"index":0,"delta":{"reasoning":"hm"}}]})",
-                                      R"({"choices":[{"index":0,"delta":{"content":"Hi"}}]})",
-                                      R"({"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]})",
-                                      R"({"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}})", "[DONE]"};
+  std::vector<std::string> events_ = {
+      R"({"choices":[{"index":0,"delta":{"reasoning":"hm"}}]})",
+      R"({"choices":[{"index":0,"delta":{"content":"Hi"}}]})",
+      R"({"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]})",
+      R"({"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}})", "[DONE]"};
   Directory directory_;
   Gateway gateway_{directory_, std::make_shared<prometheus::Registry>()};
   http::Router upstream_, router_;
@@ -88,18 +100,24 @@ TEST_F(BedrockTest, ConverseAnswersWhole) {
   EXPECT_EQ(asked_, R"({"model":"gpt-oss-20b","messages":[{"role":"user","content":"hi"}]})");
   EXPECT_FALSE(answer.headers.get("x-amzn-requestid").empty());
   const Json body = *Json::parse(answer.body);
-  EXPECT_EQ(body.find("output")->dump(),
-            R"({"message":{"role":"assistant","content":[{"reasoningContent":{"reasoningText":{"text":"hm"}}},{"text":"Hi"}]}})");
+  EXPECT_EQ(
+      body.find("output")->dump(),
+      R"({"message":{"role":"assistant","content":[{"reasoningContent":{"reasoningText":{"text":"hm"}}},{"text":"Hi"}]}})");
   EXPECT_EQ(body.get_string("stopReason"), "end_turn");
   EXPECT_TRUE(body.find("metrics")->get_int("latencyMs").has_value());
 }
 
 TEST_F(BedrockTest, ModelsMayBeNamedByArn) {
-  EXPECT_EQ(post("converse", kHello, "arn%3Aaws%3Abedrock%3Aus-east-1%3A%3Afoundation-model%2Fopenai.gpt-oss-20b-1%3A0").status, 200);
+  EXPECT_EQ(post("converse", kHello,
+                 "arn%3Aaws%3Abedrock%3Aus-east-1%3A%3Afoundation-model%2Fopenai.gpt-oss-20b-1%3A0")
+                .status,
+            200);
   const auto unknown = post("converse", kHello, "meta.llama-9");
   EXPECT_EQ(unknown.status, 404);
   EXPECT_EQ(unknown.headers.get("x-amzn-errortype"), "ResourceNotFoundException");
-  EXPECT_EQ(unknown.body, R"({"message":"no model is served as 'meta.llama-9'; GET /foundation-models lists those that are"})");
+  EXPECT_EQ(
+      unknown.body,
+      R"({"message":"no model is served as 'meta.llama-9'; GET /foundation-models lists those that are"})");
 }
 
 TEST_F(BedrockTest, ConverseStreamsFrames) {
@@ -112,7 +130,8 @@ contentBlockStop {"contentBlockIndex":0}
 contentBlockDelta {"contentBlockIndex":1,"delta":{"text":"Hi"}}
 contentBlockStop {"contentBlockIndex":1}
 messageStop {"stopReason":"end_turn"}
-metadata {"usage":{"inputTokens":3,"outputTokens":2,"totalTokens":5,)")) << got;
+metadata {"usage":{"inputTokens":3,"outputTokens":2,"totalTokens":5,)"))
+      << got;
 }
 
 TEST_F(BedrockTest, AReplicaThatBreaksOffIsAnExceptionInTheStream) {
@@ -127,9 +146,13 @@ TEST_F(BedrockTest, AReplicaThatBreaksOffIsAnExceptionInTheStream) {
 }
 
 TEST_F(BedrockTest, InvokeModelTakesAndGivesChatBodies) {
-  const auto answer = post("invoke", R"({"messages":[{"role":"user","content":"hi"}],"max_completion_tokens":5})");
-  EXPECT_EQ(asked_, R"({"messages":[{"role":"user","content":"hi"}],"max_completion_tokens":5,"model":"gpt-oss-20b"})");
-  EXPECT_EQ(Json::parse(answer.body)->find("choices")->items()[0].find("message")->get_string("content"), "<reasoning>hm</reasoning>Hi");
+  const auto answer =
+      post("invoke", R"({"messages":[{"role":"user","content":"hi"}],"max_completion_tokens":5})");
+  EXPECT_EQ(
+      asked_,
+      R"({"messages":[{"role":"user","content":"hi"}],"max_completion_tokens":5,"model":"gpt-oss-20b"})");
+  EXPECT_EQ(Json::parse(answer.body)->find("choices")->items()[0].find("message")->get_string("content"),
+            "<reasoning>hm</reasoning>Hi");
   EXPECT_EQ(answer.headers.get("x-amzn-bedrock-input-token-count"), "3");
   EXPECT_EQ(answer.headers.get("x-amzn-bedrock-output-token-count"), "2");
   const auto wrong = post("invoke", R"({"model":"other","messages":[]})");
@@ -155,12 +178,14 @@ TEST_F(BedrockTest, TokensAreCountedByTheReplica) {
   EXPECT_EQ(answer.body, R"({"inputTokens":3})");
   EXPECT_TRUE(asked_.contains(R"("max_completion_tokens":1)")) << asked_;
   const std::string body = base64_encode(R"({"messages":[{"role":"user","content":"hi"}]})");
-  EXPECT_EQ(post("count-tokens", fmt::format(R"({{"input":{{"invokeModel":{{"body":"{}"}}}}}})", body)).body, R"({"inputTokens":3})");
+  EXPECT_EQ(post("count-tokens", fmt::format(R"({{"input":{{"invokeModel":{{"body":"{}"}}}}}})", body)).body,
+            R"({"inputTokens":3})");
   EXPECT_EQ(post("count-tokens", "{}").status, 400);
 }
 
 TEST_F(BedrockTest, ErrorsOfReplicasHaveBedrocksShape) {
-  answer_ = http::Response::json(400, *Json::parse(R"({"error":{"message":"too long","code":"context_length_exceeded"}})"));
+  answer_ = http::Response::json(
+      400, *Json::parse(R"({"error":{"message":"too long","code":"context_length_exceeded"}})"));
   for (const std::string operation : {"converse", "converse-stream"}) {
     const auto answer = post(operation, kHello);
     EXPECT_EQ(answer.status, 400);
@@ -199,13 +224,16 @@ TEST(SigningAuthenticator, SignedRequestsAreVerifiedAndOthersPassedOn) {
       open_authenticator(),
       [&](const std::string& id) -> std::expected<Signer, ApiError> {
         if (id != "AKIDEXAMPLE")
-          return std::unexpected(ApiError{.status = 403, .message = "unknown", .code = "UnrecognizedClientException"});
+          return std::unexpected(
+              ApiError{.status = 403, .message = "unknown", .code = "UnrecognizedClientException"});
         return Signer{acme, secret};
       },
       [&] { return now; });
   const Json& vector = vectors.find("vectors")->items()[0];
-  http::Request request{.method = "POST", .target = *vector.get_string("target"), .body = *vector.get_string("body")};
-  for (const Json& header : vector.find("headers")->items()) request.headers.add(header.items()[0].as_string(), header.items()[1].as_string());
+  http::Request request{
+      .method = "POST", .target = *vector.get_string("target"), .body = *vector.get_string("body")};
+  for (const Json& header : vector.find("headers")->items())
+    request.headers.add(header.items()[0].as_string(), header.items()[1].as_string());
   EXPECT_EQ((*authenticator.authenticate(request))->organisation, "acme");
   http::Request tampered = request;
   tampered.body += " ";

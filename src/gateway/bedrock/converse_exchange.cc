@@ -38,15 +38,18 @@ void ConverseExchange::on_event(const StreamEvent& event, Reply& reply) {
 
 void ConverseExchange::on_stream_end(const Usage&, Reply& reply) {
   if (!failed_ && !answer_->ended())
-    on_break({.status = 502, .message = "the replica ended its answer without saying why", .code = "replica_lost"}, reply);
+    on_break(
+        {.status = 502, .message = "the replica ended its answer without saying why", .code = "replica_lost"},
+        reply);
   if (!failed_) send(answer_->finish(latency_ms()), reply);
   reply.finish();
 }
 
 void ConverseExchange::on_break(const ApiError& error, Reply& reply) {
   const bool already = std::exchange(failed_, true);
-  const BedrockError out = error.code == "replica_lost" ? BedrockError{424, "ModelStreamErrorException", error.message}
-                                                        : from_openai(error);
+  const BedrockError out = error.code == "replica_lost"
+                               ? BedrockError{424, "ModelStreamErrorException", error.message}
+                               : from_openai(error);
   if (!already) reply.write(encode_exception(stream_member(out), out.message));
 }
 

@@ -1,4 +1,5 @@
-// Converse and ConverseStream over a replica's chat/completions. Private to bedrock/; threads: as an exchange's.
+// Converse and ConverseStream over a replica's chat/completions. Private to bedrock/; threads: as an
+// exchange's.
 #pragma once
 
 #include <optional>

@@ -26,7 +26,8 @@ Result<Json> chat_of_count(const std::string& model, const std::string& path_nam
 
 }  // namespace
 
-std::expected<UpstreamCall, http::Response> CountTokensExchange::begin(http::Request& request, const Caller&) {
+std::expected<UpstreamCall, http::Response> CountTokensExchange::begin(http::Request& request,
+                                                                       const Caller&) {
   auto model = model_of(request);
   if (!model) return std::unexpected(std::move(model.error()));
   auto chat = chat_of_count(*model, request.param("model"), request.body);
@@ -40,13 +41,15 @@ std::expected<UpstreamCall, http::Response> CountTokensExchange::begin(http::Req
 
 void CountTokensExchange::on_answer(http::Response answer, const Usage* usage, Reply& reply) {
   if (answer.status != 200) return reply.respond(refusal(from_upstream(answer.status, answer.body)));
-  if (usage == nullptr) return reply.respond(refusal({424, "ModelErrorException", "the model's server does not tell its usage"}));
+  if (usage == nullptr)
+    return reply.respond(refusal({424, "ModelErrorException", "the model's server does not tell its usage"}));
   reply.respond(json(Json::object({{"inputTokens", usage->prompt_tokens}}), reply));
 }
 
 // A server that streams though it was not asked to.
 void CountTokensExchange::on_stream_begin(Reply& reply) {
-  reply.respond(refusal({424, "ModelErrorException", "the model's server streamed an answer that was not to be streamed"}));
+  reply.respond(refusal(
+      {424, "ModelErrorException", "the model's server streamed an answer that was not to be streamed"}));
 }
 
 }  // namespace capstan::gateway::bedrock

@@ -1,6 +1,6 @@
-// CountTokens: the prompt's tokens, as the replica itself counts them: it is asked for one token of an answer. So the count is
-// exact for every kind of server, and costs (and is metered as) the reading of the prompt. Private to bedrock/.
-// Threads: as an exchange's.
+// CountTokens: the prompt's tokens, as the replica itself counts them: it is asked for one token of an
+// answer. So the count is exact for every kind of server, and costs (and is metered as) the reading of the
+// prompt. Private to bedrock/. Threads: as an exchange's.
 #pragma once
 
 #include "gateway/bedrock/model_exchange.h"

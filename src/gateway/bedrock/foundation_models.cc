@@ -24,7 +24,8 @@ std::string provider_of(const FoundationModel& model) {
 }
 
 std::string upper(std::string text) {
-  std::ranges::transform(text, text.begin(), [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; });
+  std::ranges::transform(text, text.begin(),
+                         [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; });
   return text;
 }
 
@@ -69,11 +70,13 @@ http::Response list_foundation_models(const Catalogue& catalogue, const http::Re
 http::Response get_foundation_model(const Catalogue& catalogue, const http::Request& request) {
   const auto names = served_names(request.param("model"));
   for (const FoundationModel& model : catalogue.models()) {
-    const bool named = std::ranges::find(names, model.id) != names.end() || std::ranges::find(names, model.name) != names.end();
+    const bool named = std::ranges::find(names, model.id) != names.end() ||
+                       std::ranges::find(names, model.name) != names.end();
     if (named) return answer(request, Json::object({{"modelDetails", describe(model, region_of(request))}}));
   }
   return to_response({404, "ResourceNotFoundException",
-                      fmt::format("no model is served as '{}'; GET /foundation-models lists those that are", request.param("model"))},
+                      fmt::format("no model is served as '{}'; GET /foundation-models lists those that are",
+                                  request.param("model"))},
                      random_hex(16));
 }
 

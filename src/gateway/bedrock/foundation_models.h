@@ -1,4 +1,5 @@
-// Bedrock's control plane: ListFoundationModels and GetFoundationModel, over the models that are served. Pure.
+// Bedrock's control plane: ListFoundationModels and GetFoundationModel, over the models that are served.
+// Pure.
 #pragma once
 
 #include "gateway/bedrock/bedrock.h"

@@ -16,7 +16,8 @@ std::expected<UpstreamCall, http::Response> InvokeExchange::begin(http::Request&
 void InvokeExchange::on_answer(http::Response answer, const Usage* usage, Reply& reply) {
   if (answer.status != 200) return reply.respond(refusal(from_upstream(answer.status, answer.body)));
   auto completion = Json::parse(answer.body);
-  if (!completion) return reply.respond(refusal({424, "ModelErrorException", "the model's server answered no JSON"}));
+  if (!completion)
+    return reply.respond(refusal({424, "ModelErrorException", "the model's server answered no JSON"}));
   http::Response response = json(invoke_answer(*std::move(completion)), reply);
   response.headers.set("x-amzn-bedrock-invocation-latency", std::to_string(latency_ms()));
   if (usage != nullptr) {
@@ -50,7 +51,9 @@ void InvokeExchange::on_event(const StreamEvent& event, Reply& reply) {
 
 void InvokeExchange::on_stream_end(const Usage&, Reply& reply) {
   if (!failed_ && !chunks_.ended())
-    on_break({.status = 502, .message = "the replica ended its answer without saying why", .code = "replica_lost"}, reply);
+    on_break(
+        {.status = 502, .message = "the replica ended its answer without saying why", .code = "replica_lost"},
+        reply);
   if (!failed_) {
     kept_["amazon-bedrock-invocationMetrics"] = chunks_.metrics(latency_ms(), first_byte_ms_);
     send_kept(reply);
@@ -60,8 +63,9 @@ void InvokeExchange::on_stream_end(const Usage&, Reply& reply) {
 
 void InvokeExchange::on_break(const ApiError& error, Reply& reply) {
   const bool already = std::exchange(failed_, true);
-  const BedrockError out = error.code == "replica_lost" ? BedrockError{424, "ModelStreamErrorException", error.message}
-                                                        : from_openai(error);
+  const BedrockError out = error.code == "replica_lost"
+                               ? BedrockError{424, "ModelStreamErrorException", error.message}
+                               : from_openai(error);
   if (already) return;
   send_kept(reply);
   reply.write(encode_exception(stream_member(out), out.message));

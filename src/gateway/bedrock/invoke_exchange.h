@@ -1,4 +1,5 @@
-// InvokeModel and InvokeModelWithResponseStream over a replica's chat/completions. Private to bedrock/; threads: as an exchange's.
+// InvokeModel and InvokeModelWithResponseStream over a replica's chat/completions. Private to bedrock/;
+// threads: as an exchange's.
 #pragma once
 
 #include "gateway/bedrock/invoke.h"

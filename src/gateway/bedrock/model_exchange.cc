@@ -8,8 +8,9 @@ namespace capstan::gateway::bedrock {
 std::expected<std::string, http::Response> ModelExchange::model_of(const http::Request& request) const {
   const std::string id = request.param("model");
   if (auto name = catalogue_.resolve(served_names(id))) return *std::move(name);
-  return std::unexpected(refusal(
-      {404, "ResourceNotFoundException", fmt::format("no model is served as '{}'; GET /foundation-models lists those that are", id)}));
+  return std::unexpected(
+      refusal({404, "ResourceNotFoundException",
+               fmt::format("no model is served as '{}'; GET /foundation-models lists those that are", id)}));
 }
 
 UpstreamCall ModelExchange::upstream(std::string model, const Json& chat) {
@@ -23,11 +24,13 @@ UpstreamCall ModelExchange::upstream(std::string model, const Json& chat) {
 }
 
 std::int64_t ModelExchange::latency_ms() const {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begun_).count();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begun_)
+      .count();
 }
 
 void ModelExchange::start_events(Reply& reply) {
-  reply.start(200, {{"content-type", "application/vnd.amazon.eventstream"}, {"x-amzn-requestid", reply.request_id()}});
+  reply.start(200, {{"content-type", "application/vnd.amazon.eventstream"},
+                    {"x-amzn-requestid", reply.request_id()}});
 }
 
 http::Response ModelExchange::json(const Json& body, const Reply& reply) {

@@ -8,8 +8,8 @@ namespace capstan::gateway::bedrock {
 namespace {
 
 std::unexpected<ApiError> refuse(const BedrockError& error) {
-  return std::unexpected(
-      ApiError{.status = error.status, .message = error.message, .type = "authentication_error", .code = error.type});
+  return std::unexpected(ApiError{
+      .status = error.status, .message = error.message, .type = "authentication_error", .code = error.type});
 }
 
 }  // namespace

@@ -1,10 +1,13 @@
-// Authenticates requests that are signed with SigV4; leaves all others to the authenticator for bearer keys that it wraps.
+// Authenticates requests that are signed with SigV4; leaves all others to the authenticator for bearer keys
+// that it wraps.
 //
-//   gateway.set_authenticator(std::make_unique<SigningAuthenticator>(std::move(bearer), [&](const std::string& access_key_id) {
+//   gateway.set_authenticator(std::make_unique<SigningAuthenticator>(std::move(bearer), [&](const
+//   std::string& access_key_id) {
 //     …  // the caller and the secret, or 403 with the code UnrecognizedClientException
 //   }));
 //
-// A refusal's code is Bedrock's name of the exception. Threads: as an authenticator's; `lookup` must not block.
+// A refusal's code is Bedrock's name of the exception. Threads: as an authenticator's; `lookup` must not
+// block.
 #pragma once
 
 #include <functional>

@@ -1,8 +1,9 @@
-// Fuzzes what the gateway reads from the wire: SigV4's header, event streams, forms, lines of batches, requests of both APIs. No
-// input may crash them; what is read must hold together.
+// Fuzzes what the gateway reads from the wire: SigV4's header, event streams, forms, lines of batches,
+// requests of both APIs. No input may crash them; what is read must hold together.
 //
-// With clang: `clang++ -fsanitize=fuzzer,address -std=c++23 -DCAPSTAN_LIBFUZZER …` makes a libFuzzer target of it. Without, main()
-// runs damaged copies of good inputs (argument: how many) and every file named after it, so `make test` keeps it alive.
+// With clang: `clang++ -fsanitize=fuzzer,address -std=c++23 -DCAPSTAN_LIBFUZZER …` makes a libFuzzer target
+// of it. Without, main() runs damaged copies of good inputs (argument: how many) and every file named after
+// it, so `make test` keeps it alive.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -36,8 +37,11 @@ void check_signature(std::string_view input) {
   const auto claim = bedrock::parse_authorization(input);
   if (!claim) return must_hold(claim.error().status == 403, "a broken header is not a 403", input);
   must_hold(claim->signature.size() == 64 && !claim->signed_headers.empty(), "a claim is incomplete", input);
-  const http::Request request{.method = "POST", .target = "/model/m/converse", .headers = {{"host", "h"}, {"x-amz-date", claim->date + "T000000Z"}}};
-  must_hold(bedrock::verify(request, *claim, "a secret that no input knows", 0).has_value(), "a stranger was let in", input);
+  const http::Request request{.method = "POST",
+                              .target = "/model/m/converse",
+                              .headers = {{"host", "h"}, {"x-amz-date", claim->date + "T000000Z"}}};
+  must_hold(bedrock::verify(request, *claim, "a secret that no input knows", 0).has_value(),
+            "a stranger was let in", input);
 }
 
 // The same frames whole and in pieces; what is read can be written again and is the same.
@@ -63,15 +67,18 @@ void check_forms(std::string_view input) {
   if (const auto parts = openai::parse_multipart("multipart/form-data; boundary=b", input)) {
     for (const openai::Part& part : *parts) {
       must_hold(!part.name.empty(), "a part has no name", input);
-      must_hold(part.content.data() >= input.data() && part.content.data() + part.content.size() <= input.data() + input.size(),
+      must_hold(part.content.data() >= input.data() &&
+                    part.content.data() + part.content.size() <= input.data() + input.size(),
                 "a part lies outside of the form", input);
     }
   }
   (void)openai::parse_multipart(input, "--b--");
   if (const auto lines = openai::parse_batch_lines(input, "/v1/responses")) {
-    for (const openai::BatchLine& line : *lines) must_hold(Json::parse(line.body).has_value(), "a line's body is no JSON", input);
+    for (const openai::BatchLine& line : *lines)
+      must_hold(Json::parse(line.body).has_value(), "a line's body is no JSON", input);
   }
-  if (const auto bytes = base64_decode(input)) must_hold(base64_encode(*bytes).size() == input.size(), "base64 changes its length", input);
+  if (const auto bytes = base64_decode(input))
+    must_hold(base64_encode(*bytes).size() == input.size(), "base64 changes its length", input);
 }
 
 void check_requests(std::string_view input) {
@@ -79,7 +86,8 @@ void check_requests(std::string_view input) {
   (void)openai::read_chat_event(input);
   const auto call = openai::parse_responses_request(input);
   if (!call) return must_hold(call.error().status == 400, "a broken request is not a 400", input);
-  const openai::ItemSources none{[](const std::string&) { return std::nullopt; }, [](const std::string&) { return std::nullopt; }};
+  const openai::ItemSources none{[](const std::string&) { return std::nullopt; },
+                                 [](const std::string&) { return std::nullopt; }};
   if (const auto chat = openai::chat_of_responses(*call, {}, none))
     must_hold(Json::parse(chat->dump()).has_value(), "a chat body is no JSON", input);
 }
@@ -99,13 +107,26 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 int main(int argc, char** argv) {
   const int rounds = argc > 1 ? std::atoi(argv[1]) : 2'000;
   const std::vector<std::string> good = {
-      "AWS4-HMAC-SHA256 Credential=K/20261123/us-east-1/bedrock/aws4_request, SignedHeaders=host;x-amz-date, Signature=" + std::string(64, 'a'),
-      bedrock::encode_event("messageStart", R"({"role":"assistant"})") + bedrock::encode_exception("throttlingException", "slow"),
-      "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nx\r\n--b\r\ncontent-disposition: form-data; name=p\r\n\r\ny\r\n--b--\r\n",
+      "AWS4-HMAC-SHA256 Credential=K/20261123/us-east-1/bedrock/aws4_request, SignedHeaders=host;x-amz-date, "
+      "Signature=" +
+          std::string(64, 'a'),
+      bedrock::encode_event("messageStart", R"({"role":"assistant"})") +
+          bedrock::encode_exception("throttlingException", "slow"),
+      "--b\r\nContent-Disposition: form-data; name=\"file\"; "
+      "filename=\"a\"\r\n\r\nx\r\n--b\r\ncontent-disposition: form-data; name=p\r\n\r\ny\r\n--b--\r\n",
       R"({"custom_id":"a","method":"POST","url":"/v1/responses","body":{"model":"m","stream":true}})",
-      R"({"model":"m","instructions":"i","tools":[{"type":"function","name":"f"},{"type":"custom","name":"c"}],"tool_choice":{"type":"allowed_tools","tools":[{"name":"f"}]},"input":[{"role":"user","content":[{"type":"input_text","text":"x"}]},{"type":"reasoning","encrypted_content":"00"},{"type":"function_call","call_id":"c","name":"f","arguments":"{}"},{"type":"function_call_output","call_id":"c","output":"1"}]})",
-      R"({"system":[{"text":"s"}],"messages":[{"role":"user","content":[{"text":"a"},{"toolResult":{"toolUseId":"t","content":[{"json":{}}]}}]},{"role":"assistant","content":[{"toolUse":{"toolUseId":"t","name":"f","input":{}}}]}],"toolConfig":{"tools":[{"toolSpec":{"name":"f","inputSchema":{"json":{}}}}],"toolChoice":{"any":{}}},"inferenceConfig":{"maxTokens":1},"outputConfig":{"textFormat":{"type":"json_schema","structure":{"jsonSchema":{"schema":"{}"}}}}})",
-      R"({"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{}"}}]},"logprobs":{"content":[]}}],"usage":{"prompt_tokens":1}})"};
+      R"({"model":"m","instructions":"i","tools":[{"type":"function","name":"f"},{"type":"custom","name":"c"}],)"
+      R"("tool_choice":{"type":"allowed_tools","tools":[{"name":"f"}]},"input":[{"role":"user",)"
+      R"("content":[{"type":"input_text","text":"x"}]},{"type":"reasoning","encrypted_content":"00"},)"
+      R"({"type":"function_call","call_id":"c","name":"f","arguments":"{}"},{"type":"function_call_output",)"
+      R"("call_id":"c","output":"1"}]})",
+      R"({"system":[{"text":"s"}],"messages":[{"role":"user","content":[{"text":"a"},{"toolResult":{"toolUseId":"t",)"
+      R"("content":[{"json":{}}]}}]},{"role":"assistant","content":[{"toolUse":{"toolUseId":"t","name":"f",)"
+      R"("input":{}}}]}],"toolConfig":{"tools":[{"toolSpec":{"name":"f","inputSchema":{"json":{}}}}],)"
+      R"("toolChoice":{"any":{}}},"inferenceConfig":{"maxTokens":1},)"
+      R"("outputConfig":{"textFormat":{"type":"json_schema","structure":{"jsonSchema":{"schema":"{}"}}}}})",
+      R"({"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f",)"
+      R"("arguments":"{}"}}]},"logprobs":{"content":[]}}],"usage":{"prompt_tokens":1}})"};
   Prng random(42);
   for (int round = 0; round < rounds; ++round) {
     std::string input = good[random.below(good.size())];

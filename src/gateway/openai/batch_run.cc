@@ -79,15 +79,18 @@ Result<bool> BatchRun::prepare() {
   owner_ = record.owner;
   endpoint_ = record.batch.get_string("endpoint").value_or("");
   expires_ = record.batch.get_int("expires_at").value_or(0);
-  caller_ = std::make_shared<Caller>(Caller{.organisation = record.caller.get_string("organisation").value_or(""),
-                                            .project = record.caller.get_string("project").value_or(""),
-                                            .key_id = record.caller.get_string("key_id").value_or(""),
-                                            .tier = ServiceTier::kBatch});
+  caller_ =
+      std::make_shared<Caller>(Caller{.organisation = record.caller.get_string("organisation").value_or(""),
+                                      .project = record.caller.get_string("project").value_or(""),
+                                      .key_id = record.caller.get_string("key_id").value_or(""),
+                                      .tier = ServiceTier::kBatch});
   if (record.batch.get_string("status") == "cancelling") cancel();
   const auto content = files_.content(owner_, record.batch.get_string("input_file_id").value_or(""));
   auto lines = content ? parse_batch_lines(*content, endpoint_)
-                       : std::unexpected(Json::array({Json::object({{"code", "invalid_file"}, {"line", nullptr},
-                                                                    {"message", content.error().message}, {"param", "input_file_id"}})}));
+                       : std::unexpected(Json::array({Json::object({{"code", "invalid_file"},
+                                                                    {"line", nullptr},
+                                                                    {"message", content.error().message},
+                                                                    {"param", "input_file_id"}})}));
   if (!lines) {
     CAPSTAN_CHECK(table_.update(id_, [&](Json& batch) {
       batch["status"] = "failed";
@@ -133,7 +136,8 @@ void BatchRun::run_line(std::size_t index) {
   const BatchLine& line = lines_[index];
   const auto answer = ask(line);
   if (!answer) return;
-  auto stored = table_.add_line(id_, {static_cast<std::int64_t>(index), answer->status == 200, output_line(line, *answer)});
+  auto stored = table_.add_line(
+      id_, {static_cast<std::int64_t>(index), answer->status == 200, output_line(line, *answer)});
   const std::scoped_lock lock(mutex_);
   if (!stored && failure_) failure_ = std::move(stored);
 }
@@ -155,7 +159,8 @@ std::optional<http::Response> BatchRun::ask(const BatchLine& line) {
     const bool again = lacks_room(answer) || (answer.status >= 500 && ++failures < kFailuresMax);
     if (!again) return answer;
     const std::int64_t asked_ms = parse_int(answer.headers.get("retry-after-ms")).value_or(0);
-    changed_.wait_for(lock, std::chrono::milliseconds(std::clamp<std::int64_t>(asked_ms, wait_ms, kWaitMsMax)),
+    changed_.wait_for(lock,
+                      std::chrono::milliseconds(std::clamp<std::int64_t>(asked_ms, wait_ms, kWaitMsMax)),
                       [this] { return end_ != End::kNone; });
   }
 }
@@ -166,9 +171,10 @@ Result<Json> BatchRun::write_file(const std::vector<BatchTable::Line>& lines, bo
     if (line.ok == ok) text += line.output + "\n";
   }
   if (text.empty()) return Json();
-  CAPSTAN_TRY(const Json file, files_.add(owner_, {.name = fmt::format("{}_{}.jsonl", id_, ok ? "output" : "error"),
-                                                   .purpose = "batch_output",
-                                                   .content = text}));
+  CAPSTAN_TRY(const Json file,
+              files_.add(owner_, {.name = fmt::format("{}_{}.jsonl", id_, ok ? "output" : "error"),
+                                  .purpose = "batch_output",
+                                  .content = text}));
   return *file.find("id");
 }
 
@@ -183,13 +189,17 @@ Result<void> BatchRun::finish() {
     for (const auto& line : lines) done_[static_cast<std::size_t>(line.line)] = 1;
     for (std::size_t i = 0; i < lines_.size(); ++i) {
       if (done_[i] == 0)
-        lines.push_back({static_cast<std::int64_t>(i), false,
-                         unsent_line(lines_[i], "batch_expired", "This request could not be executed before the completion window expired.")});
+        lines.push_back(
+            {static_cast<std::int64_t>(i), false,
+             unsent_line(lines_[i], "batch_expired",
+                         "This request could not be executed before the completion window expired.")});
     }
   }
   CAPSTAN_TRY(const Json output, write_file(lines, true));
   CAPSTAN_TRY(const Json errors, write_file(lines, false));
-  const std::string status = end_ == End::kExpired ? "expired" : end_ == End::kCancelled ? "cancelled" : "completed";
+  const std::string status = end_ == End::kExpired     ? "expired"
+                             : end_ == End::kCancelled ? "cancelled"
+                                                       : "completed";
   CAPSTAN_CHECK(table_.update(id_, [&](Json& batch) {
     batch["status"] = status;
     batch[status + "_at"] = now_seconds();

@@ -1,5 +1,5 @@
-// One batch on its way: validates its file, sends the lines that are not done yet, writes the files of what they answered.
-// Private to openai/.
+// One batch on its way: validates its file, sends the lines that are not done yet, writes the files of what
+// they answered. Private to openai/.
 //
 // Threads: perform blocks, on kLinesAtOnce threads of its own; cancel and stop from any thread.
 // Failure: of the disk or the database; the batch can be tried again from where it was.

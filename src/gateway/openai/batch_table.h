@@ -1,7 +1,8 @@
 // Batches and their finished lines in SQL. Private to openai/.
 //
-// A batch's row holds OpenAI's object as it is shown; every change is a transaction of its own on that object, so that who cancels
-// and who runs do not overwrite each other. Threads: safe from any; blocks. Failure: kNotFound with the id; else the database's.
+// A batch's row holds OpenAI's object as it is shown; every change is a transaction of its own on that
+// object, so that who cancels and who runs do not overwrite each other. Threads: safe from any; blocks.
+// Failure: kNotFound with the id; else the database's.
 #pragma once
 
 #include <functional>

@@ -18,7 +18,8 @@ ApiError api_error(const Error& error) {
   return {.status = 500, .message = error.message, .type = "server_error"};
 }
 
-constexpr std::array<std::string_view, 4> kEndpoints = {"/v1/chat/completions", "/v1/responses", "/v1/completions", "/v1/embeddings"};
+constexpr std::array<std::string_view, 4> kEndpoints = {"/v1/chat/completions", "/v1/responses",
+                                                        "/v1/completions", "/v1/embeddings"};
 
 // What is wrong with a request for a batch; nothing if it is well.
 std::optional<ApiError> wrong(const Json& body) {
@@ -28,8 +29,11 @@ std::optional<ApiError> wrong(const Json& body) {
   if (!body.get_string("input_file_id")) return refuse("input_file_id", "'input_file_id' is missing");
   const auto endpoint = body.get_string("endpoint");
   if (!endpoint || std::ranges::find(kEndpoints, *endpoint) == kEndpoints.end())
-    return refuse("endpoint", "'endpoint' must be /v1/chat/completions, /v1/responses, /v1/completions or /v1/embeddings");
-  if (body.get_string("completion_window") != "24h") return refuse("completion_window", "'completion_window' must be 24h");
+    return refuse(
+        "endpoint",
+        "'endpoint' must be /v1/chat/completions, /v1/responses, /v1/completions or /v1/embeddings");
+  if (body.get_string("completion_window") != "24h")
+    return refuse("completion_window", "'completion_window' must be 24h");
   return std::nullopt;
 }
 
@@ -45,7 +49,8 @@ Json new_batch(const std::string& id, const Json& body) {
                              {"error_file_id", nullptr},
                              {"created_at", now_seconds()},
                              {"expires_at", now_seconds() + kBatchSeconds}});
-  for (const char* key : {"in_progress_at", "finalizing_at", "completed_at", "failed_at", "expired_at", "cancelling_at", "cancelled_at"})
+  for (const char* key : {"in_progress_at", "finalizing_at", "completed_at", "failed_at", "expired_at",
+                          "cancelling_at", "cancelled_at"})
     batch[key] = nullptr;
   batch["request_counts"] = Json::object({{"total", 0}, {"completed", 0}, {"failed", 0}});
   const Json* metadata = body.find("metadata");
@@ -55,10 +60,12 @@ Json new_batch(const std::string& id, const Json& body) {
 
 }  // namespace
 
-Batches::Batches(Gateway& gateway, store::Database& database, FileStore& files) : gateway_(gateway), table_(database), files_(files) {}
+Batches::Batches(Gateway& gateway, store::Database& database, FileStore& files)
+    : gateway_(gateway), table_(database), files_(files) {}
 
 void Batches::start() {
-  for (int i = 0; i < kBatchesAtOnce; ++i) threads_.emplace_back([this](const std::stop_token& stop) { serve(stop); });
+  for (int i = 0; i < kBatchesAtOnce; ++i)
+    threads_.emplace_back([this](const std::stop_token& stop) { serve(stop); });
 }
 
 Batches::~Batches() {
@@ -73,18 +80,21 @@ std::expected<Json, ApiError> Batches::create(const Caller& caller, const Json& 
   const auto file = files_.find(owner, input);
   if (!file) return std::unexpected(api_error(file.error()));
   if (file->get_string("purpose") != "batch")
-    return std::unexpected(ApiError{.message = fmt::format("the purpose of '{}' must be batch, not '{}'", input, file->get_string("purpose").value_or("")),
+    return std::unexpected(ApiError{.message = fmt::format("the purpose of '{}' must be batch, not '{}'",
+                                                           input, file->get_string("purpose").value_or("")),
                                     .param = "input_file_id",
                                     .code = "invalid_value"});
   const auto open = table_.count_open(owner);
   if (!open) return std::unexpected(api_error(open.error()));
   if (*open >= kBatchesMax)
-    return std::unexpected(ApiError{.status = 429,
-                                    .message = fmt::format("{} batches of this project are unfinished, which is the limit", kBatchesMax),
-                                    .type = "rate_limit_error",
-                                    .code = "rate_limit_exceeded"});
+    return std::unexpected(ApiError{
+        .status = 429,
+        .message = fmt::format("{} batches of this project are unfinished, which is the limit", kBatchesMax),
+        .type = "rate_limit_error",
+        .code = "rate_limit_exceeded"});
   BatchRecord record{.id = "batch_" + random_hex(12), .owner = owner, .caller = {}, .batch = {}};
-  record.caller = Json::object({{"organisation", caller.organisation}, {"project", caller.project}, {"key_id", caller.key_id}});
+  record.caller = Json::object(
+      {{"organisation", caller.organisation}, {"project", caller.project}, {"key_id", caller.key_id}});
   record.batch = new_batch(record.id, body);
   if (const auto added = table_.add(record); !added) return std::unexpected(api_error(added.error()));
   const std::scoped_lock lock(mutex_);
@@ -96,7 +106,9 @@ std::expected<Json, ApiError> Batches::create(const Caller& caller, const Json& 
 std::expected<Json, ApiError> Batches::find(const std::string& owner, const std::string& id) const {
   auto record = table_.read(id);
   if (!record) return std::unexpected(api_error(record.error()));
-  if (record->owner != owner) return std::unexpected(ApiError{.status = 404, .message = fmt::format("No batch found with id '{}'.", id)});
+  if (record->owner != owner)
+    return std::unexpected(
+        ApiError{.status = 404, .message = fmt::format("No batch found with id '{}'.", id)});
   return std::move(record->batch);
 }
 
@@ -112,14 +124,16 @@ std::expected<Json, ApiError> Batches::cancel(const std::string& owner, const st
   if (!after) return std::unexpected(api_error(after.error()));
   if (!changed)
     return std::unexpected(ApiError{.status = 409,
-                                    .message = fmt::format("the batch '{}' has ended: it is {}", id, after->get_string("status").value_or("")),
+                                    .message = fmt::format("the batch '{}' has ended: it is {}", id,
+                                                           after->get_string("status").value_or("")),
                                     .code = "batch_has_ended"});
   const std::scoped_lock lock(mutex_);
   if (const auto run = running_.find(id); run != running_.end()) run->second->cancel();
   return *std::move(after);
 }
 
-std::expected<Json, ApiError> Batches::list(const std::string& owner, const std::string& after, std::int64_t limit) const {
+std::expected<Json, ApiError> Batches::list(const std::string& owner, const std::string& after,
+                                            std::int64_t limit) const {
   auto list = table_.list(owner, after, limit);
   if (!list) return std::unexpected(api_error(list.error()));
   return *std::move(list);
@@ -149,7 +163,8 @@ void Batches::serve(const std::stop_token& stop) {
       if (const auto ended = run->perform(); !ended) {
         log_error("a batch cannot go on", "id={} why={}", run->id(), ended.error().message);
         std::unique_lock lock(mutex_);
-        changed_.wait_for(lock, stop, std::chrono::seconds(5), [] { return false; });  // the disk may have room again
+        changed_.wait_for(lock, stop, std::chrono::seconds(5),
+                          [] { return false; });  // the disk may have room again
       }
       const std::scoped_lock lock(mutex_);
       running_.erase(run->id());

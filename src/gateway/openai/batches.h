@@ -3,11 +3,12 @@
 //   Batches batches(gateway, database, files);          // goes on with what an earlier process left
 //   auto made = batches.create(caller, body);           // OpenAI's batch object, validating
 //
-// validating → in_progress → finalizing → completed; or failed (a line is wrong), cancelling → cancelled, expired (after 24 h).
-// Each line is a request of its own through the gateway: limits, routing, metering. What a line answered is stored at once, so a
-// batch goes on after a kill where it was; a line that was under way runs again. Failed lines go to the error file.
-// Threads: every method from any; kBatchesAtOnce threads run batches, with kLinesAtOnce requests each.
-// Bounds: kBatchesMax unfinished ones for each project.  Failure: OpenAI's errors.
+// validating → in_progress → finalizing → completed; or failed (a line is wrong), cancelling → cancelled,
+// expired (after 24 h). Each line is a request of its own through the gateway: limits, routing, metering.
+// What a line answered is stored at once, so a batch goes on after a kill where it was; a line that was under
+// way runs again. Failed lines go to the error file. Threads: every method from any; kBatchesAtOnce threads
+// run batches, with kLinesAtOnce requests each. Bounds: kBatchesMax unfinished ones for each project.
+// Failure: OpenAI's errors.
 #pragma once
 
 #include <condition_variable>
@@ -38,7 +39,8 @@ class Batches {
   std::expected<Json, ApiError> create(const Caller& caller, const Json& body);
   std::expected<Json, ApiError> find(const std::string& owner, const std::string& id) const;
   std::expected<Json, ApiError> cancel(const std::string& owner, const std::string& id);
-  std::expected<Json, ApiError> list(const std::string& owner, const std::string& after, std::int64_t limit) const;
+  std::expected<Json, ApiError> list(const std::string& owner, const std::string& after,
+                                     std::int64_t limit) const;
 
  private:
   void serve(const std::stop_token& stop);

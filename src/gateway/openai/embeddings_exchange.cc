@@ -53,7 +53,8 @@ bool encode_embeddings(Json& answer, bool base64) {
 
 std::expected<UpstreamCall, http::Response> EmbeddingsExchange::begin(http::Request& request, const Caller&) {
   const auto refuse = [](std::string param, std::string message) {
-    return std::unexpected(to_response({.message = std::move(message), .param = std::move(param), .code = "invalid_value"}));
+    return std::unexpected(
+        to_response({.message = std::move(message), .param = std::move(param), .code = "invalid_value"}));
   };
   const auto body = Json::parse(request.body);
   if (!body || !body->is_object()) return refuse("", "the body must be a JSON object");
@@ -61,27 +62,39 @@ std::expected<UpstreamCall, http::Response> EmbeddingsExchange::begin(http::Requ
   if (model_.empty()) return refuse("model", "'model' is missing; name one of GET /v1/models");
   if (!body->contains("input")) return refuse("input", "'input' is missing");
   const std::string format = body->get_string("encoding_format").value_or("float");
-  if (format != "float" && format != "base64") return refuse("encoding_format", fmt::format("'encoding_format' must be float or base64, not '{}'", format));
+  if (format != "float" && format != "base64")
+    return refuse("encoding_format",
+                  fmt::format("'encoding_format' must be float or base64, not '{}'", format));
   base64_ = format == "base64";
-  return UpstreamCall{.model = model_, .target = "/v1/embeddings", .body = std::move(request.body), .completion_tokens_max = 1};
+  return UpstreamCall{.model = model_,
+                      .target = "/v1/embeddings",
+                      .body = std::move(request.body),
+                      .completion_tokens_max = 1};
 }
 
 http::Response EmbeddingsExchange::error(const ApiError& error) const { return to_response(error); }
 
 void EmbeddingsExchange::on_answer(http::Response answer, const Usage*, Reply& reply) {
   if (answer.status == 404 || answer.status == 405 || answer.status == 501)
-    return reply.respond(to_response({.message = fmt::format("the model '{}' gives no embeddings", model_), .param = "model", .code = "unsupported_model"}));
+    return reply.respond(to_response({.message = fmt::format("the model '{}' gives no embeddings", model_),
+                                      .param = "model",
+                                      .code = "unsupported_model"}));
   if (answer.status != 200) return reply.respond(std::move(answer));
   auto body = Json::parse(answer.body);
   if (!body || !encode_embeddings(*body, base64_))
-    return reply.respond(to_response(
-        {.status = 502, .message = "the replica's answer holds no embeddings", .type = "server_error", .code = "replica_lost"}));
+    return reply.respond(to_response({.status = 502,
+                                      .message = "the replica's answer holds no embeddings",
+                                      .type = "server_error",
+                                      .code = "replica_lost"}));
   reply.respond(http::Response::json(200, *body));
 }
 
 // A server that streams what cannot be streamed.
 void EmbeddingsExchange::on_stream_begin(Reply& reply) {
-  reply.respond(to_response({.status = 502, .message = "the replica streamed its embeddings", .type = "server_error", .code = "replica_lost"}));
+  reply.respond(to_response({.status = 502,
+                             .message = "the replica streamed its embeddings",
+                             .type = "server_error",
+                             .code = "replica_lost"}));
 }
 
 }  // namespace capstan::gateway::openai

@@ -1,8 +1,8 @@
 // POST /v1/embeddings: relayed to a replica that gives embeddings, in the encoding that the client asked for.
 //
-// OpenAI's clients ask for base64 (float32, little-endian) unless told otherwise; not every server knows it, so vectors are encoded or
-// decoded here where the replica's answer is the other form. A replica without embeddings gives 400 with the model's name.
-// Threads: as an exchange's. Private to openai/.
+// OpenAI's clients ask for base64 (float32, little-endian) unless told otherwise; not every server knows it,
+// so vectors are encoded or decoded here where the replica's answer is the other form. A replica without
+// embeddings gives 400 with the model's name. Threads: as an exchange's. Private to openai/.
 #pragma once
 
 #include <string>

@@ -7,9 +7,7 @@
 
 namespace capstan::gateway::openai {
 
-const store::Tables kFileTables{
-    "files",
-    {R"sql(CREATE TABLE file (
+const store::Tables kFileTables{"files", {R"sql(CREATE TABLE file (
              seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, name TEXT NOT NULL, purpose TEXT NOT NULL,
              bytes BIGINT NOT NULL, created BIGINT NOT NULL, expires BIGINT NOT NULL);
            CREATE INDEX file_owner ON file (owner, seq))sql"}};
@@ -32,14 +30,17 @@ Json object_of(const store::Row& row) {
   return file;
 }
 
-std::unexpected<Error> not_found(const std::string& id) { return fail(Code::kNotFound, "No such File object: {}", id); }
+std::unexpected<Error> not_found(const std::string& id) {
+  return fail(Code::kNotFound, "No such File object: {}", id);
+}
 
 }  // namespace
 
 FileStore::FileStore(store::Database& database, std::filesystem::path directory)
     : database_(database), directory_(std::move(directory)) {}
 
-Result<std::unique_ptr<FileStore>> FileStore::open(store::Database& database, std::filesystem::path directory) {
+Result<std::unique_ptr<FileStore>> FileStore::open(store::Database& database,
+                                                   std::filesystem::path directory) {
   CAPSTAN_CHECK(make_directories(directory, 0700));
   CAPSTAN_CHECK(database.write([](store::Session& session) -> Result<void> {
     CAPSTAN_CHECK(session.run("DELETE FROM file WHERE expires <> 0 AND expires < $1", {now_seconds()}));
@@ -59,20 +60,26 @@ Result<Json> FileStore::add(const std::string& owner, const New& file) {
   if (file.content.size() > kFileBytesMax)
     return fail(Code::kExhausted, "a file may have {} bytes, not {}", kFileBytesMax, file.content.size());
   CAPSTAN_TRY(const store::Rows count, database_.read("SELECT COUNT(*) FROM file WHERE owner = $1", {owner}));
-  if (count[0].integer(0) >= kFilesMax) return fail(Code::kExhausted, "a project may keep {} files; delete some", kFilesMax);
+  if (count[0].integer(0) >= kFilesMax)
+    return fail(Code::kExhausted, "a project may keep {} files; delete some", kFilesMax);
   const std::string id = "file-" + random_hex(12);
   CAPSTAN_CHECK(write_file_atomic(directory_ / id, file.content, 0600));
   const std::int64_t now = now_seconds();
   CAPSTAN_CHECK(database_.write([&](store::Session& session) -> Result<void> {
-    CAPSTAN_CHECK(session.run("INSERT INTO file (id, owner, name, purpose, bytes, created, expires) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-                              {id, owner, file.name, file.purpose, static_cast<std::int64_t>(file.content.size()), now, file.expires}));
+    CAPSTAN_CHECK(
+        session.run("INSERT INTO file (id, owner, name, purpose, bytes, created, expires) VALUES ($1, $2, "
+                    "$3, $4, $5, $6, $7)",
+                    {id, owner, file.name, file.purpose, static_cast<std::int64_t>(file.content.size()), now,
+                     file.expires}));
     return {};
   }));
   return find(owner, id);
 }
 
 Result<Json> FileStore::find(const std::string& owner, const std::string& id) const {
-  CAPSTAN_TRY(const store::Rows rows, database_.read(fmt::format("SELECT {} FROM file WHERE id = $1 AND owner = $2", kColumns), {id, owner}));
+  CAPSTAN_TRY(
+      const store::Rows rows,
+      database_.read(fmt::format("SELECT {} FROM file WHERE id = $1 AND owner = $2", kColumns), {id, owner}));
   if (rows.empty() || (rows[0].integer(5) != 0 && rows[0].integer(5) < now_seconds())) return not_found(id);
   return object_of(rows[0]);
 }
@@ -96,15 +103,18 @@ Result<void> FileStore::remove(const std::string& owner, const std::string& id) 
 Result<Json> FileStore::list(const std::string& owner, const Listing& listing) const {
   std::int64_t after = listing.ascending ? 0 : INT64_MAX;
   if (!listing.after.empty()) {
-    CAPSTAN_TRY(const store::Rows at, database_.read("SELECT seq FROM file WHERE id = $1 AND owner = $2", {listing.after, owner}));
+    CAPSTAN_TRY(const store::Rows at,
+                database_.read("SELECT seq FROM file WHERE id = $1 AND owner = $2", {listing.after, owner}));
     if (at.empty()) return not_found(listing.after);
     after = at[0].integer(0);
   }
   const std::string sql = fmt::format(
-      "SELECT {} FROM file WHERE owner = $1 AND seq {} $2 AND (purpose = $3 OR $3 = '') AND (expires = 0 OR expires >= $4) "
+      "SELECT {} FROM file WHERE owner = $1 AND seq {} $2 AND (purpose = $3 OR $3 = '') AND (expires = 0 OR "
+      "expires >= $4) "
       "ORDER BY seq {} LIMIT $5",
       kColumns, listing.ascending ? ">" : "<", listing.ascending ? "ASC" : "DESC");
-  CAPSTAN_TRY(const store::Rows rows, database_.read(sql, {owner, after, listing.purpose, now_seconds(), listing.limit + 1}));
+  CAPSTAN_TRY(const store::Rows rows,
+              database_.read(sql, {owner, after, listing.purpose, now_seconds(), listing.limit + 1}));
   Json data = Json::array();
   for (const store::Row& row : rows) {
     if (static_cast<std::int64_t>(data.size()) < listing.limit) data.push_back(object_of(row));
@@ -113,7 +123,11 @@ Result<Json> FileStore::list(const std::string& owner, const Listing& listing) c
   if (data.size() > 0) first = *data.items().front().find("id");
   if (data.size() > 0) last = *data.items().back().find("id");
   const bool more = static_cast<std::int64_t>(rows.size()) > listing.limit;
-  return Json::object({{"object", "list"}, {"data", std::move(data)}, {"first_id", std::move(first)}, {"last_id", std::move(last)}, {"has_more", more}});
+  return Json::object({{"object", "list"},
+                       {"data", std::move(data)},
+                       {"first_id", std::move(first)},
+                       {"last_id", std::move(last)},
+                       {"has_more", more}});
 }
 
 }  // namespace capstan::gateway::openai

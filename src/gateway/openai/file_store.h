@@ -1,11 +1,12 @@
 // Files that clients upload (inputs of batches) and that batches write: content on disk, the rest in SQL.
 //
 //   CAPSTAN_TRY(auto files, FileStore::open(database, directory / "files"));
-//   CAPSTAN_TRY(Json file, files->add("acme/web", {.name = "in.jsonl", .purpose = "batch", .content = bytes}));
+//   CAPSTAN_TRY(Json file, files->add("acme/web", {.name = "in.jsonl", .purpose = "batch", .content =
+//   bytes}));
 //
 // Each project sees its own only. A file is found once its content and its row are durable.
-// Threads: safe from any; every method blocks on disk.  Bounds: kFileBytesMax each, kFilesMax for each project.
-// Failure: kNotFound with the id, kExhausted at a bound or a full disk, else the database's.
+// Threads: safe from any; every method blocks on disk.  Bounds: kFileBytesMax each, kFilesMax for each
+// project. Failure: kNotFound with the id, kExhausted at a bound or a full disk, else the database's.
 #pragma once
 
 #include <filesystem>

@@ -69,8 +69,12 @@ class LocalCall::Catcher final : public http::ResponseWriter {
 
 LocalCall::LocalCall() : catcher_(std::make_shared<Catcher>()) {}
 
-http::Response LocalCall::perform(Gateway& gateway, const CallerPtr& caller, const std::string& target, std::string body) {
-  http::Request request{.method = "POST", .target = target, .headers = {{"content-type", "application/json"}}, .body = std::move(body)};
+http::Response LocalCall::perform(Gateway& gateway, const CallerPtr& caller, const std::string& target,
+                                  std::string body) {
+  http::Request request{.method = "POST",
+                        .target = target,
+                        .headers = {{"content-type", "application/json"}},
+                        .body = std::move(body)};
   if (catcher_->client_gone()) return catcher_->wait();
   if (const auto performed = gateway.perform(std::move(request), caller, catcher_); !performed)
     return to_response({.status = 404, .message = performed.error().message, .code = "unknown_url"});

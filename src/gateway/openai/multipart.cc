@@ -35,7 +35,8 @@ std::string parameter(std::string_view header, std::string_view wanted) {
 Result<Part> parse_part(std::string_view text) {
   const auto end = text.find("\r\n\r\n");
   if (end == std::string_view::npos || end > kPartHeaderBytesMax)
-    return fail(Code::kInvalid, "a part of the form has no end of its headers within {} bytes", kPartHeaderBytesMax);
+    return fail(Code::kInvalid, "a part of the form has no end of its headers within {} bytes",
+                kPartHeaderBytesMax);
   Part part;
   for (std::string_view head = text.substr(0, end); !head.empty();) {
     const auto line_end = std::min(head.find("\r\n"), head.size());
@@ -46,7 +47,8 @@ Result<Part> parse_part(std::string_view text) {
     part.name = parameter(line.substr(colon + 1), "name");
     part.filename = parameter(line.substr(colon + 1), "filename");
   }
-  if (part.name.empty()) return fail(Code::kInvalid, "a part of the form has no name in its content-disposition");
+  if (part.name.empty())
+    return fail(Code::kInvalid, "a part of the form has no name in its content-disposition");
   part.content = text.substr(end + 4);
   return part;
 }
@@ -57,7 +59,8 @@ Result<std::vector<Part>> parse_multipart(std::string_view content_type, std::st
   if (!to_lower(content_type).starts_with("multipart/form-data"))
     return fail(Code::kInvalid, "the content-type must be multipart/form-data, not '{}'", content_type);
   const std::string boundary = parameter(content_type, "boundary");
-  if (boundary.empty() || boundary.size() > 70) return fail(Code::kInvalid, "the content-type must hold a boundary of 1 to 70 bytes");
+  if (boundary.empty() || boundary.size() > 70)
+    return fail(Code::kInvalid, "the content-type must hold a boundary of 1 to 70 bytes");
   const std::string first = "--" + boundary, next = "\r\n" + first;
   std::size_t at = body.find(first);
   if (at == std::string_view::npos || (at != 0 && !body.substr(0, at).ends_with("\r\n")))
@@ -65,10 +68,12 @@ Result<std::vector<Part>> parse_multipart(std::string_view content_type, std::st
   at += first.size();
   std::vector<Part> parts;
   while (!body.substr(at).starts_with("--")) {
-    if (!body.substr(at).starts_with("\r\n")) return fail(Code::kInvalid, "a boundary of the form does not end its line");
+    if (!body.substr(at).starts_with("\r\n"))
+      return fail(Code::kInvalid, "a boundary of the form does not end its line");
     at += 2;
     const auto end = body.find(next, at);
-    if (end == std::string_view::npos) return fail(Code::kInvalid, "the form is cut off: its last boundary is missing");
+    if (end == std::string_view::npos)
+      return fail(Code::kInvalid, "the form is cut off: its last boundary is missing");
     if (parts.size() == kPartsMax) return fail(Code::kInvalid, "the form has more than {} parts", kPartsMax);
     CAPSTAN_TRY(Part part, parse_part(body.substr(at, end - at)));
     parts.push_back(std::move(part));

@@ -28,7 +28,8 @@ http::Response answer_of(const Result<Json>& result) {
   const Error& error = result.error();
   if (error.code == Code::kNotFound) return to_response({.status = 404, .message = error.message});
   if (error.code == Code::kInvalid) return to_response({.message = error.message});
-  if (error.code == Code::kExhausted) return to_response({.status = 413, .message = error.message, .code = "file_too_large"});
+  if (error.code == Code::kExhausted)
+    return to_response({.status = 413, .message = error.message, .code = "file_too_large"});
   return to_response({.status = 500, .message = error.message, .type = "server_error"});
 }
 
@@ -41,7 +42,8 @@ std::int64_t limit_of(const http::Request& request, std::int64_t otherwise, std:
 Json page_of(Json::Array items, const http::Request& request) {
   if (request.query_value("order").value_or("desc") == "desc") std::ranges::reverse(items);
   if (const auto after = request.query_value("after")) {
-    const auto at = std::ranges::find_if(items, [&](const Json& item) { return item.get_string("id") == *after; });
+    const auto at =
+        std::ranges::find_if(items, [&](const Json& item) { return item.get_string("id") == *after; });
     if (at != items.end()) items.erase(items.begin(), at + 1);
   }
   const auto limit = static_cast<std::size_t>(limit_of(request, 20, 100));
@@ -50,13 +52,17 @@ Json page_of(Json::Array items, const http::Request& request) {
   Json first, last;
   if (!items.empty()) first = *items.front().find("id");
   if (!items.empty()) last = *items.back().find("id");
-  return Json::object(
-      {{"object", "list"}, {"data", std::move(items)}, {"first_id", std::move(first)}, {"last_id", std::move(last)}, {"has_more", more}});
+  return Json::object({{"object", "list"},
+                       {"data", std::move(items)},
+                       {"first_id", std::move(first)},
+                       {"last_id", std::move(last)},
+                       {"has_more", more}});
 }
 
 // An upload's form as a file; `expires_after[seconds]` counts from now.
 Result<FileStore::New> file_of(const http::Request& request) {
-  CAPSTAN_TRY(const std::vector<Part> parts, parse_multipart(request.headers.get("content-type"), request.body));
+  CAPSTAN_TRY(const std::vector<Part> parts,
+              parse_multipart(request.headers.get("content-type"), request.body));
   FileStore::New file;
   bool content = false;
   for (const Part& part : parts) {
@@ -69,21 +75,25 @@ Result<FileStore::New> file_of(const http::Request& request) {
     } else if (part.name == "expires_after[seconds]") {
       const auto seconds = parse_int(part.content);
       if (!seconds || *seconds < 3600 || *seconds > 2'592'000)
-        return fail(Code::kInvalid, "'expires_after[seconds]' must be 3600 to 2592000, not '{}'", part.content);
+        return fail(Code::kInvalid, "'expires_after[seconds]' must be 3600 to 2592000, not '{}'",
+                    part.content);
       file.expires = static_cast<std::int64_t>(std::time(nullptr)) + *seconds;
     }
   }
   if (!content) return fail(Code::kInvalid, "the form has no part 'file'");
-  if (file.purpose.empty() || file.purpose.size() > 64) return fail(Code::kInvalid, "the form must have a part 'purpose', like batch or user_data");
+  if (file.purpose.empty() || file.purpose.size() > 64)
+    return fail(Code::kInvalid, "the form must have a part 'purpose', like batch or user_data");
   if (file.name.size() > 512) return fail(Code::kInvalid, "the file's name may have 512 bytes");
   return file;
 }
 
 // A route whose answer is computed from the request and who sent it.
-void route(Gateway& gateway, std::string method, std::string pattern, std::function<http::Response(const http::Request&, const Caller&)> answer) {
+void route(Gateway& gateway, std::string method, std::string pattern,
+           std::function<http::Response(const http::Request&, const Caller&)> answer) {
   gateway.add_endpoint(
       std::move(method), std::move(pattern),
-      [answer = std::move(answer)](const http::Request& request, const CallerPtr& caller, const http::ResponseWriterPtr& writer) {
+      [answer = std::move(answer)](const http::Request& request, const CallerPtr& caller,
+                                   const http::ResponseWriterPtr& writer) {
         writer->respond(with_id(request, answer(request, *caller)));
       },
       to_response);
@@ -91,15 +101,20 @@ void route(Gateway& gateway, std::string method, std::string pattern, std::funct
 
 }  // namespace
 
-Result<std::unique_ptr<OpenAiApi>> OpenAiApi::make(Gateway& gateway, store::Database& database, OpenAiOptions options) {
+Result<std::unique_ptr<OpenAiApi>> OpenAiApi::make(Gateway& gateway, store::Database& database,
+                                                   OpenAiOptions options) {
   CAPSTAN_TRY(auto files, FileStore::open(database, std::move(options.files)));
-  std::unique_ptr<OpenAiApi> api(new OpenAiApi(gateway, database, std::move(options.seal_key), std::move(files)));
+  std::unique_ptr<OpenAiApi> api(
+      new OpenAiApi(gateway, database, std::move(options.seal_key), std::move(files)));
   CAPSTAN_CHECK(api->responses_.store().fail_interrupted());
   return api;
 }
 
-OpenAiApi::OpenAiApi(Gateway& gateway, store::Database& database, std::string seal_key, std::unique_ptr<FileStore> files)
-    : files_(std::move(files)), responses_(gateway, database, std::move(seal_key)), batches_(gateway, database, *files_) {
+OpenAiApi::OpenAiApi(Gateway& gateway, store::Database& database, std::string seal_key,
+                     std::unique_ptr<FileStore> files)
+    : files_(std::move(files)),
+      responses_(gateway, database, std::move(seal_key)),
+      batches_(gateway, database, *files_) {
   gateway.add_exchange("POST", "/v1/embeddings", [] { return std::make_unique<EmbeddingsExchange>(); });
   add_responses(gateway);
   add_files(gateway);
@@ -109,36 +124,46 @@ OpenAiApi::OpenAiApi(Gateway& gateway, store::Database& database, std::string se
 void OpenAiApi::start() { batches_.start(); }
 
 void OpenAiApi::add_responses(Gateway& gateway) {
-  gateway.add_exchange("POST", "/v1/responses", [this] { return std::make_unique<ResponsesExchange>(responses_); }, Gateway::Blocking::kBegin);
+  gateway.add_exchange(
+      "POST", "/v1/responses", [this] { return std::make_unique<ResponsesExchange>(responses_); },
+      Gateway::Blocking::kBegin);
   route(gateway, "GET", "/v1/responses/{id}", [this](const http::Request& request, const Caller& caller) {
     if (request.query_value("stream") == "true")
-      return to_response({.message = "a stored response is fetched whole; leave 'stream' out", .param = "stream", .code = "unsupported_parameter"});
+      return to_response({.message = "a stored response is fetched whole; leave 'stream' out",
+                          .param = "stream",
+                          .code = "unsupported_parameter"});
     const auto found = responses_.store().find(owner_of(caller), request.param("id"));
     return answer_of(found ? Result<Json>(found->response) : std::unexpected(found.error()));
   });
   route(gateway, "DELETE", "/v1/responses/{id}", [this](const http::Request& request, const Caller& caller) {
     const std::string id = request.param("id");
     const auto removed = responses_.store().remove(owner_of(caller), id);
-    return answer_of(removed ? Result<Json>(Json::object({{"id", id}, {"object", "response"}, {"deleted", true}})) : std::unexpected(removed.error()));
+    return answer_of(removed
+                         ? Result<Json>(Json::object({{"id", id}, {"object", "response"}, {"deleted", true}}))
+                         : std::unexpected(removed.error()));
   });
-  route(gateway, "GET", "/v1/responses/{id}/input_items", [this](const http::Request& request, const Caller& caller) {
-    const std::string owner = owner_of(caller);
-    const auto found = responses_.store().find(owner, request.param("id"));
-    if (!found) return answer_of(Result<Json>(std::unexpected(found.error())));
-    Json::Array items;
-    if (!found->previous_id.empty()) items = responses_.store().history(owner, found->previous_id).value_or(Json::Array());
-    items.insert(items.end(), found->input.begin(), found->input.end());
-    return http::Response::json(200, page_of(std::move(items), request));
-  });
-  route(gateway, "POST", "/v1/responses/{id}/cancel", [this](const http::Request& request, const Caller& caller) {
-    return responses_.cancel_background(owner_of(caller), request.param("id"));
-  });
+  route(gateway, "GET", "/v1/responses/{id}/input_items",
+        [this](const http::Request& request, const Caller& caller) {
+          const std::string owner = owner_of(caller);
+          const auto found = responses_.store().find(owner, request.param("id"));
+          if (!found) return answer_of(Result<Json>(std::unexpected(found.error())));
+          Json::Array items;
+          if (!found->previous_id.empty())
+            items = responses_.store().history(owner, found->previous_id).value_or(Json::Array());
+          items.insert(items.end(), found->input.begin(), found->input.end());
+          return http::Response::json(200, page_of(std::move(items), request));
+        });
+  route(gateway, "POST", "/v1/responses/{id}/cancel",
+        [this](const http::Request& request, const Caller& caller) {
+          return responses_.cancel_background(owner_of(caller), request.param("id"));
+        });
 }
 
 void OpenAiApi::add_files(Gateway& gateway) {
   route(gateway, "POST", "/v1/files", [this](const http::Request& request, const Caller& caller) {
     const auto file = file_of(request);
-    return answer_of(file ? files_->add(owner_of(caller), *file) : Result<Json>(std::unexpected(file.error())));
+    return answer_of(file ? files_->add(owner_of(caller), *file)
+                          : Result<Json>(std::unexpected(file.error())));
   });
   route(gateway, "GET", "/v1/files", [this](const http::Request& request, const Caller& caller) {
     return answer_of(files_->list(owner_of(caller), {.after = request.query_value("after").value_or(""),
@@ -152,7 +177,8 @@ void OpenAiApi::add_files(Gateway& gateway) {
   route(gateway, "DELETE", "/v1/files/{id}", [this](const http::Request& request, const Caller& caller) {
     const std::string id = request.param("id");
     const auto removed = files_->remove(owner_of(caller), id);
-    return answer_of(removed ? Result<Json>(Json::object({{"id", id}, {"object", "file"}, {"deleted", true}})) : std::unexpected(removed.error()));
+    return answer_of(removed ? Result<Json>(Json::object({{"id", id}, {"object", "file"}, {"deleted", true}}))
+                             : std::unexpected(removed.error()));
   });
   route(gateway, "GET", "/v1/files/{id}/content", [this](const http::Request& request, const Caller& caller) {
     auto content = files_->content(owner_of(caller), request.param("id"));
@@ -168,14 +194,16 @@ void OpenAiApi::add_batches(Gateway& gateway) {
     return answer_of(batches_.create(caller, *body));
   });
   route(gateway, "GET", "/v1/batches", [this](const http::Request& request, const Caller& caller) {
-    return answer_of(batches_.list(owner_of(caller), request.query_value("after").value_or(""), limit_of(request, 20, 100)));
+    return answer_of(batches_.list(owner_of(caller), request.query_value("after").value_or(""),
+                                   limit_of(request, 20, 100)));
   });
   route(gateway, "GET", "/v1/batches/{id}", [this](const http::Request& request, const Caller& caller) {
     return answer_of(batches_.find(owner_of(caller), request.param("id")));
   });
-  route(gateway, "POST", "/v1/batches/{id}/cancel", [this](const http::Request& request, const Caller& caller) {
-    return answer_of(batches_.cancel(owner_of(caller), request.param("id")));
-  });
+  route(gateway, "POST", "/v1/batches/{id}/cancel",
+        [this](const http::Request& request, const Caller& caller) {
+          return answer_of(batches_.cancel(owner_of(caller), request.param("id")));
+        });
 }
 
 }  // namespace capstan::gateway::openai

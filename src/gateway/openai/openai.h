@@ -1,10 +1,10 @@
 // OpenAI's API on the gateway beyond what is relayed as it is: responses, files, batches, embeddings.
 //
-//   CAPSTAN_TRY(auto api, OpenAiApi::make(gateway, database, {.files = data / "files", .seal_key = key}));   // before Gateway::mount()
-//   gateway.mount(router);
-//   api->start();                                                                                           // batches go on
+//   CAPSTAN_TRY(auto api, OpenAiApi::make(gateway, database, {.files = data / "files", .seal_key = key})); //
+//   before Gateway::mount() gateway.mount(router); api->start(); // batches go on
 //
-// The tables are kOpenAiTables. Threads: as the gateway's. The gateway and the database outlive it, and no request comes after it.
+// The tables are kOpenAiTables. Threads: as the gateway's. The gateway and the database outlive it, and no
+// request comes after it.
 #pragma once
 
 #include <filesystem>
@@ -24,11 +24,13 @@ struct OpenAiOptions {
 
 class OpenAiApi {
  public:
-  static Result<std::unique_ptr<OpenAiApi>> make(Gateway& gateway, store::Database& database, OpenAiOptions options);
+  static Result<std::unique_ptr<OpenAiApi>> make(Gateway& gateway, store::Database& database,
+                                                 OpenAiOptions options);
   void start();
 
  private:
-  OpenAiApi(Gateway& gateway, store::Database& database, std::string seal_key, std::unique_ptr<FileStore> files);
+  OpenAiApi(Gateway& gateway, store::Database& database, std::string seal_key,
+            std::unique_ptr<FileStore> files);
   void add_responses(Gateway& gateway);
   void add_files(Gateway& gateway);
   void add_batches(Gateway& gateway);

@@ -1,4 +1,5 @@
-// Responses that clients asked to keep (store: true): found again by id, and with all that was said before them.
+// Responses that clients asked to keep (store: true): found again by id, and with all that was said before
+// them.
 //
 //   ResponseStore responses(database);
 //   responses.put({.id = "resp_…", .owner = "acme/web", …});     // visible at once, durable a moment later
@@ -25,7 +26,7 @@ extern const store::Tables kResponseTables;
 
 struct StoredResponse {
   std::string id;
-  std::string owner;  // "organisation/project"
+  std::string owner;         // "organisation/project"
   std::int64_t created = 0;  // seconds since 1970
   std::string previous_id = {};
   Json::Array input = {};  // of this response alone

@@ -1,4 +1,5 @@
-// How: one item is open at a time. A piece of another kind closes it and opens the next; what is inside grows in text_.
+// How: one item is open at a time. A piece of another kind closes it and opens the next; what is inside grows
+// in text_.
 #include "gateway/openai/responses_answer.h"
 
 #include <algorithm>
@@ -28,7 +29,8 @@ ResponsesAnswer::Events ResponsesAnswer::begin() {
 Json ResponsesAnswer::part(const std::string& text) const {
   if (kind_ == Kind::kReasoning) return Json::object({{"type", "reasoning_text"}, {"text", text}});
   if (kind_ == Kind::kRefusal) return Json::object({{"type", "refusal"}, {"refusal", text}});
-  return Json::object({{"type", "output_text"}, {"text", text}, {"annotations", Json::array()}, {"logprobs", logprobs_}});
+  return Json::object(
+      {{"type", "output_text"}, {"text", text}, {"annotations", Json::array()}, {"logprobs", logprobs_}});
 }
 
 void ResponsesAnswer::emit_part(std::string_view what, Events& events) {
@@ -45,7 +47,10 @@ void ResponsesAnswer::open(Kind kind, const CallDelta* call, Events& events) {
   logprobs_.clear();
   Json item = Json::object();
   if (kind == Kind::kReasoning) {
-    item = Json::object({{"id", "rs_" + context_.new_id()}, {"type", "reasoning"}, {"summary", Json::array()}, {"content", Json::array()}});
+    item = Json::object({{"id", "rs_" + context_.new_id()},
+                         {"type", "reasoning"},
+                         {"summary", Json::array()},
+                         {"content", Json::array()}});
     if (call_.encrypted_reasoning) item["encrypted_content"] = nullptr;
     item["status"] = "in_progress";
   } else if (call != nullptr) {
@@ -65,7 +70,8 @@ void ResponsesAnswer::open(Kind kind, const CallDelta* call, Events& events) {
                          {"content", Json::array()}});
   }
   output_.push_back(item);
-  emit("response.output_item.added", Json::object({{"output_index", output_.size() - 1}, {"item", std::move(item)}}), events);
+  emit("response.output_item.added",
+       Json::object({{"output_index", output_.size() - 1}, {"item", std::move(item)}}), events);
   if (call == nullptr) emit_part("added", events);
 }
 
@@ -115,7 +121,8 @@ void ResponsesAnswer::close_call(Json& item, Events& events) {
 
 void ResponsesAnswer::finish_item(Json& item, bool complete) const {
   item["status"] = complete ? "completed" : "incomplete";
-  if (kind_ == Kind::kReasoning && call_.encrypted_reasoning) item["encrypted_content"] = context_.close(text_);
+  if (kind_ == Kind::kReasoning && call_.encrypted_reasoning)
+    item["encrypted_content"] = context_.close(text_);
 }
 
 void ResponsesAnswer::close(Events& events, bool complete) {
@@ -133,7 +140,8 @@ void ResponsesAnswer::close(Events& events, bool complete) {
     item["content"].push_back(part(text_));
   }
   finish_item(item, complete);
-  emit("response.output_item.done", Json::object({{"output_index", output_.size() - 1}, {"item", item}}), events);
+  emit("response.output_item.done", Json::object({{"output_index", output_.size() - 1}, {"item", item}}),
+       events);
   kind_ = Kind::kNone;
 }
 
@@ -173,10 +181,13 @@ ResponsesAnswer::Events ResponsesAnswer::finish() {
 ResponsesAnswer::Events ResponsesAnswer::fail(const OpenAiError& error) {
   Events events;
   kind_ = Kind::kNone;
-  if (!output_.empty() && output_.back().get_string("status") == "in_progress") output_.back()["status"] = "incomplete";
+  if (!output_.empty() && output_.back().get_string("status") == "in_progress")
+    output_.back()["status"] = "incomplete";
   status_ = "failed";
   const bool limited = error.status == 429;
-  error_ = Json::object({{"code", limited ? "rate_limit_exceeded" : error.status < 500 ? "invalid_prompt" : "server_error"},
+  error_ = Json::object({{"code", limited              ? "rate_limit_exceeded"
+                                  : error.status < 500 ? "invalid_prompt"
+                                                       : "server_error"},
                          {"message", error.message}});
   emit("response.failed", Json::object({{"response", response()}}), events);
   return events;

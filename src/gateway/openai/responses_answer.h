@@ -1,13 +1,14 @@
-// A replica's chat answer told as the Responses API tells it: events in order, and the response object that they build.
+// A replica's chat answer told as the Responses API tells it: events in order, and the response object that
+// they build.
 //
-//   ResponsesAnswer answer(call, {.id = "resp_…", .created_at = now, .new_id = random_hex_24, .close = seal});
-//   send(answer.begin());  for (…) send(answer.push(delta));  send(answer.finish());     // each event: {type, sequence_number, …}
-//   Json response = answer.response();                                                    // at any time
+//   ResponsesAnswer answer(call, {.id = "resp_…", .created_at = now, .new_id = random_hex_24, .close =
+//   seal}); send(answer.begin());  for (…) send(answer.push(delta));  send(answer.finish());     // each
+//   event: {type, sequence_number, …} Json response = answer.response(); // at any time
 //
-// Order: response.created, response.in_progress; an item: output_item.added, content_part.added, deltas, their .done,
-// content_part.done, output_item.done; then response.completed, incomplete or failed. sequence_number counts from 0. An item ends
-// when one of another kind begins.
-// Threads: one owner.  Cost: keeps the answer's text.
+// Order: response.created, response.in_progress; an item: output_item.added, content_part.added, deltas,
+// their .done, content_part.done, output_item.done; then response.completed, incomplete or failed.
+// sequence_number counts from 0. An item ends when one of another kind begins. Threads: one owner.  Cost:
+// keeps the answer's text.
 #pragma once
 
 #include <cstdint>

@@ -8,7 +8,8 @@ namespace capstan::gateway::openai {
 
 http::Response ResponsesExchange::error(const ApiError& error) const { return to_response(error); }
 
-std::expected<UpstreamCall, http::Response> ResponsesExchange::begin(http::Request& request, const Caller& caller) {
+std::expected<UpstreamCall, http::Response> ResponsesExchange::begin(http::Request& request,
+                                                                     const Caller& caller) {
   auto call = parse_responses_request(request.body);
   if (!call) return std::unexpected(to_response(call.error()));
   call_ = *std::move(call);
@@ -16,9 +17,10 @@ std::expected<UpstreamCall, http::Response> ResponsesExchange::begin(http::Reque
   const bool stream = call_.stream;
   if (call_.background) {
     if (stream)
-      return std::unexpected(to_response({.message = "'stream' and 'background' together are not served; fetch the response by its id",
-                                          .param = "stream",
-                                          .code = "unsupported_parameter"}));
+      return std::unexpected(to_response(
+          {.message = "'stream' and 'background' together are not served; fetch the response by its id",
+           .param = "stream",
+           .code = "unsupported_parameter"}));
   }
   auto chat = state_.chat(call_, owner_);
   if (!chat) return std::unexpected(to_response(chat.error()));

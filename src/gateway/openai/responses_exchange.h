@@ -1,6 +1,7 @@
 // POST /v1/responses over a replica's chat/completions: stateless, stored, or in the background.
 //
-// Threads: an exchange's; begin() reads the database where the request refers to what is stored. Private to openai/.
+// Threads: an exchange's; begin() reads the database where the request refers to what is stored. Private to
+// openai/.
 #pragma once
 
 #include <optional>

@@ -1,8 +1,9 @@
 // Items of the Responses API (messages, reasoning, function calls and their outputs) as chat messages.
 //
-// A model's turn may be several items: reasoning, a message, calls. They become one assistant message. Items that only a hosted
-// tool could have made (web_search_call and others) are skipped, as are types that we do not know.
-// Threads: pure; the two functions are called from where it is called.  Failure: OpenAI's error, with the item's path.
+// A model's turn may be several items: reasoning, a message, calls. They become one assistant message. Items
+// that only a hosted tool could have made (web_search_call and others) are skipped, as are types that we do
+// not know. Threads: pure; the two functions are called from where it is called.  Failure: OpenAI's error,
+// with the item's path.
 #pragma once
 
 #include <expected>
@@ -23,7 +24,8 @@ struct ItemSources {
 };
 
 // Appends to `messages`, an array.
-std::expected<void, OpenAiError> add_items(const Json::Array& items, const ItemSources& sources, Json& messages);
+std::expected<void, OpenAiError> add_items(const Json::Array& items, const ItemSources& sources,
+                                           Json& messages);
 
 // A request's `input` as a list of items, each with an id: a text becomes one message of the user.
 std::expected<Json::Array, OpenAiError> input_items(const Json& input);

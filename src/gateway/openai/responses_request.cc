@@ -7,8 +7,10 @@ namespace {
 
 using Status = std::expected<void, OpenAiError>;
 
-std::unexpected<OpenAiError> wrong(std::string param, std::string message, std::string code = "invalid_value") {
-  return std::unexpected(OpenAiError{.message = std::move(message), .param = std::move(param), .code = std::move(code)});
+std::unexpected<OpenAiError> wrong(std::string param, std::string message,
+                                   std::string code = "invalid_value") {
+  return std::unexpected(
+      OpenAiError{.message = std::move(message), .param = std::move(param), .code = std::move(code)});
 }
 
 // The member if it is there and not null.
@@ -20,7 +22,8 @@ const Json* given(const Json& body, std::string_view key) {
 Status expect(const Json& body, std::string_view key, bool (Json::*is)() const, std::string_view what) {
   const Json* value = given(body, key);
   if (value == nullptr || (value->*is)()) return {};
-  return wrong(std::string(key), fmt::format("'{}' must be {}, not {}", key, what, value->type_name()), "invalid_type");
+  return wrong(std::string(key), fmt::format("'{}' must be {}, not {}", key, what, value->type_name()),
+               "invalid_type");
 }
 
 Status check_types(const Json& body) {
@@ -30,18 +33,27 @@ Status check_types(const Json& body) {
     Is is;
     std::string_view what;
   };
-  static constexpr Field kFields[] = {
-      {"instructions", &Json::is_string, "a string"},       {"previous_response_id", &Json::is_string, "a string"},
-      {"stream", &Json::is_bool, "true or false"},          {"store", &Json::is_bool, "true or false"},
-      {"background", &Json::is_bool, "true or false"},      {"include", &Json::is_array, "an array"},
-      {"max_output_tokens", &Json::is_int, "an integer"},   {"max_tool_calls", &Json::is_int, "an integer"},
-      {"temperature", &Json::is_number, "a number"},        {"top_p", &Json::is_number, "a number"},
-      {"top_logprobs", &Json::is_int, "an integer"},        {"parallel_tool_calls", &Json::is_bool, "true or false"},
-      {"tools", &Json::is_array, "an array"},               {"reasoning", &Json::is_object, "an object"},
-      {"text", &Json::is_object, "an object"},              {"metadata", &Json::is_object, "an object"},
-      {"service_tier", &Json::is_string, "a string"},       {"truncation", &Json::is_string, "a string"},
-      {"prompt_cache_key", &Json::is_string, "a string"},   {"safety_identifier", &Json::is_string, "a string"},
-      {"user", &Json::is_string, "a string"}};
+  static constexpr Field kFields[] = {{"instructions", &Json::is_string, "a string"},
+                                      {"previous_response_id", &Json::is_string, "a string"},
+                                      {"stream", &Json::is_bool, "true or false"},
+                                      {"store", &Json::is_bool, "true or false"},
+                                      {"background", &Json::is_bool, "true or false"},
+                                      {"include", &Json::is_array, "an array"},
+                                      {"max_output_tokens", &Json::is_int, "an integer"},
+                                      {"max_tool_calls", &Json::is_int, "an integer"},
+                                      {"temperature", &Json::is_number, "a number"},
+                                      {"top_p", &Json::is_number, "a number"},
+                                      {"top_logprobs", &Json::is_int, "an integer"},
+                                      {"parallel_tool_calls", &Json::is_bool, "true or false"},
+                                      {"tools", &Json::is_array, "an array"},
+                                      {"reasoning", &Json::is_object, "an object"},
+                                      {"text", &Json::is_object, "an object"},
+                                      {"metadata", &Json::is_object, "an object"},
+                                      {"service_tier", &Json::is_string, "a string"},
+                                      {"truncation", &Json::is_string, "a string"},
+                                      {"prompt_cache_key", &Json::is_string, "a string"},
+                                      {"safety_identifier", &Json::is_string, "a string"},
+                                      {"user", &Json::is_string, "a string"}};
   for (const Field& field : kFields) {
     if (auto checked = expect(body, field.key, field.is, field.what); !checked) return checked;
   }
@@ -52,10 +64,12 @@ Status check_metadata(const Json& body) {
   const Json* metadata = given(body, "metadata");
   if (metadata == nullptr) return {};
   if (metadata->size() > kMetadataMax)
-    return wrong("metadata", fmt::format("'metadata' may hold {} pairs, not {}", kMetadataMax, metadata->size()));
+    return wrong("metadata",
+                 fmt::format("'metadata' may hold {} pairs, not {}", kMetadataMax, metadata->size()));
   for (const auto& [key, value] : metadata->members()) {
     if (key.size() > 64 || !value.is_string() || value.as_string().size() > 512)
-      return wrong("metadata." + key, "keys of 'metadata' have at most 64 bytes, values are strings of at most 512");
+      return wrong("metadata." + key,
+                   "keys of 'metadata' have at most 64 bytes, values are strings of at most 512");
   }
   return {};
 }
@@ -63,21 +77,26 @@ Status check_metadata(const Json& body) {
 // What would need a server of another kind.
 Status refuse_hosted(const Json& body) {
   if (given(body, "conversation") != nullptr)
-    return wrong("conversation", "'conversation' is not kept here; use previous_response_id", "unsupported_parameter");
+    return wrong("conversation", "'conversation' is not kept here; use previous_response_id",
+                 "unsupported_parameter");
   if (given(body, "prompt") != nullptr)
-    return wrong("prompt", "'prompt': this server keeps no prompts; give instructions and input", "unsupported_parameter");
+    return wrong("prompt", "'prompt': this server keeps no prompts; give instructions and input",
+                 "unsupported_parameter");
   return {};
 }
 
 std::expected<Json, OpenAiError> function_of(const Json& tool, const std::string& path, bool custom) {
   const auto name = tool.get_string("name");
-  if (!name) return wrong(path + ".name", fmt::format("'{}.name' is missing", path), "missing_required_parameter");
+  if (!name)
+    return wrong(path + ".name", fmt::format("'{}.name' is missing", path), "missing_required_parameter");
   Json function = Json::object({{"name", *name}});
   if (const auto description = tool.get_string("description")) function["description"] = *description;
   if (custom) {
     Json input = Json::object({{"input", Json::object({{"type", "string"}})}});
-    function["parameters"] = Json::object(
-        {{"type", "object"}, {"properties", std::move(input)}, {"required", Json::array({"input"})}, {"additionalProperties", false}});
+    function["parameters"] = Json::object({{"type", "object"},
+                                           {"properties", std::move(input)},
+                                           {"required", Json::array({"input"})},
+                                           {"additionalProperties", false}});
   } else if (const Json* parameters = given(tool, "parameters")) {
     function["parameters"] = *parameters;
   }
@@ -89,7 +108,8 @@ Status read_tools(const Json& body, ResponsesCall& call) {
   const Json* tools = given(body, "tools");
   if (tools == nullptr) return {};
   if (tools->size() > kResponsesToolsMax)
-    return wrong("tools", fmt::format("'tools' may hold {} tools, not {}", kResponsesToolsMax, tools->size()), "array_above_max_length");
+    return wrong("tools", fmt::format("'tools' may hold {} tools, not {}", kResponsesToolsMax, tools->size()),
+                 "array_above_max_length");
   for (std::size_t i = 0; i < tools->size(); ++i) {
     const Json& tool = tools->items()[i];
     const std::string type = tool.get_string("type").value_or("");
@@ -113,7 +133,8 @@ void allow_only(const Json& choice, ResponsesCall& call) {
   if (allowed == nullptr || !allowed->is_array() || tools == nullptr) return;
   std::erase_if(tools->items(), [&](const Json& tool) {
     const auto name = tool.find("function")->get_string("name");
-    return std::ranges::none_of(allowed->items(), [&](const Json& one) { return one.get_string("name") == name; });
+    return std::ranges::none_of(allowed->items(),
+                                [&](const Json& one) { return one.get_string("name") == name; });
   });
   if (tools->size() == 0) call.settings.erase("tools");
 }
@@ -124,18 +145,21 @@ Status read_tool_choice(const Json& body, ResponsesCall& call) {
   if (choice->is_string()) {
     const std::string& mode = choice->as_string();
     if (mode != "auto" && mode != "none" && mode != "required")
-      return wrong("tool_choice", fmt::format("'tool_choice' must be auto, none, required or an object, not '{}'", mode));
+      return wrong("tool_choice",
+                   fmt::format("'tool_choice' must be auto, none, required or an object, not '{}'", mode));
     call.settings["tool_choice"] = mode;
     return {};
   }
   const std::string type = choice->get_string("type").value_or("");
   if (type == "function" || type == "custom") {
     const auto name = choice->get_string("name");
-    if (!name) return wrong("tool_choice.name", "'tool_choice.name' is missing", "missing_required_parameter");
+    if (!name)
+      return wrong("tool_choice.name", "'tool_choice.name' is missing", "missing_required_parameter");
     call.settings["tool_choice"] = named_choice(*name);
   } else if (type == "allowed_tools") {
     allow_only(*choice, call);
-    if (call.settings.contains("tools")) call.settings["tool_choice"] = choice->get_string("mode").value_or("auto");
+    if (call.settings.contains("tools"))
+      call.settings["tool_choice"] = choice->get_string("mode").value_or("auto");
   }
   return {};
 }
@@ -155,10 +179,13 @@ Status read_text(const Json& body, ResponsesCall& call) {
       if (const Json* value = given(*format, key)) schema[key] = *value;
     }
     if (!schema.contains("name") || !schema.contains("schema"))
-      return wrong("text.format", "'text.format' of type json_schema must hold name and schema", "missing_required_parameter");
-    call.settings["response_format"] = Json::object({{"type", "json_schema"}, {"json_schema", std::move(schema)}});
+      return wrong("text.format", "'text.format' of type json_schema must hold name and schema",
+                   "missing_required_parameter");
+    call.settings["response_format"] =
+        Json::object({{"type", "json_schema"}, {"json_schema", std::move(schema)}});
   } else if (type != "text") {
-    return wrong("text.format.type", fmt::format("'text.format.type' must be text, json_object or json_schema, not '{}'", type));
+    return wrong("text.format.type",
+                 fmt::format("'text.format.type' must be text, json_object or json_schema, not '{}'", type));
   }
   return {};
 }
@@ -180,13 +207,15 @@ Status read_settings(const Json& body, ResponsesCall& call) {
   if (auto read = read_tools(body, call); !read) return read;
   if (auto read = read_tool_choice(body, call); !read) return read;
   if (auto read = read_text(body, call); !read) return read;
-  for (const std::string_view key : {"temperature", "top_p", "parallel_tool_calls", "service_tier", "prompt_cache_key", "safety_identifier",
-                                     "user", "prompt_cache_retention"}) {
+  for (const std::string_view key :
+       {"temperature", "top_p", "parallel_tool_calls", "service_tier", "prompt_cache_key",
+        "safety_identifier", "user", "prompt_cache_retention"}) {
     if (const Json* value = given(body, key)) call.settings[key] = *value;
   }
   if (!call.settings.contains("tools")) call.settings.erase("parallel_tool_calls");
   if (const Json* most = given(body, "max_output_tokens")) {
-    if (most->as_int() < 1) return wrong("max_output_tokens", "'max_output_tokens' must be at least 1", "integer_below_min_value");
+    if (most->as_int() < 1)
+      return wrong("max_output_tokens", "'max_output_tokens' must be at least 1", "integer_below_min_value");
     call.settings["max_completion_tokens"] = *most;
   }
   if (const Json* reasoning = given(body, "reasoning")) {
@@ -236,10 +265,12 @@ Json echo_of(const Json& body) {
 std::expected<ResponsesCall, OpenAiError> parse_responses_request(std::string_view text) {
   const auto body = Json::parse(text);
   if (!body) return wrong("", "the body is " + body.error().message, "");
-  if (!body->is_object()) return wrong("", fmt::format("the body must be a JSON object, not {}", body->type_name()), "");
+  if (!body->is_object())
+    return wrong("", fmt::format("the body must be a JSON object, not {}", body->type_name()), "");
   ResponsesCall call;
   call.model = body->get_string("model").value_or("");
-  if (call.model.empty()) return wrong("model", "'model' is missing; name one of GET /v1/models", "missing_required_parameter");
+  if (call.model.empty())
+    return wrong("model", "'model' is missing; name one of GET /v1/models", "missing_required_parameter");
   for (const auto check : {check_types, check_metadata, refuse_hosted}) {
     if (auto checked = check(*body); !checked) return std::unexpected(checked.error());
   }

@@ -3,10 +3,10 @@
 //   auto call = parse_responses_request(body);
 //   auto chat = chat_of_responses(*call, items_of_previous_response, sources);
 //
-// Tools: functions, and custom tools (a function with one text); all other types are ignored, since only their host could run
-// them. `text.format` becomes response_format, `reasoning.effort` reasoning_effort; both are enforced by the replica.
-// Threads: pure.  Bounds: those of OpenAI for metadata and tools.  Failure: OpenAI's error, with the field's path.
-// Source: the openai 6.49 client's types.
+// Tools: functions, and custom tools (a function with one text); all other types are ignored, since only
+// their host could run them. `text.format` becomes response_format, `reasoning.effort` reasoning_effort; both
+// are enforced by the replica. Threads: pure.  Bounds: those of OpenAI for metadata and tools.  Failure:
+// OpenAI's error, with the field's path. Source: the openai 6.49 client's types.
 #pragma once
 
 #include <expected>

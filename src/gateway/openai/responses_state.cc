@@ -33,11 +33,15 @@ std::expected<Json, ApiError> ResponsesState::chat(const ResponsesCall& call, co
     auto history = store_.history(owner, call.previous_response_id);
     if (!history) {
       const bool absent = history.error().code == Code::kNotFound;
-      return std::unexpected(ApiError{.status = absent ? 400 : history.error().code == Code::kInvalid ? 400 : 500,
-                                      .message = absent ? fmt::format("Previous response with id '{}' not found.", call.previous_response_id)
-                                                        : history.error().message,
-                                      .param = "previous_response_id",
-                                      .code = absent ? "previous_response_not_found" : ""});
+      return std::unexpected(ApiError{
+          .status = absent                                   ? 400
+                    : history.error().code == Code::kInvalid ? 400
+                                                             : 500,
+          .message = absent
+                         ? fmt::format("Previous response with id '{}' not found.", call.previous_response_id)
+                         : history.error().message,
+          .param = "previous_response_id",
+          .code = absent ? "previous_response_not_found" : ""});
     }
     previous = *std::move(history);
   }
@@ -53,10 +57,11 @@ std::expected<Json, ApiError> ResponsesState::chat(const ResponsesCall& call, co
 }
 
 ResponsesAnswer ResponsesState::answer(const ResponsesCall& call) {
-  return {call, {.id = "resp_" + random_hex(24),
-                 .created_at = static_cast<std::int64_t>(std::time(nullptr)),
-                 .new_id = [] { return random_hex(24); },
-                 .close = [this](const std::string& text) { return store::seal(seal_key_, text, kSealContext); }}};
+  return {call,
+          {.id = "resp_" + random_hex(24),
+           .created_at = static_cast<std::int64_t>(std::time(nullptr)),
+           .new_id = [] { return random_hex(24); },
+           .close = [this](const std::string& text) { return store::seal(seal_key_, text, kSealContext); }}};
 }
 
 void ResponsesState::keep(const ResponsesCall& call, const std::string& owner, const Json& response) {
@@ -72,25 +77,30 @@ http::Response ResponsesState::begin_background(const ResponsesCall& call, Json 
   const std::scoped_lock lock(mutex_);
   std::erase_if(background_, [](const auto& entry) { return entry.second->done; });
   if (background_.size() >= kBackgroundMax)
-    return to_response({.status = 429,
-                        .message = fmt::format("{} responses are being made in the background, which is the limit; try again later", kBackgroundMax),
-                        .type = "rate_limit_error",
-                        .code = "rate_limit_exceeded"});
+    return to_response(
+        {.status = 429,
+         .message =
+             fmt::format("{} responses are being made in the background, which is the limit; try again later",
+                         kBackgroundMax),
+         .type = "rate_limit_error",
+         .code = "rate_limit_exceeded"});
   ResponsesAnswer answer = this->answer(call);
   Json response = answer.response();
   const std::string id = *response.get_string("id");
   keep(call, owner_of(caller), response);
   response["status"] = "queued";
   auto& one = background_[id] = std::make_unique<Background>();
-  one->thread = std::jthread([this, id, call, answer = std::move(answer), body = chat.dump(), who = std::make_shared<Caller>(caller),
-                              local = &one->call]() mutable { make(id, call, std::move(answer), std::move(body), who, *local); });
+  one->thread = std::jthread(
+      [this, id, call, answer = std::move(answer), body = chat.dump(), who = std::make_shared<Caller>(caller),
+       local = &one->call]() mutable { make(id, call, std::move(answer), std::move(body), who, *local); });
   return http::Response::json(200, response);
 }
 
-void ResponsesState::make(const std::string& id, const ResponsesCall& call, ResponsesAnswer answer, std::string body, CallerPtr caller,
-                          LocalCall& local) {
+void ResponsesState::make(const std::string& id, const ResponsesCall& call, ResponsesAnswer answer,
+                          std::string body, CallerPtr caller, LocalCall& local) {
   const http::Response got = local.perform(gateway_, caller, "/v1/chat/completions", std::move(body));
-  const auto delta = got.status == 200 ? read_chat_completion(got.body) : std::unexpected(read_error(got.status, got.body));
+  const auto delta =
+      got.status == 200 ? read_chat_completion(got.body) : std::unexpected(read_error(got.status, got.body));
   if (got.status == 499) {
     answer.cancel();
   } else if (delta) {
@@ -108,7 +118,8 @@ http::Response ResponsesState::cancel_background(const std::string& owner, const
   auto stored = store_.find(owner, id);
   if (!stored) return to_response({.status = 404, .message = stored.error().message});
   if (!stored->response.get_bool("background").value_or(false))
-    return to_response({.status = 400, .message = "only a response that was made with 'background': true can be cancelled"});
+    return to_response(
+        {.status = 400, .message = "only a response that was made with 'background': true can be cancelled"});
   std::unique_ptr<Background> one;
   {
     const std::scoped_lock lock(mutex_);

@@ -1,5 +1,5 @@
-// What requests of the Responses API share: stored responses, the key of sealed reasoning, and responses that are being made in
-// the background.
+// What requests of the Responses API share: stored responses, the key of sealed reasoning, and responses that
+// are being made in the background.
 //
 // Threads: safe from any.  Bounds: kBackgroundMax responses at once; more are refused with 429.
 #pragma once
@@ -44,7 +44,8 @@ class ResponsesState {
     std::jthread thread;
     bool done = false;
   };
-  void make(const std::string& id, const ResponsesCall& call, ResponsesAnswer answer, std::string body, CallerPtr caller, LocalCall& local);
+  void make(const std::string& id, const ResponsesCall& call, ResponsesAnswer answer, std::string body,
+            CallerPtr caller, LocalCall& local);
 
   Gateway& gateway_;
   ResponseStore store_;
