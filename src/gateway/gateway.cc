@@ -78,7 +78,7 @@ struct Gateway::State {
 Gateway::Gateway(const ReplicaDirectory& directory, std::shared_ptr<prometheus::Registry> registry,
                  const GatewayOptions& options)
     : state_(std::make_shared<State>(directory, std::move(registry), options)) {
-  for (const std::string path : {"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
+  for (const std::string path : {"/v1/chat/completions", "/v1/completions"})
     add_exchange("POST", path, [path] { return std::make_unique<PassThrough>(path); });
   const ReplicaDirectory& all = directory;
   add_endpoint(

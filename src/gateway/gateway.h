@@ -5,7 +5,7 @@
 //   gateway.set_admission(…);
 //   gateway.mount(router);   // /v1/… also under /openai/v1/…
 //
-// It brings GET models, models/{id}; POST chat/completions, completions and embeddings. Every request of an
+// It brings GET models, models/{id}; POST chat/completions and completions. Every request of an
 // exchange goes the same way (docs/gateway-internals.md): id, authentication, admission, a replica that
 // src/routing chooses by load in tokens, another one before the first byte, metering, one access line. Streams
 // are relayed piece by piece; a client that leaves ends the replica's work; a replica that cannot be reached is

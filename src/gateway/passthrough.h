@@ -1,4 +1,4 @@
-// The exchange of OpenAI's own calls (chat/completions, completions, embeddings): bytes go to the replica and come
+// The exchange of OpenAI's own calls (chat/completions, completions): bytes go to the replica and come
 // back unchanged, but for the usage that the gateway asks for on its own account and takes out again.
 //
 // Threads: of its event loop.  Cost: one pass over the request's body; per event a search for "usage".

@@ -4,7 +4,7 @@
 //
 // A token is a word with the space after it. First comes reasoning, then `The scripted answer to "PROMPT" is N.`, where N is a
 // checksum of the prompt (and of the seed, if temperature is above 0). A question with a `*` gets a call of the tool `python`
-// if that was offered; a tool's result is repeated as the answer. The question `busy 2 KEY` gets 503 twice before its answer, and
+// if that was offered, and `call NAME {JSON}` one of the tool NAME; a tool's result is repeated as the answer. The question `busy 2 KEY` gets 503 twice before its answer, and
 // the answer to one with `break off` breaks off after a few tokens.
 import { createServer } from 'node:http';
 import { createHash } from 'node:crypto';
@@ -54,8 +54,10 @@ function compose(body, prompt, chat) {
   const last = chat?.at(-1);
   const parts = (channel, text) => words(text).map((word) => ({ channel, text: word }));
   if (last?.role === 'tool') return parts('content', `The result is ${last.content.trim()}.`);
-  const python = body.tools?.some((tool) => tool.function?.name === 'python');
-  if (python && prompt.includes('*')) {
+  const offered = (name) => body.tools?.some((tool) => tool.function?.name === name);
+  const [, name, json] = prompt.match(/^call (\w+) ({.*})$/) ?? [];
+  if (offered(name)) return [...parts('reasoning', 'A tool shall do it.'), { channel: 'call', name, text: json }];
+  if (offered('python') && prompt.includes('*')) {
     const code = `print(${prompt.match(/[\d*+\- ]+\d/)?.[0].trim() ?? prompt})`;
     return [...parts('reasoning', 'That is long: a tool shall do it.'), { channel: 'call', text: JSON.stringify({ code }) }];
   }
@@ -95,7 +97,7 @@ function usage(prompt, parts) {
 }
 
 function toolCall(id, part) {
-  return { id: `call_${id}`, type: 'function', function: { name: 'python', arguments: part.text } };
+  return { id: `call_${id}`, type: 'function', function: { name: part.name ?? 'python', arguments: part.text } };
 }
 
 function wholeChoice(id, kept, finish_reason, chat) {
@@ -135,7 +137,7 @@ async function complete(response, body, chat) {
   check(body);
   if (chat && !Array.isArray(body.messages)) throw new Refusal(400, `'messages' is not a list`, 'messages', 'invalid_type');
   const said = chat ? body.messages.findLast((message) => message.role === 'user')?.content ?? '' : body.prompt ?? '';
-  const prompt = String(said);
+  const prompt = Array.isArray(said) ? said.map((part) => part.text ?? '').join('\n') : String(said);
   checkBusy(prompt);
   const { kept, finish } = cut(compose(body, prompt, chat ? body.messages : null), body);
   const head = {

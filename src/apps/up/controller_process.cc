@@ -11,12 +11,12 @@
 
 #include "api/api.h"
 #include "apps/up/driver_backend.h"
+#include "apps/up/inference.h"
 #include "apps/up/up.h"
 #include "base/build_id.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "controller/driver.h"
-#include "gateway/gateway.h"
 #include "http/server.h"
 #include "journal/journal.h"
 
@@ -162,10 +162,10 @@ int run_controller(const ControllerOptions& options) {
     return http::refuse_foreign(request, {.hosts = {host}});
   });
   api::Api api(backend, {options.data.control_token(), options.data.worker_token()}, registry);
-  gateway::Gateway gateway(backend, registry,
-                           {.directory_ttl_ms = 25, .access_log = (options.data.path() / "log/access.log").string()});
+  auto inference = Inference::open(options.data, backend, registry);
+  if (!inference) return fail_with(std::move(inference.error()).with_context("tables"));
   api.mount(router);
-  gateway.mount(router);
+  (*inference)->mount(router);
   auto server = http::Server::start({.host = options.up.host,
                                      .port = options.up.port,
                                      .threads = kServerThreads,
@@ -173,6 +173,7 @@ int run_controller(const ControllerOptions& options) {
                                      .tls_key = options.up.tls_key},
                                     router);
   if (!server) return fail_with(server.error());
+  (*inference)->start();
   const auto epoch = (*driver)->status().epoch;
   if (const auto written = write_address(options.data, options.up, (*server)->port(), epoch); !written)
     return fail_with(written.error());
@@ -188,7 +189,7 @@ int run_controller(const ControllerOptions& options) {
   if (down) drain(**driver);
   backend.leave();
   api.cancel();
-  gateway.cancel();
+  (*inference)->cancel();
   (*server)->stop(kDrainAnswersMs);
   std::error_code ignored;
   std::filesystem::remove(options.data.path() / "controller.json", ignored);

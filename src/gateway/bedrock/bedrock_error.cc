@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "base/file.h"
+
 namespace capstan::gateway::bedrock {
 namespace {
 
@@ -11,15 +13,16 @@ struct StatusType {
   std::string_view type;
 };
 // What an upstream's status means to a client of Bedrock. 422 is a request that the model cannot take.
-constexpr std::array kTypes = {StatusType{400, "ValidationException"},         StatusType{401, "UnrecognizedClientException"},
-                               StatusType{403, "AccessDeniedException"},       StatusType{404, "ResourceNotFoundException"},
-                               StatusType{408, "ModelTimeoutException"},       StatusType{424, "ModelErrorException"},
-                               StatusType{429, "ThrottlingException"},         StatusType{500, "InternalServerException"},
-                               StatusType{503, "ServiceUnavailableException"}};
+constexpr std::array kTypes = {
+    StatusType{400, "ValidationException"},        StatusType{401, "UnrecognizedClientException"},
+    StatusType{403, "AccessDeniedException"},      StatusType{404, "ResourceNotFoundException"},
+    StatusType{408, "ModelTimeoutException"},      StatusType{424, "ModelErrorException"},
+    StatusType{429, "ThrottlingException"},        StatusType{500, "InternalServerException"},
+    StatusType{503, "ServiceUnavailableException"}};
 
 // The exceptions that the unions of converse-stream and invoke-with-response-stream have.
 constexpr std::array<std::string_view, 6> kStreamTypes = {
-    "InternalServerException", "ModelStreamErrorException", "ValidationException",
+    "InternalServerException", "ModelStreamErrorException",   "ValidationException",
     "ThrottlingException",     "ServiceUnavailableException", "ModelTimeoutException"};
 
 std::string lower_camel(std::string_view name) {
@@ -31,12 +34,13 @@ std::string lower_camel(std::string_view name) {
 }  // namespace
 
 BedrockError from_openai(const OpenAiError& error) {
+  if (error.code.ends_with("Exception")) return {error.status, error.code, error.message};
   if (error.code == "model_not_ready") return {503, "ServiceUnavailableException", error.message};
   if (error.code == "replica_lost") return {424, "ModelErrorException", error.message};
   if (error.status == 401) return {403, "UnrecognizedClientException", error.message};
   if (error.code == "insufficient_quota") return {400, "ServiceQuotaExceededException", error.message};
   const auto found = std::ranges::find(kTypes, error.status, &StatusType::status);
-  if (found != kTypes.end()) return {found->status, found->type, error.message};
+  if (found != kTypes.end()) return {found->status, std::string(found->type), error.message};
   if (error.status >= 500) return {500, "InternalServerException", error.message};
   return {400, "ValidationException", error.message};
 }
@@ -54,15 +58,15 @@ BedrockError from_upstream(int status, std::string_view body) {
 
 http::Response to_response(const BedrockError& error, std::string_view request_id) {
   http::Response response = http::Response::json(error.status, Json::object({{"message", error.message}}));
-  response.headers.set("x-amzn-errortype", std::string(error.type));
-  response.headers.set("x-amzn-requestid", std::string(request_id));
+  response.headers.set("x-amzn-errortype", error.type);
+  response.headers.set("x-amzn-requestid", request_id.empty() ? random_hex(16) : std::string(request_id));
   if (error.status == 429 || error.status == 503) response.headers.set("retry-after", "1");
   return response;
 }
 
 std::string stream_member(const BedrockError& error) {
   const bool known = std::ranges::find(kStreamTypes, error.type) != kStreamTypes.end();
-  return lower_camel(known ? error.type : "InternalServerException");
+  return lower_camel(known ? std::string_view(error.type) : "InternalServerException");
 }
 
 }  // namespace capstan::gateway::bedrock

@@ -48,8 +48,9 @@ void ConverseAnswer::open(Kind kind, const openai::CallDelta* call, std::vector<
   block.name = call->name;
   block.call_index = call->index;
   Json use = Json::object({{"toolUseId", call->id}, {"name", call->name}});
-  events.push_back({"contentBlockStart", Json::object({{"contentBlockIndex", blocks_.size() - 1},
-                                                       {"start", Json::object({{"toolUse", std::move(use)}})}})});
+  events.push_back(
+      {"contentBlockStart", Json::object({{"contentBlockIndex", blocks_.size() - 1},
+                                          {"start", Json::object({{"toolUse", std::move(use)}})}})});
 }
 
 void ConverseAnswer::append(Kind kind, const std::string& text, std::vector<ConverseEvent>& events) {
@@ -80,7 +81,8 @@ std::vector<ConverseEvent> ConverseAnswer::push(const openai::ChatDelta& delta) 
   say(Kind::kText, delta.content);
   say(Kind::kText, delta.refusal);
   for (const openai::CallDelta& call : delta.calls) {
-    const bool goes_on = open_ && blocks_.back().kind == Kind::kTool && blocks_.back().call_index == call.index;
+    const bool goes_on =
+        open_ && blocks_.back().kind == Kind::kTool && blocks_.back().call_index == call.index;
     if (!goes_on) open(Kind::kTool, &call, events);
     append(Kind::kTool, call.arguments, events);
   }
@@ -103,19 +105,19 @@ std::string ConverseAnswer::stop_reason() const {
 
 Json ConverseAnswer::usage() const {
   const openai::ChatUsage told = openai::read_usage(usage_);
-  return Json::object({{"inputTokens", std::max<std::int64_t>(0, told.input - told.cached - told.cache_write)},
-                       {"outputTokens", told.output},
-                       {"totalTokens", told.input + told.output},
-                       {"cacheReadInputTokens", told.cached},
-                       {"cacheWriteInputTokens", told.cache_write}});
+  return Json::object(
+      {{"inputTokens", std::max<std::int64_t>(0, told.input - told.cached - told.cache_write)},
+       {"outputTokens", told.output},
+       {"totalTokens", told.input + told.output},
+       {"cacheReadInputTokens", told.cached},
+       {"cacheWriteInputTokens", told.cache_write}});
 }
 
 std::vector<ConverseEvent> ConverseAnswer::finish(std::int64_t latency_ms) {
   std::vector<ConverseEvent> events;
   close(events);
   events.push_back({"messageStop", Json::object({{"stopReason", stop_reason()}})});
-  Json metadata =
-      Json::object({{"usage", usage()}, {"metrics", Json::object({{"latencyMs", latency_ms}})}});
+  Json metadata = Json::object({{"usage", usage()}, {"metrics", Json::object({{"latencyMs", latency_ms}})}});
   if (!call_.service_tier.empty()) metadata["serviceTier"] = tier_json(call_.service_tier);
   if (!call_.performance_config.is_null()) metadata["performanceConfig"] = call_.performance_config;
   events.push_back({"metadata", std::move(metadata)});
@@ -139,7 +141,8 @@ Json ConverseAnswer::whole(std::int64_t latency_ms, const Json& completion) {
     content.push_back(std::move(json));
   }
   Json out = Json::object(
-      {{"output", Json::object({{"message", Json::object({{"role", "assistant"}, {"content", std::move(content)}})}})},
+      {{"output",
+        Json::object({{"message", Json::object({{"role", "assistant"}, {"content", std::move(content)}})}})},
        {"stopReason", stop_reason()},
        {"usage", usage()},
        {"metrics", Json::object({{"latencyMs", latency_ms}})}});

@@ -1,13 +1,14 @@
 // A replica's chat answer told as Converse tells it: events of a stream, or one object.
 //
 //   ConverseAnswer answer(call);
-//   for (const ConverseEvent& event : answer.push(delta)) writer->write(encode_event(event.type, event.payload.dump()));
-//   for (const ConverseEvent& event : answer.finish(latency_ms)) …          // or: answer.whole(latency_ms)
+//   for (const ConverseEvent& event : answer.push(delta)) writer->write(encode_event(event.type,
+//   event.payload.dump())); for (const ConverseEvent& event : answer.finish(latency_ms)) …          // or:
+//   answer.whole(latency_ms)
 //
-// Order of a stream: messageStart; a block a kind of text (reasoning, text, each tool use), as contentBlockDelta … and
-// contentBlockStop, only tool uses with a contentBlockStart; messageStop; metadata with usage. inputTokens are those that were
-// not in a cache, as Bedrock counts.
-// Threads: one owner.  Cost: keeps the answer's text.  Bounds: none of its own; the relay bounds answers.
+// Order of a stream: messageStart; a block a kind of text (reasoning, text, each tool use), as
+// contentBlockDelta … and contentBlockStop, only tool uses with a contentBlockStart; messageStop; metadata
+// with usage. inputTokens are those that were not in a cache, as Bedrock counts. Threads: one owner.  Cost:
+// keeps the answer's text.  Bounds: none of its own; the relay bounds answers.
 #pragma once
 
 #include <string>
@@ -30,8 +31,8 @@ class ConverseAnswer {
   explicit ConverseAnswer(ConverseCall call) : call_(std::move(call)) {}
   std::vector<ConverseEvent> push(const openai::ChatDelta& delta);
   std::vector<ConverseEvent> finish(std::int64_t latency_ms);
-  // Everything that was pushed as one answer, instead of finish(). `completion` is what the replica answered, for
-  // additionalModelResponseFieldPaths.
+  // Everything that was pushed as one answer, instead of finish(). `completion` is what the replica answered,
+  // for additionalModelResponseFieldPaths.
   Json whole(std::int64_t latency_ms, const Json& completion);
   bool ended() const { return !finish_reason_.empty(); }  // the model said why it stopped
 

@@ -1,5 +1,5 @@
-// How: Converse's messages hold blocks of several kinds, chat's messages parts of one role; so a user's message with
-// tool results becomes a tool message a result and one user message for the rest.
+// How: Converse's messages hold blocks of several kinds, chat's messages parts of one role; so a user's
+// message with tool results becomes a tool message a result and one user message for the rest.
 #include "gateway/bedrock/converse_request.h"
 
 #include <algorithm>
@@ -40,9 +40,11 @@ Result<Json> image_part(const Json& image, const std::string& path) {
   CAPSTAN_TRY(const std::string format, string_of(image, "format", path));
   const Json* source = image.find("source");
   const auto bytes = source == nullptr ? std::nullopt : source->get_string("bytes");
-  if (!bytes) return fail(Code::kInvalid, "{}.source must hold bytes; objects in S3 cannot be read from here", path);
-  return Json::object({{"type", "image_url"},
-                       {"image_url", Json::object({{"url", fmt::format("data:image/{};base64,{}", format, *bytes)}})}});
+  if (!bytes)
+    return fail(Code::kInvalid, "{}.source must hold bytes; objects in S3 cannot be read from here", path);
+  return Json::object(
+      {{"type", "image_url"},
+       {"image_url", Json::object({{"url", fmt::format("data:image/{};base64,{}", format, *bytes)}})}});
 }
 
 // Only documents that are text: nothing here reads PDF or Word.
@@ -61,7 +63,8 @@ Result<Json> document_part(const Json& document, const std::string& path) {
     if (!decoded) return fail(Code::kInvalid, "{}.source.bytes is not base64", path);
     text = *decoded;
   } else {
-    return fail(Code::kInvalid, "{}: documents must be text here (txt, md, csv or html with bytes, or source.text), not '{}'",
+    return fail(Code::kInvalid,
+                "{}: documents must be text here (txt, md, csv or html with bytes, or source.text), not '{}'",
                 path, format);
   }
   return text_part(fmt::format("Document '{}':\n{}", name, text));
@@ -82,14 +85,16 @@ Result<std::string> result_text(const Json& result, const std::string& path) {
       CAPSTAN_TRY(const Json part, document_part(block->second, where));
       text += part.get_string("text").value_or("");
     } else {
-      return fail(Code::kInvalid, "{}: a tool's result may hold text, json and documents of text, not '{}'", where, block->first);
+      return fail(Code::kInvalid, "{}: a tool's result may hold text, json and documents of text, not '{}'",
+                  where, block->first);
     }
   }
   return result.get_string("status") == "error" ? "error: " + text : text;
 }
 
 Result<std::string> reasoning_text(const Json& block, const std::string& path) {
-  if (const Json* text = block.find("reasoningText")) return string_of(*text, "text", path + ".reasoningText");
+  if (const Json* text = block.find("reasoningText"))
+    return string_of(*text, "text", path + ".reasoningText");
   if (block.contains("redactedContent")) return std::string();  // only its author could read it
   return fail(Code::kInvalid, "{} must hold reasoningText or redactedContent", path);
 }
@@ -120,7 +125,9 @@ Result<void> add_assistant(const Json::Array& blocks, const std::string& path, J
       CAPSTAN_TRY(std::string name, string_of(value, "name", where + ".toolUse"));
       calls.push_back(call_json(value, std::move(id), std::move(name)));
     } else if (kind != "cachePoint") {
-      return fail(Code::kInvalid, "{}: an assistant's message may hold text, toolUse and reasoningContent, not '{}'", where, kind);
+      return fail(Code::kInvalid,
+                  "{}: an assistant's message may hold text, toolUse and reasoningContent, not '{}'", where,
+                  kind);
     }
   }
   if (!content.empty() || calls.size() == 0) message["content"] = content;
@@ -150,13 +157,15 @@ Result<void> add_user(const Json::Array& blocks, const std::string& path, Json& 
       messages.push_back(
           Json::object({{"role", "tool"}, {"tool_call_id", std::move(id)}, {"content", std::move(text)}}));
     } else if (kind != "cachePoint") {
-      return fail(Code::kInvalid, "{}: a user's message may hold text, images, documents of text and toolResult, not '{}'", where,
-                  kind);
+      return fail(Code::kInvalid,
+                  "{}: a user's message may hold text, images, documents of text and toolResult, not '{}'",
+                  where, kind);
     }
   }
   if (parts.size() == 0) return {};
   const bool plain = parts.size() == 1 && parts.items()[0].contains("text");
-  messages.push_back(Json::object({{"role", "user"}, {"content", plain ? parts.items()[0]["text"] : std::move(parts)}}));
+  messages.push_back(
+      Json::object({{"role", "user"}, {"content", plain ? parts.items()[0]["text"] : std::move(parts)}}));
   return {};
 }
 
@@ -204,11 +213,13 @@ Result<void> set_inference(const Json& body, Json& chat) {
   for (const auto& [key, value] : config->members()) {
     if (value.is_null()) continue;
     if (key == "maxTokens") {
-      if (!value.is_int() || value.as_int() < 1) return fail(Code::kInvalid, "inferenceConfig.maxTokens must be a positive integer");
+      if (!value.is_int() || value.as_int() < 1)
+        return fail(Code::kInvalid, "inferenceConfig.maxTokens must be a positive integer");
       chat["max_completion_tokens"] = value;
     } else if (key == "temperature" || key == "topP") {
       if (!value.is_number() || value.as_double() < 0 || value.as_double() > (key == "topP" ? 1 : 2))
-        return fail(Code::kInvalid, "inferenceConfig.{} must be a number from 0 to {}", key, key == "topP" ? 1 : 2);
+        return fail(Code::kInvalid, "inferenceConfig.{} must be a number from 0 to {}", key,
+                    key == "topP" ? 1 : 2);
       chat[key == "topP" ? "top_p" : "temperature"] = value;
     } else if (key == "stopSequences") {
       if (!value.is_array()) return fail(Code::kInvalid, "inferenceConfig.stopSequences must be an array");
@@ -237,14 +248,16 @@ Result<void> set_tools(const Json& body, Json& chat) {
     const std::string path = at("toolConfig.tools", i);
     CAPSTAN_TRY(const Json::Member* tool, only_member((*tools)[i], path));
     if (tool->first == "cachePoint") continue;
-    if (tool->first != "toolSpec") return fail(Code::kInvalid, "{} must hold toolSpec or cachePoint, not '{}'", path, tool->first);
+    if (tool->first != "toolSpec")
+      return fail(Code::kInvalid, "{} must hold toolSpec or cachePoint, not '{}'", path, tool->first);
     const Json& spec = tool->second;
     CAPSTAN_TRY(std::string name, string_of(spec, "name", path + ".toolSpec"));
     Json function = Json::object({{"name", std::move(name)}});
     if (const auto description = spec.get_string("description")) function["description"] = *description;
     const Json* input = spec.find("inputSchema");
     const Json* schema = input == nullptr ? nullptr : input->find("json");
-    if (schema == nullptr || !schema->is_object()) return fail(Code::kInvalid, "{}.toolSpec.inputSchema.json must be an object", path);
+    if (schema == nullptr || !schema->is_object())
+      return fail(Code::kInvalid, "{}.toolSpec.inputSchema.json must be an object", path);
     function["parameters"] = *schema;
     if (const auto strict = spec.get_bool("strict")) function["strict"] = *strict;
     chat["tools"].push_back(Json::object({{"type", "function"}, {"function", std::move(function)}}));
@@ -265,11 +278,14 @@ Result<void> set_output(const Json& body, Json& chat) {
     return fail(Code::kInvalid, "outputConfig.textFormat.type must be 'json_schema'");
   const Json* structure = format->find("structure");
   const Json* definition = structure == nullptr ? nullptr : structure->find("jsonSchema");
-  if (definition == nullptr) return fail(Code::kInvalid, "outputConfig.textFormat.structure.jsonSchema is missing");
-  CAPSTAN_TRY(const std::string text, string_of(*definition, "schema", "outputConfig.textFormat.structure.jsonSchema"));
+  if (definition == nullptr)
+    return fail(Code::kInvalid, "outputConfig.textFormat.structure.jsonSchema is missing");
+  CAPSTAN_TRY(const std::string text,
+              string_of(*definition, "schema", "outputConfig.textFormat.structure.jsonSchema"));
   auto schema = Json::parse(text);
   if (!schema || !schema->is_object())
-    return fail(Code::kInvalid, "outputConfig.textFormat.structure.jsonSchema.schema must be the text of a JSON object{}",
+    return fail(Code::kInvalid,
+                "outputConfig.textFormat.structure.jsonSchema.schema must be the text of a JSON object{}",
                 schema ? "" : ": " + schema.error().message);
   Json described = Json::object({{"name", definition->get_string("name").value_or("output")},
                                  {"strict", true},
@@ -283,10 +299,13 @@ Result<void> merge_additional(const Json& body, Json& chat) {
   const Json* fields = body.find("additionalModelRequestFields");
   if (fields == nullptr || fields->is_null()) return {};
   if (!fields->is_object()) return fail(Code::kInvalid, "additionalModelRequestFields must be an object");
-  constexpr std::array<std::string_view, 7> kOwn = {"model", "messages", "stream", "stream_options", "tools", "n", "service_tier"};
+  constexpr std::array<std::string_view, 7> kOwn = {"model", "messages", "stream",      "stream_options",
+                                                    "tools", "n",        "service_tier"};
   for (const auto& [key, value] : fields->members()) {
     if (std::ranges::find(kOwn, key) != kOwn.end())
-      return fail(Code::kInvalid, "additionalModelRequestFields may not hold '{}': the request has its own field for it", key);
+      return fail(Code::kInvalid,
+                  "additionalModelRequestFields may not hold '{}': the request has its own field for it",
+                  key);
     chat[key] = value;
   }
   return {};
@@ -298,7 +317,8 @@ Result<void> refuse_unknown_means(const Json& body) {
     const Json* value = body.find(key);
     return value != nullptr && !value->is_null() && value->size() > 0;
   };
-  if (present("guardrailConfig")) return fail(Code::kInvalid, "guardrailConfig: there are no guardrails on this server; leave it out");
+  if (present("guardrailConfig"))
+    return fail(Code::kInvalid, "guardrailConfig: there are no guardrails on this server; leave it out");
   if (present("promptVariables"))
     return fail(Code::kInvalid, "promptVariables: this server keeps no prompts; send messages to a model");
   return {};
@@ -310,8 +330,10 @@ Result<void> set_tier(const Json& body, ConverseCall& call) {
   CAPSTAN_TRY(call.service_tier, string_of(*tier, "type", "serviceTier"));
   constexpr std::array<std::string_view, 4> kTiers = {"default", "flex", "priority", "reserved"};
   if (std::ranges::find(kTiers, call.service_tier) == kTiers.end())
-    return fail(Code::kInvalid, "serviceTier.type must be default, flex, priority or reserved, not '{}'", call.service_tier);
-  // Reserved capacity that is used up goes on as default on Bedrock; here reservations are the tenant's limits.
+    return fail(Code::kInvalid, "serviceTier.type must be default, flex, priority or reserved, not '{}'",
+                call.service_tier);
+  // Reserved capacity that is used up goes on as default on Bedrock; here reservations are the tenant's
+  // limits.
   call.chat["service_tier"] = call.service_tier == "reserved" ? "default" : call.service_tier;
   return {};
 }
@@ -321,7 +343,8 @@ Result<void> set_tier(const Json& body, ConverseCall& call) {
 Result<ConverseCall> chat_of_converse(std::string_view model, std::string_view text, bool stream) {
   auto body = Json::parse(text);
   if (!body) return fail(Code::kInvalid, "the body is {}", body.error().message);
-  if (!body->is_object()) return fail(Code::kInvalid, "the body must be a JSON object, not {}", body->type_name());
+  if (!body->is_object())
+    return fail(Code::kInvalid, "the body must be a JSON object, not {}", body->type_name());
   CAPSTAN_CHECK(refuse_unknown_means(*body));
   ConverseCall call;
   call.chat = Json::object({{"model", model}});
@@ -336,12 +359,15 @@ Result<ConverseCall> chat_of_converse(std::string_view model, std::string_view t
     call.chat["stream_options"] = Json::object({{"include_usage", true}});
   }
   if (const Json* performance = body->find("performanceConfig")) call.performance_config = *performance;
-  if (const Json* paths = body->find("additionalModelResponseFieldPaths"); paths != nullptr && paths->is_array()) {
+  if (const Json* paths = body->find("additionalModelResponseFieldPaths");
+      paths != nullptr && paths->is_array()) {
     if (paths->size() > kResponseFieldPathsMax)
-      return fail(Code::kInvalid, "additionalModelResponseFieldPaths holds at most {} paths", kResponseFieldPathsMax);
+      return fail(Code::kInvalid, "additionalModelResponseFieldPaths holds at most {} paths",
+                  kResponseFieldPathsMax);
     for (const Json& path : paths->items()) {
       if (!path.is_string() || !path.as_string().starts_with('/'))
-        return fail(Code::kInvalid, "additionalModelResponseFieldPaths must be JSON pointers, like /choices/0/logprobs");
+        return fail(Code::kInvalid,
+                    "additionalModelResponseFieldPaths must be JSON pointers, like /choices/0/logprobs");
       call.response_field_paths.push_back(path.as_string());
     }
   }

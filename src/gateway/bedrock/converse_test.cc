@@ -1,5 +1,5 @@
-// Goal: Converse requests become the chat requests that say the same, and chat answers become Converse's events and objects.
-// Method: texts in, texts out.
+// Goal: Converse requests become the chat requests that say the same, and chat answers become Converse's
+// events and objects. Method: texts in, texts out.
 #include <gtest/gtest.h>
 
 #include "gateway/bedrock/converse_answer.h"
@@ -28,42 +28,48 @@ std::string text(const std::vector<ConverseEvent>& events) {
 }
 
 TEST(ConverseRequest, TextSystemAndSettings) {
-  EXPECT_EQ(chat(R"({"system":[{"text":"be brief"},{"cachePoint":{"type":"default"}},{"text":"and kind"}],
+  EXPECT_EQ(
+      chat(R"({"system":[{"text":"be brief"},{"cachePoint":{"type":"default"}},{"text":"and kind"}],
     "messages":[{"role":"user","content":[{"text":"hi"},{"cachePoint":{"type":"default"}}]}],
     "inferenceConfig":{"maxTokens":5,"temperature":0.5,"topP":0.9,"stopSequences":["x"]},
-    "serviceTier":{"type":"priority"},"additionalModelRequestFields":{"reasoning_effort":"high"}})", true),
-            R"({"model":"m","messages":[{"role":"system","content":"be brief\n\nand kind"},{"role":"user","content":"hi"}],)"
-            R"("reasoning_effort":"high","max_completion_tokens":5,"temperature":0.5,"top_p":0.9,"stop":["x"],)"
-            R"("service_tier":"priority","stream":true,"stream_options":{"include_usage":true}})");
+    "serviceTier":{"type":"priority"},"additionalModelRequestFields":{"reasoning_effort":"high"}})",
+           true),
+      R"({"model":"m","messages":[{"role":"system","content":"be brief\n\nand kind"},{"role":"user","content":"hi"}],)"
+      R"("reasoning_effort":"high","max_completion_tokens":5,"temperature":0.5,"top_p":0.9,"stop":["x"],)"
+      R"("service_tier":"priority","stream":true,"stream_options":{"include_usage":true}})");
 }
 
 TEST(ConverseRequest, ToolUseReasoningAndResults) {
-  EXPECT_EQ(chat(R"({"messages":[
+  EXPECT_EQ(
+      chat(R"({"messages":[
       {"role":"user","content":[{"text":"what is 2+2?"}]},
       {"role":"assistant","content":[{"reasoningContent":{"reasoningText":{"text":"a tool","signature":"s"}}},
         {"text":"let me see"},{"toolUse":{"toolUseId":"t1","name":"sum","input":{"a":2,"b":2}}}]},
       {"role":"user","content":[{"toolResult":{"toolUseId":"t1","status":"error","content":[{"text":"no"},{"json":{"n":4}}]}},
         {"text":"go on"}]}],
-    "toolConfig":{"tools":[{"toolSpec":{"name":"sum","description":"adds","inputSchema":{"json":{"type":"object"}},"strict":true}}],
+    "toolConfig":{"tools":[{"toolSpec":{"name":"sum","description":"adds","inputSchema":{"json":{"type":"object"}},)"
+      R"("strict":true}}],
       "toolChoice":{"any":{}}}})"),
-            R"({"model":"m","messages":[{"role":"user","content":"what is 2+2?"},)"
-            R"({"role":"assistant","content":"let me see","reasoning":"a tool","tool_calls":[{"id":"t1","type":"function",)"
-            R"("function":{"name":"sum","arguments":"{\"a\":2,\"b\":2}"}}]},)"
-            R"({"role":"tool","tool_call_id":"t1","content":"error: no\n{\"n\":4}"},{"role":"user","content":"go on"}],)"
-            R"("tools":[{"type":"function","function":{"name":"sum","description":"adds","parameters":{"type":"object"},)"
-            R"("strict":true}}],"tool_choice":"required"})");
+      R"({"model":"m","messages":[{"role":"user","content":"what is 2+2?"},)"
+      R"({"role":"assistant","content":"let me see","reasoning":"a tool","tool_calls":[{"id":"t1","type":"function",)"
+      R"("function":{"name":"sum","arguments":"{\"a\":2,\"b\":2}"}}]},)"
+      R"({"role":"tool","tool_call_id":"t1","content":"error: no\n{\"n\":4}"},{"role":"user","content":"go on"}],)"
+      R"("tools":[{"type":"function","function":{"name":"sum","description":"adds","parameters":{"type":"object"},)"
+      R"("strict":true}}],"tool_choice":"required"})");
 }
 
 TEST(ConverseRequest, ImagesAndTextDocumentsBecomeParts) {
-  EXPECT_EQ(chat(R"({"messages":[{"role":"user","content":[{"image":{"format":"png","source":{"bytes":"iVBO"}}},
+  EXPECT_EQ(
+      chat(R"({"messages":[{"role":"user","content":[{"image":{"format":"png","source":{"bytes":"iVBO"}}},
     {"document":{"name":"notes","format":"txt","source":{"bytes":"aGVsbG8="}}}]}]})"),
-            R"({"model":"m","messages":[{"role":"user","content":[{"type":"image_url","image_url":)"
-            R"({"url":"data:image/png;base64,iVBO"}},{"type":"text","text":"Document 'notes':\nhello"}]}]})");
+      R"({"model":"m","messages":[{"role":"user","content":[{"type":"image_url","image_url":)"
+      R"({"url":"data:image/png;base64,iVBO"}},{"type":"text","text":"Document 'notes':\nhello"}]}]})");
 }
 
 TEST(ConverseRequest, ASchemaGivenAsTextBecomesResponseFormat) {
   const std::string body = with(
-      R"("outputConfig":{"effort":"low","textFormat":{"type":"json_schema","structure":{"jsonSchema":{"name":"n","schema":"{\"type\":\"object\"}"}}}})");
+      R"("outputConfig":{"effort":"low","textFormat":{"type":"json_schema","structure":{"jsonSchema":{"name":"n",)"
+      R"("schema":"{\"type\":\"object\"}"}}}})");
   EXPECT_EQ(Json::parse(chat(body))->find("response_format")->dump(),
             R"({"type":"json_schema","json_schema":{"name":"n","strict":true,"schema":{"type":"object"}}})");
   EXPECT_EQ(Json::parse(chat(body))->get_string("reasoning_effort"), "low");
@@ -75,32 +81,38 @@ TEST(ConverseRequest, WhatIsWrongIsNamed) {
   EXPECT_EQ(chat(R"({"messages":[]})"), "error: messages must hold at least one message");
   EXPECT_EQ(chat(R"({"messages":[{"role":"tool","content":[]}]})"),
             "error: messages.0.role must be 'user' or 'assistant', not 'tool'");
-  EXPECT_EQ(chat(R"({"messages":[{"role":"user","content":"hi"}]})"), "error: messages.0.content must be an array");
+  EXPECT_EQ(chat(R"({"messages":[{"role":"user","content":"hi"}]})"),
+            "error: messages.0.content must be an array");
   EXPECT_EQ(chat(R"({"messages":[{"role":"user","content":[{"text":"a","image":{}}]}]})"),
             "error: messages.0.content.0 must be an object with exactly one member");
   EXPECT_EQ(chat(R"({"messages":[{"role":"user","content":[{"video":{}}]}]})"),
-            "error: messages.0.content.0: a user's message may hold text, images, documents of text and toolResult, not 'video'");
+            "error: messages.0.content.0: a user's message may hold text, images, documents of text and "
+            "toolResult, not 'video'");
   EXPECT_EQ(chat(with(R"("guardrailConfig":{"guardrailIdentifier":"g"})")),
             "error: guardrailConfig: there are no guardrails on this server; leave it out");
-  EXPECT_EQ(chat(with(R"("additionalModelRequestFields":{"messages":[]})")),
-            "error: additionalModelRequestFields may not hold 'messages': the request has its own field for it");
+  EXPECT_EQ(
+      chat(with(R"("additionalModelRequestFields":{"messages":[]})")),
+      "error: additionalModelRequestFields may not hold 'messages': the request has its own field for it");
   EXPECT_EQ(chat(with(R"("serviceTier":{"type":"gold"})")),
             "error: serviceTier.type must be default, flex, priority or reserved, not 'gold'");
-  EXPECT_EQ(chat(with(R"("inferenceConfig":{"topP":2})")), "error: inferenceConfig.topP must be a number from 0 to 1");
+  EXPECT_EQ(chat(with(R"("inferenceConfig":{"topP":2})")),
+            "error: inferenceConfig.topP must be a number from 0 to 1");
 }
 
 TEST(ConverseAnswer, AStreamHasItsBlocksInOrder) {
   ConverseAnswer answer(*chat_of_converse("m", with(R"("serviceTier":{"type":"flex"})"), true));
   std::string got;
-  for (const std::string_view json :
-       {R"({"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]})",
-        R"({"choices":[{"index":0,"delta":{"reasoning":"hm","reasoning_content":"hm"}}]})",
-        R"({"choices":[{"index":0,"delta":{"content":"Hel"}}]})", R"({"choices":[{"index":0,"delta":{"content":"lo"}}]})",
-        R"({"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c1","function":{"name":"f","arguments":"{\"a"}}]}}]})",
-        R"({"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"\":1}"}}]}}]})",
-        R"({"choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"id":"c2","function":{"name":"g","arguments":"{}"}}]}}]})",
-        R"({"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]})",
-        R"({"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":4,"prompt_tokens_details":{"cached_tokens":6}}})"})
+  for (
+      const std::string_view json :
+      {R"({"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]})",
+       R"({"choices":[{"index":0,"delta":{"reasoning":"hm","reasoning_content":"hm"}}]})",
+       R"({"choices":[{"index":0,"delta":{"content":"Hel"}}]})",
+       R"({"choices":[{"index":0,"delta":{"content":"lo"}}]})",
+       R"({"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c1","function":{"name":"f","arguments":"{\"a"}}]}}]})",
+       R"({"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"\":1}"}}]}}]})",
+       R"({"choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"id":"c2","function":{"name":"g","arguments":"{}"}}]}}]})",
+       R"({"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]})",
+       R"({"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":4,"prompt_tokens_details":{"cached_tokens":6}}})"})
     got += text(answer.push(delta(json)));
   EXPECT_TRUE(answer.ended());
   got += text(answer.finish(7));
@@ -118,27 +130,35 @@ contentBlockStart {"contentBlockIndex":3,"start":{"toolUse":{"toolUseId":"c2","n
 contentBlockDelta {"contentBlockIndex":3,"delta":{"toolUse":{"input":"{}"}}}
 contentBlockStop {"contentBlockIndex":3}
 messageStop {"stopReason":"tool_use"}
-metadata {"usage":{"inputTokens":4,"outputTokens":4,"totalTokens":14,"cacheReadInputTokens":6,"cacheWriteInputTokens":0},"metrics":{"latencyMs":7},"serviceTier":{"type":"flex"}}
+metadata {"usage":{"inputTokens":4,"outputTokens":4,"totalTokens":14,"cacheReadInputTokens":6,)"
+      R"("cacheWriteInputTokens":0},"metrics":{"latencyMs":7},"serviceTier":{"type":"flex"}}
 )");
 }
 
 TEST(ConverseAnswer, AWholeAnswerIsOneObject) {
   const std::string completion =
-      R"({"choices":[{"index":0,"message":{"role":"assistant","content":"Hi","reasoning":"hm","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]},"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":3,"completion_tokens":2}})";
+      R"({"choices":[{"index":0,"message":{"role":"assistant","content":"Hi","reasoning":"hm","tool_calls":[{"id":"c",)"
+      R"("type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]},"finish_reason":"tool_calls"}],)"
+      R"("usage":{"prompt_tokens":3,"completion_tokens":2}})";
   ConverseAnswer answer(*chat_of_converse(
-      "m", with(R"("additionalModelResponseFieldPaths":["/choices/0/index","/absent"],"performanceConfig":{"latency":"standard"})"), false));
+      "m",
+      with(
+          R"("additionalModelResponseFieldPaths":["/choices/0/index","/absent"],"performanceConfig":{"latency":"standard"})"),
+      false));
   answer.push(*openai::read_chat_completion(completion));
-  EXPECT_EQ(answer.whole(9, *Json::parse(completion)).dump(),
-            R"({"output":{"message":{"role":"assistant","content":[{"reasoningContent":{"reasoningText":{"text":"hm"}}},)"
-            R"({"text":"Hi"},{"toolUse":{"toolUseId":"c","name":"f","input":{"a":1}}}]}},"stopReason":"tool_use",)"
-            R"("usage":{"inputTokens":3,"outputTokens":2,"totalTokens":5,"cacheReadInputTokens":0,"cacheWriteInputTokens":0},)"
-            R"("metrics":{"latencyMs":9},"performanceConfig":{"latency":"standard"},"additionalModelResponseFields":{"index":0}})");
+  EXPECT_EQ(
+      answer.whole(9, *Json::parse(completion)).dump(),
+      R"({"output":{"message":{"role":"assistant","content":[{"reasoningContent":{"reasoningText":{"text":"hm"}}},)"
+      R"({"text":"Hi"},{"toolUse":{"toolUseId":"c","name":"f","input":{"a":1}}}]}},"stopReason":"tool_use",)"
+      R"("usage":{"inputTokens":3,"outputTokens":2,"totalTokens":5,"cacheReadInputTokens":0,"cacheWriteInputTokens":0},)"
+      R"("metrics":{"latencyMs":9},"performanceConfig":{"latency":"standard"},"additionalModelResponseFields":{"index":0}})");
 }
 
 TEST(ConverseAnswer, ReasonsToStop) {
   const auto reason = [](std::string_view finish) {
     ConverseAnswer answer({});
-    answer.push(delta(fmt::format(R"({{"choices":[{{"index":0,"delta":{{"content":"x"}},"finish_reason":{}}}]}})", finish)));
+    answer.push(delta(fmt::format(
+        R"({{"choices":[{{"index":0,"delta":{{"content":"x"}},"finish_reason":{}}}]}})", finish)));
     return *answer.whole(0, {}).get_string("stopReason");
   };
   EXPECT_EQ(reason(R"("stop")"), "end_turn");
@@ -147,7 +167,8 @@ TEST(ConverseAnswer, ReasonsToStop) {
   EXPECT_EQ(reason(R"("content_filter")"), "content_filtered");
   ConverseAnswer broken({});
   broken.push(delta(
-      R"({"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{\"a"}}]},"finish_reason":"tool_calls"}]})"));
+      R"({"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f",)"
+      R"("arguments":"{\"a"}}]},"finish_reason":"tool_calls"}]})"));
   EXPECT_EQ(*broken.whole(0, {}).get_string("stopReason"), "malformed_tool_use");
 }
 

@@ -13,7 +13,8 @@ namespace {
 constexpr std::size_t kPreludeBytes = 12;  // two lengths and their CRC
 constexpr std::size_t kCrcBytes = 4;
 constexpr std::uint8_t kStringType = 7;
-// Bytes of a value by its type: true, false, i8, i16, i32, i64, bytes, string (both with a length of two bytes), time, UUID.
+// Bytes of a value by its type: true, false, i8, i16, i32, i64, bytes, string (both with a length of two
+// bytes), time, UUID.
 constexpr std::array<int, 10> kValueBytes = {0, 0, 1, 2, 4, 8, -1, -1, 8, 16};
 
 std::uint32_t crc_of(std::string_view bytes) {
@@ -27,7 +28,8 @@ void put(std::string& out, std::uint32_t value, int bytes) {
 
 std::uint32_t get(std::string_view bytes, std::size_t at, int count) {
   std::uint32_t value = 0;
-  for (int i = 0; i < count; ++i) value = value << 8 | static_cast<unsigned char>(bytes[at + static_cast<std::size_t>(i)]);
+  for (int i = 0; i < count; ++i)
+    value = value << 8 | static_cast<unsigned char>(bytes[at + static_cast<std::size_t>(i)]);
   return value;
 }
 
@@ -37,11 +39,13 @@ Result<std::vector<std::pair<std::string, std::string>>> decode_headers(std::str
   const auto left = [&] { return bytes.size() - at; };
   while (at < bytes.size()) {
     const std::size_t name_bytes = get(bytes, at, 1);
-    if (name_bytes == 0 || left() < name_bytes + 2) return fail(Code::kCorrupt, "a header of the event stream is cut off");
+    if (name_bytes == 0 || left() < name_bytes + 2)
+      return fail(Code::kCorrupt, "a header of the event stream is cut off");
     std::string name(bytes.substr(at + 1, name_bytes));
     const std::uint32_t type = get(bytes, at + 1 + name_bytes, 1);
     at += name_bytes + 2;
-    if (type >= kValueBytes.size()) return fail(Code::kCorrupt, "the header '{}' has the unknown type {}", name, type);
+    if (type >= kValueBytes.size())
+      return fail(Code::kCorrupt, "the header '{}' has the unknown type {}", name, type);
     std::size_t value_bytes = 0;
     if (kValueBytes[type] >= 0) {
       value_bytes = static_cast<std::size_t>(kValueBytes[type]);
@@ -108,16 +112,18 @@ Result<std::optional<EventMessage>> EventStreamDecoder::next() {
   const std::size_t header_bytes = get(pending_, 4, 4);
   if (get(pending_, 8, 4) != crc_of(std::string_view(pending_).substr(0, 8)))
     return fail(Code::kCorrupt, "the checksum of the lengths of an event is wrong");
-  if (total > kFrameBytesMax || header_bytes > kFrameHeaderBytesMax || total < kPreludeBytes + header_bytes + kCrcBytes)
-    return fail(Code::kCorrupt, "an event of {} bytes with {} bytes of headers; at most {} and {}", total, header_bytes,
-                kFrameBytesMax, kFrameHeaderBytesMax);
+  if (total > kFrameBytesMax || header_bytes > kFrameHeaderBytesMax ||
+      total < kPreludeBytes + header_bytes + kCrcBytes)
+    return fail(Code::kCorrupt, "an event of {} bytes with {} bytes of headers; at most {} and {}", total,
+                header_bytes, kFrameBytesMax, kFrameHeaderBytesMax);
   if (pending_.size() < total) return std::nullopt;
   const std::string_view frame = std::string_view(pending_).substr(0, total);
   if (get(frame, total - kCrcBytes, 4) != crc_of(frame.substr(0, total - kCrcBytes)))
     return fail(Code::kCorrupt, "the checksum of an event is wrong");
   EventMessage message;
   CAPSTAN_TRY(message.headers, decode_headers(frame.substr(kPreludeBytes, header_bytes)));
-  message.payload = frame.substr(kPreludeBytes + header_bytes, total - kPreludeBytes - header_bytes - kCrcBytes);
+  message.payload =
+      frame.substr(kPreludeBytes + header_bytes, total - kPreludeBytes - header_bytes - kCrcBytes);
   pending_.erase(0, total);
   return message;
 }

@@ -3,10 +3,11 @@
 //   writer->write(encode_event("contentBlockDelta", json));      // one frame
 //   EventStreamDecoder decoder;  decoder.feed(bytes);  while (auto message = decoder.next()) …
 //
-// A frame: u32 length of all, u32 length of the headers, u32 CRC-32 of these eight bytes, headers, payload, u32 CRC-32 of
-// everything before; big-endian. A header: u8 length, name, u8 type 7 (string), u16 length, value.
-// Threads: values.  Bounds: kFrameBytesMax; the decoder knows all ten types of headers and keeps strings only.
-// Failure of the decoder: kCorrupt; it stays broken. The decoder is for tests and clients of ours, the server only writes.
+// A frame: u32 length of all, u32 length of the headers, u32 CRC-32 of these eight bytes, headers, payload,
+// u32 CRC-32 of everything before; big-endian. A header: u8 length, name, u8 type 7 (string), u16 length,
+// value. Threads: values.  Bounds: kFrameBytesMax; the decoder knows all ten types of headers and keeps
+// strings only. Failure of the decoder: kCorrupt; it stays broken. The decoder is for tests and clients of
+// ours, the server only writes.
 #pragma once
 
 #include <optional>
@@ -31,7 +32,8 @@ struct EventMessage {
 std::string encode(const EventMessage& message);
 // A message of the type event; `payload` is JSON.
 std::string encode_event(std::string_view event_type, std::string_view payload);
-// A message of the type exception: the SDKs raise it in the middle of the iteration. `member` is lower camel case.
+// A message of the type exception: the SDKs raise it in the middle of the iteration. `member` is lower camel
+// case.
 std::string encode_exception(std::string_view member, std::string_view message);
 
 class EventStreamDecoder {

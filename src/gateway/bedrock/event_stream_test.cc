@@ -14,7 +14,8 @@ std::string hex_of(std::string_view bytes) {
 
 // The bytes were written by @smithy/eventstream-codec 4 for the same headers and payload.
 TEST(EventStream, AFrameIsByteForByteWhatTheSdksCodecWrites) {
-  EXPECT_EQ(hex_of(encode({{{":message-type", "event"}}, R"({"a":1})"})), "0000002d00000016a8a7818d0d3a6d6573736167652d747970650700056576656e747b2261223a317deaf55e15");
+  EXPECT_EQ(hex_of(encode({{{":message-type", "event"}}, R"({"a":1})"})),
+            "0000002d00000016a8a7818d0d3a6d6573736167652d747970650700056576656e747b2261223a317deaf55e15");
 }
 
 TEST(EventStream, FramesAreReadBackFromAnyPieces) {

@@ -19,12 +19,15 @@ std::string take_reasoning(Json& message) {
 
 }  // namespace
 
-Result<Json> chat_of_invoke(std::string_view model, std::string_view path_name, std::string_view text, bool stream) {
+Result<Json> chat_of_invoke(std::string_view model, std::string_view path_name, std::string_view text,
+                            bool stream) {
   auto body = Json::parse(text);
   if (!body) return fail(Code::kInvalid, "the body is {}", body.error().message);
-  if (!body->is_object()) return fail(Code::kInvalid, "the body must be a JSON object, not {}", body->type_name());
+  if (!body->is_object())
+    return fail(Code::kInvalid, "the body must be a JSON object, not {}", body->type_name());
   if (const auto named = body->get_string("model"); named && *named != model && *named != path_name)
-    return fail(Code::kInvalid, "model '{}' in the body is not '{}' in the path; leave it out of the body", *named, path_name);
+    return fail(Code::kInvalid, "model '{}' in the body is not '{}' in the path; leave it out of the body",
+                *named, path_name);
   if (const auto streamed = body->get_bool("stream"); streamed && *streamed != stream)
     return fail(Code::kInvalid, "stream is {} in the body, but the operation is {}", *streamed,
                 stream ? "InvokeModelWithResponseStream" : "InvokeModel");
@@ -47,7 +50,8 @@ Json invoke_answer(Json completion) {
     if (message == nullptr || !message->is_object()) continue;
     const std::string reasoning = take_reasoning(*message);
     if (reasoning.empty()) continue;
-    (*message)["content"] = fmt::format("{}{}{}{}", kOpen, reasoning, kClose, message->get_string("content").value_or(""));
+    (*message)["content"] =
+        fmt::format("{}{}{}{}", kOpen, reasoning, kClose, message->get_string("content").value_or(""));
   }
   return completion;
 }

@@ -1,5 +1,5 @@
-// InvokeModel and InvokeModelWithResponseStream of OpenAI's models: a chat/completions body in, a chat.completion out, with the
-// reasoning in `<reasoning>` tags before the text.
+// InvokeModel and InvokeModelWithResponseStream of OpenAI's models: a chat/completions body in, a
+// chat.completion out, with the reasoning in `<reasoning>` tags before the text.
 //
 //   auto chat = chat_of_invoke("gpt-oss-20b", body, false);
 //   Json answer = invoke_answer(completion);
@@ -17,9 +17,11 @@
 
 namespace capstan::gateway::bedrock {
 
-// `model` and `stream` may be left out of the body, but must agree with the path where they are there: `model` with one of
-// `path_names` (the model's id as it stood in the path, and the name that it is served under, which `model` is).
-Result<Json> chat_of_invoke(std::string_view model, std::string_view path_name, std::string_view body, bool stream);
+// `model` and `stream` may be left out of the body, but must agree with the path where they are there:
+// `model` with one of `path_names` (the model's id as it stood in the path, and the name that it is served
+// under, which `model` is).
+Result<Json> chat_of_invoke(std::string_view model, std::string_view path_name, std::string_view body,
+                            bool stream);
 
 // The completion with reasoning moved into the content.
 Json invoke_answer(Json completion);
@@ -32,7 +34,8 @@ class InvokeStream {
  public:
   // The chunk to send; null for one that says nothing (its usage is kept).
   Json push(Json chunk);
-  // The last chunk's numbers: {"inputTokenCount", "outputTokenCount", "invocationLatency", "firstByteLatency"}.
+  // The last chunk's numbers: {"inputTokenCount", "outputTokenCount", "invocationLatency",
+  // "firstByteLatency"}.
   Json metrics(std::int64_t latency_ms, std::int64_t first_byte_ms) const;
   bool ended() const { return ended_; }
 

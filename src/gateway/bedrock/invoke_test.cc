@@ -20,31 +20,37 @@ TEST(Invoke, ModelAndStreamMayBeLeftOutButMustAgree) {
   EXPECT_EQ(chat(R"({"model":"openai.gpt-oss-20b-1:0","messages":[],"stream":true})", true),
             R"({"model":"gpt-oss-20b","messages":[],"stream":true,"stream_options":{"include_usage":true}})");
   EXPECT_EQ(chat(R"({"model":"other","messages":[]})"),
-            "error: model 'other' in the body is not 'openai.gpt-oss-20b-1:0' in the path; leave it out of the body");
-  EXPECT_EQ(chat(R"({"messages":[],"stream":true})"), "error: stream is true in the body, but the operation is InvokeModel");
+            "error: model 'other' in the body is not 'openai.gpt-oss-20b-1:0' in the path; leave it out of "
+            "the body");
+  EXPECT_EQ(chat(R"({"messages":[],"stream":true})"),
+            "error: stream is true in the body, but the operation is InvokeModel");
   EXPECT_EQ(chat("{}"), "error: messages is missing");
 }
 
 TEST(Invoke, ReasoningStandsInTagsBeforeTheText) {
   const Json answer = invoke_answer(*Json::parse(
       R"({"choices":[{"index":0,"message":{"role":"assistant","content":"Hi","reasoning":"hm","reasoning_content":"hm"}}]})"));
-  EXPECT_EQ(answer.dump(),
-            R"({"choices":[{"index":0,"message":{"role":"assistant","content":"<reasoning>hm</reasoning>Hi"}}]})");
+  EXPECT_EQ(
+      answer.dump(),
+      R"({"choices":[{"index":0,"message":{"role":"assistant","content":"<reasoning>hm</reasoning>Hi"}}]})");
 }
 
 TEST(Invoke, AStreamOpensAndClosesTheTagsOnce) {
   InvokeStream stream;
   std::string content;
   for (const std::string_view json :
-       {R"({"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]})", R"({"choices":[{"index":0,"delta":{"reasoning":"a"}}]})",
-        R"({"choices":[{"index":0,"delta":{"reasoning":"b"}}]})", R"({"choices":[{"index":0,"delta":{"content":"C"}}]})",
+       {R"({"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]})",
+        R"({"choices":[{"index":0,"delta":{"reasoning":"a"}}]})",
+        R"({"choices":[{"index":0,"delta":{"reasoning":"b"}}]})",
+        R"({"choices":[{"index":0,"delta":{"content":"C"}}]})",
         R"({"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":null})"}) {
     const Json chunk = stream.push(*Json::parse(json));
     content += chunk.find("choices")->items()[0].find("delta")->get_string("content").value_or("");
   }
   EXPECT_EQ(content, "<reasoning>ab</reasoning>C");
   EXPECT_TRUE(stream.ended());
-  EXPECT_TRUE(stream.push(*Json::parse(R"({"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}})")).is_null());
+  EXPECT_TRUE(stream.push(*Json::parse(R"({"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}})"))
+                  .is_null());
   EXPECT_EQ(stream.metrics(5, 1).dump(),
             R"({"inputTokenCount":3,"outputTokenCount":2,"invocationLatency":5,"firstByteLatency":1})");
 }
@@ -52,7 +58,8 @@ TEST(Invoke, AStreamOpensAndClosesTheTagsOnce) {
 TEST(Invoke, ReasoningThatIsCutOffIsClosed) {
   InvokeStream stream;
   stream.push(*Json::parse(R"({"choices":[{"index":0,"delta":{"reasoning":"a"}}]})"));
-  const Json last = stream.push(*Json::parse(R"({"choices":[{"index":0,"delta":{},"finish_reason":"length"}]})"));
+  const Json last =
+      stream.push(*Json::parse(R"({"choices":[{"index":0,"delta":{},"finish_reason":"length"}]})"));
   EXPECT_EQ(last.find("choices")->items()[0].find("delta")->get_string("content"), "</reasoning>");
 }
 
@@ -90,9 +97,11 @@ TEST(BedrockError, OpenAiErrorsBecomeBedrocks) {
 }
 
 TEST(Base64, RoundTripsAndRefusesWhatIsNone) {
-  for (const std::string_view text : {"", "a", "ab", "abc", "abcd"}) EXPECT_EQ(base64_decode(base64_encode(text)), text);
+  for (const std::string_view text : {"", "a", "ab", "abc", "abcd"})
+    EXPECT_EQ(base64_decode(base64_encode(text)), text);
   EXPECT_EQ(base64_encode("hello"), "aGVsbG8=");
-  for (const std::string_view bad : {"a", "ab=c", "=abc", "ab c", "a===", "ab\n="}) EXPECT_FALSE(base64_decode(bad)) << bad;
+  for (const std::string_view bad : {"a", "ab=c", "=abc", "ab c", "a===", "ab\n="})
+    EXPECT_FALSE(base64_decode(bad)) << bad;
 }
 
 }  // namespace

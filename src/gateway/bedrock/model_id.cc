@@ -12,7 +12,8 @@ bool is_digits(std::string_view text) {
   return !text.empty() && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
 }
 
-// "openai.gpt-oss-20b-1:0" → "openai", "gpt-oss-20b": what stands before the first dot, and without "-1:0" or "-v1:0".
+// "openai.gpt-oss-20b-1:0" → "openai", "gpt-oss-20b": what stands before the first dot, and without "-1:0" or
+// "-v1:0".
 std::pair<std::string_view, std::string_view> provider_and_name(std::string_view id) {
   const auto dot = id.find('.');
   const std::string_view provider = dot == std::string_view::npos ? std::string_view() : id.substr(0, dot);

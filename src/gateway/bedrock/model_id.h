@@ -1,4 +1,5 @@
-// Bedrock's names of models: ids, ARNs, inference profiles; and the names that this server may serve them under.
+// Bedrock's names of models: ids, ARNs, inference profiles; and the names that this server may serve them
+// under.
 //
 //   served_names("arn:aws:bedrock:us-east-1::foundation-model/openai.gpt-oss-20b-1:0")
 //     → "openai.gpt-oss-20b-1:0", "gpt-oss-20b", "openai/gpt-oss-20b"
@@ -12,7 +13,8 @@
 
 namespace capstan::gateway::bedrock {
 
-// Candidates, best first: the id as given (decoded), the id that an ARN or profile holds, and the plain name in it.
+// Candidates, best first: the id as given (decoded), the id that an ARN or profile holds, and the plain name
+// in it.
 std::vector<std::string> served_names(std::string_view model_id);
 // "arn:aws:bedrock:REGION::foundation-model/ID".
 std::string model_arn(std::string_view region, std::string_view model_id);

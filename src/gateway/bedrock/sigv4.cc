@@ -1,5 +1,6 @@
-// How: the canonical request is rebuilt from what came over the wire, its hash signed with the key derived from the secret,
-// and the two signatures compared. Whatever is not covered by the signature is refused before.
+// How: the canonical request is rebuilt from what came over the wire, its hash signed with the key derived
+// from the secret, and the two signatures compared. Whatever is not covered by the signature is refused
+// before.
 #include "gateway/bedrock/sigv4.h"
 
 #include <openssl/evp.h>
@@ -19,16 +20,21 @@ constexpr std::string_view kAlgorithm = "AWS4-HMAC-SHA256";
 constexpr std::string_view kService = "bedrock";
 constexpr std::string_view kTerminator = "aws4_request";
 
-BedrockError incomplete(std::string message) { return {403, "IncompleteSignatureException", std::move(message)}; }
+BedrockError incomplete(std::string message) {
+  return {403, "IncompleteSignatureException", std::move(message)};
+}
 BedrockError invalid(std::string message) { return {403, "InvalidSignatureException", std::move(message)}; }
 
-std::string_view view(const Digest& digest) { return {reinterpret_cast<const char*>(digest.data()), digest.size()}; }
+std::string_view view(const Digest& digest) {
+  return {reinterpret_cast<const char*>(digest.data()), digest.size()};
+}
 
 Digest hmac(std::string_view key, std::string_view text) {
   Digest digest;
   unsigned length = 0;
   CAPSTAN_ASSERT(HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()),
-                      reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data(), &length) != nullptr);
+                      reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data(),
+                      &length) != nullptr);
   return digest;
 }
 
@@ -37,9 +43,12 @@ bool is_hex(std::string_view text, std::size_t digits) {
          std::ranges::all_of(text, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
-bool is_digits(std::string_view text) { return std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; }); }
+bool is_digits(std::string_view text) {
+  return std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
+}
 
-// Every byte but letters, digits and -._~ becomes %XX; slashes stay, and what the wire had as %XX becomes %25XX.
+// Every byte but letters, digits and -._~ becomes %XX; slashes stay, and what the wire had as %XX becomes
+// %25XX.
 std::string canonical_path(std::string_view path) {
   std::vector<std::string_view> kept;
   for (const std::string_view segment : split(path, '/')) {
@@ -99,17 +108,20 @@ std::optional<BedrockError> check_coverage(const http::Request& request, const S
   for (const auto& [key, value] : request.headers.all()) {
     const std::string name = to_lower(key);
     if (name.starts_with("x-amz-") && !is_signed(claim, name))
-      return invalid(fmt::format("the header '{}' is not among the signed headers; sign every x-amz- header", name));
+      return invalid(
+          fmt::format("the header '{}' is not among the signed headers; sign every x-amz- header", name));
   }
   for (const std::string& name : claim.signed_headers) {
-    if (!signed_value(request, name)) return invalid(fmt::format("the signed header '{}' is not in the request", name));
+    if (!signed_value(request, name))
+      return invalid(fmt::format("the signed header '{}' is not in the request", name));
   }
   return std::nullopt;
 }
 
 // "20261123T101112Z" in seconds since 1970; nullopt if it is not such a date.
 std::optional<std::int64_t> parse_date(std::string_view text) {
-  if (text.size() != 16 || text[8] != 'T' || text[15] != 'Z' || !is_digits(text.substr(0, 8)) || !is_digits(text.substr(9, 6)))
+  if (text.size() != 16 || text[8] != 'T' || text[15] != 'Z' || !is_digits(text.substr(0, 8)) ||
+      !is_digits(text.substr(9, 6)))
     return std::nullopt;
   const auto number = [&](std::size_t at, std::size_t digits) {
     return static_cast<int>(parse_int(text.substr(at, digits)).value_or(0));
@@ -128,17 +140,20 @@ std::string format_date(std::int64_t seconds) {
   const std::time_t time = seconds;
   std::tm parts{};
   gmtime_r(&time, &parts);
-  return fmt::format("{:04}{:02}{:02}T{:02}{:02}{:02}Z", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday, parts.tm_hour,
-                     parts.tm_min, parts.tm_sec);
+  return fmt::format("{:04}{:02}{:02}T{:02}{:02}{:02}Z", parts.tm_year + 1900, parts.tm_mon + 1,
+                     parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
 }
 
-std::optional<BedrockError> check_date(const std::string& date, const SignatureClaim& claim, std::int64_t now) {
+std::optional<BedrockError> check_date(const std::string& date, const SignatureClaim& claim,
+                                       std::int64_t now) {
   if (date.empty()) return incomplete("Authorization header requires existence of a 'X-Amz-Date' header.");
   const auto at = parse_date(date);
   if (!at) return incomplete(fmt::format("X-Amz-Date must be like 20261123T101112Z, not '{}'", date));
   if (!std::string_view(date).starts_with(claim.date))
-    return invalid(fmt::format("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "
-                               "'{}' != '{}'", claim.date, date.substr(0, 8)));
+    return invalid(fmt::format(
+        "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "
+        "'{}' != '{}'",
+        claim.date, date.substr(0, 8)));
   if (*at < now - kSkewSeconds)
     return invalid(fmt::format("Signature expired: {} is now earlier than {} ({} - 5 min.)", date,
                                format_date(now - kSkewSeconds), format_date(now)));
@@ -154,7 +169,8 @@ std::string scope_of(const SignatureClaim& claim) {
 
 std::string signature_of(const SignatureClaim& claim, std::string_view secret, std::string_view date,
                          std::string_view canonical) {
-  const std::string text = fmt::format("{}\n{}\n{}\n{}", kAlgorithm, date, scope_of(claim), sha256_hex(canonical));
+  const std::string text =
+      fmt::format("{}\n{}\n{}\n{}", kAlgorithm, date, scope_of(claim), sha256_hex(canonical));
   const Digest day = hmac("AWS4" + std::string(secret), claim.date);
   const Digest region = hmac(view(day), claim.region);
   const Digest service = hmac(view(region), kService);
@@ -183,7 +199,8 @@ std::expected<void, BedrockError> read_signed_headers(std::string_view list, Sig
   const auto& names = claim.signed_headers;
   if (names.size() > kSignedHeadersMax)
     return std::unexpected(incomplete(fmt::format("more than {} signed headers", kSignedHeadersMax)));
-  const bool lower = std::ranges::all_of(names, [](const std::string& name) { return !name.empty() && name == to_lower(name); });
+  const bool lower = std::ranges::all_of(
+      names, [](const std::string& name) { return !name.empty() && name == to_lower(name); });
   if (!lower || std::ranges::adjacent_find(names, std::greater_equal<>()) != names.end())
     return std::unexpected(incomplete("SignedHeaders must be lower case, sorted, and each there once"));
   return {};
@@ -192,7 +209,8 @@ std::expected<void, BedrockError> read_signed_headers(std::string_view list, Sig
 }  // namespace
 
 std::expected<SignatureClaim, BedrockError> parse_authorization(std::string_view header) {
-  if (!header.starts_with(kAlgorithm) || header.size() == kAlgorithm.size() || header[kAlgorithm.size()] != ' ')
+  if (!header.starts_with(kAlgorithm) || header.size() == kAlgorithm.size() ||
+      header[kAlgorithm.size()] != ' ')
     return std::unexpected(incomplete("the authorization must begin with 'AWS4-HMAC-SHA256 ' or 'Bearer '"));
   SignatureClaim claim;
   bool credential = false;
@@ -209,18 +227,22 @@ std::expected<SignatureClaim, BedrockError> parse_authorization(std::string_view
     } else if (key == "Signature" && claim.signature.empty()) {
       claim.signature = value;
     } else {
-      return std::unexpected(incomplete("the authorization holds Credential, SignedHeaders and Signature, each once"));
+      return std::unexpected(
+          incomplete("the authorization holds Credential, SignedHeaders and Signature, each once"));
     }
   }
-  if (!credential) return std::unexpected(incomplete("Authorization header requires 'Credential' parameter."));
+  if (!credential)
+    return std::unexpected(incomplete("Authorization header requires 'Credential' parameter."));
   if (claim.signed_headers.empty())
     return std::unexpected(incomplete("Authorization header requires 'SignedHeaders' parameter."));
   if (!is_hex(claim.signature, 64))
-    return std::unexpected(incomplete("Authorization header requires 'Signature' parameter of 64 hexadecimal digits."));
+    return std::unexpected(
+        incomplete("Authorization header requires 'Signature' parameter of 64 hexadecimal digits."));
   return claim;
 }
 
-std::string canonical_request(const http::Request& request, const SignatureClaim& claim, std::string_view body_sha256) {
+std::string canonical_request(const http::Request& request, const SignatureClaim& claim,
+                              std::string_view body_sha256) {
   const std::string_view target = request.target;
   std::string out = request.method + "\n" + canonical_path(target.substr(0, target.find('?'))) + "\n" +
                     canonical_query(target) + "\n";
@@ -232,21 +254,25 @@ std::string canonical_request(const http::Request& request, const SignatureClaim
   return out += "\n" + names + "\n" + std::string(body_sha256);
 }
 
-std::optional<BedrockError> verify(const http::Request& request, const SignatureClaim& claim, std::string_view secret,
-                                   std::int64_t now) {
+std::optional<BedrockError> verify(const http::Request& request, const SignatureClaim& claim,
+                                   std::string_view secret, std::int64_t now) {
   if (auto refused = check_coverage(request, claim)) return refused;
   const std::string date = request.headers.get("x-amz-date");
   if (auto refused = check_date(date, claim, now)) return refused;
   const std::string body_sha256 = sha256_hex(request.body);
-  if (const std::string* told = request.headers.find("x-amz-content-sha256"); told != nullptr && *told != body_sha256) {
+  if (const std::string* told = request.headers.find("x-amz-content-sha256");
+      told != nullptr && *told != body_sha256) {
     if (!is_hex(*told, 64))
-      return invalid(fmt::format("x-amz-content-sha256 must be the body's SHA-256 in hexadecimal, not '{}'", *told));
+      return invalid(
+          fmt::format("x-amz-content-sha256 must be the body's SHA-256 in hexadecimal, not '{}'", *told));
     return invalid("x-amz-content-sha256 is not the SHA-256 of the body that arrived");
   }
-  const std::string expected = signature_of(claim, secret, date, canonical_request(request, claim, body_sha256));
+  const std::string expected =
+      signature_of(claim, secret, date, canonical_request(request, claim, body_sha256));
   if (equal_constant_time(expected, claim.signature)) return std::nullopt;
   return invalid(
-      "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and "
+      "The request signature we calculated does not match the signature you provided. Check your AWS Secret "
+      "Access Key and "
       "signing method. Consult the service documentation for details.");
 }
 

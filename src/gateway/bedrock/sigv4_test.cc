@@ -1,6 +1,7 @@
-// Goal: requests that two independent signers signed are accepted, and any change of what was signed is refused.
-// Method: golden vectors of the AWS SDK's signer and of aws4fetch (tests/clients/make_sigv4_vectors.mjs); each is then
-// tampered with in its path, query, every header, body, date, key and secret.
+// Goal: requests that two independent signers signed are accepted, and any change of what was signed is
+// refused. Method: golden vectors of the AWS SDK's signer and of aws4fetch
+// (tests/clients/make_sigv4_vectors.mjs); each is then tampered with in its path, query, every header, body,
+// date, key and secret.
 #include "gateway/bedrock/sigv4.h"
 
 #include <gtest/gtest.h>
@@ -53,12 +54,14 @@ TEST(SigV4, AnyChangeOfWhatWasSignedIsRefused) {
   const Vectors vectors = load();
   for (const auto& [name, request] : vectors.requests) {
     http::Request path = request;
-    path.target.insert(path.target.find('?') == std::string::npos ? path.target.size() : path.target.find('?'), "x");
+    path.target.insert(
+        path.target.find('?') == std::string::npos ? path.target.size() : path.target.find('?'), "x");
     EXPECT_EQ(check(path, vectors), "InvalidSignatureException") << name;
     http::Request decoded = request;
     if (const auto at = decoded.target.find("%3A"); at != std::string::npos) {
       decoded.target.replace(at, 3, ":");
-      EXPECT_EQ(check(decoded, vectors), "InvalidSignatureException") << name << ": the raw path is what was signed";
+      EXPECT_EQ(check(decoded, vectors), "InvalidSignatureException")
+          << name << ": the raw path is what was signed";
     }
     http::Request query = request;
     query.target += query.target.contains('?') ? "&a=b" : "?a=b";
@@ -72,10 +75,12 @@ TEST(SigV4, AnyChangeOfWhatWasSignedIsRefused) {
     const auto claim = *parse_authorization(request.headers.get("authorization"));
     for (const std::string& signed_name : claim.signed_headers) {
       const std::string header = signed_name == ":authority" ? "host" : signed_name;
-      EXPECT_EQ(check(with_header(request, header, request.headers.get(header) + "1"), vectors).empty(), false)
+      EXPECT_EQ(check(with_header(request, header, request.headers.get(header) + "1"), vectors).empty(),
+                false)
           << name << ": " << header;
     }
-    EXPECT_EQ(verify(request, claim, vectors.secret + "x", vectors.now)->type, "InvalidSignatureException") << name;
+    EXPECT_EQ(verify(request, claim, vectors.secret + "x", vectors.now)->type, "InvalidSignatureException")
+        << name;
   }
 }
 
@@ -100,19 +105,24 @@ TEST(SigV4, TheClockMayDifferByFiveMinutes) {
   const Vectors vectors = load();
   const http::Request& request = vectors.requests[0].second;
   for (const std::int64_t later : {-300, 0, 300}) EXPECT_EQ(check(request, vectors, later), "") << later;
-  for (const std::int64_t later : {-301, 301, 86'400}) EXPECT_EQ(check(request, vectors, later), "InvalidSignatureException") << later;
+  for (const std::int64_t later : {-301, 301, 86'400})
+    EXPECT_EQ(check(request, vectors, later), "InvalidSignatureException") << later;
   const auto claim = *parse_authorization(request.headers.get("authorization"));
-  EXPECT_EQ(verify(request, claim, vectors.secret, vectors.now + 301)->message,
-            "Signature expired: 20261123T101112Z is now earlier than 20261123T101113Z (20261123T101613Z - 5 min.)");
+  EXPECT_EQ(
+      verify(request, claim, vectors.secret, vectors.now + 301)->message,
+      "Signature expired: 20261123T101112Z is now earlier than 20261123T101113Z (20261123T101613Z - 5 min.)");
 }
 
 TEST(SigV4, WhatIsNotCoveredByTheSignatureIsRefused) {
   const Vectors vectors = load();
   const http::Request& request = vectors.requests[0].second;
   const auto claim = *parse_authorization(request.headers.get("authorization"));
-  const auto refused = verify(with_header(request, "x-amz-security-token", "stolen"), claim, vectors.secret, vectors.now);
-  EXPECT_EQ(refused->message, "the header 'x-amz-security-token' is not among the signed headers; sign every x-amz- header");
-  EXPECT_EQ(check(with_header(request, "x-amz-content-sha256", "UNSIGNED-PAYLOAD"), vectors), "InvalidSignatureException");
+  const auto refused =
+      verify(with_header(request, "x-amz-security-token", "stolen"), claim, vectors.secret, vectors.now);
+  EXPECT_EQ(refused->message,
+            "the header 'x-amz-security-token' is not among the signed headers; sign every x-amz- header");
+  EXPECT_EQ(check(with_header(request, "x-amz-content-sha256", "UNSIGNED-PAYLOAD"), vectors),
+            "InvalidSignatureException");
   http::Request twice = request;
   twice.headers.add("amz-sdk-request", "attempt=2");
   EXPECT_EQ(check(twice, vectors), "InvalidSignatureException");
@@ -129,17 +139,19 @@ TEST(SigV4, BrokenHeadersAreRefusedWithAReason) {
     return claim ? std::string() : std::string(claim.error().type);
   };
   EXPECT_EQ(type("AWS4-HMAC-SHA256 " + good + ", SignedHeaders=host, " + signature), "");
-  EXPECT_EQ(type("AWS4-HMAC-SHA256 " + good + ",SignedHeaders=host," + signature), "") << "blanks are optional";
+  EXPECT_EQ(type("AWS4-HMAC-SHA256 " + good + ",SignedHeaders=host," + signature), "")
+      << "blanks are optional";
   for (const std::string& text :
        {std::string(), std::string("AWS4-HMAC-SHA256"), std::string("AWS4-HMAC-SHA256 "), "AWS3 " + good,
-        "AWS4-HMAC-SHA256 " + good + ", SignedHeaders=host", "AWS4-HMAC-SHA256 SignedHeaders=host, " + signature,
-        "AWS4-HMAC-SHA256 " + good + ", " + signature,
+        "AWS4-HMAC-SHA256 " + good + ", SignedHeaders=host",
+        "AWS4-HMAC-SHA256 SignedHeaders=host, " + signature, "AWS4-HMAC-SHA256 " + good + ", " + signature,
         "AWS4-HMAC-SHA256 " + good + ", SignedHeaders=host;date, " + signature,
         "AWS4-HMAC-SHA256 " + good + ", SignedHeaders=host;host, " + signature,
         "AWS4-HMAC-SHA256 " + good + ", SignedHeaders=Host, " + signature,
         "AWS4-HMAC-SHA256 " + good + ", " + good + ", SignedHeaders=host, " + signature,
         "AWS4-HMAC-SHA256 " + good + ", SignedHeaders=host, Signature=zz",
-        std::string("AWS4-HMAC-SHA256 Credential=K/2026/us-east-1/bedrock/aws4_request, SignedHeaders=host, Signature=a")}) {
+        std::string("AWS4-HMAC-SHA256 Credential=K/2026/us-east-1/bedrock/aws4_request, SignedHeaders=host, "
+                    "Signature=a")}) {
     EXPECT_EQ(type(text), "IncompleteSignatureException") << text;
   }
 }

@@ -4,10 +4,11 @@ namespace capstan::gateway::openai {
 namespace {
 
 std::unexpected<OpenAiError> broken(std::string_view what) {
-  return std::unexpected(OpenAiError{.status = 502,
-                                     .message = fmt::format("the replica's answer is no chat completion: {}", what),
-                                     .type = "server_error",
-                                     .code = "replica_lost"});
+  return std::unexpected(
+      OpenAiError{.status = 502,
+                  .message = fmt::format("the replica's answer is no chat completion: {}", what),
+                  .type = "server_error",
+                  .code = "replica_lost"});
 }
 
 OpenAiError error_of(const Json& json, int status) {
@@ -15,11 +16,12 @@ OpenAiError error_of(const Json& json, int status) {
   const Json& fields = error != nullptr && error->is_object() ? *error : json;
   std::string_view type = "server_error";
   if (status < 500) type = status == 429 ? "rate_limit_error" : "invalid_request_error";
-  OpenAiError out{.status = status,
-                  .message = fields.get_string("message").value_or(fmt::format("the model's server answered {}", status)),
-                  .type = type,
-                  .param = fields.get_string("param").value_or(""),
-                  .code = fields.get_string("code").value_or("")};
+  OpenAiError out{
+      .status = status,
+      .message = fields.get_string("message").value_or(fmt::format("the model's server answered {}", status)),
+      .type = type,
+      .param = fields.get_string("param").value_or(""),
+      .code = fields.get_string("code").value_or("")};
   return out;
 }
 
@@ -27,7 +29,8 @@ void read_calls(const Json& list, ChatDelta& delta) {
   if (!list.is_array()) return;
   std::int64_t position = 0;
   for (const Json& item : list.items()) {
-    CallDelta call{.index = item.get_int("index").value_or(position++), .id = item.get_string("id").value_or("")};
+    CallDelta call{.index = item.get_int("index").value_or(position++),
+                   .id = item.get_string("id").value_or("")};
     if (const Json* function = item.find("function")) {
       call.name = function->get_string("name").value_or("");
       call.arguments = function->get_string("arguments").value_or("");
@@ -86,7 +89,9 @@ std::expected<ChatDelta, OpenAiError> read_chat_event(std::string_view data) {
   return read(data, "delta");
 }
 
-std::expected<ChatDelta, OpenAiError> read_chat_completion(std::string_view body) { return read(body, "message"); }
+std::expected<ChatDelta, OpenAiError> read_chat_completion(std::string_view body) {
+  return read(body, "message");
+}
 
 OpenAiError read_error(int status, std::string_view body) {
   const auto json = Json::parse(body);

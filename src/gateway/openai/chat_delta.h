@@ -1,10 +1,11 @@
-// What a replica says in answer to chat/completions, read: one piece of a stream, or a whole completion as one piece.
+// What a replica says in answer to chat/completions, read: one piece of a stream, or a whole completion as
+// one piece.
 //
 //   auto delta = read_chat_event(data);        // of one server-sent event
 //   auto delta = read_chat_completion(body);   // of an answer that is not streamed
 //
-// Both of the names that servers have for reasoning are read. Only the first choice counts: who translates asks for one.
-// Threads: pure.  Failure: kInvalid if it is not what an OpenAI-compatible server answers.
+// Both of the names that servers have for reasoning are read. Only the first choice counts: who translates
+// asks for one. Threads: pure.  Failure: kInvalid if it is not what an OpenAI-compatible server answers.
 #pragma once
 
 #include <cstdint>
@@ -19,17 +20,18 @@ namespace capstan::gateway::openai {
 
 struct CallDelta {
   std::int64_t index = 0;
-  std::string id = {}, name = {};   // with the call's first piece
-  std::string arguments = {};  // to append
+  std::string id = {}, name = {};  // with the call's first piece
+  std::string arguments = {};      // to append
 };
 
 struct ChatDelta {
-  std::string reasoning = {}, content = {}, refusal = {};  // to append; in a piece that has several, in this order, then the calls
+  std::string reasoning = {}, content = {},
+              refusal = {};  // to append; in a piece that has several, in this order, then the calls
   std::vector<CallDelta> calls = {};
   Json::Array logprobs = {};       // of the content's tokens
   std::string finish_reason = {};  // "" until the end
   std::string stop_sequence = {};  // which one ended it, from servers that tell
-  Json usage = {};  // null until it is told
+  Json usage = {};                 // null until it is told
   std::string service_tier = {};
   bool done = false;  // "[DONE]"
 };

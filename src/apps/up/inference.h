@@ -1,0 +1,39 @@
+// Everything behind the inference routes of `capstan up`: the gateway, OpenAI's and Bedrock's APIs, and the
+// tables they keep.
+//
+//   CAPSTAN_TRY(auto inference, Inference::open(data, backend, registry));
+//   inference->mount(router);  …  inference->start();  …  inference->cancel();
+//
+// Threads: one owner; requests come on the server's.  Failure: of the tables (data directory's tables.sqlite)
+// or the files.
+#pragma once
+
+#include <memory>
+
+#include "apps/up/data_directory.h"
+#include "gateway/gateway.h"
+#include "gateway/openai/openai.h"
+#include "store/database.h"
+
+namespace capstan::apps {
+
+class Inference {
+ public:
+  // `replicas` outlives it, and the server that it is mounted on does not.
+  static Result<std::unique_ptr<Inference>> open(const DataDirectory& data,
+                                                 const gateway::ReplicaDirectory& replicas,
+                                                 std::shared_ptr<prometheus::Registry> registry);
+  void mount(http::Router& router) { gateway_.mount(router); }
+  void start() { openai_->start(); }  // batches go on
+  void cancel() { gateway_.cancel(); }
+
+ private:
+  Inference(std::unique_ptr<store::Database> database, const gateway::ReplicaDirectory& replicas,
+            std::shared_ptr<prometheus::Registry> registry);
+
+  std::unique_ptr<store::Database> database_;
+  gateway::Gateway gateway_;
+  std::unique_ptr<gateway::openai::OpenAiApi> openai_;
+};
+
+}  // namespace capstan::apps

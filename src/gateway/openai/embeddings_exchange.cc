@@ -1,0 +1,100 @@
+#include "gateway/openai/embeddings_exchange.h"
+
+#include <bit>
+#include <cstring>
+
+#include "gateway/base64.h"
+#include "gateway/openai_error.h"
+
+namespace capstan::gateway::openai {
+namespace {
+
+static_assert(std::endian::native == std::endian::little);  // as the wire has it
+
+std::string base64_of(const Json::Array& numbers) {
+  std::string bytes(numbers.size() * sizeof(float), '\0');
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    const float value = numbers[i].is_number() ? static_cast<float>(numbers[i].as_double()) : 0;
+    std::memcpy(bytes.data() + i * sizeof value, &value, sizeof value);
+  }
+  return base64_encode(bytes);
+}
+
+Json::Array numbers_of(std::string_view bytes) {
+  Json::Array numbers;
+  for (std::size_t at = 0; at + sizeof(float) <= bytes.size(); at += sizeof(float)) {
+    float value = 0;
+    std::memcpy(&value, bytes.data() + at, sizeof value);
+    numbers.emplace_back(static_cast<double>(value));
+  }
+  return numbers;
+}
+
+}  // namespace
+
+bool encode_embeddings(Json& answer, bool base64) {
+  Json* data = answer.find("data");
+  if (data == nullptr || !data->is_array()) return false;
+  for (Json& item : data->items()) {
+    Json* embedding = item.find("embedding");
+    if (embedding == nullptr) return false;
+    if (embedding->is_array() && base64) {
+      *embedding = Json(base64_of(embedding->items()));
+    } else if (embedding->is_string() && !base64) {
+      const auto bytes = base64_decode(embedding->as_string());
+      if (!bytes) return false;
+      *embedding = Json(numbers_of(*bytes));
+    } else if (!embedding->is_array() && !embedding->is_string()) {
+      return false;
+    }
+  }
+  return true;
+}
+
+std::expected<UpstreamCall, http::Response> EmbeddingsExchange::begin(http::Request& request, const Caller&) {
+  const auto refuse = [](std::string param, std::string message) {
+    return std::unexpected(
+        to_response({.message = std::move(message), .param = std::move(param), .code = "invalid_value"}));
+  };
+  const auto body = Json::parse(request.body);
+  if (!body || !body->is_object()) return refuse("", "the body must be a JSON object");
+  model_ = body->get_string("model").value_or("");
+  if (model_.empty()) return refuse("model", "'model' is missing; name one of GET /v1/models");
+  if (!body->contains("input")) return refuse("input", "'input' is missing");
+  const std::string format = body->get_string("encoding_format").value_or("float");
+  if (format != "float" && format != "base64")
+    return refuse("encoding_format",
+                  fmt::format("'encoding_format' must be float or base64, not '{}'", format));
+  base64_ = format == "base64";
+  return UpstreamCall{.model = model_,
+                      .target = "/v1/embeddings",
+                      .body = std::move(request.body),
+                      .completion_tokens_max = 1};
+}
+
+http::Response EmbeddingsExchange::error(const ApiError& error) const { return to_response(error); }
+
+void EmbeddingsExchange::on_answer(http::Response answer, const Usage*, Reply& reply) {
+  if (answer.status == 404 || answer.status == 405 || answer.status == 501)
+    return reply.respond(to_response({.message = fmt::format("the model '{}' gives no embeddings", model_),
+                                      .param = "model",
+                                      .code = "unsupported_model"}));
+  if (answer.status != 200) return reply.respond(std::move(answer));
+  auto body = Json::parse(answer.body);
+  if (!body || !encode_embeddings(*body, base64_))
+    return reply.respond(to_response({.status = 502,
+                                      .message = "the replica's answer holds no embeddings",
+                                      .type = "server_error",
+                                      .code = "replica_lost"}));
+  reply.respond(http::Response::json(200, *body));
+}
+
+// A server that streams what cannot be streamed.
+void EmbeddingsExchange::on_stream_begin(Reply& reply) {
+  reply.respond(to_response({.status = 502,
+                             .message = "the replica streamed its embeddings",
+                             .type = "server_error",
+                             .code = "replica_lost"}));
+}
+
+}  // namespace capstan::gateway::openai

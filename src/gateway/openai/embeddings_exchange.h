@@ -1,0 +1,32 @@
+// POST /v1/embeddings: relayed to a replica that gives embeddings, in the encoding that the client asked for.
+//
+// OpenAI's clients ask for base64 (float32, little-endian) unless told otherwise; not every server knows it,
+// so vectors are encoded or decoded here where the replica's answer is the other form. A replica without
+// embeddings gives 400 with the model's name. Threads: as an exchange's. Private to openai/.
+#pragma once
+
+#include <string>
+
+#include "gateway/exchange.h"
+
+namespace capstan::gateway::openai {
+
+// Makes each item's `embedding` base64 text, or a list of numbers. False if an item is neither.
+bool encode_embeddings(Json& answer, bool base64);
+
+class EmbeddingsExchange final : public Exchange {
+ public:
+  std::expected<UpstreamCall, http::Response> begin(http::Request& request, const Caller& caller) override;
+  http::Response error(const ApiError& error) const override;
+  void on_answer(http::Response answer, const Usage* usage, Reply& reply) override;
+  void on_stream_begin(Reply& reply) override;
+  void on_event(const StreamEvent&, Reply&) override {}
+  void on_stream_end(const Usage&, Reply&) override {}
+  void on_break(const ApiError&, Reply&) override {}
+
+ private:
+  std::string model_;
+  bool base64_ = false;
+};
+
+}  // namespace capstan::gateway::openai

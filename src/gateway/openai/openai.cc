@@ -1,0 +1,209 @@
+#include "gateway/openai/openai.h"
+
+#include <algorithm>
+#include <ctime>
+
+#include "base/file.h"
+#include "base/text.h"
+#include "gateway/openai/embeddings_exchange.h"
+#include "gateway/openai/multipart.h"
+#include "gateway/openai/responses_exchange.h"
+#include "gateway/openai_error.h"
+
+namespace capstan::gateway::openai {
+namespace {
+
+http::Response with_id(const http::Request& request, http::Response response) {
+  const std::string given = request.headers.get("x-request-id");
+  response.headers.set("x-request-id", given.empty() || given.size() > 128 ? "req_" + random_hex(12) : given);
+  return response;
+}
+
+http::Response answer_of(const std::expected<Json, ApiError>& result) {
+  return result ? http::Response::json(200, *result) : to_response(result.error());
+}
+
+http::Response answer_of(const Result<Json>& result) {
+  if (result) return http::Response::json(200, *result);
+  const Error& error = result.error();
+  if (error.code == Code::kNotFound) return to_response({.status = 404, .message = error.message});
+  if (error.code == Code::kInvalid) return to_response({.message = error.message});
+  if (error.code == Code::kExhausted)
+    return to_response({.status = 413, .message = error.message, .code = "file_too_large"});
+  return to_response({.status = 500, .message = error.message, .type = "server_error"});
+}
+
+std::int64_t limit_of(const http::Request& request, std::int64_t otherwise, std::int64_t most) {
+  const auto asked = request.query_value("limit");
+  return std::clamp<std::int64_t>(asked ? parse_int(*asked).value_or(otherwise) : otherwise, 1, most);
+}
+
+// One page of a response's input items, newest first unless asked otherwise.
+Json page_of(Json::Array items, const http::Request& request) {
+  if (request.query_value("order").value_or("desc") == "desc") std::ranges::reverse(items);
+  if (const auto after = request.query_value("after")) {
+    const auto at =
+        std::ranges::find_if(items, [&](const Json& item) { return item.get_string("id") == *after; });
+    if (at != items.end()) items.erase(items.begin(), at + 1);
+  }
+  const auto limit = static_cast<std::size_t>(limit_of(request, 20, 100));
+  const bool more = items.size() > limit;
+  if (more) items.resize(limit);
+  Json first, last;
+  if (!items.empty()) first = *items.front().find("id");
+  if (!items.empty()) last = *items.back().find("id");
+  return Json::object({{"object", "list"},
+                       {"data", std::move(items)},
+                       {"first_id", std::move(first)},
+                       {"last_id", std::move(last)},
+                       {"has_more", more}});
+}
+
+// An upload's form as a file; `expires_after[seconds]` counts from now.
+Result<FileStore::New> file_of(const http::Request& request) {
+  CAPSTAN_TRY(const std::vector<Part> parts,
+              parse_multipart(request.headers.get("content-type"), request.body));
+  FileStore::New file;
+  bool content = false;
+  for (const Part& part : parts) {
+    if (part.name == "file") {
+      file.name = part.filename.empty() ? "file" : part.filename;
+      file.content = part.content;
+      content = true;
+    } else if (part.name == "purpose") {
+      file.purpose = part.content;
+    } else if (part.name == "expires_after[seconds]") {
+      const auto seconds = parse_int(part.content);
+      if (!seconds || *seconds < 3600 || *seconds > 2'592'000)
+        return fail(Code::kInvalid, "'expires_after[seconds]' must be 3600 to 2592000, not '{}'",
+                    part.content);
+      file.expires = static_cast<std::int64_t>(std::time(nullptr)) + *seconds;
+    }
+  }
+  if (!content) return fail(Code::kInvalid, "the form has no part 'file'");
+  if (file.purpose.empty() || file.purpose.size() > 64)
+    return fail(Code::kInvalid, "the form must have a part 'purpose', like batch or user_data");
+  if (file.name.size() > 512) return fail(Code::kInvalid, "the file's name may have 512 bytes");
+  return file;
+}
+
+// A route whose answer is computed from the request and who sent it.
+void route(Gateway& gateway, std::string method, std::string pattern,
+           std::function<http::Response(const http::Request&, const Caller&)> answer) {
+  gateway.add_endpoint(
+      std::move(method), std::move(pattern),
+      [answer = std::move(answer)](const http::Request& request, const CallerPtr& caller,
+                                   const http::ResponseWriterPtr& writer) {
+        writer->respond(with_id(request, answer(request, *caller)));
+      },
+      to_response);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<OpenAiApi>> OpenAiApi::make(Gateway& gateway, store::Database& database,
+                                                   OpenAiOptions options) {
+  CAPSTAN_TRY(auto files, FileStore::open(database, std::move(options.files)));
+  std::unique_ptr<OpenAiApi> api(
+      new OpenAiApi(gateway, database, std::move(options.seal_key), std::move(files)));
+  CAPSTAN_CHECK(api->responses_.store().fail_interrupted());
+  return api;
+}
+
+OpenAiApi::OpenAiApi(Gateway& gateway, store::Database& database, std::string seal_key,
+                     std::unique_ptr<FileStore> files)
+    : files_(std::move(files)),
+      responses_(gateway, database, std::move(seal_key)),
+      batches_(gateway, database, *files_) {
+  gateway.add_exchange("POST", "/v1/embeddings", [] { return std::make_unique<EmbeddingsExchange>(); });
+  add_responses(gateway);
+  add_files(gateway);
+  add_batches(gateway);
+}
+
+void OpenAiApi::start() { batches_.start(); }
+
+void OpenAiApi::add_responses(Gateway& gateway) {
+  gateway.add_exchange(
+      "POST", "/v1/responses", [this] { return std::make_unique<ResponsesExchange>(responses_); },
+      Gateway::Blocking::kBegin);
+  route(gateway, "GET", "/v1/responses/{id}", [this](const http::Request& request, const Caller& caller) {
+    if (request.query_value("stream") == "true")
+      return to_response({.message = "a stored response is fetched whole; leave 'stream' out",
+                          .param = "stream",
+                          .code = "unsupported_parameter"});
+    const auto found = responses_.store().find(owner_of(caller), request.param("id"));
+    return answer_of(found ? Result<Json>(found->response) : std::unexpected(found.error()));
+  });
+  route(gateway, "DELETE", "/v1/responses/{id}", [this](const http::Request& request, const Caller& caller) {
+    const std::string id = request.param("id");
+    const auto removed = responses_.store().remove(owner_of(caller), id);
+    return answer_of(removed
+                         ? Result<Json>(Json::object({{"id", id}, {"object", "response"}, {"deleted", true}}))
+                         : std::unexpected(removed.error()));
+  });
+  route(gateway, "GET", "/v1/responses/{id}/input_items",
+        [this](const http::Request& request, const Caller& caller) {
+          const std::string owner = owner_of(caller);
+          const auto found = responses_.store().find(owner, request.param("id"));
+          if (!found) return answer_of(Result<Json>(std::unexpected(found.error())));
+          Json::Array items;
+          if (!found->previous_id.empty())
+            items = responses_.store().history(owner, found->previous_id).value_or(Json::Array());
+          items.insert(items.end(), found->input.begin(), found->input.end());
+          return http::Response::json(200, page_of(std::move(items), request));
+        });
+  route(gateway, "POST", "/v1/responses/{id}/cancel",
+        [this](const http::Request& request, const Caller& caller) {
+          return responses_.cancel_background(owner_of(caller), request.param("id"));
+        });
+}
+
+void OpenAiApi::add_files(Gateway& gateway) {
+  route(gateway, "POST", "/v1/files", [this](const http::Request& request, const Caller& caller) {
+    const auto file = file_of(request);
+    return answer_of(file ? files_->add(owner_of(caller), *file)
+                          : Result<Json>(std::unexpected(file.error())));
+  });
+  route(gateway, "GET", "/v1/files", [this](const http::Request& request, const Caller& caller) {
+    return answer_of(files_->list(owner_of(caller), {.after = request.query_value("after").value_or(""),
+                                                     .purpose = request.query_value("purpose").value_or(""),
+                                                     .limit = limit_of(request, 10'000, 10'000),
+                                                     .ascending = request.query_value("order") == "asc"}));
+  });
+  route(gateway, "GET", "/v1/files/{id}", [this](const http::Request& request, const Caller& caller) {
+    return answer_of(files_->find(owner_of(caller), request.param("id")));
+  });
+  route(gateway, "DELETE", "/v1/files/{id}", [this](const http::Request& request, const Caller& caller) {
+    const std::string id = request.param("id");
+    const auto removed = files_->remove(owner_of(caller), id);
+    return answer_of(removed ? Result<Json>(Json::object({{"id", id}, {"object", "file"}, {"deleted", true}}))
+                             : std::unexpected(removed.error()));
+  });
+  route(gateway, "GET", "/v1/files/{id}/content", [this](const http::Request& request, const Caller& caller) {
+    auto content = files_->content(owner_of(caller), request.param("id"));
+    if (!content) return answer_of(Result<Json>(std::unexpected(content.error())));
+    return http::Response::text(200, *std::move(content), "application/octet-stream");
+  });
+}
+
+void OpenAiApi::add_batches(Gateway& gateway) {
+  route(gateway, "POST", "/v1/batches", [this](const http::Request& request, const Caller& caller) {
+    const auto body = Json::parse(request.body);
+    if (!body || !body->is_object()) return to_response({.message = "the body must be a JSON object"});
+    return answer_of(batches_.create(caller, *body));
+  });
+  route(gateway, "GET", "/v1/batches", [this](const http::Request& request, const Caller& caller) {
+    return answer_of(batches_.list(owner_of(caller), request.query_value("after").value_or(""),
+                                   limit_of(request, 20, 100)));
+  });
+  route(gateway, "GET", "/v1/batches/{id}", [this](const http::Request& request, const Caller& caller) {
+    return answer_of(batches_.find(owner_of(caller), request.param("id")));
+  });
+  route(gateway, "POST", "/v1/batches/{id}/cancel",
+        [this](const http::Request& request, const Caller& caller) {
+          return answer_of(batches_.cancel(owner_of(caller), request.param("id")));
+        });
+}
+
+}  // namespace capstan::gateway::openai

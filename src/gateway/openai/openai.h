@@ -1,0 +1,43 @@
+// OpenAI's API on the gateway beyond what is relayed as it is: responses, files, batches, embeddings.
+//
+//   CAPSTAN_TRY(auto api, OpenAiApi::make(gateway, database, {.files = data / "files", .seal_key = key})); //
+//   before Gateway::mount() gateway.mount(router); api->start(); // batches go on
+//
+// The tables are kOpenAiTables. Threads: as the gateway's. The gateway and the database outlive it, and no
+// request comes after it.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "gateway/openai/batches.h"
+#include "gateway/openai/file_store.h"
+#include "gateway/openai/responses_state.h"
+
+namespace capstan::gateway::openai {
+
+struct OpenAiOptions {
+  std::filesystem::path files;  // a directory of its own
+  std::string seal_key;         // of store::load_or_make_key
+};
+
+class OpenAiApi {
+ public:
+  static Result<std::unique_ptr<OpenAiApi>> make(Gateway& gateway, store::Database& database,
+                                                 OpenAiOptions options);
+  void start();
+
+ private:
+  OpenAiApi(Gateway& gateway, store::Database& database, std::string seal_key,
+            std::unique_ptr<FileStore> files);
+  void add_responses(Gateway& gateway);
+  void add_files(Gateway& gateway);
+  void add_batches(Gateway& gateway);
+
+  std::unique_ptr<FileStore> files_;
+  ResponsesState responses_;
+  Batches batches_;
+};
+
+}  // namespace capstan::gateway::openai

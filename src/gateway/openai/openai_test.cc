@@ -1,0 +1,337 @@
+// Goal: responses, files, batches and embeddings through the gateway between real sockets, over a scripted
+// replica.
+#include "gateway/openai/openai.h"
+
+#include <gtest/gtest.h>
+#include <prometheus/registry.h>
+
+#include <atomic>
+#include <thread>
+
+#include "base/file.h"
+#include "http/client.h"
+
+namespace capstan::gateway::openai {
+namespace {
+
+using namespace std::chrono_literals;
+
+class Directory final : public ReplicaDirectory {
+ public:
+  std::vector<Replica> list;
+  std::vector<Replica> replicas() const override { return list; }
+  std::vector<std::pair<std::string, std::string>> waiting() const override { return {}; }
+};
+
+// The caller's project is what stands behind "Bearer ".
+class Projects final : public Authenticator {
+ public:
+  std::expected<CallerPtr, ApiError> authenticate(const http::Request& request) override {
+    const std::string* bearer = request.headers.find("authorization");
+    return std::make_shared<Caller>(
+        Caller{.organisation = "acme", .project = bearer == nullptr ? "web" : bearer->substr(7)});
+  }
+};
+
+class OpenAiTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    upstream_.add("POST", "/v1/chat/completions",
+                  [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
+                    chat(*Json::parse(request.body), writer);
+                  });
+    upstream_.add("POST", "/v1/embeddings",
+                  [this](const http::Request&, const http::ResponseWriterPtr& writer) {
+                    writer->respond(embeddings_);
+                  });
+    replica_ = std::move(http::Server::start({}, upstream_.handler()).value());
+    directory_.list = {{"a-1", "m", fmt::format("http://127.0.0.1:{}", replica_->port()), true}};
+    start();
+  }
+  void TearDown() override {
+    hold_ = false;
+    stop();
+    std::filesystem::remove_all(scratch_);
+  }
+
+  // A Capstan's front, over what the one before left.
+  void start() {
+    database_ = *store::open_sqlite(scratch_ / "tables.sqlite", parts_, {.fsync = false});
+    gateway_ = std::make_unique<Gateway>(directory_, std::make_shared<prometheus::Registry>());
+    gateway_->set_authenticator(std::make_unique<Projects>());
+    api_ = *OpenAiApi::make(*gateway_, *database_,
+                            {.files = scratch_ / "files", .seal_key = std::string(32, 'k')});
+    http::Router router;
+    gateway_->mount(router);
+    server_ = std::move(http::Server::start({}, router.handler()).value());
+    api_->start();
+  }
+  void stop() {
+    gateway_->cancel();
+    server_.reset();
+    api_.reset();
+    gateway_.reset();
+    database_.reset();
+  }
+
+  // Answers with the last message; "busy" is refused twice, "wrong" is a 400, and "slow" takes until hold_
+  // ends.
+  void chat(const Json& body, const http::ResponseWriterPtr& writer) {
+    ++asked_;
+    asked_body_ = body.dump();
+    const std::string text = body.find("messages")->items().back().get_string("content").value_or("");
+    if (text == "busy" && ++busy_ <= 2) return writer->respond(http::Response::json(503, Json::object()));
+    if (text == "wrong")
+      return writer->respond(
+          http::Response::json(400, *Json::parse(R"({"error":{"message":"no","code":"bad"}})")));
+    while (text == "slow" && hold_ && !writer->client_gone()) std::this_thread::sleep_for(1ms);
+    const Json usage = *Json::parse(R"({"prompt_tokens":3,"completion_tokens":2,"total_tokens":5})");
+    if (!body.get_bool("stream").value_or(false)) {
+      Json choice = Json::object({{"index", 0}, {"finish_reason", "stop"}});
+      choice["message"] =
+          Json::object({{"role", "assistant"}, {"content", "re: " + text}, {"reasoning", "hm"}});
+      return writer->respond(
+          http::Response::json(200, Json::object({{"choices", Json::array({choice})}, {"usage", usage}})));
+    }
+    writer->start(200, {{"content-type", "text/event-stream"}});
+    writer->write(http::sse_event(R"({"choices":[{"index":0,"delta":{"content":"re: "}}]})"));
+    if (text == "break") return writer->finish();
+    writer->write(http::sse_event(fmt::format(
+        R"({{"choices":[{{"index":0,"delta":{{"content":"{}"}},"finish_reason":"stop"}}]}})", text)));
+    writer->write(http::sse_event(Json::object({{"choices", Json::array()}, {"usage", usage}}).dump()));
+    writer->write(http::sse_event("[DONE]"));
+    writer->finish();
+  }
+
+  http::Response send(std::string method, std::string target, std::string body = {},
+                      http::Headers headers = {}) {
+    return client_
+        .request(fmt::format("http://127.0.0.1:{}", server_->port()),
+                 {.method = std::move(method),
+                  .target = std::move(target),
+                  .headers = std::move(headers),
+                  .body = std::move(body)},
+                 {})
+        .value();
+  }
+  Json get(const std::string& target) { return *Json::parse(send("GET", target).body); }
+  Json post(const std::string& target, const std::string& body) {
+    return *Json::parse(send("POST", target, body).body);
+  }
+  static std::string id_of(const Json& object) {
+    return object.get_string("id").value_or("no id in " + object.dump());
+  }
+  static std::string output_text(const Json& response) {
+    const Json* output = response.find("output");
+    if (output == nullptr || output->size() == 0) return "no output in " + response.dump();
+    return output->items().back().find("content")->items()[0].get_string("text").value_or("");
+  }
+  std::string upload(const std::string& content, const std::string& purpose = "batch") {
+    const std::string body = fmt::format(
+        "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"in.jsonl\"\r\n\r\n{}\r\n--b\r\n"
+        "Content-Disposition: form-data; name=\"purpose\"\r\n\r\n{}\r\n--b--\r\n",
+        content, purpose);
+    return id_of(*Json::parse(
+        send("POST", "/v1/files", body, {{"content-type", "multipart/form-data; boundary=b"}}).body));
+  }
+  static std::string line(const std::string& id, const std::string& text) {
+    return fmt::format(
+        R"({{"custom_id":"{}","method":"POST","url":"/v1/chat/completions","body":{{"model":"m",)"
+      R"("messages":[{{"role":"user","content":"{}"}}]}}}})"
+        "\n",
+        id, text);
+  }
+  std::string make_batch(const std::string& content) {
+    return id_of(post(
+        "/v1/batches",
+        fmt::format(
+            R"({{"input_file_id":"{}","endpoint":"/v1/chat/completions","completion_window":"24h","metadata":{{"a":"b"}}}})",
+            upload(content))));
+  }
+  Json wait_for(const std::string& target, const std::string& status) {
+    Json object;
+    for (int i = 0; i < 1500; ++i) {
+      object = get(target);
+      if (object.get_string("status") == status) return object;
+      std::this_thread::sleep_for(10ms);
+    }
+    ADD_FAILURE() << "never " << status << ": " << object.dump();
+    return object;
+  }
+  std::string content(const Json& batch, const char* which) {
+    const auto id = batch.get_string(which);
+    return id ? send("GET", "/v1/files/" + *id + "/content").body : "";
+  }
+
+  const std::filesystem::path scratch_ = testing::TempDir() + "openai_test_" + random_hex(6);
+  const std::vector<const store::Tables*> parts_ =
+      (std::filesystem::create_directories(scratch_),
+       std::vector<const store::Tables*>{&kResponseTables, &kFileTables, &kBatchTables});
+  std::atomic<int> asked_{0}, busy_{0};
+  std::atomic<bool> hold_{true};
+  std::string asked_body_;
+  http::Response embeddings_ = http::Response::json(404, Json::object());
+  Directory directory_;
+  http::Router upstream_;
+  std::unique_ptr<http::Server> replica_, server_;
+  std::unique_ptr<store::Database> database_;
+  std::unique_ptr<Gateway> gateway_;
+  std::unique_ptr<OpenAiApi> api_;
+  http::Client client_;
+};
+
+TEST_F(OpenAiTest, AResponseIsStoredAndGoesOn) {
+  const Json first = post("/v1/responses", R"({"model":"m","input":"one"})");
+  EXPECT_EQ(output_text(first), "re: one");
+  EXPECT_EQ(first.get_string("status"), "completed");
+  EXPECT_EQ(get("/v1/responses/" + id_of(first)), first);
+  const Json second =
+      post("/openai/v1/responses",
+           fmt::format(R"({{"model":"m","input":"two","previous_response_id":"{}"}})", id_of(first)));
+  EXPECT_EQ(
+      Json::parse(asked_body_)->find("messages")->dump(),
+      R"([{"role":"user","content":"one"},{"role":"assistant","content":"re: one","reasoning":"hm"},{"role":"user",)"
+      R"("content":"two"}])");
+  EXPECT_EQ(get("/v1/responses/" + id_of(second) + "/input_items?order=asc").find("data")->size(), 4u);
+  EXPECT_EQ(send("DELETE", "/v1/responses/" + id_of(first)).body,
+            fmt::format(R"({{"id":"{}","object":"response","deleted":true}})", id_of(first)));
+  EXPECT_EQ(send("GET", "/v1/responses/" + id_of(first)).status, 404);
+  const Json lost = post("/v1/responses", R"({"model":"m","input":"x","previous_response_id":"resp_gone"})");
+  EXPECT_EQ(lost.find("error")->get_string("code"), "previous_response_not_found");
+}
+
+TEST_F(OpenAiTest, AStatelessResponseIsNotStoredAndItsReasoningComesBackSealed) {
+  const Json first =
+      post("/v1/responses",
+           R"({"model":"m","input":"one","store":false,"include":["reasoning.encrypted_content"]})");
+  EXPECT_EQ(send("GET", "/v1/responses/" + id_of(first)).status, 404);
+  Json reasoning = first.find("output")->items()[0];
+  reasoning["content"] = Json::array();
+  const Json body =
+      Json::object({{"model", "m"},
+                    {"store", false},
+                    {"input", Json::array({reasoning, first.find("output")->items()[1],
+                                           *Json::parse(R"({"role":"user","content":"two"})")})}});
+  post("/v1/responses", body.dump());
+  EXPECT_EQ(Json::parse(asked_body_)->find("messages")->items()[0].get_string("reasoning"), "hm");
+}
+
+TEST_F(OpenAiTest, AStreamEndsWithTheStoredResponse) {
+  const std::string stream =
+      send("POST", "/v1/responses", R"({"model":"m","input":"one","stream":true})").body;
+  EXPECT_TRUE(stream.starts_with(
+      "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0"))
+      << stream;
+  std::string last;
+  http::SseParser parser([&](std::string_view, std::string_view data) { last = data; });
+  parser.feed(stream);
+  const Json completed = *Json::parse(last);
+  EXPECT_EQ(completed.get_string("type"), "response.completed");
+  EXPECT_EQ(get("/v1/responses/" + id_of(*completed.find("response"))), *completed.find("response"));
+  EXPECT_TRUE(send("POST", "/v1/responses", R"({"model":"m","input":"break","stream":true})")
+                  .body.contains("event: response.failed"));
+}
+
+TEST_F(OpenAiTest, ProjectsDoNotSeeEachOthersThings) {
+  const std::string id = id_of(post("/v1/responses", R"({"model":"m","input":"one"})")),
+                    file = upload("x", "user_data");
+  const http::Headers other{{"authorization", "Bearer other"}};
+  EXPECT_EQ(send("GET", "/v1/responses/" + id, {}, other).status, 404);
+  EXPECT_EQ(send("DELETE", "/v1/responses/" + id, {}, other).status, 404);
+  EXPECT_EQ(send("GET", "/v1/files/" + file + "/content", {}, other).status, 404);
+  EXPECT_EQ(Json::parse(send("GET", "/v1/files", {}, other).body)->find("data")->size(), 0u);
+  EXPECT_EQ(send("GET", "/v1/responses/" + id).status, 200);
+}
+
+TEST_F(OpenAiTest, AResponseInTheBackgroundIsFetchedLaterOrCancelled) {
+  const Json queued = post("/v1/responses", R"({"model":"m","input":"slow","background":true})");
+  EXPECT_EQ(queued.get_string("status"), "queued");
+  EXPECT_EQ(get("/v1/responses/" + id_of(queued)).get_string("status"), "in_progress");
+  const Json cancelled = post("/v1/responses/" + id_of(queued) + "/cancel", "");
+  EXPECT_EQ(cancelled.get_string("status"), "cancelled");
+  const Json other = post("/v1/responses", R"({"model":"m","input":"quick","background":true})");
+  EXPECT_EQ(output_text(wait_for("/v1/responses/" + id_of(other), "completed")), "re: quick");
+  EXPECT_EQ(send("POST",
+                 "/v1/responses/" + id_of(post("/v1/responses", R"({"model":"m","input":"x"})")) + "/cancel")
+                .status,
+            400);
+}
+
+TEST_F(OpenAiTest, FilesAreKeptListedAndDeleted) {
+  const std::string first = upload("one"), second = upload("two", "user_data");
+  EXPECT_EQ(get("/v1/files/" + first).get_int("bytes"), 3);
+  EXPECT_EQ(send("GET", "/v1/files/" + first + "/content").body, "one");
+  const Json page = get("/v1/files?limit=1");
+  EXPECT_EQ(page.get_string("last_id"), second);
+  EXPECT_EQ(page.get_bool("has_more"), true);
+  EXPECT_EQ(get("/v1/files?after=" + second).get_string("first_id"), first);
+  EXPECT_EQ(get("/v1/files?purpose=user_data").find("data")->size(), 1u);
+  EXPECT_EQ(send("DELETE", "/v1/files/" + first).status, 200);
+  EXPECT_EQ(send("GET", "/v1/files/" + first).status, 404);
+  EXPECT_FALSE(std::filesystem::exists(scratch_ / "files" / first));
+  EXPECT_EQ(send("POST", "/v1/files", "x", {{"content-type", "text/plain"}}).status, 400);
+}
+
+TEST_F(OpenAiTest, ABatchRunsItsLinesAndSortsWhatFailed) {
+  const Json batch = wait_for(
+      "/v1/batches/" + make_batch(line("a", "one") + line("b", "wrong") + line("c", "busy")), "completed");
+  EXPECT_EQ(batch.find("request_counts")->dump(), R"({"total":3,"completed":2,"failed":1})");
+  EXPECT_EQ(batch.find("metadata")->dump(), R"({"a":"b"})");
+  const std::string output = content(batch, "output_file_id"), errors = content(batch, "error_file_id");
+  EXPECT_TRUE(output.contains(R"("custom_id":"a")") && output.contains("re: one") &&
+              output.contains("re: busy"))
+      << output;
+  EXPECT_TRUE(errors.contains(R"("custom_id":"b")") && errors.contains(R"("status_code":400)")) << errors;
+  EXPECT_EQ(get("/v1/batches").find("data")->size(), 1u);
+  EXPECT_EQ(send("POST", "/v1/batches/" + id_of(batch) + "/cancel").status, 409);
+}
+
+TEST_F(OpenAiTest, AWrongFileFailsItsBatch) {
+  const Json batch = wait_for("/v1/batches/" + make_batch("not json\n"), "failed");
+  EXPECT_EQ(batch.find("errors")->find("data")->items()[0].get_string("code"), "invalid_json_line");
+  EXPECT_EQ(post("/v1/batches", "{}").find("error")->get_string("param"), "input_file_id");
+}
+
+TEST_F(OpenAiTest, ACancelledBatchKeepsWhatIsDone) {
+  const std::string id = make_batch(line("a", "one") + line("b", "slow"));
+  while (asked_ < 2) std::this_thread::sleep_for(1ms);
+  while (get("/v1/batches/" + id).find("request_counts")->get_int("completed") != 1)
+    std::this_thread::sleep_for(1ms);
+  EXPECT_EQ(post("/v1/batches/" + id + "/cancel", "").get_string("status"), "cancelling");
+  const Json batch = wait_for("/v1/batches/" + id, "cancelled");
+  EXPECT_TRUE(content(batch, "output_file_id").contains("re: one"));
+}
+
+TEST_F(OpenAiTest, ABatchGoesOnInTheNextProcessWithWhatIsNotDone) {
+  const std::string id = make_batch(line("a", "one") + line("b", "slow"));
+  while (get("/v1/batches/" + id).find("request_counts")->get_int("completed") != 1)
+    std::this_thread::sleep_for(1ms);
+  stop();
+  const int before = asked_;
+  hold_ = false;
+  start();
+  const Json batch = wait_for("/v1/batches/" + id, "completed");
+  EXPECT_EQ(batch.find("request_counts")->dump(), R"({"total":2,"completed":2,"failed":0})");
+  EXPECT_EQ(asked_, before + 1);
+  EXPECT_TRUE(content(batch, "output_file_id").contains("re: slow"));
+}
+
+TEST_F(OpenAiTest, EmbeddingsComeInTheEncodingAskedForOrAreRefused) {
+  const std::string body = R"({"model":"m","input":"x","encoding_format":"base64"})";
+  EXPECT_EQ(post("/v1/embeddings", body).find("error")->get_string("message"),
+            "the model 'm' gives no embeddings");
+  embeddings_ = http::Response::json(
+      200, *Json::parse(
+               R"({"data":[{"index":0,"embedding":[1.0]}],"usage":{"prompt_tokens":1,"total_tokens":1}})"));
+  EXPECT_EQ(post("/v1/embeddings", body).find("data")->items()[0].get_string("embedding"), "AACAPw==");
+  EXPECT_EQ(post("/v1/embeddings", R"({"model":"m","input":"x"})")
+                .find("data")
+                ->items()[0]
+                .find("embedding")
+                ->dump(),
+            "[1.0]");
+  EXPECT_EQ(post("/v1/embeddings", R"({"model":"m"})").find("error")->get_string("param"), "input");
+}
+
+}  // namespace
+}  // namespace capstan::gateway::openai

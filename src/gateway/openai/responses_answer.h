@@ -1,0 +1,74 @@
+// A replica's chat answer told as the Responses API tells it: events in order, and the response object that
+// they build.
+//
+//   ResponsesAnswer answer(call, {.id = "resp_…", .created_at = now, .new_id = random_hex_24, .close =
+//   seal}); send(answer.begin());  for (…) send(answer.push(delta));  send(answer.finish());     // each
+//   event: {type, sequence_number, …} Json response = answer.response(); // at any time
+//
+// Order: response.created, response.in_progress; an item: output_item.added, content_part.added, deltas,
+// their .done, content_part.done, output_item.done; then response.completed, incomplete or failed.
+// sequence_number counts from 0. An item ends when one of another kind begins. Threads: one owner.  Cost:
+// keeps the answer's text.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "gateway/openai/chat_delta.h"
+#include "gateway/openai/responses_request.h"
+
+namespace capstan::gateway::openai {
+
+struct ResponsesContext {
+  std::string id;
+  std::int64_t created_at = 0;
+  std::function<std::string()> new_id;  // what stands after "msg_", "rs_", "fc_"
+  // Makes encrypted_content of reasoning; used where the request includes it.
+  std::function<std::string(const std::string& text)> close;
+};
+
+class ResponsesAnswer {
+ public:
+  using Events = std::vector<Json>;
+  ResponsesAnswer(const ResponsesCall& call, ResponsesContext context);
+  Events begin();  // created, in_progress
+  Events push(const ChatDelta& delta);
+  Events finish();
+  Events fail(const OpenAiError& error);
+  void cancel();  // the response becomes "cancelled"; no more events
+  Json response() const;
+  const std::string& status() const { return status_; }
+  bool ended() const { return !finish_reason_.empty(); }  // the model said why it stopped
+
+ private:
+  enum class Kind { kNone, kReasoning, kText, kRefusal, kCall, kCustomCall };
+  void emit(std::string type, Json fields, Events& events);
+  void open(Kind kind, const CallDelta* call, Events& events);
+  void close(Events& events, bool complete);
+  void append(const std::string& text, const Json::Array& logprobs, Events& events);
+  Json part(const std::string& text) const;
+  void emit_part(std::string_view what, Events& events);
+  void finish_item(Json& item, bool complete) const;
+  void close_call(Json& item, Events& events);
+  Json place() const;  // item_id and output_index of the open item
+  std::string_view delta_type() const;
+
+  const ResponsesCall call_;
+  const ResponsesContext context_;
+  std::int64_t sequence_ = 0;
+  std::string status_ = "in_progress";
+  std::string finish_reason_, service_tier_;
+  Json usage_, error_;
+  Json::Array output_;
+  // The open item, the last of output_:
+  Kind kind_ = Kind::kNone;
+  std::int64_t call_index_ = 0;
+  std::string text_;
+  Json::Array logprobs_;
+};
+
+}  // namespace capstan::gateway::openai

@@ -1,0 +1,250 @@
+#include "gateway/openai/responses_items.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "base/file.h"
+
+namespace capstan::gateway::openai {
+namespace {
+
+constexpr std::size_t kItemsMax = 8192;
+
+using Status = std::expected<void, OpenAiError>;
+
+std::unexpected<OpenAiError> wrong(std::string param, std::string message,
+                                   std::string code = "invalid_value") {
+  return std::unexpected(
+      OpenAiError{.message = std::move(message), .param = std::move(param), .code = std::move(code)});
+}
+
+std::string type_of(const Json& item) { return item.get_string("type").value_or("message"); }
+
+// One part of a user's message as chat writes it; null for a part that chat does not have.
+std::expected<Json, OpenAiError> part_of(const Json& part, const std::string& path) {
+  const std::string type = part.get_string("type").value_or("");
+  if (type == "input_text" || type == "output_text" || type == "text")
+    return Json::object({{"type", "text"}, {"text", part.get_string("text").value_or("")}});
+  if (type == "refusal")
+    return Json::object({{"type", "text"}, {"text", part.get_string("refusal").value_or("")}});
+  if (type == "input_image") {
+    const auto url = part.get_string("image_url");
+    if (!url)
+      return wrong(path + ".image_url",
+                   fmt::format("'{}.image_url' must be a URL; images of the files API are not read", path));
+    Json image = Json::object({{"url", *url}});
+    if (const auto detail = part.get_string("detail")) image["detail"] = *detail;
+    return Json::object({{"type", "image_url"}, {"image_url", std::move(image)}});
+  }
+  if (type == "input_file") {
+    const auto data = part.get_string("file_data");
+    if (!data)
+      return wrong(path + ".file_data",
+                   fmt::format("'{}' must hold file_data; ids and URLs of files are not read here", path));
+    return Json::object({{"type", "file"},
+                         {"file", Json::object({{"filename", part.get_string("filename").value_or("file")},
+                                                {"file_data", *data}})}});
+  }
+  if (type == "input_audio" && part.contains("input_audio"))
+    return Json::object({{"type", "input_audio"}, {"input_audio", *part.find("input_audio")}});
+  return wrong(
+      path + ".type",
+      fmt::format(
+          "'{}.type' must be input_text, input_image, input_file, input_audio, output_text or refusal, "
+          "not '{}'",
+          path, type));
+}
+
+// Content that is a text or a list of parts: a text where all of it is text.
+std::expected<Json, OpenAiError> content_of(const Json& item, std::string_view key, const std::string& path) {
+  const Json* content = item.find(key);
+  if (content == nullptr || content->is_null()) return Json("");
+  if (content->is_string()) return *content;
+  if (!content->is_array())
+    return wrong(fmt::format("{}.{}", path, key),
+                 fmt::format("'{}.{}' must be a string or an array of parts", path, key), "invalid_type");
+  Json parts = Json::array();
+  std::string text;
+  bool only_text = true;
+  for (std::size_t i = 0; i < content->size(); ++i) {
+    auto part = part_of(content->items()[i], fmt::format("{}.{}[{}]", path, key, i));
+    if (!part) return std::unexpected(part.error());
+    if (const auto said = part->get_string("text")) {
+      text += (text.empty() || said->empty() ? "" : "\n") + *said;
+    } else {
+      only_text = false;
+    }
+    parts.push_back(*std::move(part));
+  }
+  return only_text ? Json(text) : parts;
+}
+
+// The reader's state: the assistant's turn that is being put together.
+class Messages {
+ public:
+  Messages(const ItemSources& sources, Json& out) : sources_(sources), out_(out) {}
+
+  Status add(const Json& item, const std::string& path, bool referenced = false) {
+    if (!item.is_object())
+      return wrong(path, fmt::format("'{}' must be an object, not {}", path, item.type_name()),
+                   "invalid_type");
+    const std::string type = type_of(item);
+    if (type == "message") return add_message(item, path);
+    if (type == "reasoning") return add_reasoning(item, path);
+    if (type == "function_call" || type == "custom_tool_call")
+      return add_call(item, path, type == "custom_tool_call");
+    if (type == "function_call_output" || type == "custom_tool_call_output") return add_output(item, path);
+    if (type == "item_reference" && !referenced) return add_reference(item, path);
+    return {};
+  }
+
+  void flush() {
+    if (content_.empty() && reasoning_.empty() && calls_.empty()) return;
+    Json message = Json::object({{"role", "assistant"}, {"content", content_}});
+    if (content_.empty() && !calls_.empty()) message["content"] = nullptr;
+    if (!reasoning_.empty()) message["reasoning"] = reasoning_;
+    if (!calls_.empty()) message["tool_calls"] = std::move(calls_);
+    out_.push_back(std::move(message));
+    content_.clear();
+    reasoning_.clear();
+    calls_.clear();
+  }
+
+ private:
+  Status add_message(const Json& item, const std::string& path) {
+    const std::string role = item.get_string("role").value_or("");
+    constexpr std::array<std::string_view, 4> kRoles = {"user", "assistant", "system", "developer"};
+    if (std::ranges::find(kRoles, role) == kRoles.end())
+      return wrong(
+          path + ".role",
+          fmt::format("'{}.role' must be user, assistant, system or developer, not '{}'", path, role));
+    auto content = content_of(item, "content", path);
+    if (!content) return std::unexpected(content.error());
+    if (role != "assistant") {
+      flush();
+      out_.push_back(Json::object({{"role", role}, {"content", *std::move(content)}}));
+      return {};
+    }
+    if (!content->is_string())
+      return wrong(path + ".content", fmt::format("'{}': an assistant says text only", path));
+    if (!content_.empty() && calls_.empty()) flush();
+    content_ += content->as_string();
+    return {};
+  }
+
+  Status add_reasoning(const Json& item, const std::string& path) {
+    if (!content_.empty() || !calls_.empty()) flush();
+    std::string text;
+    for (const std::string_view key : {"content", "summary"}) {
+      const Json* parts = item.find(key);
+      if (!text.empty() || parts == nullptr || !parts->is_array()) continue;
+      for (const Json& part : parts->items()) text += part.get_string("text").value_or("");
+    }
+    if (const auto blob = item.get_string("encrypted_content"); text.empty() && blob && !blob->empty()) {
+      const auto opened = sources_.open(*blob);
+      if (!opened)
+        return wrong(
+            path + ".encrypted_content",
+            fmt::format(
+                "'{}.encrypted_content' was not made by this server, or was changed; leave the item out",
+                path),
+            "invalid_encrypted_content");
+      text = *opened;
+    }
+    reasoning_ += text;
+    return {};
+  }
+
+  Status add_call(const Json& item, const std::string& path, bool custom) {
+    const auto id = item.get_string("call_id"), name = item.get_string("name");
+    const auto arguments = item.get_string(custom ? "input" : "arguments");
+    if (!id || !name || !arguments)
+      return wrong(path,
+                   fmt::format("'{}' must hold the strings call_id, name and {}", path,
+                               custom ? "input" : "arguments"),
+                   "missing_required_parameter");
+    const std::string text = custom ? Json::object({{"input", *arguments}}).dump() : *arguments;
+    calls_.push_back(Json::object({{"id", *id},
+                                   {"type", "function"},
+                                   {"function", Json::object({{"name", *name}, {"arguments", text}})}}));
+    return {};
+  }
+
+  Status add_output(const Json& item, const std::string& path) {
+    const auto id = item.get_string("call_id");
+    if (!id)
+      return wrong(path + ".call_id", fmt::format("'{}.call_id' is missing", path),
+                   "missing_required_parameter");
+    auto content = content_of(item, "output", path);
+    if (!content) return std::unexpected(content.error());
+    flush();
+    out_.push_back(Json::object({{"role", "tool"}, {"tool_call_id", *id}, {"content", *std::move(content)}}));
+    return {};
+  }
+
+  Status add_reference(const Json& item, const std::string& path) {
+    const std::string id = item.get_string("id").value_or("");
+    const auto found = sources_.find(id);
+    if (!found)
+      return std::unexpected(OpenAiError{
+          .status = 404,
+          .message = fmt::format("Item with id '{}' not found; items are kept with responses that are "
+                                 "stored (store: true)",
+                                 id),
+          .param = path,
+          .code = "item_not_found"});
+    return add(*found, path, true);
+  }
+
+  const ItemSources& sources_;
+  Json& out_;
+  std::string content_, reasoning_;
+  Json::Array calls_;
+};
+
+std::string_view prefix_of(const std::string& type) {
+  if (type == "reasoning") return "rs_";
+  if (type == "function_call") return "fc_";
+  if (type == "custom_tool_call") return "ctc_";
+  return type == "message" ? "msg_" : "item_";
+}
+
+}  // namespace
+
+std::expected<void, OpenAiError> add_items(const Json::Array& items, const ItemSources& sources,
+                                           Json& messages) {
+  Messages reader(sources, messages);
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    if (auto added = reader.add(items[i], fmt::format("input[{}]", i)); !added) return added;
+  }
+  reader.flush();
+  return {};
+}
+
+std::expected<Json::Array, OpenAiError> input_items(const Json& input) {
+  if (input.is_string()) {
+    Json part = Json::object({{"type", "input_text"}, {"text", input}});
+    return Json::Array{Json::object({{"type", "message"},
+                                     {"id", "msg_" + random_hex(24)},
+                                     {"status", "completed"},
+                                     {"role", "user"},
+                                     {"content", Json::array({std::move(part)})}})};
+  }
+  if (!input.is_array())
+    return wrong("input", "'input' must be a string or an array of items", "invalid_type");
+  if (input.size() > kItemsMax)
+    return wrong("input", fmt::format("'input' may hold {} items, not {}", kItemsMax, input.size()),
+                 "array_above_max_length");
+  Json::Array items = input.items();
+  for (Json& item : items) {
+    if (!item.is_object()) continue;  // refused where its path is known
+    const std::string type = type_of(item);
+    if (!item.contains("type")) item["type"] = type;
+    if (!item.get_string("id") && type != "item_reference")
+      item["id"] = std::string(prefix_of(type)) + random_hex(24);
+  }
+  return items;
+}
+
+}  // namespace capstan::gateway::openai

@@ -1,0 +1,317 @@
+#include "gateway/openai/responses_request.h"
+
+#include <algorithm>
+
+namespace capstan::gateway::openai {
+namespace {
+
+using Status = std::expected<void, OpenAiError>;
+
+std::unexpected<OpenAiError> wrong(std::string param, std::string message,
+                                   std::string code = "invalid_value") {
+  return std::unexpected(
+      OpenAiError{.message = std::move(message), .param = std::move(param), .code = std::move(code)});
+}
+
+// The member if it is there and not null.
+const Json* given(const Json& body, std::string_view key) {
+  const Json* value = body.find(key);
+  return value == nullptr || value->is_null() ? nullptr : value;
+}
+
+Status expect(const Json& body, std::string_view key, bool (Json::*is)() const, std::string_view what) {
+  const Json* value = given(body, key);
+  if (value == nullptr || (value->*is)()) return {};
+  return wrong(std::string(key), fmt::format("'{}' must be {}, not {}", key, what, value->type_name()),
+               "invalid_type");
+}
+
+Status check_types(const Json& body) {
+  using Is = bool (Json::*)() const;
+  struct Field {
+    std::string_view key;
+    Is is;
+    std::string_view what;
+  };
+  static constexpr Field kFields[] = {{"instructions", &Json::is_string, "a string"},
+                                      {"previous_response_id", &Json::is_string, "a string"},
+                                      {"stream", &Json::is_bool, "true or false"},
+                                      {"store", &Json::is_bool, "true or false"},
+                                      {"background", &Json::is_bool, "true or false"},
+                                      {"include", &Json::is_array, "an array"},
+                                      {"max_output_tokens", &Json::is_int, "an integer"},
+                                      {"max_tool_calls", &Json::is_int, "an integer"},
+                                      {"temperature", &Json::is_number, "a number"},
+                                      {"top_p", &Json::is_number, "a number"},
+                                      {"top_logprobs", &Json::is_int, "an integer"},
+                                      {"parallel_tool_calls", &Json::is_bool, "true or false"},
+                                      {"tools", &Json::is_array, "an array"},
+                                      {"reasoning", &Json::is_object, "an object"},
+                                      {"text", &Json::is_object, "an object"},
+                                      {"metadata", &Json::is_object, "an object"},
+                                      {"service_tier", &Json::is_string, "a string"},
+                                      {"truncation", &Json::is_string, "a string"},
+                                      {"prompt_cache_key", &Json::is_string, "a string"},
+                                      {"safety_identifier", &Json::is_string, "a string"},
+                                      {"user", &Json::is_string, "a string"}};
+  for (const Field& field : kFields) {
+    if (auto checked = expect(body, field.key, field.is, field.what); !checked) return checked;
+  }
+  return {};
+}
+
+Status check_metadata(const Json& body) {
+  const Json* metadata = given(body, "metadata");
+  if (metadata == nullptr) return {};
+  if (metadata->size() > kMetadataMax)
+    return wrong("metadata",
+                 fmt::format("'metadata' may hold {} pairs, not {}", kMetadataMax, metadata->size()));
+  for (const auto& [key, value] : metadata->members()) {
+    if (key.size() > 64 || !value.is_string() || value.as_string().size() > 512)
+      return wrong("metadata." + key,
+                   "keys of 'metadata' have at most 64 bytes, values are strings of at most 512");
+  }
+  return {};
+}
+
+// What would need a server of another kind.
+Status refuse_hosted(const Json& body) {
+  if (given(body, "conversation") != nullptr)
+    return wrong("conversation", "'conversation' is not kept here; use previous_response_id",
+                 "unsupported_parameter");
+  if (given(body, "prompt") != nullptr)
+    return wrong("prompt", "'prompt': this server keeps no prompts; give instructions and input",
+                 "unsupported_parameter");
+  return {};
+}
+
+std::expected<Json, OpenAiError> function_of(const Json& tool, const std::string& path, bool custom) {
+  const auto name = tool.get_string("name");
+  if (!name)
+    return wrong(path + ".name", fmt::format("'{}.name' is missing", path), "missing_required_parameter");
+  Json function = Json::object({{"name", *name}});
+  if (const auto description = tool.get_string("description")) function["description"] = *description;
+  if (custom) {
+    Json input = Json::object({{"input", Json::object({{"type", "string"}})}});
+    function["parameters"] = Json::object({{"type", "object"},
+                                           {"properties", std::move(input)},
+                                           {"required", Json::array({"input"})},
+                                           {"additionalProperties", false}});
+  } else if (const Json* parameters = given(tool, "parameters")) {
+    function["parameters"] = *parameters;
+  }
+  if (const auto strict = tool.get_bool("strict")) function["strict"] = *strict;
+  return Json::object({{"type", "function"}, {"function", std::move(function)}});
+}
+
+Status read_tools(const Json& body, ResponsesCall& call) {
+  const Json* tools = given(body, "tools");
+  if (tools == nullptr) return {};
+  if (tools->size() > kResponsesToolsMax)
+    return wrong("tools", fmt::format("'tools' may hold {} tools, not {}", kResponsesToolsMax, tools->size()),
+                 "array_above_max_length");
+  for (std::size_t i = 0; i < tools->size(); ++i) {
+    const Json& tool = tools->items()[i];
+    const std::string type = tool.get_string("type").value_or("");
+    if (type != "function" && type != "custom") continue;
+    auto function = function_of(tool, fmt::format("tools[{}]", i), type == "custom");
+    if (!function) return std::unexpected(function.error());
+    if (type == "custom") call.custom_tools.push_back(*tool.get_string("name"));
+    call.settings["tools"].push_back(*std::move(function));
+  }
+  return {};
+}
+
+Json named_choice(const std::string& name) {
+  return Json::object({{"type", "function"}, {"function", Json::object({{"name", name}})}});
+}
+
+// {"type": "allowed_tools", "mode", "tools"}: the others are not offered.
+void allow_only(const Json& choice, ResponsesCall& call) {
+  const Json* allowed = choice.find("tools");
+  Json* tools = call.settings.find("tools");
+  if (allowed == nullptr || !allowed->is_array() || tools == nullptr) return;
+  std::erase_if(tools->items(), [&](const Json& tool) {
+    const auto name = tool.find("function")->get_string("name");
+    return std::ranges::none_of(allowed->items(),
+                                [&](const Json& one) { return one.get_string("name") == name; });
+  });
+  if (tools->size() == 0) call.settings.erase("tools");
+}
+
+Status read_tool_choice(const Json& body, ResponsesCall& call) {
+  const Json* choice = given(body, "tool_choice");
+  if (choice == nullptr || !call.settings.contains("tools")) return {};
+  if (choice->is_string()) {
+    const std::string& mode = choice->as_string();
+    if (mode != "auto" && mode != "none" && mode != "required")
+      return wrong("tool_choice",
+                   fmt::format("'tool_choice' must be auto, none, required or an object, not '{}'", mode));
+    call.settings["tool_choice"] = mode;
+    return {};
+  }
+  const std::string type = choice->get_string("type").value_or("");
+  if (type == "function" || type == "custom") {
+    const auto name = choice->get_string("name");
+    if (!name)
+      return wrong("tool_choice.name", "'tool_choice.name' is missing", "missing_required_parameter");
+    call.settings["tool_choice"] = named_choice(*name);
+  } else if (type == "allowed_tools") {
+    allow_only(*choice, call);
+    if (call.settings.contains("tools"))
+      call.settings["tool_choice"] = choice->get_string("mode").value_or("auto");
+  }
+  return {};
+}
+
+Status read_text(const Json& body, ResponsesCall& call) {
+  const Json* text = given(body, "text");
+  if (text == nullptr) return {};
+  if (const auto verbosity = text->get_string("verbosity")) call.settings["verbosity"] = *verbosity;
+  const Json* format = given(*text, "format");
+  if (format == nullptr) return {};
+  const std::string type = format->get_string("type").value_or("");
+  if (type == "json_object") {
+    call.settings["response_format"] = Json::object({{"type", "json_object"}});
+  } else if (type == "json_schema") {
+    Json schema = Json::object();
+    for (const std::string_view key : {"name", "description", "schema", "strict"}) {
+      if (const Json* value = given(*format, key)) schema[key] = *value;
+    }
+    if (!schema.contains("name") || !schema.contains("schema"))
+      return wrong("text.format", "'text.format' of type json_schema must hold name and schema",
+                   "missing_required_parameter");
+    call.settings["response_format"] =
+        Json::object({{"type", "json_schema"}, {"json_schema", std::move(schema)}});
+  } else if (type != "text") {
+    return wrong("text.format.type",
+                 fmt::format("'text.format.type' must be text, json_object or json_schema, not '{}'", type));
+  }
+  return {};
+}
+
+void read_include(const Json& body, ResponsesCall& call) {
+  const Json* include = given(body, "include");
+  for (const Json& item : include == nullptr ? Json::Array{} : include->items()) {
+    if (item == Json("reasoning.encrypted_content")) call.encrypted_reasoning = true;
+    if (item == Json("message.output_text.logprobs")) call.logprobs = true;
+  }
+  if (call.logprobs || given(body, "top_logprobs") != nullptr) {
+    call.settings["logprobs"] = true;
+    call.logprobs = true;
+    if (const Json* top = given(body, "top_logprobs")) call.settings["top_logprobs"] = *top;
+  }
+}
+
+Status read_settings(const Json& body, ResponsesCall& call) {
+  if (auto read = read_tools(body, call); !read) return read;
+  if (auto read = read_tool_choice(body, call); !read) return read;
+  if (auto read = read_text(body, call); !read) return read;
+  for (const std::string_view key :
+       {"temperature", "top_p", "parallel_tool_calls", "service_tier", "prompt_cache_key",
+        "safety_identifier", "user", "prompt_cache_retention"}) {
+    if (const Json* value = given(body, key)) call.settings[key] = *value;
+  }
+  if (!call.settings.contains("tools")) call.settings.erase("parallel_tool_calls");
+  if (const Json* most = given(body, "max_output_tokens")) {
+    if (most->as_int() < 1)
+      return wrong("max_output_tokens", "'max_output_tokens' must be at least 1", "integer_below_min_value");
+    call.settings["max_completion_tokens"] = *most;
+  }
+  if (const Json* reasoning = given(body, "reasoning")) {
+    if (const auto effort = reasoning->get_string("effort")) call.settings["reasoning_effort"] = *effort;
+  }
+  read_include(body, call);
+  return {};
+}
+
+// The request's fields as every response repeats them, with OpenAI's defaults.
+Json echo_of(const Json& body) {
+  const auto or_default = [&](std::string_view key, Json otherwise) {
+    const Json* value = given(body, key);
+    return value == nullptr ? std::move(otherwise) : *value;
+  };
+  Json reasoning = Json::object({{"effort", nullptr}, {"summary", nullptr}});
+  if (const Json* asked = given(body, "reasoning")) {
+    for (const auto& [key, value] : asked->members()) reasoning[key] = value;
+  }
+  Json text = or_default("text", Json::object());
+  if (given(text, "format") == nullptr) text["format"] = Json::object({{"type", "text"}});
+  Json echo = Json::object();
+  echo["instructions"] = or_default("instructions", nullptr);
+  echo["max_output_tokens"] = or_default("max_output_tokens", nullptr);
+  echo["max_tool_calls"] = or_default("max_tool_calls", nullptr);
+  echo["parallel_tool_calls"] = or_default("parallel_tool_calls", true);
+  echo["previous_response_id"] = or_default("previous_response_id", nullptr);
+  echo["prompt_cache_key"] = or_default("prompt_cache_key", nullptr);
+  echo["reasoning"] = std::move(reasoning);
+  echo["safety_identifier"] = or_default("safety_identifier", nullptr);
+  echo["service_tier"] = or_default("service_tier", "auto");
+  echo["store"] = or_default("store", true);
+  echo["temperature"] = or_default("temperature", 1.0);
+  echo["text"] = std::move(text);
+  echo["tool_choice"] = or_default("tool_choice", "auto");
+  echo["tools"] = or_default("tools", Json::array());
+  echo["top_logprobs"] = or_default("top_logprobs", 0);
+  echo["top_p"] = or_default("top_p", 1.0);
+  echo["truncation"] = or_default("truncation", "disabled");
+  echo["user"] = or_default("user", nullptr);
+  echo["metadata"] = or_default("metadata", Json::object());
+  return echo;
+}
+
+}  // namespace
+
+std::expected<ResponsesCall, OpenAiError> parse_responses_request(std::string_view text) {
+  const auto body = Json::parse(text);
+  if (!body) return wrong("", "the body is " + body.error().message, "");
+  if (!body->is_object())
+    return wrong("", fmt::format("the body must be a JSON object, not {}", body->type_name()), "");
+  ResponsesCall call;
+  call.model = body->get_string("model").value_or("");
+  if (call.model.empty())
+    return wrong("model", "'model' is missing; name one of GET /v1/models", "missing_required_parameter");
+  for (const auto check : {check_types, check_metadata, refuse_hosted}) {
+    if (auto checked = check(*body); !checked) return std::unexpected(checked.error());
+  }
+  call.instructions = body->get_string("instructions").value_or("");
+  call.previous_response_id = body->get_string("previous_response_id").value_or("");
+  call.stream = body->get_bool("stream").value_or(false);
+  call.store = body->get_bool("store").value_or(true);
+  call.background = body->get_bool("background").value_or(false);
+  if (call.background && !call.store)
+    return wrong("background", "'background' needs 'store': true, since the answer is fetched later");
+  const std::string truncation = body->get_string("truncation").value_or("disabled");
+  if (truncation != "auto" && truncation != "disabled")
+    return wrong("truncation", fmt::format("'truncation' must be auto or disabled, not '{}'", truncation));
+  call.may_truncate = truncation == "auto";
+  const Json* input = given(*body, "input");
+  if (input == nullptr) return wrong("input", "'input' is missing", "missing_required_parameter");
+  auto items = input_items(*input);
+  if (!items) return std::unexpected(items.error());
+  call.input = *std::move(items);
+  call.settings = Json::object();
+  if (auto read = read_settings(*body, call); !read) return std::unexpected(read.error());
+  call.echo = echo_of(*body);
+  return call;
+}
+
+std::expected<Json, OpenAiError> chat_of_responses(const ResponsesCall& call, const Json::Array& previous,
+                                                   const ItemSources& sources) {
+  Json messages = Json::array();
+  if (!call.instructions.empty())
+    messages.push_back(Json::object({{"role", "developer"}, {"content", call.instructions}}));
+  Json::Array items = previous;
+  items.insert(items.end(), call.input.begin(), call.input.end());
+  if (auto added = add_items(items, sources, messages); !added) return std::unexpected(added.error());
+  if (messages.size() == 0) return wrong("input", "'input' holds no message that the model could read");
+  Json chat = Json::object({{"model", call.model}, {"messages", std::move(messages)}});
+  for (const auto& [key, value] : call.settings.members()) chat[key] = value;
+  if (call.stream) {
+    chat["stream"] = true;
+    chat["stream_options"] = Json::object({{"include_usage", true}});
+  }
+  return chat;
+}
+
+}  // namespace capstan::gateway::openai

@@ -1,0 +1,48 @@
+// A request of the Responses API, checked, and the chat/completions body that it becomes.
+//
+//   auto call = parse_responses_request(body);
+//   auto chat = chat_of_responses(*call, items_of_previous_response, sources);
+//
+// Tools: functions, and custom tools (a function with one text); all other types are ignored, since only
+// their host could run them. `text.format` becomes response_format, `reasoning.effort` reasoning_effort; both
+// are enforced by the replica. Threads: pure.  Bounds: those of OpenAI for metadata and tools.  Failure:
+// OpenAI's error, with the field's path. Source: the openai 6.49 client's types.
+#pragma once
+
+#include <expected>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "gateway/openai/responses_items.h"
+#include "gateway/openai_error.h"
+
+namespace capstan::gateway::openai {
+
+inline constexpr std::size_t kMetadataMax = 16;
+inline constexpr std::size_t kResponsesToolsMax = 512;
+
+struct ResponsesCall {
+  std::string model;
+  std::string instructions;
+  std::string previous_response_id;
+  Json::Array input = {};                      // items, each with an id
+  Json settings = {};                          // members of the chat body beside model and messages
+  Json echo = {};                              // members of the response that repeat the request
+  std::vector<std::string> custom_tools = {};  // names
+  bool stream = false;
+  bool store = true;
+  bool background = false;
+  bool encrypted_reasoning = false;  // asked for by `include`
+  bool logprobs = false;             // asked for by `include`
+  bool may_truncate = false;         // truncation: "auto"
+};
+
+std::expected<ResponsesCall, OpenAiError> parse_responses_request(std::string_view body);
+
+// `previous`: input and output items of all responses before this one.
+std::expected<Json, OpenAiError> chat_of_responses(const ResponsesCall& call, const Json::Array& previous,
+                                                   const ItemSources& sources);
+
+}  // namespace capstan::gateway::openai
