@@ -11,6 +11,7 @@
 
 #include "api/api.h"
 #include "apps/up/driver_backend.h"
+#include "apps/up/tenancy.h"
 #include "apps/up/up.h"
 #include "base/build_id.h"
 #include "base/file.h"
@@ -161,8 +162,13 @@ int run_controller(const ControllerOptions& options) {
   router.add_guard("/", [host = options.up.host](const http::Request& request) {
     return http::refuse_foreign(request, {.hosts = {host}});
   });
-  api::Api api(backend, {options.data.control_token(), options.data.worker_token()}, registry);
+  auto tenancy = Tenancy::open(options.data.path(), backend,
+                               {.require_keys = options.up.require_keys || !http::is_loopback(options.up.host),
+                                .control_token = options.data.control_token()});
+  if (!tenancy) return fail_with(std::move(tenancy.error()).with_context("store"));
+  api::Api api(backend, {options.data.control_token(), options.data.worker_token(), (*tenancy)->accounts()}, registry);
   gateway::Gateway gateway(backend, registry);
+  (*tenancy)->plug_into(gateway);
   api.mount(router);
   gateway.mount(router);
   auto server = http::Server::start({.host = options.up.host,
