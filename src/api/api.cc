@@ -211,6 +211,7 @@ void Api::mount(http::Router& router) {
   router.add_guard("/api/", [state](const Request& request) -> std::optional<Response> {
     if (request.path == "/api/v1/openapi.json" || carries(request, state->options.control_token))
       return std::nullopt;
+    if (state->options.accounts && is_admin_key(*state->options.accounts, request)) return std::nullopt;
     return unauthorized("control");
   });
   router.add_guard("/worker/", [state](const Request& request) -> std::optional<Response> {
@@ -262,6 +263,7 @@ void Api::mount(http::Router& router) {
     state->follow_events(from, writer);
   });
   mount_scheduling(router, state->backend);
+  if (state->options.accounts) mount_accounts(router, *state->options.accounts);
   router.add("POST", "/api/v1/shutdown", [state](const Request& request, const ResponseWriterPtr& writer) {
     const auto body = Json::parse(request.body.empty() ? "{}" : request.body);
     if (!body) return answer(writer, std::unexpected(body.error()));

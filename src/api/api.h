@@ -12,8 +12,10 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "api/accounts.h"
 #include "api/backend.h"
 #include "http/client.h"
 #include "http/server.h"
@@ -29,6 +31,7 @@ inline constexpr int kFollowersMax = 32;
 struct ApiOptions {
   std::string control_token;
   std::string worker_token;
+  std::optional<Accounts> accounts = {};  // none: there are no tenants' routes
 };
 
 class Api {

@@ -34,6 +34,8 @@ void add_up(CLI::App& app, cli::Globals& globals, int& exit_code) {
       ->check(CLI::ExistingFile);
   command->add_option("--tls-key", options->tls_key, "its key (PEM)")->check(CLI::ExistingFile);
   command->add_flag("--ephemeral", options->ephemeral, "Ctrl-C stops the ranks too");
+  command->add_flag("--require-keys", options->require_keys,
+                    "inference needs a key on loopback, too; elsewhere it always does");
   command->add_flag("--bare", options->bare, "do not serve the default model");
   command->callback([options, &globals, &exit_code] {
     options->data_directory = globals.connection.data_directory;

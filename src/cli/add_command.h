@@ -21,6 +21,12 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
   return command;
 }
 
+// Without a command below it, `group` does `otherwise`; a word that is none of them is refused with those
+// there are.
+void add_default(CLI::App* group, int& exit_code, std::function<int()> otherwise);
+
+// org, project, key, limit, usage, audit, model.
+void add_accounts_commands(CLI::App& app, Globals& globals, int& exit_code);
 // fleet, hosts, maintain, tenants, reserve, reservations, unreserve, queue, policy, defragment.
 void add_scheduling_commands(CLI::App& app, Globals& globals, int& exit_code);
 

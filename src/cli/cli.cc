@@ -137,6 +137,7 @@ void add_client_commands(CLI::App& app, Globals& globals, int& exit_code) {
   add_submit_commands(app, globals, exit_code);
   add_view_commands(app, globals, exit_code);
   add_scheduling_commands(app, globals, exit_code);
+  add_accounts_commands(app, globals, exit_code);
   add_other_commands(app, globals, exit_code);
 }
 

@@ -7,28 +7,6 @@ namespace {
 
 constexpr const char* kTimes = "now, +2h30m, or 2026-11-24T09:00Z (UTC)";
 
-// Without a command below it, `group` does `otherwise`; a word that is none of them is refused with those
-// there are.
-void add_default(CLI::App* group, int& exit_code, std::function<int()> otherwise) {
-  group->require_subcommand(0, 1);
-  auto words = std::make_shared<std::vector<std::string>>();  // shared by the option and the callback
-  group->add_option("word", *words, "")->group("");
-  group->callback([group, words, &exit_code, otherwise] {
-    if (!group->get_subcommands().empty()) return;
-    if (words->empty()) {
-      exit_code = otherwise();
-      return;
-    }
-    std::vector<std::string> known;
-    for (const CLI::App* command : group->get_subcommands([](const CLI::App*) { return true; }))
-      known.push_back(command->get_name());
-    exit_code = report(Error{Code::kInvalid,
-                             fmt::format("{} has no '{}'; known are {}", group->get_name(), words->front(),
-                                         fmt::join(known, ", ")),
-                             {}});
-  });
-}
-
 void add_generate_command(CLI::App& fleet, int& exit_code) {
   auto options = std::make_shared<FleetGenerateOptions>();
   CLI::App* command = add_command<FleetGenerateOptions>(
@@ -197,6 +175,26 @@ void add_queue_commands(CLI::App& app, Globals& globals, int& exit_code) {
 }
 
 }  // namespace
+
+void add_default(CLI::App* group, int& exit_code, std::function<int()> otherwise) {
+  group->require_subcommand(0, 1);
+  auto words = std::make_shared<std::vector<std::string>>();  // shared by the option and the callback
+  group->add_option("word", *words, "")->group("");
+  group->callback([group, words, &exit_code, otherwise] {
+    if (!group->get_subcommands().empty()) return;
+    if (words->empty()) {
+      exit_code = otherwise();
+      return;
+    }
+    std::vector<std::string> known;
+    for (const CLI::App* command : group->get_subcommands([](const CLI::App*) { return true; }))
+      known.push_back(command->get_name());
+    exit_code = report(Error{Code::kInvalid,
+                             fmt::format("{} has no '{}'; known are {}", group->get_name(), words->front(),
+                                         fmt::join(known, ", ")),
+                             {}});
+  });
+}
 
 void add_scheduling_commands(CLI::App& app, Globals& globals, int& exit_code) {
   add_fleet_commands(app, globals, exit_code);

@@ -231,4 +231,15 @@ std::string Tenants::subject_path(Subject subject, std::int64_t id) const {
   return found == index_->organisations.end() ? std::string() : found->second.name;
 }
 
+std::int64_t Tenants::organisation_of(Subject subject, std::int64_t id) const {
+  if (subject == Subject::kOrganisation) return id;
+  const std::shared_lock lock(index_->mutex);
+  if (subject == Subject::kProject) {
+    const auto found = index_->projects.find(id);
+    return found == index_->projects.end() ? 0 : found->second.organisation;
+  }
+  const auto found = index_->keys.find(id);
+  return subject == Subject::kEveryone || found == index_->keys.end() ? 0 : found->second->organisation;
+}
+
 }  // namespace capstan::store

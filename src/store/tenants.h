@@ -179,6 +179,14 @@ class Tenants : public KeyStore {
 
   Result<Organisation> find_organisation(const std::string& name) const;
   Result<Project> find_project(const std::string& path) const;
+  Result<KeyPtr> find_key(const std::string& path) const;  // one that is not revoked
+  struct SubjectId {
+    Subject subject = Subject::kEveryone;
+    std::int64_t id = 0;
+  };
+  // Of "" (everyone), "acme", "acme/web" or "acme/web/ci".
+  Result<SubjectId> find_subject(const std::string& path) const;
+  std::int64_t organisation_of(Subject subject, std::int64_t id) const;  // 0 of everyone, or if there is none
   // "acme/web/ci" of ids, of removed ones too; "" if there is none.
   std::string project_path(std::int64_t project) const;
   std::string key_path(std::int64_t key) const;  // "anonymous" of 0
@@ -192,14 +200,8 @@ class Tenants : public KeyStore {
 
  private:
   struct Index;
-  struct SubjectId {
-    Subject subject = Subject::kEveryone;
-    std::int64_t id = 0;
-  };
   Tenants(Database& database, std::string secrets_key);
   Result<void> load();
-  Result<SubjectId> find_subject(const std::string& path) const;
-  Result<KeyPtr> find_key(const std::string& path) const;
   Result<NewKey> make_key(const Change& by, const KeyRequest& request, const Project& project) const;
   Result<void> store_key(const Change& by, const NewKey& made, const std::string& path);
 

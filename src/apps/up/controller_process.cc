@@ -161,9 +161,11 @@ int run_controller(const ControllerOptions& options) {
   router.add_guard("/", [host = options.up.host](const http::Request& request) {
     return http::refuse_foreign(request, {.hosts = {host}});
   });
-  api::Api api(backend, {options.data.control_token(), options.data.worker_token()}, registry);
-  auto inference = Inference::open(options.data, backend, registry);
-  if (!inference) return fail_with(std::move(inference.error()).with_context("tables"));
+  auto inference = Inference::open(options.data, backend, registry,
+                                   {.require_keys = options.up.require_keys || !http::is_loopback(options.up.host),
+                                    .control_token = options.data.control_token()});
+  if (!inference) return fail_with(std::move(inference.error()).with_context("store"));
+  api::Api api(backend, {options.data.control_token(), options.data.worker_token(), (*inference)->accounts()}, registry);
   api.mount(router);
   (*inference)->mount(router);
   auto server = http::Server::start({.host = options.up.host,

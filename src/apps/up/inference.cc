@@ -11,6 +11,8 @@
 namespace capstan::apps {
 namespace {
 
+constexpr int kDirectoryTtlMs = 25;  // how stale the list of replicas may be
+
 std::set<std::string> served_models(const gateway::ReplicaDirectory& replicas) {
   std::set<std::string> names;
   for (const gateway::Replica& replica : replicas.replicas()) names.insert(replica.model);
@@ -25,41 +27,51 @@ std::string bedrock_id(const std::string& name) {
   return plain.starts_with("gpt-oss-") ? fmt::format("openai.{}-1:0", plain) : name;
 }
 
-gateway::bedrock::Catalogue bedrock_catalogue(const gateway::ReplicaDirectory& replicas) {
-  return {.resolve = [&replicas](const std::vector<std::string>& names) -> std::optional<std::string> {
+gateway::bedrock::Catalogue bedrock_catalogue(const gateway::ReplicaDirectory& replicas,
+                                              const store::Catalogue& catalogue) {
+  return {.resolve = [&](const std::vector<std::string>& names) -> std::optional<std::string> {
             const auto served = served_models(replicas);
             for (const std::string& name : names) {
               if (served.contains(name)) return name;
+              if (const store::ModelPtr model = catalogue.find(name)) return model->name;
             }
             return std::nullopt;
           },
           .models =
-              [&replicas] {
+              [&] {
                 std::vector<gateway::bedrock::FoundationModel> models;
-                for (const std::string& name : served_models(replicas))
+                for (const std::string& name : served_models(replicas)) {
+                  const store::ModelPtr model = catalogue.find(name);
                   models.push_back({.id = bedrock_id(name), .name = name});
+                  if (model) models.back().modalities = model->modalities;
+                }
                 return models;
               }};
 }
 
 }  // namespace
 
-Inference::Inference(std::unique_ptr<store::Database> database, const gateway::ReplicaDirectory& replicas,
-                     std::shared_ptr<prometheus::Registry> registry)
-    : database_(std::move(database)), gateway_(replicas, std::move(registry)) {}
+Inference::Inference(std::unique_ptr<Tenancy> tenancy, const DataDirectory& data,
+                     const gateway::ReplicaDirectory& replicas, std::shared_ptr<prometheus::Registry> registry)
+    : tenancy_(std::move(tenancy)),
+      gateway_(replicas, std::move(registry),
+               {.directory_ttl_ms = kDirectoryTtlMs, .access_log = (data.path() / "log/access.log").string()}) {}
 
 Result<std::unique_ptr<Inference>> Inference::open(const DataDirectory& data,
                                                    const gateway::ReplicaDirectory& replicas,
-                                                   std::shared_ptr<prometheus::Registry> registry) {
-  const std::array parts = {&gateway::openai::kResponseTables, &gateway::openai::kFileTables,
-                            &gateway::openai::kBatchTables};
-  CAPSTAN_TRY(auto database, store::open_sqlite(data.path() / "tables.sqlite", parts, {}));
+                                                   std::shared_ptr<prometheus::Registry> registry,
+                                                   const TenancyOptions& options) {
+  const std::array tables = {&gateway::openai::kResponseTables, &gateway::openai::kFileTables,
+                             &gateway::openai::kBatchTables};
+  CAPSTAN_TRY(auto tenancy, Tenancy::open(data.path(), replicas, tables, options));
   CAPSTAN_TRY(std::string key, store::load_or_make_key(data.path() / "secrets.key"));
-  std::unique_ptr<Inference> inference(new Inference(std::move(database), replicas, std::move(registry)));
+  std::unique_ptr<Inference> inference(new Inference(std::move(tenancy), data, replicas, std::move(registry)));
+  Tenancy& house = *inference->tenancy_;
+  house.plug_into(inference->gateway_);
   CAPSTAN_TRY(inference->openai_,
-              gateway::openai::OpenAiApi::make(inference->gateway_, *inference->database_,
+              gateway::openai::OpenAiApi::make(inference->gateway_, house.database(),
                                                {.files = data.path() / "files", .seal_key = std::move(key)}));
-  gateway::bedrock::add_routes(inference->gateway_, bedrock_catalogue(replicas));
+  gateway::bedrock::add_routes(inference->gateway_, bedrock_catalogue(replicas, house.catalogue()));
   return inference;
 }
 

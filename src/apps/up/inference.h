@@ -1,19 +1,19 @@
 // Everything behind the inference routes of `capstan up`: the gateway, OpenAI's and Bedrock's APIs, and the
 // tables they keep.
 //
-//   CAPSTAN_TRY(auto inference, Inference::open(data, backend, registry));
+//   CAPSTAN_TRY(auto inference, Inference::open(data, backend, registry, options));
 //   inference->mount(router);  …  inference->start();  …  inference->cancel();
 //
-// Threads: one owner; requests come on the server's.  Failure: of the tables (data directory's tables.sqlite)
+// Threads: one owner; requests come on the server's.  Failure: of the tables (data directory's store.sqlite)
 // or the files.
 #pragma once
 
 #include <memory>
 
 #include "apps/up/data_directory.h"
+#include "apps/up/tenancy.h"
 #include "gateway/gateway.h"
 #include "gateway/openai/openai.h"
-#include "store/database.h"
 
 namespace capstan::apps {
 
@@ -22,16 +22,18 @@ class Inference {
   // `replicas` outlives it, and the server that it is mounted on does not.
   static Result<std::unique_ptr<Inference>> open(const DataDirectory& data,
                                                  const gateway::ReplicaDirectory& replicas,
-                                                 std::shared_ptr<prometheus::Registry> registry);
+                                                 std::shared_ptr<prometheus::Registry> registry,
+                                                 const TenancyOptions& options);
+  api::Accounts accounts() { return tenancy_->accounts(); }
   void mount(http::Router& router) { gateway_.mount(router); }
   void start() { openai_->start(); }  // batches go on
   void cancel() { gateway_.cancel(); }
 
  private:
-  Inference(std::unique_ptr<store::Database> database, const gateway::ReplicaDirectory& replicas,
+  Inference(std::unique_ptr<Tenancy> tenancy, const DataDirectory& data, const gateway::ReplicaDirectory& replicas,
             std::shared_ptr<prometheus::Registry> registry);
 
-  std::unique_ptr<store::Database> database_;
+  std::unique_ptr<Tenancy> tenancy_;
   gateway::Gateway gateway_;
   std::unique_ptr<gateway::openai::OpenAiApi> openai_;
 };

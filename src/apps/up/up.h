@@ -20,6 +20,7 @@ struct UpOptions {
   int port = 8080;
   bool ephemeral = false;  // Ctrl-C stops the ranks too
   bool bare = false;       // no default model
+  bool require_keys = false;  // inference needs a key on loopback, too
   std::string tls_certificate = {};
   std::string tls_key = {};
 };

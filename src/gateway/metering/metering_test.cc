@@ -34,7 +34,8 @@ class MeteringTest : public testing::Test {
     meter_.reset();
     database_.reset();
     const store::Tables* list[] = {&store::kUsageTables};
-    database_ = store::open_sqlite((directory_ / "store.sqlite").string(), list, {.fsync = false, .pages_max = pages_max}).value();
+    const store::SqliteOptions options{.fsync = false, .pages_max = pages_max};
+    database_ = store::open_sqlite((directory_ / "store.sqlite").string(), list, options).value();
     auto meter = Meter::open(*database_, directory_ / "usage.ledger");
     ASSERT_TRUE(meter.has_value()) << meter.error().message;
     meter_ = std::move(*meter);

@@ -45,7 +45,9 @@ std::map<std::int64_t, std::int64_t> serve_flooded(const std::vector<QueueItem>&
 
 TEST(FairQueue, TenantsThatFloodShareTokensByWeightWhateverTheirRequestsCost) {
   const auto served = serve_flooded(
-      {{.tenant = 1, .weight = 1, .tokens = 100}, {.tenant = 2, .weight = 1, .tokens = 1000}, {.tenant = 3, .weight = 3, .tokens = 300}},
+      {{.tenant = 1, .weight = 1, .tokens = 100},
+       {.tenant = 2, .weight = 1, .tokens = 1000},
+       {.tenant = 3, .weight = 3, .tokens = 300}},
       20'000, {100, 1000, 300});
   EXPECT_NEAR(static_cast<double>(served.at(21)) / static_cast<double>(served.at(11)), 1.0, 0.01);
   EXPECT_NEAR(static_cast<double>(served.at(31)) / static_cast<double>(served.at(11)), 3.0, 0.03);

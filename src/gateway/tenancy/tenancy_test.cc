@@ -107,7 +107,8 @@ TEST_F(TenancyTest, WithoutRequiredKeysStrangersAreAnonymousAndAWrongKeyIsRefuse
   open();
   const store::NewKey key = add_key({.name = "ci", .tier = "flex"});
   const auto ask = [&](bool require, std::string authorization, std::string path = "/v1/chat/completions") {
-    BearerAuthenticator authenticator(*house_->callers, {.require_keys = require, .control_token = "control", .now_ms = [] { return kNow; }});
+    const BearerOptions options{.require_keys = require, .control_token = "control", .now_ms = [] { return kNow; }};
+    BearerAuthenticator authenticator(*house_->callers, options);
     http::Request request{.headers = {{"authorization", std::move(authorization)}}, .path = std::move(path)};
     if (request.headers.get("authorization").empty()) request.headers = {};
     return authenticator.authenticate(request);
