@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 
+#include "api/body.h"
 #include "api/errors.h"
 #include "api/logs.h"
 #include "api/openapi.h"
@@ -243,6 +244,15 @@ void Api::mount(http::Router& router) {
   router.add("POST", "/api/v1/workloads/{name}/cancel",
              [state](const Request& request, const ResponseWriterPtr& writer) {
                answer(writer, state->backend.submit(controller::Cancel{request.param("name")}));
+             });
+  router.add("POST", "/api/v1/workloads/{name}/scale",
+             [state](const Request& request, const ResponseWriterPtr& writer) {
+               Body body(request, 0);
+               controller::Scale what{.name = request.param("name")};
+               body.need("replicas", what.replicas);
+               body.read("why", what.why);
+               if (const auto read = body.finish(); !read) return answer(writer, std::unexpected(read.error()));
+               answer(writer, state->backend.submit(std::move(what)));
              });
   router.add("GET", "/api/v1/workloads/{name}/logs",
              [state](const Request& request, const ResponseWriterPtr& writer) {

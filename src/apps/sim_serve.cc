@@ -9,6 +9,7 @@
 
 #include "apps/sim_output.h"
 #include "base/text.h"
+#include "sim/serving/goodput.h"
 #include "sim/serving/serve_replay.h"
 #include "workload/quantity.h"
 
@@ -22,6 +23,7 @@ struct SimServe {
   std::string policies = "kv-aware,least-loaded,round-robin";
   std::string ttft = "2s", tpot = "50ms";
   std::string json, report;
+  std::int64_t goodput_percent = 0;  // 0: not asked for
 };
 
 Result<std::vector<sim::ServeResult>> serve(SimServe& options) {
@@ -60,6 +62,24 @@ void print(const std::vector<sim::ServeResult>& all) {
              totals.at("refused"), totals.at("hit_optimum_milli") / 10, totals.at("hit_optimum_milli") % 10);
 }
 
+Result<void> print_goodput(SimServe& options) {
+  CAPSTAN_TRY(const std::vector<sim::Request> requests, sim::read_requests(options.requests));
+  std::FILE* out = options.json == "-" ? stderr : stdout;
+  fmt::print(out, "highest rate with {} % within both objectives:\n", options.goodput_percent);
+  for (const auto& policy : split(options.policies, ',')) {
+    CAPSTAN_TRY(options.setup.route, sim::route_of(trim(policy)));
+    const auto best = sim::goodput(requests, options.setup, options.goodput_percent);
+    if (!best && best.error().code != Code::kNotFound) return std::unexpected(best.error());
+    if (best) {
+      fmt::print(out, "{:<14} {:.2f} requests/s, max/mean {:.2f}\n", trim(policy), best->requests_per_s,
+                 best->result.load_max_over_mean);
+    } else {
+      fmt::print(out, "{:<14} none\n", trim(policy));
+    }
+  }
+  return {};
+}
+
 int run(SimServe& options) {
   const auto all = serve(options);
   if (!all) {
@@ -67,6 +87,12 @@ int run(SimServe& options) {
     return 2;
   }
   if (options.json != "-") print(*all);
+  if (options.goodput_percent > 0) {
+    if (const auto searched = print_goodput(options); !searched) {
+      fmt::print(stderr, "capstan: {}\n", searched.error().message);
+      return 2;
+    }
+  }
   std::vector<sim::Results> results;
   for (const sim::ServeResult& one : *all) results.push_back(one.results);
   return write_results(results, options.json, options.report) ? 0 : 1;
@@ -101,6 +127,10 @@ void add_sim_serve(CLI::App& sim, int& exit_code) {
       ->capture_default_str();
   command->add_option("--ttft", options->ttft, "objective: first token within")->capture_default_str();
   command->add_option("--tpot", options->tpot, "objective: a token every")->capture_default_str();
+  command
+      ->add_option("--goodput", options->goodput_percent,
+                   "also search the highest rate at which so many per cent are within both objectives")
+      ->check(CLI::Range(1, 100));
   command->add_option("--json", options->json, "write the results to this file; - for stdout");
   command->add_option("--report", options->report, "write an HTML report to this file");
   command->callback([options, &exit_code] { exit_code = run(*options); });

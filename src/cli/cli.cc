@@ -39,6 +39,12 @@ void add_submit_commands(CLI::App& app, Globals& globals, int& exit_code) {
                                                   [&](const auto& o) { return cancel(globals, o); });
   command->add_option("name", *names, "names of workloads")->required();
 
+  auto scale_options = std::make_shared<ScaleOptions>();
+  command = add_command<ScaleOptions>(app, "scale", "Give a service so many replicas", "capstan scale chat 3", exit_code,
+                                      scale_options, [&](const auto& o) { return scale(globals, o); });
+  command->add_option("name", scale_options->name, "the service")->required();
+  command->add_option("replicas", scale_options->replicas, "how many")->required()->check(CLI::NonNegativeNumber);
+
   auto nothing = std::make_shared<int>();
   add_command<int>(app, "down", "Stop everything on this machine, gracefully; the next `up` resumes it",
                    "capstan down", exit_code, nothing, [&](int) { return down(globals); });

@@ -27,6 +27,11 @@ int get(const Globals& globals, const GetOptions& options);
 int describe(const Globals& globals, const std::string& name);
 int explain(const Globals& globals, const std::string& name);
 int cancel(const Globals& globals, const std::vector<std::string>& names);
+struct ScaleOptions {
+  std::string name;
+  std::int64_t replicas = 0;
+};
+int scale(const Globals& globals, const ScaleOptions& options);
 int status(const Globals& globals);
 
 struct LogOptions {

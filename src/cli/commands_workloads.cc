@@ -208,6 +208,20 @@ int cancel(const Globals& globals, const std::vector<std::string>& names) {
   return exit_code;
 }
 
+int scale(const Globals& globals, const ScaleOptions& options) {
+  auto api = ApiClient::connect(globals.connection);
+  if (!api) return report(api.error());
+  const Json body = Json::object({{"replicas", options.replicas}, {"why", "by hand"}});
+  const auto answer = api->post(fmt::format("{}/{}/scale", kWorkloads, url_encode(options.name)), body.dump());
+  if (!answer) return report(answer.error());
+  if (globals.json()) {
+    fmt::print("{}\n", answer->pretty());
+  } else {
+    fmt::print("{}: {} replicas (from {})\n", options.name, options.replicas, answer->get_int("from").value_or(0));
+  }
+  return kOk;
+}
+
 int status(const Globals& globals) {
   auto api = ApiClient::connect(globals.connection);
   if (!api) return report(api.error());

@@ -57,7 +57,7 @@ _capstan() {{
   if [[ $COMP_CWORD -eq 1 ]]; then words="{}{}"; fi
   if [[ $COMP_CWORD -ge 2 && $current != -* ]]; then
     case ${{COMP_WORDS[1]}} in
-      describe|logs|cancel|explain|get) words=$(capstan get --names 2>/dev/null) ;;
+      describe|logs|cancel|scale|explain|get) words=$(capstan get --names 2>/dev/null) ;;
       maintain) words=$(capstan hosts --names 2>/dev/null) ;;
       hosts) if [[ $COMP_CWORD -ge 3 ]]; then words=$(capstan hosts --names 2>/dev/null); fi ;;
     esac

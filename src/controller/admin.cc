@@ -103,13 +103,20 @@ Result<void> check_tenant(const State& state, const workload::Spec& spec) {
   }
   const std::int64_t most = state.tenants.tenant(*tenant).priority_max;
   if (spec.priority > most) {
-    return fail(Code::kInvalid, "{} {}: tenant {} may give priorities up to {}, not {}", kind, spec.name, spec.tenant,
-                most, spec.priority);
+    return fail(Code::kInvalid, "{} {}: tenant {} may give priorities up to {}, not {}", kind, spec.name,
+                spec.tenant, most, spec.priority);
   }
   return {};
 }
 
-Result<Plan> plan(State& state, const workload::Spec& spec) {
+// The number that autoscaling has come to stands, within the new bounds: a file says only what to begin with.
+void keep_scale(const workload::Spec& running, workload::Spec& wanted) {
+  if (running.autoscale && wanted.autoscale)
+    wanted.replicas = std::clamp(running.replicas, wanted.autoscale->min, wanted.autoscale->max);
+}
+
+// `spec` becomes what is carried out.
+Result<Plan> plan(State& state, workload::Spec& spec) {
   CAPSTAN_CHECK(check_tenant(state, spec));
   Plan plan;
   Workload* existing = state.find(spec.name);
@@ -124,6 +131,7 @@ Result<Plan> plan(State& state, const workload::Spec& spec) {
   if (existing->cancelling)
     return fail(Code::kConflict, "{} {} is being cancelled; apply it again once it has ended", kind,
                 spec.name);
+  keep_scale(existing->spec, spec);
   plan.changes = workload::differences(existing->spec, spec);
   for (const auto& change : plan.changes) {
     if (change.restart == workload::Restart::kRefused) {
@@ -179,6 +187,13 @@ FoldResult fold_admin(State& state, std::int64_t time_ms, std::string_view type,
     if (type == "workload_submitted") return submitted(state, time_ms, event);
     if (type == "workload_updated") return updated(state, event);
     if (type == "workload_state") return state_changed(state, time_ms, event);
+    if (type == "service_scaled") {
+      CAPSTAN_TRY(Workload * workload, need_workload(state, event));
+      state.count_demand(*workload, -1);
+      CAPSTAN_TRY(workload->spec.replicas, need_int(event, "replicas"));
+      state.count_demand(*workload, 1);
+      return {};
+    }
     if (type == "workload_cancelling") {
       CAPSTAN_TRY(Workload * workload, need_workload(state, event));
       workload->cancelling = true;
@@ -196,17 +211,17 @@ FoldResult fold_admin(State& state, std::int64_t time_ms, std::string_view type,
     return {};
   };
   for (const std::string_view known :
-       {"workload_submitted", "workload_updated", "workload_state", "workload_cancelling",
+       {"workload_submitted", "workload_updated", "workload_state", "workload_cancelling", "service_scaled",
         "workload_forgotten", "drain_began", "epoch_began"}) {
     if (type == known) return apply();
   }
   return std::nullopt;
 }
 
-Result<Json> apply_specs(Decision& decision, const Apply& apply) {
+Result<Json> apply_specs(Decision& decision, Apply apply) {
   std::vector<Plan> plans;
   std::size_t fresh = 0;
-  for (const auto& spec : apply.specs) {
+  for (auto& spec : apply.specs) {
     CAPSTAN_TRY(Plan one, plan(decision.state, spec));
     fresh += one.existing == nullptr;
     plans.push_back(std::move(one));
@@ -237,6 +252,37 @@ Result<Json> cancel(Decision& decision, const Cancel& command) {
     stop_workload(decision, *workload, StopWhy::kCancel, "cancelled");
   }
   return Json::object({{"name", command.name}, {"state", "stopping"}});
+}
+
+Result<Json> scale(Decision& decision, const Scale& command) {
+  Workload* workload = decision.state.find(command.name);
+  if (workload == nullptr || has_ended(workload->state) || workload->cancelling)
+    return fail(Code::kNotFound, "there is no service {} that runs; see: capstan get", command.name);
+  if (workload->spec.kind != workload::Kind::kService) {
+    return fail(Code::kInvalid, "{} is a {}; only services have replicas", command.name,
+                workload::kind_name(workload->spec.kind));
+  }
+  const auto& autoscale = workload->spec.autoscale;
+  const std::int64_t low = autoscale ? autoscale->min : 0;
+  const std::int64_t high = autoscale                  ? autoscale->max
+                            : workload->spec.port != 0 ? 1
+                                                       : workload::kReplicasMax;
+  if (command.replicas < low || command.replicas > high) {
+    return fail(Code::kInvalid, "service {} may have {} to {} replicas{}, not {}", command.name, low, high,
+                autoscale                  ? " (its 'autoscale')"
+                : workload->spec.port != 0 ? " (it has one port)"
+                                           : "",
+                command.replicas);
+  }
+  const std::int64_t from = workload->spec.replicas;
+  if (command.replicas != from) {
+    Json scaled = event("service_scaled", *workload);
+    scaled["replicas"] = command.replicas;
+    scaled["from"] = from;
+    if (!command.why.empty()) scaled["why"] = command.why;
+    decision.emit(std::move(scaled));
+  }
+  return Json::object({{"name", command.name}, {"replicas", command.replicas}, {"from", from}});
 }
 
 void begin_epoch(Decision& decision, const BeginEpoch& begin) {

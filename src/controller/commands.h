@@ -8,8 +8,10 @@
 namespace capstan::controller {
 
 // {"results":[{"kind","name","action","changes","restarts"}]}, or why nothing of it was done.
-Result<Json> apply_specs(Decision& decision, const Apply& apply);
+Result<Json> apply_specs(Decision& decision, Apply apply);
 Result<Json> cancel(Decision& decision, const Cancel& command);
+// {"name","replicas","from"}. Outside of what the service's `autoscale` allows it is refused.
+Result<Json> scale(Decision& decision, const Scale& command);
 void begin_epoch(Decision& decision, const BeginEpoch& begin);
 void drain(Decision& decision);
 void join_host(Decision& decision, const JoinHost& join);

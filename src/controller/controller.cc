@@ -45,6 +45,7 @@ Outcome Controller::apply(const Input& input) {
             },
             [&](const Apply& what) { outcome.answer = apply_specs(decision, what); },
             [&](const Cancel& what) { outcome.answer = cancel(decision, what); },
+            [&](const Scale& what) { outcome.answer = scale(decision, what); },
             [&](const Drain&) { drain(decision); }, [&](const JoinHost& what) { join_host(decision, what); },
             [&](const SetHealth& what) { set_health(decision, what); },
             [&](const Reports& what) { take_reports(decision, what); }, [&](const Tick&) {},

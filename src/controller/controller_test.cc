@@ -76,6 +76,7 @@ class Script {
       return apply(Apply{*specs, false});
     }
     if (verb == "cancel") return apply(Cancel{words[1]});
+    if (verb == "scale") return apply(Scale{words[1], *parse_int(words[2]), "test"});
     if (verb == "drain") return apply(Drain{});
     if (verb == "epoch") return apply(BeginEpoch{state().epoch + 1, "b"});
     if (verb == "host")
@@ -339,6 +340,27 @@ TEST(Controller, ReplicasRestartAloneAndRollOneByOne) {
     exit s/1 0 stopped -> rank_ended:1
     cancel s -> workload_cancelling replica_stopping:cancel:0 workload_state:stopping +stop:1-2-0
     exit s/0 0 stopped -> rank_ended:0 workload_state:cancelled
+  )");
+}
+
+// Goal: the number of replicas changes by command, within bounds, and an applied file does not undo it.
+TEST(Controller, AServiceIsScaledWithinItsBoundsAndAFileDoesNotUndoIt) {
+  check_script(R"(
+    host h1 4 -> host_joined
+    apply {kind: service, name: s, command: x, model_name: m, autoscale: {min: 0, max: 2, ttft: 1s}}
+      -> workload_submitted replica_began:0 workload_state:starting +start:1-1-0
+    started s/0 -> rank_started:0 workload_state:running
+    scale s 2 -> service_scaled:test replica_began:1 +start:1-1-1
+    scale s 3 -> refused: service s may have 0 to 2 replicas (its 'autoscale'), not 3
+    apply {kind: service, name: s, command: x, model_name: m, autoscale: {min: 0, max: 2, ttft: 1s}} -> nothing
+    scale s 0 -> service_scaled:test replica_stopping:scale_down:0 replica_stopping:scale_down:1
+      & workload_state:starting +stop:1-1-0 +stop:1-1-1
+    exit s/0 0 stopped -> rank_ended:0
+    exit s/1 0 stopped -> rank_ended:1 workload_state:pending
+    scale s 1 -> service_scaled:test replica_began:0 workload_state:starting +start:1-2-0
+    apply {kind: job, name: j, command: x} -> workload_submitted attempt_began workload_state:starting +start:2-1-0
+    scale j 2 -> refused: j is a job; only services have replicas
+    scale t 2 -> refused: there is no service t that runs; see: capstan get
   )");
 }
 

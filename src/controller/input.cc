@@ -24,6 +24,10 @@ Json put(const Apply& what) {
   return Json::object({{"type", "apply"}, {"specs", std::move(specs)}});
 }
 Json put(const Cancel& what) { return Json::object({{"type", "cancel"}, {"name", what.name}}); }
+Json put(const Scale& what) {
+  return Json::object(
+      {{"type", "scale"}, {"name", what.name}, {"replicas", what.replicas}, {"why", what.why}});
+}
 Json put(const Drain&) { return Json::object({{"type", "drain"}}); }
 Json put(const JoinHost& what) {
   return Json::object({{"type", "join_host"},
@@ -244,6 +248,12 @@ Result<Input> Input::from_json(std::int64_t time_ms, const Json& json) {
   } else if (type == "cancel") {
     Cancel what;
     CAPSTAN_TRY(what.name, need_text(json, "name"));
+    input.what = what;
+  } else if (type == "scale") {
+    Scale what;
+    CAPSTAN_TRY(what.name, need_text(json, "name"));
+    CAPSTAN_TRY(what.replicas, need_int(json, "replicas"));
+    CAPSTAN_TRY(what.why, protocol::text_or(json, "why", ""));
     input.what = what;
   } else if (type == "drain") {
     input.what = Drain{};

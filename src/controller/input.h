@@ -29,6 +29,12 @@ struct Apply {
 struct Cancel {
   std::string name;
 };
+// So many replicas of a service from now on: by hand, or by the autoscaler.
+struct Scale {
+  std::string name;
+  std::int64_t replicas = 0;
+  std::string why;
+};
 // Stops every rank, keeps what is wanted; the next epoch resumes it.
 struct Drain {};
 // A worker process introduces itself.
@@ -108,7 +114,7 @@ struct SetPolicy {
 
 struct Input {
   std::int64_t time_ms = 0;
-  std::variant<BeginEpoch, Apply, Cancel, Drain, JoinHost, SetHealth, Reports, Tick, ApplyFleet, SetTenants,
+  std::variant<BeginEpoch, Apply, Cancel, Scale, Drain, JoinHost, SetHealth, Reports, Tick, ApplyFleet, SetTenants,
                RemoveTenant, Reserve, Unreserve, Maintain, SetCondition, Defragment, SetPolicy>
       what;
 

@@ -297,18 +297,28 @@ Served served(const State& state) {
   Served out;
   for (const auto& [id, workload] : state.workloads) {
     if (workload.spec.model_name.empty() || has_ended(workload.state)) continue;
+    const workload::Spec& spec = workload.spec;
+    ServedService service{.name = spec.name,
+                          .model = spec.model_name,
+                          .weight = spec.weight,
+                          .wanted = spec.replicas,
+                          .autoscale = spec.autoscale};
     bool live = false;
     for (const auto& [index, replica] : workload.service.replicas) {
       if (!replica.rank.live()) continue;
       live = true;
-      out.replicas.push_back({RankId{id, replica.attempt, index}.text(), workload.spec.model_name,
+      service.ready += replica.rank.ready;
+      out.replicas.push_back({RankId{id, replica.attempt, index}.text(), spec.model_name, spec.name,
                               replica.address.empty() ? "127.0.0.1" : replica.address,
                               replica.rank.port, replica.rank.ready});
     }
-    if (live) continue;
-    const auto wait = waits_for_room(state, workload, true);
-    out.waiting.emplace_back(workload.spec.model_name,
-                             wait ? wait->text : std::string(state_name(workload.state)));
+    if (!live) {
+      const auto wait = waits_for_room(state, workload, true);
+      service.why_not = wait                 ? wait->text
+                        : spec.replicas == 0 ? "it has no replicas"
+                                             : std::string(state_name(workload.state));
+    }
+    out.services.push_back(std::move(service));
   }
   return out;
 }

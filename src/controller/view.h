@@ -33,13 +33,24 @@ Json explain(const State& state, const Workload& workload);
 struct ServedReplica {
   std::string id;     // "7-1-0"
   std::string model;  // the name that clients ask for
+  std::string service;
   std::string address;
   std::int64_t port = 0;
   bool ready = false;
 };
+// A service behind the gateway, with or without replicas.
+struct ServedService {
+  std::string name;
+  std::string model;
+  std::int64_t weight = 100;
+  std::int64_t wanted = 0;  // replicas
+  std::int64_t ready = 0;
+  std::optional<workload::AutoscaleSpec> autoscale;
+  std::string why_not;  // no replica lives, and why; else empty
+};
 struct Served {
   std::vector<ServedReplica> replicas;
-  std::vector<std::pair<std::string, std::string>> waiting;  // models without a live replica, and why
+  std::vector<ServedService> services;
 };
 Served served(const State& state);
 

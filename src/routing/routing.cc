@@ -1,6 +1,7 @@
 #include "routing/routing.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "base/hash.h"
 #include "base/prng.h"
@@ -47,6 +48,25 @@ std::optional<std::size_t> choose(std::span<const ReplicaLoad> replicas, const R
       best = i;
   }
   return best;
+}
+
+// How: the services lie along a line in the order of their ids, each as long as its weight; the key is a point on it.
+std::optional<std::size_t> choose_service(std::span<const WeightedService> services, std::uint64_t key) {
+  std::vector<std::size_t> order(services.size());
+  std::uint64_t total = 0;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    order[i] = i;
+    total += static_cast<std::uint64_t>(std::max<std::int64_t>(services[i].weight, 0));
+  }
+  if (total == 0) return std::nullopt;
+  std::ranges::sort(order, {}, [&](std::size_t at) { return std::string_view(services[at].id); });
+  std::uint64_t point = ((Prng::mix(key) >> 32) * total) >> 32;
+  for (const std::size_t at : order) {
+    const auto weight = static_cast<std::uint64_t>(std::max<std::int64_t>(services[at].weight, 0));
+    if (point < weight) return at;
+    point -= weight;
+  }
+  return std::nullopt;  // not reached: the point lies below the total
 }
 
 }  // namespace capstan::routing

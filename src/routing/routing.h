@@ -38,6 +38,14 @@ struct Policy {
 std::optional<std::size_t> choose(std::span<const ReplicaLoad> replicas, const Request& request,
                                   const Policy& policy);
 
+// Of the services that serve one model (a stable version and its canary), one by weight: `key` goes to the same one while the
+// weights stand, and changing them by a little moves few. nullopt if all weights are 0. Ties by id; linear.
+struct WeightedService {
+  std::string id;
+  std::int64_t weight = 100;
+};
+std::optional<std::size_t> choose_service(std::span<const WeightedService> services, std::uint64_t key);
+
 // A stable hash of text (FNV-1a, mixed): keys for `Request`.
 std::uint64_t hash_text(std::string_view text);
 

@@ -111,5 +111,29 @@ TEST(BlockCacheTest, PinnedBlocksStay) {
   EXPECT_EQ(cache.match(Chain{1, 3}), 2u);
 }
 
+// Goal: shares follow weights, a key keeps its service, and a small change moves few keys.
+TEST(Routing, ServicesShareAModelByTheirWeights) {
+  constexpr int kKeys = 100'000;
+  const auto count_second = [](std::int64_t first, std::int64_t second, std::vector<bool>* was) {
+    const std::vector<WeightedService> services{{"stable", first}, {"canary", second}};
+    int seconds = 0, moved = 0;
+    for (int key = 0; key < kKeys; ++key) {
+      const bool is_second = *choose_service(services, static_cast<std::uint64_t>(key)) == 1;
+      seconds += is_second;
+      if (was != nullptr && was->size() == kKeys) moved += (*was)[static_cast<std::size_t>(key)] != is_second;
+      if (was != nullptr && was->size() < kKeys) was->push_back(is_second);
+    }
+    return std::pair(seconds, moved);
+  };
+  std::vector<bool> was;
+  EXPECT_NEAR(count_second(95, 5, &was).first, 5'000, 400);
+  const auto [seconds, moved] = count_second(90, 10, &was);
+  EXPECT_NEAR(seconds, 10'000, 500);
+  EXPECT_NEAR(moved, 5'000, 400) << "only those that the canary gained";
+  EXPECT_EQ(count_second(100, 0, nullptr).first, 0);
+  EXPECT_FALSE(choose_service(std::vector<WeightedService>{{"a", 0}}, 1));
+  EXPECT_FALSE(choose_service({}, 1));
+}
+
 }  // namespace
 }  // namespace capstan::routing

@@ -8,6 +8,7 @@
 #include "sim/failure_rates.h"
 #include "sim/report.h"
 #include "sim/serving/queueing.h"
+#include "sim/serving/goodput.h"
 #include "sim/serving/serve_replay.h"
 #include "sim/training_model.h"
 
@@ -108,6 +109,24 @@ TEST(ServeReplay, WhoHasThePrefixServesIt) {
   EXPECT_LT(aware->load_max_over_mean, 1.3);
   EXPECT_EQ(aware->results.totals.at("requests"), 1'206);
   EXPECT_NE(report_html({aware->results, turns->results}).find("Objectives met"), std::string::npos);
+}
+
+// Goal: the rate that the search finds is enough, the next faster one is not, and who knows prefixes stands more.
+TEST(ServeReplay, GoodputIsTheHighestRateThatMeetsTheObjectives) {
+  const auto requests = conversations(101, 5);
+  ServeSetup setup{.replicas = 2, .ttft_slo_s = 0.5};
+  setup.engine.gpus = 4;
+  const auto aware = goodput(requests, setup, 95);
+  ASSERT_TRUE(aware) << aware.error().message;
+  EXPECT_GE(aware->result.attained * 100, 95 * 505);
+  setup.arrivals_percent = aware->arrivals_percent - 1;
+  if (setup.arrivals_percent > 0) EXPECT_LT(serve_replay(requests, setup)->attained * 100, 95 * 505);
+  setup.route = Route::kRoundRobin;
+  const auto turns = goodput(requests, setup, 95);
+  ASSERT_TRUE(turns) << turns.error().message;
+  EXPECT_GT(aware->requests_per_s, turns->requests_per_s);
+  setup.ttft_slo_s = 0.000'001;
+  EXPECT_EQ(goodput(requests, setup, 95).error().code, Code::kNotFound);
 }
 
 TEST(ServeReplay, SaysWhatDoesNotFit) {

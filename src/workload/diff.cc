@@ -27,6 +27,14 @@ std::string describe(const std::optional<HelpersSpec>& helpers) {
   return text;
 }
 
+std::string describe(const std::optional<AutoscaleSpec>& autoscale) {
+  if (!autoscale) return "none";
+  std::string text = fmt::format("{} to {}", autoscale->min, autoscale->max);
+  if (autoscale->ttft_ms > 0) text += ", ttft " + format_duration_ms(autoscale->ttft_ms);
+  if (autoscale->tpot_ms > 0) text += ", tpot " + format_duration_ms(autoscale->tpot_ms);
+  return text + ", calm " + format_duration_ms(autoscale->calm_ms);
+}
+
 std::string describe(const std::optional<EngineSpec>& engine) {
   if (!engine) return "none";
   return engine->context == 0 ? engine->model
@@ -100,6 +108,9 @@ void compare_kind(Differ& differ, const Spec& from, const Spec& to) {
       break;
     case Kind::kService:
       differ.integer("replicas", from.replicas, to.replicas, Restart::kNone);
+      if (from.autoscale != to.autoscale)
+        differ.text("autoscale", describe(from.autoscale), describe(to.autoscale), Restart::kNone);
+      differ.integer("weight", from.weight, to.weight, Restart::kNone);
       if (from.engine != to.engine)
         differ.text("engine", describe(from.engine), describe(to.engine), Restart::kRanks);
       differ.text("model_name", from.model_name, to.model_name, Restart::kRanks);

@@ -30,6 +30,8 @@ inline constexpr int kNameLengthMax = 63;
 inline constexpr std::int64_t kRanksMax = 1'000'000;
 inline constexpr std::int64_t kGpusMax = 1024;  // of one rank
 inline constexpr std::int64_t kTasksMax = 1'000'000'000;
+inline constexpr std::int64_t kReplicasMax = 100'000;
+inline constexpr std::int64_t kWeightMax = 1'000;
 inline constexpr std::int64_t kPriorityMin = -1000;
 inline constexpr std::int64_t kPriorityMax = 1000;
 
@@ -102,6 +104,18 @@ struct EngineSpec {
   friend bool operator==(const EngineSpec&, const EngineSpec&) = default;
 };
 
+// A service behind the gateway gets as many replicas as its objectives need: more while the p95 of the time to the first
+// token or per output token is above its objective, fewer after `calm_ms` well below, none (if min is 0) after
+// `calm_ms` without a request. The policy: routing/autoscale.h.
+struct AutoscaleSpec {
+  std::int64_t min = 1;
+  std::int64_t max = 1;
+  std::int64_t ttft_ms = 2'000;  // 0: no objective
+  std::int64_t tpot_ms = 0;      // likewise
+  std::int64_t calm_ms = 300'000;
+  friend bool operator==(const AutoscaleSpec&, const AutoscaleSpec&) = default;
+};
+
 struct Spec {
   using Pairs = std::vector<std::pair<std::string, std::string>>;  // sorted by key, keys unique
 
@@ -128,7 +142,9 @@ struct Spec {
   std::int64_t time_limit_ms = 0;  // 0: none
 
   // kind: service. Exactly one of command and engine.
-  std::int64_t replicas = 1;
+  std::int64_t replicas = 1;  // with `autoscale`: to begin with
+  std::optional<AutoscaleSpec> autoscale;
+  std::int64_t weight = 100;  // share of a model's requests, among the services that serve it (canary)
   std::optional<EngineSpec> engine;
   std::string model_name;  // the name under which the gateway serves it; empty: not behind the gateway
   std::int64_t port = 0;   // 0: chosen by Capstan for each replica

@@ -104,6 +104,14 @@ Json health_to_json(const HealthCheck& health) {
                            {"start_timeout_ms", health.start_timeout_ms}});
 }
 
+Json autoscale_to_json(const AutoscaleSpec& autoscale) {
+  return Json(Json::Object{{"min", autoscale.min},
+                           {"max", autoscale.max},
+                           {"ttft_ms", autoscale.ttft_ms},
+                           {"tpot_ms", autoscale.tpot_ms},
+                           {"calm_ms", autoscale.calm_ms}});
+}
+
 void write_kind(Writer& out, const Spec& spec, const Spec& base, Defaults defaults) {
   switch (spec.kind) {
     case Kind::kJob:
@@ -116,6 +124,8 @@ void write_kind(Writer& out, const Spec& spec, const Spec& base, Defaults defaul
       break;
     case Kind::kService:
       out.add("replicas", spec.replicas, base.replicas);
+      if (spec.autoscale) out.add("autoscale", autoscale_to_json(*spec.autoscale));
+      out.add("weight", spec.weight, base.weight);
       if (spec.engine) {
         out.add("engine",
                 Json(Json::Object{{"model", spec.engine->model}, {"context", spec.engine->context}}));
@@ -239,6 +249,15 @@ void read_kind(Reader& in, Spec& spec) {
       break;
     case Kind::kService:
       in.read("replicas", spec.replicas);
+      in.part("autoscale", [&](Reader& part) {
+        AutoscaleSpec& autoscale = spec.autoscale.emplace();
+        part.read("min", autoscale.min);
+        part.read("max", autoscale.max);
+        part.read("ttft_ms", autoscale.ttft_ms);
+        part.read("tpot_ms", autoscale.tpot_ms);
+        part.read("calm_ms", autoscale.calm_ms);
+      });
+      in.read("weight", spec.weight);
       in.part("engine", [&](Reader& part) {
         EngineSpec& engine = spec.engine.emplace();
         part.read("model", engine.model);

@@ -114,8 +114,37 @@ void read_job(Context& context, MappingReader& mapping, Spec& spec) {
   }
 }
 
+void read_autoscale(Context& context, MappingReader& mapping, Spec& spec) {
+  const Yaml* value = mapping.take("autoscale");
+  if (value == nullptr) return;
+  AutoscaleSpec& out = spec.autoscale.emplace();
+  MappingReader fields(context, *value, "'autoscale'");
+  if (value->type == Type::kMapping && fields.peek("max") == nullptr)
+    context.add(*value, "'autoscale.max' is missing; write the most replicas, for example 'max: 4'");
+  read_integer(context, fields, "min", {0, kReplicasMax}, out.min);
+  read_integer(context, fields, "max", {1, kReplicasMax}, out.max);
+  read_quantity(context, fields, "ttft", parse_duration_ms, out.ttft_ms);
+  read_quantity(context, fields, "tpot", parse_duration_ms, out.tpot_ms);
+  read_quantity(context, fields, "calm", parse_duration_ms, out.calm_ms);
+  fields.finish();
+  if (out.min > out.max)
+    context.add(*value, fmt::format("'autoscale.min' is {}, above 'max', {}; write at most {}", out.min,
+                                    out.max, out.max));
+  if (out.ttft_ms == 0 && out.tpot_ms == 0)
+    context.add(*value, "'autoscale' needs an objective: 'ttft', 'tpot' or both, for example 'ttft: 2s'");
+  if (mapping.peek("replicas") == nullptr) spec.replicas = std::max<std::int64_t>(out.min, 1);
+  if (out.min <= out.max && (spec.replicas < out.min || spec.replicas > out.max)) {
+    context.add(*value,
+                fmt::format("'replicas' is {}, to begin with; with this 'autoscale' it must be {} to {}",
+                            spec.replicas, out.min, out.max));
+  }
+  if (spec.model_name.empty() && !spec.engine)
+    context.add(*value, "'autoscale' follows what the gateway sees; give the service a 'model_name'");
+}
+
 void read_service(Context& context, MappingReader& mapping, Spec& spec) {
-  read_integer(context, mapping, "replicas", {0, 100'000}, spec.replicas);
+  read_integer(context, mapping, "replicas", {0, kReplicasMax}, spec.replicas);
+  read_integer(context, mapping, "weight", {0, kWeightMax}, spec.weight);
   read_restarts(context, mapping, false, spec.restarts);
   read_engine(context, mapping, spec.engine);
   read_text(context, mapping, "model_name", spec.model_name);
@@ -125,13 +154,15 @@ void read_service(Context& context, MappingReader& mapping, Spec& spec) {
     if (spec.model_name.empty()) spec.model_name = spec.name;
     if (!spec.health) spec.health.emplace();
   }
+  read_autoscale(context, mapping, spec);
   const Yaml* port = mapping.peek("port");
-  if (spec.port != 0 && spec.replicas > 1 && port != nullptr) {
+  const std::int64_t most = spec.autoscale ? spec.autoscale->max : spec.replicas;
+  if (spec.port != 0 && most > 1 && port != nullptr) {
     context.add(
         *port,
         fmt::format(
             "{} replicas on one host cannot share port {}; leave 'port' out and Capstan chooses one each",
-            spec.replicas, spec.port));
+            most, spec.port));
   }
 }
 

@@ -90,6 +90,12 @@ std::vector<gateway::Replica> DriverBackend::replicas() const {
   return out;
 }
 
-std::vector<std::pair<std::string, std::string>> DriverBackend::waiting() const { return served().waiting; }
+std::vector<std::pair<std::string, std::string>> DriverBackend::waiting() const {
+  std::vector<std::pair<std::string, std::string>> out;
+  for (const auto& service : served().services) {
+    if (!service.why_not.empty()) out.emplace_back(service.model, service.why_not);
+  }
+  return out;
+}
 
 }  // namespace capstan::apps

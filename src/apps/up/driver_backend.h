@@ -31,12 +31,13 @@ class DriverBackend final : public api::Backend, public gateway::ReplicaDirector
   std::vector<gateway::Replica> replicas() const override;
   std::vector<std::pair<std::string, std::string>> waiting() const override;
 
+  // Services behind the gateway and their replicas; none once the driver leaves.
+  controller::Served served() const;
+
   // From now on waits end at once: the process leaves.
   void leave();
 
  private:
-  controller::Served served() const;
-
   controller::Driver& driver_;
   std::function<void(bool)> on_shutdown_;
   std::mutex mutex_;
