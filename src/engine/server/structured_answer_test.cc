@@ -33,8 +33,8 @@ class StructuredAnswerTest : public ::testing::Test {
     EXPECT_TRUE(write_file_atomic(directory_.path() / "tokenizer.json", harmony::byte_level_json().dump()));
   }
   Result<ServedModel> load() {
-    return load_served_model({.directory = directory_.path(), .name = "random", .threads = 1},
-                             [](std::string_view) {});
+    return load_served_model({.model = directory_.path(), .name = "random", .threads = 1},
+                             [](const auto&) {});
   }
   void serve() {
     auto server = EngineServer::start({.served_name = "random"}, [this](const auto&) { return load(); });
