@@ -214,6 +214,7 @@ Result<void> run(const BenchOptions& options) {
   }
   Bench bench(*model, options);
   CAPSTAN_CHECK(bench.run());
+  const std::int64_t peak_bytes = peak_rss_bytes();  // before the measurement below takes memory of its own
   const double rate = read_rate(model->threads());
   const std::uint64_t bytes = model->bytes_per_token();
   double share = 0;
@@ -230,7 +231,7 @@ Result<void> run(const BenchOptions& options) {
        {"load_s", load_s},
        {"first_token_s", first_s},
        {"weight_bytes", model->packed_bytes() > 0 ? model->packed_bytes() : model->weight_bytes()},
-       {"peak_rss_bytes", peak_rss_bytes()},
+       {"peak_rss_bytes", peak_bytes},
        {"read_bytes_per_s", rate},
        {"bytes_per_token", bytes},
        {"decode_share_of_read_rate", share},
@@ -244,7 +245,7 @@ Result<void> run(const BenchOptions& options) {
         "decoding one sequence uses %.0f %% of that\n",
         options.model.c_str(), model->arithmetic().c_str(), std::string(isa_name(current_isa())).c_str(),
         model->threads(), load_s, first_s, static_cast<double>(model->weight_bytes()) / 1e9,
-        static_cast<double>(peak_rss_bytes()) / 1e9, rate / 1e9, share * 100);
+        static_cast<double>(peak_bytes) / 1e9, rate / 1e9, share * 100);
   }
   return {};
 }
