@@ -1,9 +1,9 @@
 // How it works: Mooncake's conversation trace (Qin et al., FAST'25) over eight replicas, by each policy: how
-// much of the prompts came from caches, against one cache without end, which no router can beat, and at which rate 95 % of the requests
-// are still in time. Azure's
-// conversation trace (Patel et al., ISCA'24) on one replica with a bounded number of sequences, which then is
-// a queue with that many servers: its waits against M/G/k for Poisson arrivals of the same requests, and its
-// pace against the step time at the mean batch that Little's law gives.
+// much of the prompts came from caches, against one cache without end, which no router can beat, and at which
+// rate 95 % of the requests are still in time. Azure's conversation trace (Patel et al., ISCA'24) on one replica
+// with a bounded number of sequences, which then is a queue with that many servers: its waits against M/G/k for
+// Poisson arrivals of the same requests, and its pace against the step time at the mean batch that Little's law
+// gives.
 #include "sim/serving/serve_replay.h"
 
 #include <cmath>

@@ -47,7 +47,6 @@ BatchRun::BatchRun(Gateway& gateway, BatchTable& table, FileStore& files, std::s
     : gateway_(gateway), table_(table), files_(files), id_(std::move(id)) {}
 
 void BatchRun::end(End how) {
-  std::set<LocalCall*> calls;
   {
     const std::scoped_lock lock(mutex_);
     if (end_ == End::kNone) end_ = how;

@@ -8,7 +8,8 @@ const store::Tables kBatchTables{"batches", {R"sql(CREATE TABLE batch (
            CREATE INDEX batch_owner ON batch (owner, seq);
            CREATE INDEX batch_open ON batch (open, seq);
            CREATE TABLE batch_line (
-             batch TEXT NOT NULL, line BIGINT NOT NULL, ok BIGINT NOT NULL, output TEXT NOT NULL, PRIMARY KEY (batch, line)))sql"}};
+             batch TEXT NOT NULL, line BIGINT NOT NULL, ok BIGINT NOT NULL, output TEXT NOT NULL,
+             PRIMARY KEY (batch, line)))sql"}};
 
 namespace {
 
