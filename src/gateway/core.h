@@ -46,6 +46,7 @@ struct Core {
   std::unique_ptr<Admission> admission = open_admission();
   std::atomic<int> under_way{0};
   LoadBoard board;
+  ServiceWatch watch;
   AccessLog access_log;
 
   std::atomic<http::EventLoop*> loop{nullptr};  // while the server runs

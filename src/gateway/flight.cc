@@ -17,6 +17,7 @@ constexpr std::int64_t kTokensMax = 1 << 20;
 constexpr std::size_t kAffinityBytes = 512;  // of the body: requests with the same beginning share a cache
 constexpr int kReplicaSilenceMs = 600'000;
 constexpr int kClientGone = 499;                    // in metrics and log only: nobody is there to read it
+constexpr std::int64_t kLookAgainMs = 50;
 constexpr std::size_t kUnsentHighBytes = 256u << 10;  // from here on the replica waits for the client
 
 class Flight final : public InFlight, public http::CallSink, public std::enable_shared_from_this<Flight> {
@@ -47,6 +48,10 @@ class Flight final : public InFlight, public http::CallSink, public std::enable_
   bool authenticate();
   bool begin();
   bool find_replicas();
+  bool any_ready() const;
+  const std::vector<Replica>* of_one_service(const std::vector<Replica>& all);
+  bool await_replica();
+  void look_again();
   void admit();
   void decided(Admission::Verdict verdict);
   void compose();
@@ -65,7 +70,13 @@ class Flight final : public InFlight, public http::CallSink, public std::enable_
   UpstreamCall call_;
   http::Request upstream_;  // its head
   std::shared_ptr<const ReplicaTable> table_;
-  const std::vector<Replica>* replicas_ = nullptr;
+  const std::vector<Replica>* replicas_ = nullptr;  // in the table, or `mine_`
+  std::vector<Replica> mine_;                       // of the service that this request falls to
+  std::string service_;
+  std::unique_ptr<http::EventLoop::Timer> look_again_;
+  std::int64_t cold_since_ms_ = 0;
+  bool cold_ = false;   // waits for a first replica
+  bool timed_ = false;  // its first token is counted
   std::vector<std::string> tried_;
   Error last_{Code::kUnavailable, "", {}};
   std::string model_;              // once it is known to exist
@@ -114,21 +125,81 @@ bool Flight::begin() {
 void Flight::take_off() {
   self_ = shared_from_this();
   core_->in_flight.push_back(*this);
-  if (!find_replicas()) return end();
+  const bool known = find_replicas();
+  if (!known || !any_ready()) cold_ = await_replica();
+  if (!known && !cold_) {
+    relay_.refuse(unknown_model(core_->directory, call_.model, table_->all));
+    return end();
+  }
+  if (!service_.empty()) core_->watch.arrived(service_, steady_now_ms(), cold_);
   relay_.writer()->on_client_gone([weak = weak_from_this()] {
     if (const auto flight = weak.lock()) flight->client_left();
   });
-  if (self_) admit();
+  if (self_ && !cold_) admit();
 }
 
 bool Flight::find_replicas() {
   table_ = core_->replicas();
   const auto found = table_->by_model.find(call_.model);
-  if (found == table_->by_model.end())
-    return relay_.refuse(unknown_model(core_->directory, call_.model, table_->all)), false;
-  replicas_ = &found->second;
+  if (found == table_->by_model.end()) return false;
+  replicas_ = of_one_service(found->second);
+  service_ = replicas_->front().service;
   model_ = call_.model;
   return true;
+}
+
+bool Flight::any_ready() const { return std::ranges::any_of(*replicas_, &Replica::ready); }
+
+// Of several services that serve the model, the one that this request falls to by weight; those without a ready
+// replica are passed over.
+const std::vector<Replica>* Flight::of_one_service(const std::vector<Replica>& all) {
+  if (std::ranges::all_of(all, [&](const Replica& one) { return one.service == all.front().service; })) return &all;
+  std::vector<routing::WeightedService> services;
+  for (const Replica& one : all) {
+    if (one.ready && std::ranges::find(services, one.service, &routing::WeightedService::id) == services.end())
+      services.push_back({one.service, one.weight});
+  }
+  const auto chosen = routing::choose_service(services, routing::hash_text(relay_.request_id()));
+  if (!chosen) return &all;
+  mine_.clear();
+  std::ranges::copy_if(all, std::back_inserter(mine_),
+                       [&](const Replica& one) { return one.service == services[*chosen].id; });
+  return &mine_;
+}
+
+// Scale from zero: looks again and again until the service that was asked for a replica has one. False if none does so.
+bool Flight::await_replica() {
+  std::string starter = core_->directory.starter(call_.model);
+  if (starter.empty()) return false;
+  service_ = std::move(starter);
+  model_ = call_.model;
+  cold_since_ms_ = steady_now_ms();
+  look_again_ = std::make_unique<http::EventLoop::Timer>(*core_->loop.load(), [weak = weak_from_this()] {
+    // Not from within the timer, which may go with the flight.
+    if (const auto flight = weak.lock()) flight->core_->loop.load()->post([flight] { flight->look_again(); });
+  });
+  look_again_->arm(kLookAgainMs);
+  return true;
+}
+
+void Flight::look_again() {
+  if (!self_) return;
+  const std::string awaited = service_;
+  if (find_replicas() && any_ready()) {
+    core_->watch.found_replica(awaited);
+    service_ = awaited;  // whose counts this request is in
+    cold_ = false;
+    queued_ms_ = steady_now_ms() - cold_since_ms_;
+    return admit();
+  }
+  service_ = awaited;
+  if (steady_now_ms() - cold_since_ms_ < core_->options.cold_start_timeout_ms) return look_again_->arm(kLookAgainMs);
+  relay_.refuse({.status = 503,
+                 .message = fmt::format("model '{}' had no replica within {} s", call_.model,
+                                        core_->options.cold_start_timeout_ms / 1'000),
+                 .type = "server_error",
+                 .code = "model_not_ready"});
+  end();
 }
 
 void Flight::admit() {
@@ -218,6 +289,11 @@ void Flight::on_piece(std::string_view piece) {
     if (!relay_.broken().empty()) relay_.break_off(relay_.broken());
     return end();
   }
+  if (!timed_ && relay_.streaming() && relay_.first_byte_ms() != 0) {
+    timed_ = true;
+    if (!service_.empty())
+      core_->watch.first_token(service_, steady_now_ms(), relay_.first_byte_ms() - relay_.started_ms());
+  }
   if (under_way_ && relay_.writer()->unsent_bytes() > kUnsentHighBytes) {
     under_way_->pause();
     relay_.writer()->when_sent([weak = weak_from_this()] {
@@ -290,6 +366,11 @@ void Flight::end() {
                         .queued_ms = queued_ms_,
                         .total_ms = steady_now_ms() - relay_.started_ms()};
   if (relay_.first_byte_ms() > 0) settlement.first_byte_ms = relay_.first_byte_ms() - relay_.started_ms();
+  if (!service_.empty()) {
+    const std::int64_t further = settlement.usage.completion_tokens - 1;
+    const std::int64_t tpot_ms = timed_ && further > 0 ? (settlement.total_ms - settlement.first_byte_ms) / further : -1;
+    core_->watch.left(service_, steady_now_ms(), cold_, tpot_ms);
+  }
   relay_.set_permit(nullptr);
   if (permit_) permit_->settle(settlement);
   permit_.reset();

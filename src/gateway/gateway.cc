@@ -162,6 +162,8 @@ Result<void> Gateway::perform(http::Request request, const CallerPtr& caller,
   return {};
 }
 
+const ServiceWatch& Gateway::watch() const { return state_->core->watch; }
+
 void Gateway::cancel() {
   if (http::EventLoop* loop = state_->core->loop; loop != nullptr) {
     loop->post([core = state_->core] {

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "gateway/exchange.h"
+#include "gateway/service_watch.h"
 #include "http/server.h"
 
 namespace prometheus {
@@ -33,6 +34,8 @@ struct Replica {
   std::string model;  // the name that clients ask for
   std::string url;    // "http://127.0.0.1:20001"
   bool ready = false;
+  std::string service = {};   // several services may serve one model (a canary); their requests go by weight
+  std::int64_t weight = 100;  // of the service
 };
 
 // What the gateway needs of the world; the controller's state stands behind it.
@@ -43,10 +46,14 @@ class ReplicaDirectory {
   virtual std::vector<Replica> replicas() const = 0;
   // Models that are asked for but have no replica yet, with why ("waits for 2 cpus"); may be empty.
   virtual std::vector<std::pair<std::string, std::string>> waiting() const = 0;
+  // The service that starts a replica of the model when a request waits for one (scale from zero); "": none does.
+  virtual std::string starter(const std::string& model) const { return (void)model, std::string(); }
 };
 
 struct GatewayOptions {
   int requests_max = 10'000;  // under way at once; more get 503
+  // How long a request waits for the first replica of a service that starts one for it.
+  int cold_start_timeout_ms = 120'000;
   // How long what the directory said counts; 0: it is asked for each request.
   int directory_ttl_ms = 0;
   // One JSON object a line and request; empty: they go to the log.
@@ -76,6 +83,8 @@ class Gateway {
   // A request that comes from inside (a line of a batch), to the exchange whose pattern is its target; the caller
   // is known already. The answer comes to `writer`, on the event loop. kUnavailable unless the server runs.
   Result<void> perform(http::Request request, const CallerPtr& caller, const http::ResponseWriterPtr& writer);
+  // What autoscaling needs to know of each service.
+  const ServiceWatch& watch() const;
   void cancel();  // ends all requests under way, for shutting down
 
  private:

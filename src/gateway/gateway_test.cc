@@ -23,7 +23,13 @@ class Directory final : public ReplicaDirectory {
  public:
   std::vector<Replica> list;
   std::vector<std::pair<std::string, std::string>> absent;
-  std::vector<Replica> replicas() const override { return list; }
+  std::string starts;  // the service that starts replicas of any model
+  mutable std::mutex mutex;  // where `list` changes under a request
+  std::vector<Replica> replicas() const override {
+    const std::scoped_lock lock(mutex);
+    return list;
+  }
+  std::string starter(const std::string&) const override { return starts; }
   std::vector<std::pair<std::string, std::string>> waiting() const override { return absent; }
 };
 
@@ -115,6 +121,50 @@ TEST_F(GatewayTest, ModelsAreListed) {
       R"({"object":"list","data":[{"id":"abacus","object":"model","created":0,"owned_by":"capstan"}]})");
   EXPECT_EQ(client_.request(url_, {.target = "/v1/models/abacus"}, {})->status, 200);
   EXPECT_EQ(client_.request(url_, {.target = "/v1/models/org/other"}, {})->status, 404);
+}
+
+// Goal: a request for a service without replicas waits for the first one, which the autoscaler sees it wait for.
+TEST_F(GatewayTest, TheFirstRequestWaitsForAReplicaFromZero) {
+  auto replica = directory_.list.front();
+  replica.service = "calculator";
+  directory_.list.clear();
+  directory_.starts = "calculator";
+  std::optional<http::Response> answer;
+  std::thread client([&] { answer = post(R"({"model":"abacus"})"); });
+  const auto waiting = [&] { return gateway_.watch().load("calculator", steady_now_ms()).waiting; };
+  for (int i = 0; i < 500 && waiting() == 0; ++i) std::this_thread::sleep_for(10ms);
+  EXPECT_EQ(waiting(), 1);
+  EXPECT_EQ(served_, 0);
+  {
+    const std::scoped_lock lock(directory_.mutex);
+    directory_.list.push_back(replica);
+  }
+  client.join();
+  EXPECT_EQ(answer->status, 200);
+  for (int i = 0; i < 500 && gateway_.watch().load("calculator", steady_now_ms()).under_way != 0; ++i)
+    std::this_thread::sleep_for(10ms);
+  const auto load = gateway_.watch().load("calculator", steady_now_ms());
+  EXPECT_EQ(load.waiting, 0);
+  EXPECT_EQ(load.under_way, 0);
+  EXPECT_EQ(load.requests, 1);
+}
+
+// Goal: two services of one model share its requests by weight, and one without a ready replica is passed over.
+TEST_F(GatewayTest, ServicesOfOneModelShareItByWeight) {
+  std::atomic<int> canary{0};
+  add_replica([&](const http::Request&, const http::ResponseWriterPtr& writer) {
+    ++canary;
+    writer->respond(http::Response::json(200, Json::object({})));
+  });
+  directory_.list[0].service = "stable";
+  directory_.list[0].weight = 300;
+  directory_.list[1].service = "canary";
+  for (int i = 0; i < 200; ++i) EXPECT_EQ(post(R"({"model":"abacus"})").status, 200);
+  EXPECT_NEAR(canary, 50, 25);
+  directory_.list[1].ready = false;
+  const int before = canary;
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(post(R"({"model":"abacus"})").status, 200);
+  EXPECT_EQ(canary, before);
 }
 
 TEST_F(GatewayTest, WrongRequestsGetOpenAiErrors) {

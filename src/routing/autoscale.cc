@@ -21,7 +21,7 @@ Autoscaler::Pressure Autoscaler::pressure(const ServiceLoad& load) const {
 
 std::optional<ScaleStep> Autoscaler::up(std::int64_t now_ms, const ServiceLoad& load,
                                         const Pressure& pressure) {
-  if (load.requests < kSamplesMin || pressure.milli <= 1'000) return std::nullopt;
+  if (load.samples < kSamplesMin || pressure.milli <= 1'000) return std::nullopt;
   if (shrank_ms_ >= 0 && now_ms - shrank_ms_ <= policy_.calm_ms * calm_factor_) {
     calm_factor_ = std::min(calm_factor_ * 2, kCalmFactorMax);
     shrank_ms_ = -1;
@@ -40,7 +40,9 @@ std::optional<ScaleStep> Autoscaler::down(std::int64_t now_ms, const ServiceLoad
   if (quiet_since_ms_ >= 0 && now_ms - quiet_since_ms_ >= policy_.calm_ms) {
     return ScaleStep{policy_.min, fmt::format("no request for {} s", (now_ms - quiet_since_ms_) / 1'000)};
   }
-  const bool calm = load.waiting == 0 && pressure.milli <= 500;
+  // Without a sample nobody knows how those under way fare.
+  const bool known = load.samples > 0 || load.requests + load.under_way == 0;
+  const bool calm = load.waiting == 0 && known && pressure.milli <= 500;
   if (!calm) {
     calm_since_ms_ = -1;
     return std::nullopt;

@@ -37,7 +37,8 @@ struct AutoscalePolicy {
 struct ServiceLoad {
   std::int64_t wanted = 0;     // replicas asked for
   std::int64_t ready = 0;      // replicas that serve
-  std::int64_t requests = 0;   // that ended or got their first token in the window
+  std::int64_t requests = 0;   // that came in the window
+  std::int64_t samples = 0;    // first tokens of streams in the window: what the p95s are of
   std::int64_t under_way = 0;  // now, those that wait included
   std::int64_t waiting = 0;    // of those: with no replica to go to
   std::int64_t ttft_p95_ms = 0;

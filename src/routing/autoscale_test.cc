@@ -27,7 +27,7 @@ TEST(Autoscale, AMissedObjectiveAsksForAsManyTimesMoreAndAtMostTwice) {
     std::int64_t now_ms = 0;
     EXPECT_EQ(
         replicas_within(scaler, now_ms, 30,
-                        {.wanted = 4, .ready = 4, .requests = 50, .under_way = 9, .ttft_p95_ms = ttft_ms}),
+                        {.wanted = 4, .ready = 4, .requests = 50, .samples = 50, .under_way = 9, .ttft_p95_ms = ttft_ms}),
         expected)
         << ttft_ms;
   }
@@ -39,14 +39,14 @@ TEST(Autoscale, TheObjectivePerTokenCountsAsWell) {
   EXPECT_EQ(
       replicas_within(
           scaler, now_ms, 30,
-          {.wanted = 2, .ready = 2, .requests = 50, .under_way = 1, .ttft_p95_ms = 10, .tpot_p95_ms = 75}),
+          {.wanted = 2, .ready = 2, .requests = 50, .samples = 50, .under_way = 1, .ttft_p95_ms = 10, .tpot_p95_ms = 75}),
       3);
 }
 
 TEST(Autoscale, ItWaitsForWhatItAskedForBeforeItAsksAgain) {
   Autoscaler scaler(kPolicy);
   std::int64_t now_ms = 0;
-  ServiceLoad load{.wanted = 2, .ready = 2, .requests = 50, .under_way = 9, .ttft_p95_ms = 9'000};
+  ServiceLoad load{.wanted = 2, .ready = 2, .requests = 50, .samples = 50, .under_way = 9, .ttft_p95_ms = 9'000};
   EXPECT_EQ(replicas_within(scaler, now_ms, 30, load), 4);
   load.wanted = 4;  // two of them still load
   EXPECT_EQ(replicas_within(scaler, now_ms, 600, load), -1);
@@ -61,7 +61,7 @@ TEST(Autoscale, AFewSlowRequestsAreNoReason) {
   Autoscaler scaler(kPolicy);
   std::int64_t now_ms = 0;
   EXPECT_EQ(replicas_within(scaler, now_ms, 59,
-                            {.wanted = 1, .ready = 1, .requests = 2, .under_way = 1, .ttft_p95_ms = 9'000}),
+                            {.wanted = 1, .ready = 1, .requests = 2, .samples = 2, .under_way = 1, .ttft_p95_ms = 9'000}),
             -1);
 }
 
@@ -69,7 +69,7 @@ TEST(Autoscale, CalmShrinksOneAtATimeAndNeverBelowTheMinimum) {
   Autoscaler scaler(kPolicy);
   std::int64_t now_ms = 0;
   ServiceLoad load{
-      .wanted = 3, .ready = 3, .requests = 20, .under_way = 1, .ttft_p95_ms = 900, .tpot_p95_ms = 20};
+      .wanted = 3, .ready = 3, .requests = 20, .samples = 20, .under_way = 1, .ttft_p95_ms = 900, .tpot_p95_ms = 20};
   EXPECT_EQ(replicas_within(scaler, now_ms, 60, load), -1);
   EXPECT_EQ(replicas_within(scaler, now_ms, 2, load), 2);
   load.wanted = load.ready = 2;
@@ -82,7 +82,7 @@ TEST(Autoscale, WithAMinimumOfNoneItGoesWhenNobodyComesAndReturnsForTheFirstWhoD
   Autoscaler scaler({.min = 0, .max = 2, .ttft_ms = 2'000, .calm_ms = 60'000});
   std::int64_t now_ms = 0;
   EXPECT_EQ(replicas_within(scaler, now_ms, 600,
-                            {.wanted = 1, .ready = 1, .requests = 1, .under_way = 0, .ttft_p95_ms = 10}),
+                            {.wanted = 1, .ready = 1, .requests = 1, .samples = 1, .under_way = 0, .ttft_p95_ms = 10}),
             -1)
       << "somebody comes now and then";
   EXPECT_EQ(replicas_within(scaler, now_ms, 62, {.wanted = 1, .ready = 1}), 0);
@@ -109,7 +109,7 @@ TEST(Autoscale, InAClosedLoopItFindsTheSizeThatIsEnoughAndRarelyTriesLess) {
     now_ms += kSecond;
     const auto step = scaler.step(now_ms, {.wanted = wanted,
                                            .ready = wanted,
-                                           .requests = 100,
+                                           .requests = 100, .samples = 100,
                                            .under_way = 20,
                                            .ttft_p95_ms = ttft_ms(wanted)});
     if (!step) continue;

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "api/api.h"
+#include "apps/up/autoscale_loop.h"
 #include "apps/up/driver_backend.h"
 #include "apps/up/inference.h"
 #include "apps/up/up.h"
@@ -176,6 +177,7 @@ int run_controller(const ControllerOptions& options) {
                                     router);
   if (!server) return fail_with(server.error());
   (*inference)->start();
+  auto autoscale = std::make_unique<AutoscaleLoop>(backend, (*inference)->watch());
   const auto epoch = (*driver)->status().epoch;
   if (const auto written = write_address(options.data, options.up, (*server)->port(), epoch); !written)
     return fail_with(written.error());
@@ -189,6 +191,7 @@ int run_controller(const ControllerOptions& options) {
   while (leave_requested == kStay) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   const bool down = leave_requested == kStopRanks || options.up.ephemeral;
   if (down) drain(**driver);
+  autoscale.reset();
   backend.leave();
   api.cancel();
   (*inference)->cancel();

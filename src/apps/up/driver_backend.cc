@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <future>
+#include <map>
 #include <memory>
 
 namespace capstan::apps {
@@ -82,12 +83,26 @@ controller::Served DriverBackend::served() const {
 
 std::vector<gateway::Replica> DriverBackend::replicas() const {
   std::vector<gateway::Replica> out;
-  for (const auto& replica : served().replicas) {
+  const controller::Served all = served();
+  std::map<std::string, std::int64_t> weights;
+  for (const auto& service : all.services) weights[service.name] = service.weight;
+  for (const auto& replica : all.replicas) {
     const std::string host = replica.address.empty() ? "127.0.0.1" : replica.address;
-    out.push_back(
-        {replica.id, replica.model, fmt::format("http://{}:{}", host, replica.port), replica.ready});
+    out.push_back({.id = replica.id,
+                   .model = replica.model,
+                   .url = fmt::format("http://{}:{}", host, replica.port),
+                   .ready = replica.ready,
+                   .service = replica.service,
+                   .weight = weights[replica.service]});
   }
   return out;
+}
+
+std::string DriverBackend::starter(const std::string& model) const {
+  for (const auto& service : served().services) {
+    if (service.model == model && service.autoscale) return service.name;
+  }
+  return {};
 }
 
 std::vector<std::pair<std::string, std::string>> DriverBackend::waiting() const {

@@ -30,6 +30,7 @@ class DriverBackend final : public api::Backend, public gateway::ReplicaDirector
 
   std::vector<gateway::Replica> replicas() const override;
   std::vector<std::pair<std::string, std::string>> waiting() const override;
+  std::string starter(const std::string& model) const override;
 
   // Services behind the gateway and their replicas; none once the driver leaves.
   controller::Served served() const;

@@ -24,6 +24,7 @@ class Inference {
                                                  const gateway::ReplicaDirectory& replicas,
                                                  std::shared_ptr<prometheus::Registry> registry,
                                                  const TenancyOptions& options);
+  const gateway::ServiceWatch& watch() const { return gateway_.watch(); }
   api::Accounts accounts() { return tenancy_->accounts(); }
   void mount(http::Router& router) { gateway_.mount(router); }
   void start() { openai_->start(); }  // batches go on
