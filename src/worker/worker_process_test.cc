@@ -316,9 +316,7 @@ TEST_F(WorkerProcessTest, AServiceThatDoesNotBecomeReadyIsStopped) {
   start_worker();
   Json service = start({1, 1, 0}, "exec sleep 1000");
   service["kind"] = "service";
-  service["port"] = http::Server::start({}, [](const auto&, const auto&) {})
-                        .value()
-                        ->port();  // nothing answers there any more
+  service["port"] = http::Server::start({}, http::Router()).value()->port();  // nothing answers there any more
   service["health"] = Json::object(
       {{"path", "/health"}, {"interval_ms", 20}, {"timeout_ms", 100}, {"start_timeout_ms", 200}});
   controller.send(service);
