@@ -36,7 +36,7 @@ class DurationCounts {
   std::int64_t percentile_ms(std::int64_t percent) const;
 
  private:
-  static constexpr std::size_t kBuckets = 160;
+  static constexpr std::size_t kBuckets = 192;
   static std::size_t bucket(std::int64_t ms);
   static std::int64_t edge_ms(std::size_t bucket);
   std::array<std::uint32_t, kBuckets> counts_{};

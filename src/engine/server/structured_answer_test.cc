@@ -165,8 +165,8 @@ constexpr const char* kTools =
 TEST_F(StructuredAnswerTest, ARequiredCallIsOfAFunctionThatExistsWithValidArguments) {
   serve();
   bool weather = false, stop = false;
-  for (int seed = 0; seed < 12; ++seed) {
-    const std::string common = fmt::format(R"(,"seed":{},"max_tokens":220,"temperature":1.5)", seed);
+  for (int seed = 0; seed < 40; ++seed) {
+    const std::string common = fmt::format(R"(,"seed":{},"max_tokens":220,"temperature":2)", seed);
     const Json any = message(common + kTools + R"(,"tool_choice":"required")", "tool_calls");
     const Json named =
         message(common + kTools + R"(,"tool_choice":{"type":"function","function":{"name":"weather"}})",
