@@ -1,7 +1,7 @@
 # For developers. Each target is one command; the launcher ./capstan installs packages and builds.
 BUILD ?= build
 
-.PHONY: build test test-slow lint ci eval-abacus bench-engine bench-openb bench-schedule bench-sim sim clean
+.PHONY: build test test-slow lint ci eval-abacus bench-engine bench-openb bench-schedule bench-sim sim bench-sandbox clean
 
 build:            ## compile everything
 	@cmake -S . -B $(BUILD) -G Ninja >/dev/null && ninja -C $(BUILD)
@@ -35,6 +35,9 @@ bench-schedule: build ## what the scheduler does on half a million GPUs: SCALE=0
 bench-sim: build  ## what the simulator does, and how near it comes to what was published: ONLY=muri-64 SEEDS=20 PHILLY=file SCALE=0.01
 	@$(BUILD)/bin/capstan-bench-sim $(if $(SCALE),--scale $(SCALE)) $(if $(ONLY),--only $(ONLY)) \
 	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(PHILLY),--philly "$(PHILLY)") $(if $(TRACES),--traces "$(TRACES)")
+
+bench-sandbox: build ## how fast sandboxes start beside bubblewrap, as root on a quiet machine: SECONDS=60, or NEIGHBOURS=5 beside bombs
+	@$(BUILD)/bin/capstan-bench-sandbox --seconds $(or $(SECONDS),60) $(if $(NEIGHBOURS),--neighbours $(NEIGHBOURS))
 
 sim: build        ## random histories of faults against the controller: SEEDS=1000 FROM=1, or SEED=17 alone
 	@$(BUILD)/bin/capstan-sim-campaign $(if $(SEED),--seed $(SEED) --trace,--seeds $(or $(SEEDS),1000) --from $(or $(FROM),1))

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "apps/journal_command.h"
+#include "apps/sandbox_command.h"
 #include "apps/sim_command.h"
 #include "apps/up/up.h"
 #include "apps/up/worker_process.h"
@@ -80,6 +81,7 @@ int main(int argc, char** argv) {
   cli::add_client_commands(app, globals, exit_code);
   add_journal(app, exit_code);
   apps::add_sim(app, exit_code);
+  apps::add_sandbox(app, exit_code);
   add_worker(app, globals, exit_code);
   try {
     app.parse(argc, argv);

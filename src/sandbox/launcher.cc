@@ -23,10 +23,12 @@ extern char** environ;
 namespace capstan::sandbox {
 namespace {
 
-// Users of sandboxes, seen from the host, are numbers that no account has: 65,536 for each of 4,096 launchers.
+// Users of sandboxes, seen from the host, are numbers that no account has: 65,536 for each of 4,096
+// launchers.
 constexpr std::uint32_t kUidFirst = 0x70000000;
 constexpr std::uint32_t kUidsPerLauncher = 65'536, kLaunchers = 4096;
-constexpr const char* kCanDoWithout[] = {"landlock", "cgroup_memory", "cgroup_cpu", "cgroup_pids", "namespace_net"};
+constexpr const char* kCanDoWithout[] = {"landlock", "cgroup_memory", "cgroup_cpu", "cgroup_pids",
+                                         "namespace_net"};
 
 std::string program_of(const LauncherOptions& options) {
   if (!options.program.empty()) return options.program;
@@ -42,8 +44,10 @@ Result<pid_t> spawn(const std::string& program, std::vector<std::string> argumen
   ::posix_spawn_file_actions_init(&actions);
   ::posix_spawnattr_init(&attributes);
   ::posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-  if (out >= 0) ::posix_spawn_file_actions_adddup2(&actions, out, 1);
-  else ::posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+  if (out >= 0)
+    ::posix_spawn_file_actions_adddup2(&actions, out, 1);
+  else
+    ::posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
   if (socket >= 0) ::posix_spawn_file_actions_adddup2(&actions, socket, 3);
   sigset_t none, all;
   ::sigemptyset(&none);
@@ -86,15 +90,22 @@ Result<void> validate(const SandboxSpec& spec) {
   CAPSTAN_CHECK(check_limit("tmpfs_bytes", limits.tmpfs_bytes, 4096, kMany));
   CAPSTAN_CHECK(check_limit("tmpfs_inodes", limits.tmpfs_inodes, 1, kMany));
   CAPSTAN_CHECK(check_limit("open_files", limits.open_files, 8, 1 << 20));
-  if (spec.hostname.empty() || spec.hostname.size() > 64) return fail(Code::kInvalid, "the host name must have 1 to 64 characters");
-  if (spec.binds.size() > 32) return fail(Code::kInvalid, "{} binds; at most 32 are possible", spec.binds.size());
+  if (spec.hostname.empty() || spec.hostname.size() > 64)
+    return fail(Code::kInvalid, "the host name must have 1 to 64 characters");
+  if (spec.binds.size() > 32)
+    return fail(Code::kInvalid, "{} binds; at most 32 are possible", spec.binds.size());
+  if (spec.lane == Lane::kPythonZygote && !spec.template_root.empty()) {
+    return fail(Code::kInvalid,
+                "the python-zygote lane runs this host's Python; a template needs the process lane");
+  }
   if (spec.uid == 0) return fail(Code::kInvalid, "uid 0 is not for sandboxes; 1000 is usual");
   for (const Bind& bind : spec.binds) {
     if (!is_plain_path(bind.path) || (!bind.path.starts_with("/work/") && !bind.path.starts_with("/mnt/"))) {
       return fail(Code::kInvalid, "bind path '{}' is not an absolute path below /work or /mnt", bind.path);
     }
     if (bind.writable && spec.host_uid == 0) {
-      return fail(Code::kInvalid, "the writable bind {} needs host_uid: the user who owns what is written", bind.path);
+      return fail(Code::kInvalid, "the writable bind {} needs host_uid: the user who owns what is written",
+                  bind.path);
     }
   }
   return {};
@@ -105,9 +116,13 @@ Result<void> validate(const CommandSpec& command) {
   CAPSTAN_CHECK(check_limit("wall_ms", command.limits.wall_ms, 1, kYearMs));
   CAPSTAN_CHECK(check_limit("cpu_ms", command.limits.cpu_ms, 1, kYearMs));
   CAPSTAN_CHECK(check_limit("output_bytes", command.limits.output_bytes, 0, 1 << 30));
-  CAPSTAN_CHECK(check_limit("output_bytes_max", command.limits.output_bytes_max, command.limits.output_bytes, std::int64_t{1} << 50));
-  if (command.argv.empty() && command.code.empty()) return fail(Code::kInvalid, "a command needs a program (argv)");
-  if (command.cwd.empty() || command.cwd[0] != '/') return fail(Code::kInvalid, "cwd '{}' is not an absolute path", command.cwd);
+  CAPSTAN_CHECK(check_limit("output_bytes_max", command.limits.output_bytes_max, command.limits.output_bytes,
+                            std::int64_t{1} << 50));
+  if (command.code.find('\0') != std::string::npos) return fail(Code::kInvalid, "the code holds a zero byte");
+  if (command.argv.empty() && command.code.empty())
+    return fail(Code::kInvalid, "a command needs a program (argv)");
+  if (command.cwd.empty() || command.cwd[0] != '/')
+    return fail(Code::kInvalid, "cwd '{}' is not an absolute path", command.cwd);
   return {};
 }
 
@@ -141,12 +156,14 @@ Result<std::vector<Capability>> check_host(const LauncherOptions& options) {
   in.reset();
   std::string text;
   char buffer[4096];
-  for (ssize_t count = 0; (count = ::read(out.get(), buffer, sizeof buffer)) > 0;) text.append(buffer, static_cast<std::size_t>(count));
+  for (ssize_t count = 0; (count = ::read(out.get(), buffer, sizeof buffer)) > 0;)
+    text.append(buffer, static_cast<std::size_t>(count));
   ::waitpid(pid, nullptr, 0);
   std::vector<Capability> capabilities;
   for (const auto line : split(text, '\n')) {
     const auto parts = split(line, '\t');
-    if (parts.size() == 3) capabilities.push_back({std::string(parts[0]), parts[1] == "yes", std::string(parts[2])});
+    if (parts.size() == 3)
+      capabilities.push_back({std::string(parts[0]), parts[1] == "yes", std::string(parts[2])});
   }
   const Cgroups cgroups = Cgroups::detect("check-" + std::to_string(::getpid()));
   for (const auto& capability : cgroups.capabilities()) {
@@ -159,7 +176,8 @@ Result<std::vector<Capability>> check_host(const LauncherOptions& options) {
 Result<void> require(const std::vector<Capability>& capabilities, const std::set<std::string>& without) {
   std::string missing;
   for (const auto& capability : capabilities) {
-    const bool optional = std::find(std::begin(kCanDoWithout), std::end(kCanDoWithout), capability.name) != std::end(kCanDoWithout);
+    const bool optional = std::find(std::begin(kCanDoWithout), std::end(kCanDoWithout), capability.name) !=
+                          std::end(kCanDoWithout);
     if (capability.ok || (optional && without.contains(capability.name))) continue;
     missing += (missing.empty() ? "" : "; ") + capability.name + " (" + capability.why + ")" +
                (optional ? " [--without " + capability.name + " accepts that]" : "");
@@ -179,11 +197,15 @@ Result<void> LauncherLink::launch() {
   const Cgroups cgroups = Cgroups::detect("sandbox-" + options_.instance);
   Packer hello(MessageKind::kHello);
   hello.text(options_.instance).u32(static_cast<std::uint32_t>(cgroups.bases().size()));
-  for (const auto& base : cgroups.bases()) hello.u32(static_cast<std::uint32_t>(base.version)).texts(base.controllers).text(base.directory);
+  for (const auto& base : cgroups.bases())
+    hello.u32(static_cast<std::uint32_t>(base.version)).texts(base.controllers).text(base.directory);
   hello.u32(kUidFirst + static_cast<std::uint32_t>(fnv1a(options_.instance) % kLaunchers) * kUidsPerLauncher);
   hello.u32(!options_.without.contains("landlock")).u32(options_.ready).u32(options_.ready_with_network);
+  hello.text((std::filesystem::absolute(program_of(options_)).parent_path() / "libcapstan-python-zygote.so")
+                 .string());
   int pair[2];
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return fail_errno("cannot make a socket", errno);
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+    return fail_errno("cannot make a socket", errno);
   Fd ours(pair[0]), theirs(::fcntl(pair[1], F_DUPFD_CLOEXEC, 10));
   ::close(pair[1]);
   CAPSTAN_TRY(const pid_t pid, spawn(program_of(options_), {"--serve"}, theirs.get(), -1));
@@ -230,16 +252,23 @@ void LauncherLink::stop() {
     if (std::exchange(stopped_, true)) return;
     if (socket_) ::shutdown(socket_.get(), SHUT_RDWR);
   }
+  std::map<std::string, Warm> warm;  // its commands hold this object
+  {
+    const std::lock_guard lock(mutex_);
+    warm.swap(warm_);
+  }
   if (!thread_.joinable()) return;
   thread_.join();
   ::waitpid(pid_, nullptr, 0);  // it ends when nothing of its sandboxes is left
 }
 
-Result<std::unique_ptr<Command>> LauncherLink::start_alone(const SandboxSpec& given, const CommandSpec& command,
-                                                           CommandEvents events) {
+Result<std::unique_ptr<Command>> LauncherLink::start_alone(const SandboxSpec& given,
+                                                           const CommandSpec& command, CommandEvents events) {
   CAPSTAN_CHECK(validate(given));
   CAPSTAN_CHECK(validate(command));
   CAPSTAN_CHECK(ensure_running());
+  if (given.lane == Lane::kNodeWarm && !command.code.empty())
+    return start_warm(given, command, std::move(events));
   SandboxSpec spec = given;
   spec.long_lived = false;
   CAPSTAN_TRY(const std::vector<Fd> paths, open_paths(spec));
@@ -253,7 +282,8 @@ Result<std::unique_ptr<Command>> LauncherLink::start_alone(const SandboxSpec& gi
   return begin(id, std::move(packer), numbers_of(paths), command, std::move(events));
 }
 
-Result<std::unique_ptr<Command>> LauncherLink::start_in(Sandbox::State& box, const CommandSpec& command, CommandEvents events) {
+Result<std::unique_ptr<Command>> LauncherLink::start_in(Sandbox::State& box, const CommandSpec& command,
+                                                        CommandEvents events) {
   CAPSTAN_CHECK(validate(command));
   Packer packer(MessageKind::kExec);
   packer.i64(static_cast<std::int64_t>(box.id));
@@ -274,7 +304,9 @@ Result<std::unique_ptr<Sandbox>> LauncherLink::create(const SandboxSpec& given) 
   if (!alive_) return fail(Code::kUnavailable, "the sandbox launcher is gone");
   state->id = ++box_next_;
   boxes_[state->id] = state;
-  const auto sent = send(Packer(MessageKind::kCreate).i64(static_cast<std::int64_t>(state->id)).sandbox(spec).bytes(), numbers_of(paths));
+  const auto sent =
+      send(Packer(MessageKind::kCreate).i64(static_cast<std::int64_t>(state->id)).sandbox(spec).bytes(),
+           numbers_of(paths));
   if (!sent) {
     state->gone = true;
     boxes_.erase(state->id);
@@ -314,6 +346,7 @@ Result<void> Sandbox::thaw() {
 Result<Usage> Sandbox::usage() { return link_->ask(*state_, MessageKind::kUsage); }
 void Sandbox::kill() { link_->kill(state_->id, 0, Ended::kKilled); }
 int Sandbox::root_fd() const { return state_->root.get(); }
+std::uint32_t Sandbox::host_uid() const { return state_->host_uid; }
 bool Sandbox::alive() const { return link_->alive(*state_); }
 
 Result<std::unique_ptr<Launcher>> Launcher::start(const LauncherOptions& options) {
@@ -325,7 +358,8 @@ Result<std::unique_ptr<Launcher>> Launcher::start(const LauncherOptions& options
 Launcher::~Launcher() {
   if (link_ != nullptr) link_->stop();
 }
-Result<std::unique_ptr<Command>> Launcher::start(const SandboxSpec& spec, const CommandSpec& command, CommandEvents events) {
+Result<std::unique_ptr<Command>> Launcher::start(const SandboxSpec& spec, const CommandSpec& command,
+                                                 CommandEvents events) {
   return link_->start_alone(spec, command, std::move(events));
 }
 Result<CommandResult> Launcher::run(const SandboxSpec& spec, const CommandSpec& command) {

@@ -1,22 +1,25 @@
-// Sandboxes for programs that nobody trusts: started in a few milliseconds, limited, measured, gone without a trace.
+// Sandboxes for programs that nobody trusts: started in a few milliseconds, limited, measured, gone without a
+// trace.
 //
 //   CAPSTAN_TRY(auto launcher, Launcher::start({.instance = "worker-1"}));
-//   CAPSTAN_TRY(CommandResult result, launcher->run({}, {.argv = {"/bin/sh", "-c", "echo hello"}}));     // one command
+//   CAPSTAN_TRY(CommandResult result, launcher->run({}, {.argv = {"/bin/sh", "-c", "echo hello"}}));     //
+//   one command
 //
-//   CAPSTAN_TRY(auto box, launcher->create({.limits = {.memory_bytes = 512 << 20}}));                     // a session
-//   CAPSTAN_TRY(auto command, box->start({.argv = {"/bin/bash", "-lc", "make"}}, {.on_output = print}));
-//   CAPSTAN_TRY(CommandResult result, command->wait());                    // others may run in it meanwhile
-//   box->freeze(); … box->thaw(); … box->kill();
+//   CAPSTAN_TRY(auto box, launcher->create({.limits = {.memory_bytes = 512 << 20}}));                     //
+//   a session CAPSTAN_TRY(auto command, box->start({.argv = {"/bin/bash", "-lc", "make"}}, {.on_output =
+//   print})); CAPSTAN_TRY(CommandResult result, command->wait());                    // others may run in it
+//   meanwhile box->freeze(); … box->thaw(); … box->kill();
 //
-// A launcher is a process of its own (capstan-sandbox, small, one thread, root), because a process with threads must not
-// clone. It ends with this one, or with the Launcher; if it dies, all its sandboxes die, their commands end as kLost,
-// and the next request starts another, which first clears away what is left. What a sandbox is made of, and what it does
-// not stop: docs/sandbox.md. A shared kernel does not stop an exploit of the kernel.
+// A launcher is a process of its own (capstan-sandbox, small, one thread, root), because a process with
+// threads must not clone. It ends with this one, or with the Launcher; if it dies, all its sandboxes die,
+// their commands end as kLost, and the next request starts another, which first clears away what is left.
+// What a sandbox is made of, and what it does not stop: docs/sandbox.md. A shared kernel does not stop an
+// exploit of the kernel.
 //
 // Threads: every method from any thread. Events are called on the launcher's own thread: they must not block.
-// Failure: kUnsupported (this host cannot enforce something: the message names it and the option that does without),
-// kInvalid (the spec), kNotFound (no such program inside), kExhausted, kUnavailable (the launcher is gone).
-// Cost: a start about 1 ms when one is ready, 2 ms otherwise.
+// Failure: kUnsupported (this host cannot enforce something: the message names it and the option that does
+// without), kInvalid (the spec), kNotFound (no such program inside), kExhausted, kUnavailable (the launcher
+// is gone). Cost: a start about 1 ms when one is ready, 2 ms otherwise.
 #pragma once
 
 #include <functional>
@@ -35,7 +38,8 @@ namespace capstan::sandbox {
 enum class Stream { kOut, kErr };
 
 struct CommandEvents {
-  // Pieces of captured output as they come, up to output_bytes in all; the result's `out` and `err` then stay empty.
+  // Pieces of captured output as they come, up to output_bytes in all; the result's `out` and `err` then stay
+  // empty.
   std::function<void(Stream, std::string_view)> on_output;
   // Last; after it no event follows.
   std::function<void(const Result<CommandResult>&)> on_end;
@@ -68,8 +72,10 @@ class Sandbox {
   Result<void> thaw();
   Result<Usage> usage();
   void kill();
-  // Its root directory (O_PATH), for sandbox/root_files.h; valid as long as this object, even when the sandbox is dead.
+  // Its root directory (O_PATH), for sandbox/root_files.h; valid as long as this object, even when the
+  // sandbox is dead.
   int root_fd() const;
+  std::uint32_t host_uid() const;  // its user, as seen from outside
   bool alive() const;
 
  private:
@@ -80,10 +86,10 @@ class Sandbox {
 };
 
 struct LauncherOptions {
-  std::string instance;  // names its cgroups; one launcher at a time has it
-  std::string program;   // capstan-sandbox; empty: beside this program
+  std::string instance{};  // names its cgroups; one launcher at a time has it
+  std::string program{};   // capstan-sandbox; empty: beside this program
   // Names of capabilities (check_host) to do without, if the host cannot enforce them. Never assumed.
-  std::set<std::string> without;
+  std::set<std::string> without{};
   unsigned ready = 4;               // first processes kept ready, without network namespace
   unsigned ready_with_network = 0;  // and with
 };
@@ -94,7 +100,8 @@ class Launcher {
   ~Launcher();  // ends every sandbox
 
   // One command in a sandbox of its own, which goes with it.
-  Result<std::unique_ptr<Command>> start(const SandboxSpec& spec, const CommandSpec& command, CommandEvents events = {});
+  Result<std::unique_ptr<Command>> start(const SandboxSpec& spec, const CommandSpec& command,
+                                         CommandEvents events = {});
   Result<CommandResult> run(const SandboxSpec& spec, const CommandSpec& command);
   Result<std::unique_ptr<Sandbox>> create(const SandboxSpec& spec);
 

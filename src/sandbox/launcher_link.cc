@@ -1,5 +1,5 @@
-// How it works: the launcher's answers carry the numbers that requests gave. When a command ends, what its pipes still
-// hold is read before its result is handed out.
+// How it works: the launcher's answers carry the numbers that requests gave. When a command ends, what its
+// pipes still hold is read before its result is handed out.
 #include "sandbox/launcher_link.h"
 
 #include <fcntl.h>
@@ -17,7 +17,8 @@ constexpr int kEventsMax = 64;
 
 Error as_error(const std::string& text) {
   Error error{Code::kUnavailable, text, {}};
-  if (text.find("No such file") != text.npos || text.find("Permission denied") != text.npos) error.code = Code::kNotFound;
+  if (text.find("No such file") != text.npos || text.find("Permission denied") != text.npos)
+    error.code = Code::kNotFound;
   if (text.find("already") != text.npos || text.find("too many") != text.npos) error.code = Code::kExhausted;
   return error;
 }
@@ -38,7 +39,8 @@ Result<std::unique_ptr<Command>> LauncherLink::begin(std::uint64_t box, Packer p
   state->events = std::move(events);
   state->box = box;
   std::uint32_t given = 0;
-  const int stdio[3] = {spec.stdin_fd, spec.stdout_fd >= 0 ? spec.stdout_fd : state->output.write_fd(Stream::kOut),
+  const int stdio[3] = {spec.stdin_fd,
+                        spec.stdout_fd >= 0 ? spec.stdout_fd : state->output.write_fd(Stream::kOut),
                         spec.stderr_fd >= 0 ? spec.stderr_fd : state->output.write_fd(Stream::kErr)};
   for (int i = 0; i < 3; ++i) {
     if (stdio[i] < 0) continue;
@@ -77,14 +79,23 @@ Result<CommandResult> LauncherLink::wait(Command::State& command) {
 void LauncherLink::kill(std::uint64_t box, std::uint32_t command, Ended reason) {
   const std::lock_guard lock(mutex_);
   if (!alive_) return;
-  (void)send(Packer(MessageKind::kKill).i64(static_cast<std::int64_t>(box)).u32(command).u32(static_cast<std::uint32_t>(reason)).bytes(), {});
+  (void)send(Packer(MessageKind::kKill)
+                 .i64(static_cast<std::int64_t>(box))
+                 .u32(command)
+                 .u32(static_cast<std::uint32_t>(reason))
+                 .bytes(),
+             {});
 }
 
 void LauncherLink::signal(const Command::State& command, int number) {
   const std::lock_guard lock(mutex_);
   if (!alive_) return;
   Packer packer(MessageKind::kSignal);
-  (void)send(packer.i64(static_cast<std::int64_t>(command.box)).u32(command.id).u32(static_cast<std::uint32_t>(number)).bytes(), {});
+  (void)send(packer.i64(static_cast<std::int64_t>(command.box))
+                 .u32(command.id)
+                 .u32(static_cast<std::uint32_t>(number))
+                 .bytes(),
+             {});
 }
 
 bool LauncherLink::alive(const Sandbox::State& box) {
@@ -110,8 +121,10 @@ void LauncherLink::run() {
     bool message_waits = false;
     // Output before messages, so that a command's last words are not left for drain() alone.
     for (int i = 0; i < count; ++i) {
-      if (events[i].data.u64 == kSocketTag) message_waits = true;
-      else on_output(events[i].data.u64);
+      if (events[i].data.u64 == kSocketTag)
+        message_waits = true;
+      else
+        on_output(events[i].data.u64);
     }
     if (!message_waits) continue;
     Message message;
@@ -154,6 +167,7 @@ void LauncherLink::on_message(Message& message) {
     state.answer = in.result().usage;
   } else if (kind == MessageKind::kReady && !state.ready) {
     state.ready = true;
+    state.host_uid = in.u32();
     if (!message.fds.empty()) state.root = std::move(message.fds[0]);
   } else if (kind == MessageKind::kReady) {
     state.answer = Usage{};

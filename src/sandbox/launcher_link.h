@@ -1,7 +1,8 @@
-// The connection between those who use sandboxes and the launcher's process: requests out, answers and output in.
+// The connection between those who use sandboxes and the launcher's process: requests out, answers and output
+// in.
 //
-// Threads: one of its own reads everything; callers' threads send. One mutex guards all state; events are called
-// without it.
+// Threads: one of its own reads everything; callers' threads send. One mutex guards all state; events are
+// called without it.
 #pragma once
 
 #include <condition_variable>
@@ -30,6 +31,7 @@ struct Command::State {
 struct Sandbox::State {
   std::uint64_t id = 0;
   Fd root;
+  std::uint32_t host_uid = 0;
   bool ready = false, gone = false;
   std::mutex one_at_a_time;  // for requests that wait for an answer
   std::optional<Result<Usage>> answer;
@@ -44,9 +46,15 @@ class LauncherLink : public std::enable_shared_from_this<LauncherLink> {
   void stop();
   int process_id() const { return pid_; }
 
-  Result<std::unique_ptr<Command>> start_alone(const SandboxSpec& spec, const CommandSpec& command, CommandEvents events);
+  Result<std::unique_ptr<Command>> start_alone(const SandboxSpec& spec, const CommandSpec& command,
+                                               CommandEvents events);
   Result<std::unique_ptr<Sandbox>> create(const SandboxSpec& spec);
-  Result<std::unique_ptr<Command>> start_in(Sandbox::State& box, const CommandSpec& command, CommandEvents events);
+  Result<std::unique_ptr<Command>> start_in(Sandbox::State& box, const CommandSpec& command,
+                                            CommandEvents events);
+
+  // In the node-warm lane: a Node process that was started ahead, and another one ahead for the next.
+  Result<std::unique_ptr<Command>> start_warm(const SandboxSpec& spec, const CommandSpec& command,
+                                              CommandEvents events);
 
   Result<CommandResult> wait(Command::State& command);
   void kill(std::uint64_t box, std::uint32_t command, Ended reason);
@@ -56,11 +64,16 @@ class LauncherLink : public std::enable_shared_from_this<LauncherLink> {
 
  private:
   using CommandPtr = std::shared_ptr<Command::State>;
+  struct Warm {
+    std::unique_ptr<Command> command;
+    Fd input;  // its program goes here
+  };
+  Result<Warm> warm_up(const SandboxSpec& spec);
   Result<void> launch();
   Result<void> ensure_running();
   Result<void> send(const std::string& bytes, const std::vector<int>& fds);
-  Result<std::unique_ptr<Command>> begin(std::uint64_t box, Packer packer, std::vector<int> fds, const CommandSpec& command,
-                                         CommandEvents events);
+  Result<std::unique_ptr<Command>> begin(std::uint64_t box, Packer packer, std::vector<int> fds,
+                                         const CommandSpec& command, CommandEvents events);
   void run();
   void on_message(Message& message);
   void on_output(std::uint64_t tag);
@@ -84,6 +97,7 @@ class LauncherLink : public std::enable_shared_from_this<LauncherLink> {
   std::map<std::pair<std::uint64_t, std::uint32_t>, CommandPtr> commands_;
   std::map<std::uint32_t, CommandPtr> by_id_;  // command ids are unique in a link, so they also name pipes
   std::map<std::uint64_t, std::shared_ptr<Sandbox::State>> boxes_;
+  std::map<std::string, Warm> warm_;  // by the sandbox's spec, which holds the tenant
 };
 
 }  // namespace capstan::sandbox

@@ -1,5 +1,6 @@
-// Goal: what the launcher promises, against the real kernel: programs run, limits bite and are named, sessions hold
-// several commands, and nothing is left. Each test skips, by name, what this host cannot enforce.
+// Goal: what the launcher promises, against the real kernel: programs run, limits bite and are named,
+// sessions hold several commands, and nothing is left. Each test skips, by name, what this host cannot
+// enforce.
 #include "sandbox/launcher.h"
 
 #include <fcntl.h>
@@ -45,7 +46,8 @@ class LauncherTest : public testing::Test {
     if (launcher_ == nullptr) GTEST_SKIP() << why_not_;
   }
 
-  static CommandResult run(const std::string& script, const SandboxSpec& spec = {}, CommandLimits limits = {}) {
+  static CommandResult run(const std::string& script, const SandboxSpec& spec = {},
+                           CommandLimits limits = {}) {
     auto result = launcher_->run(spec, {.argv = {"/bin/sh", "-c", script}, .limits = limits});
     EXPECT_TRUE(result) << result.error().message;
     return result ? *result : CommandResult{};
@@ -68,7 +70,9 @@ TEST_F(LauncherTest, AProgramRunsAndItsOutputAndExitCodeComeBack) {
 }
 
 TEST_F(LauncherTest, InsideThereIsAnotherUserAnotherHostNameAndOnlyItsOwnProcesses) {
-  const auto result = run("id -u; hostname; echo $HOME; pwd; ls /proc | grep -c '^[0-9]'; cat /proc/self/cgroup | cut -d: -f3 | sort -u");
+  const auto result =
+      run("id -u; hostname; echo $HOME; pwd; ls /proc | grep -c '^[0-9]'; cat /proc/self/cgroup | cut -d: "
+          "-f3 | sort -u");
   EXPECT_EQ(result.out, "1000\nsandbox\n/work\n/work\n4\n/\n") << result.err;
 }
 
@@ -93,15 +97,20 @@ TEST_F(LauncherTest, AMemoryBombEndsAtItsLimitAndIsReportedAsMemory) {
 }
 
 TEST_F(LauncherTest, FilesInMemoryCountAsMemoryAndMeetTheirOwnLimits) {
-  EXPECT_NE(run("head -c 2m /dev/zero > /tmp/a", {.limits = {.tmpfs_bytes = 1 << 20}}).err.find("No space left"), std::string::npos);
-  const auto inodes = run("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do : > /work/$i || exit 9; done", {.limits = {.tmpfs_inodes = 10}});
+  EXPECT_NE(
+      run("head -c 2m /dev/zero > /tmp/a", {.limits = {.tmpfs_bytes = 1 << 20}}).err.find("No space left"),
+      std::string::npos);
+  const auto inodes = run("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do : > /work/$i || exit 9; done",
+                          {.limits = {.tmpfs_inodes = 10}});
   EXPECT_NE(inodes.exit_code, 0);
-  const auto bomb = run("head -c 100m /dev/zero > /dev/shm/a; exit 0", {.limits = {.memory_bytes = 32 << 20, .tmpfs_bytes = 1 << 30}});
+  const auto bomb = run("head -c 100m /dev/zero > /dev/shm/a; exit 0",
+                        {.limits = {.memory_bytes = 32 << 20, .tmpfs_bytes = 1 << 30}});
   EXPECT_LE(bomb.usage.memory_peak_bytes, 32 << 20);
 }
 
 TEST_F(LauncherTest, ForksBeyondTheLimitFail) {
-  const auto result = run("for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; wait", {.limits = {.pids = 4}}, {.wall_ms = 3000});
+  const auto result =
+      run("for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; wait", {.limits = {.pids = 4}}, {.wall_ms = 3000});
   EXPECT_NE(result.err.find("Cannot fork"), std::string::npos) << result.err;
 }
 
@@ -113,7 +122,8 @@ TEST_F(LauncherTest, WallTimeEndsAProgramThatIgnoresEverything) {
 }
 
 TEST_F(LauncherTest, CpuTimeCountsAllProcessesTogether) {
-  const auto result = run("for i in 1 2 3 4; do (while :; do :; done) & done; wait", {.limits = {.milli_cpus = 2000}}, {.wall_ms = 20'000, .cpu_ms = 400});
+  const auto result = run("for i in 1 2 3 4; do (while :; do :; done) & done; wait",
+                          {.limits = {.milli_cpus = 2000}}, {.wall_ms = 20'000, .cpu_ms = 400});
   EXPECT_EQ(result.ended, Ended::kCpuTime);
   EXPECT_GE(result.usage.cpu_us, 400'000);
 }
@@ -142,7 +152,8 @@ TEST_F(LauncherTest, ReadOnlyAndWritableDirectoriesAreBoundIn) {
   std::filesystem::create_directories(directory);
   ASSERT_TRUE(write_file_atomic(directory / "in", "input"));
   ASSERT_EQ(::chown(directory.c_str(), 54321, 54321), 0);
-  SandboxSpec spec{.binds = {{directory, "/mnt/in", false}, {directory, "/work/deep/out", true}}, .host_uid = 54321};
+  SandboxSpec spec{.binds = {{directory, "/mnt/in", false}, {directory, "/work/deep/out", true}},
+                   .host_uid = 54321};
   const auto result = run("cat /mnt/in/in; echo x > /mnt/in/y; cp /mnt/in/in /work/deep/out/copy", spec);
   EXPECT_EQ(result.out, "input") << result.err;
   EXPECT_NE(result.err.find("Read-only"), std::string::npos) << result.err;
@@ -160,11 +171,13 @@ TEST_F(LauncherTest, ALongLivedSandboxRunsSeveralCommandsInTheSameRoot) {
   EXPECT_EQ(daemon->exit_code, 0);
   const auto second = (*box)->run({.argv = {"sh", "-c", "cat file; kill -0 $(cat pid) && echo alive"}});
   EXPECT_EQ(second->out, "kept\nalive\n") << second->err;
-  const auto both = (*box)->start({.argv = {"sh", "-c", "while [ ! -e go ]; do sleep 0.01; done; echo went"}});
+  const auto both =
+      (*box)->start({.argv = {"sh", "-c", "while [ ! -e go ]; do sleep 0.01; done; echo went"}});
   ASSERT_TRUE(both);
   EXPECT_EQ((*box)->run({.argv = {"touch", "go"}})->exit_code, 0);
   EXPECT_EQ((*both)->wait()->out, "went\n");
-  const auto bomb = (*box)->run({.argv = {"sh", "-c", "head -c 200m /dev/zero | tail"}, .limits = {.memory_bytes = 16 << 20}});
+  const auto bomb = (*box)->run(
+      {.argv = {"sh", "-c", "head -c 200m /dev/zero | tail"}, .limits = {.memory_bytes = 16 << 20}});
   EXPECT_EQ(bomb->ended, Ended::kMemory);
   const auto slow = (*box)->run({.argv = {"sleep", "100"}, .limits = {.wall_ms = 100}});
   EXPECT_EQ(slow->ended, Ended::kWallTime);
@@ -175,7 +188,8 @@ TEST_F(LauncherTest, ALongLivedSandboxRunsSeveralCommandsInTheSameRoot) {
 TEST_F(LauncherTest, AFrozenSandboxStandsStillUntilItIsThawed) {
   auto box = launcher_->create({});
   ASSERT_TRUE(box) << box.error().message;
-  auto counting = (*box)->start({.argv = {"sh", "-c", "i=0; while :; do i=$((i+1)); echo $i > n; sleep 0.005; done"}});
+  auto counting =
+      (*box)->start({.argv = {"sh", "-c", "i=0; while :; do i=$((i+1)); echo $i > n; sleep 0.005; done"}});
   ASSERT_TRUE(counting);
   const auto number = [&] {
     const int fd = ::openat((*box)->root_fd(), "work/n", O_RDONLY | O_CLOEXEC);
@@ -227,8 +241,53 @@ TEST_F(LauncherTest, ALargeEnvironmentArrives) {
 }
 
 TEST_F(LauncherTest, WithANetworkNamespaceLoopbackWorksAndNothingElse) {
-  const auto result = run("cat /proc/net/dev | tail -n +3 | cut -d: -f1 | tr -d ' '", {.network = Network::kNamespace});
+  const auto result =
+      run("cat /proc/net/dev | tail -n +3 | cut -d: -f1 | tr -d ' '", {.network = Network::kNamespace});
   EXPECT_EQ(result.out, "lo\n");
+}
+
+TEST_F(LauncherTest, NodeSourceRunsInAProcessThatWasStartedAheadAndServesOnce) {
+  if (::access("/usr/bin/node", X_OK) != 0) GTEST_SKIP() << "/usr/bin/node is not installed";
+  const SandboxSpec spec{.lane = Lane::kNodeWarm, .tenant = "t"};
+  CommandSpec command{.argv = {"one"}, .env = {"A=b"}};
+  command.limits.wall_ms = 50'000;
+  command.code =
+      "console.log(process.argv[2], process.env.A, typeof require('fs').readFileSync, globalThis.seen);\n"
+      "globalThis.seen = 1; process.exit(5);";
+  for (int i = 0; i < 3; ++i) {
+    const auto result = launcher_->run(spec, command);
+    ASSERT_TRUE(result) << result.error().message;
+    EXPECT_EQ(result->out, "one b function undefined\n") << result->err;
+    EXPECT_EQ(result->exit_code, 5);
+  }
+  command.code = "for (;;) {}";
+  command.limits.wall_ms = 100;
+  EXPECT_EQ(launcher_->run(spec, command)->ended, Ended::kWallTime);
+}
+
+TEST_F(LauncherTest, PythonSourceRunsInAForkOfAWarmInterpreter) {
+  const SandboxSpec spec{.lane = Lane::kPythonZygote, .tenant = "t"};
+  CommandSpec command{.argv = {"one", "two"}, .env = {"A=b"}};
+  command.code =
+      "import os, sys, json\nprint(sys.argv[1:], os.environ['A'], os.getuid(), os.getcwd(), "
+      "os.getpid())\nsys.exit(4)\n";
+  const auto result = launcher_->run(spec, command);
+  ASSERT_TRUE(result) << result.error().message;
+  EXPECT_EQ(result->out, "['one', 'two'] b 1000 /work 2\n") << result->err;
+  EXPECT_EQ(result->exit_code, 4);
+  command.code = "print('before')\nraise ValueError('wrong')\n";
+  const auto raised = launcher_->run(spec, command);
+  EXPECT_EQ(raised->exit_code, 1);
+  EXPECT_EQ(raised->out, "before\n");
+  EXPECT_NE(raised->err.find("ValueError: wrong"), std::string::npos) << raised->err;
+  command.code =
+      "import threading, random\nt = threading.Thread(target=lambda: "
+      "print('thread'))\nt.start()\nprint(random.random())\n";
+  const auto first = launcher_->run(spec, command), second = launcher_->run(spec, command);
+  EXPECT_NE(first->out.find("thread\n"), std::string::npos) << first->err;
+  EXPECT_NE(first->out, second->out);
+  EXPECT_EQ(launcher_->run({.lane = Lane::kPythonZygote, .template_root = "/"}, command).error().code,
+            Code::kInvalid);
 }
 
 }  // namespace

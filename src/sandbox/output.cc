@@ -13,10 +13,16 @@ constexpr std::size_t kReadBytes = 64 << 10;
 constexpr std::int64_t kDrainBytesMax = 2 << 20;
 }  // namespace
 
-Result<void> Output::make(const CommandSpec& command, const std::function<void(Stream, std::string_view)>& on_output) {
-  kept_max_ = command.limits.output_bytes;
-  written_max_ = command.limits.output_bytes_max;
+void Output::adopt(const CommandLimits& limits,
+                   const std::function<void(Stream, std::string_view)>& on_output) {
+  kept_max_ = limits.output_bytes;
+  written_max_ = limits.output_bytes_max;
   on_output_ = on_output;
+}
+
+Result<void> Output::make(const CommandSpec& command,
+                          const std::function<void(Stream, std::string_view)>& on_output) {
+  adopt(command.limits, on_output);
   for (const Stream stream : {Stream::kOut, Stream::kErr}) {
     if ((stream == Stream::kOut ? command.stdout_fd : command.stderr_fd) >= 0) continue;
     int ends[2];
@@ -43,8 +49,10 @@ bool Output::read(Stream stream) {
   const std::int64_t kept = std::min<std::int64_t>(count, kept_max_ - kept_);
   kept_ += kept;
   const std::string_view piece(buffer, static_cast<std::size_t>(kept));
-  if (on_output_ && !piece.empty()) on_output_(stream, piece);
-  else from.kept.append(piece);
+  if (on_output_ && !piece.empty())
+    on_output_(stream, piece);
+  else
+    from.kept.append(piece);
   return true;
 }
 

@@ -1,7 +1,7 @@
 // The captured output of one command: two pipes, what is kept of them, and how much was written.
 //
-// Threads: the launcher link's thread after make().  Bounds: `kept_max` bytes of both streams together; the rest is read,
-// counted and dropped, so that the program goes on, until `written_max`.
+// Threads: the launcher link's thread after make().  Bounds: `kept_max` bytes of both streams together; the
+// rest is read, counted and dropped, so that the program goes on, until `written_max`.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,13 @@ namespace capstan::sandbox {
 
 class Output {
  public:
-  // Makes a pipe for each stream that the command does not have; the writing ends are put into `command`'s place.
-  Result<void> make(const CommandSpec& command, const std::function<void(Stream, std::string_view)>& on_output);
+  // Makes a pipe for each stream that the command does not have; the writing ends are put into `command`'s
+  // place.
+  Result<void> make(const CommandSpec& command,
+                    const std::function<void(Stream, std::string_view)>& on_output);
+  // A process that was started ahead gets its limits and its listener when it begins to serve, before it
+  // writes anything.
+  void adopt(const CommandLimits& limits, const std::function<void(Stream, std::string_view)>& on_output);
   int read_fd(Stream stream) const { return pipe(stream).read.get(); }
   int write_fd(Stream stream) const { return pipe(stream).write.get(); }
   void close_write();

@@ -1,5 +1,5 @@
-// What a sandbox is asked to be, what runs in it, and what came of it: plain values that travel between a process
-// that wants sandboxes (sandbox/launcher.h) and the launcher that starts them (sandbox/launch/).
+// What a sandbox is asked to be, what runs in it, and what came of it: plain values that travel between a
+// process that wants sandboxes (sandbox/launcher.h) and the launcher that starts them (sandbox/launch/).
 //
 //   SandboxSpec spec{.limits = {.memory_bytes = 64 << 20}};
 //   CommandSpec command{.argv = {"/bin/sh", "-c", "echo hello"}};
@@ -27,7 +27,7 @@ enum class Network : std::uint8_t {
 struct Bind {
   std::string host_path{};  // a directory or file of the host, no symbolic link on its last component
   std::string path{};       // where it appears: below /work or /mnt
-  bool writable = false;  // needs SandboxSpec::host_uid, the owner of what is written
+  bool writable = false;    // needs SandboxSpec::host_uid, the owner of what is written
 };
 
 struct BoxLimits {
@@ -47,17 +47,17 @@ struct SandboxSpec {
   std::string tenant{};         // a warm interpreter serves one tenant only
   std::vector<Bind> binds{};
   std::string hostname = "sandbox";
-  std::uint32_t uid = 1000;     // inside
-  std::uint32_t host_uid = 0;   // the same user seen from outside; 0: an unused one of this launcher's range
-  bool long_lived = false;      // several commands, one after the other or at once; else ends with its first
+  std::uint32_t uid = 1000;    // inside
+  std::uint32_t host_uid = 0;  // the same user seen from outside; 0: an unused one of this launcher's range
+  bool long_lived = false;     // several commands, one after the other or at once; else ends with its first
 };
 
 struct CommandLimits {
   std::int64_t wall_ms = 60'000;
-  std::int64_t cpu_ms = 60'000;             // of all its processes together
-  std::int64_t output_bytes = 1 << 20;      // kept of standard output and error together; the rest is counted
-  std::int64_t output_bytes_max = 64 << 20; // written in all before it is killed
-  std::int64_t memory_bytes = 0;            // in a long-lived sandbox, below the sandbox's own; 0: as the sandbox
+  std::int64_t cpu_ms = 60'000;         // of all its processes together
+  std::int64_t output_bytes = 1 << 20;  // kept of standard output and error together; the rest is counted
+  std::int64_t output_bytes_max = 64 << 20;  // written in all before it is killed
+  std::int64_t memory_bytes = 0;  // in a long-lived sandbox, below the sandbox's own; 0: as the sandbox
 };
 
 struct CommandSpec {
@@ -66,8 +66,8 @@ struct CommandSpec {
   std::string cwd = "/work";
   std::string code{};  // the source to run, in the interpreter lanes; argv then holds the program's arguments
   CommandLimits limits{};
-  // Descriptors of the caller that become 0, 1, 2; the caller keeps and closes its own. -1: /dev/null for input,
-  // capture for output.
+  // Descriptors of the caller that become 0, 1, 2; the caller keeps and closes its own. -1: /dev/null for
+  // input, capture for output.
   int stdin_fd = -1;
   int stdout_fd = -1;
   int stderr_fd = -1;
@@ -75,9 +75,9 @@ struct CommandSpec {
 };
 
 enum class Ended : std::uint8_t {
-  kExited,    // by itself: exit_code
-  kSignalled, // by a signal of its own making, or by Command::signal: signal
-  kMemory,    // killed by the kernel at its memory limit
+  kExited,     // by itself: exit_code
+  kSignalled,  // by a signal of its own making, or by Command::signal: signal
+  kMemory,     // killed by the kernel at its memory limit
   kWallTime,
   kCpuTime,
   kOutput,  // wrote more than output_bytes_max

@@ -1,4 +1,5 @@
-// How it works: a packet starts with one byte that says whether the body follows or lies in the last descriptor.
+// How it works: a packet starts with one byte that says whether the body follows or lies in the last
+// descriptor.
 #include "sandbox/wire.h"
 
 #include <sys/mman.h>
@@ -12,14 +13,22 @@ namespace capstan::sandbox {
 
 const char* ended_name(Ended ended) {
   switch (ended) {
-    case Ended::kExited: return "exited";
-    case Ended::kSignalled: return "signalled";
-    case Ended::kMemory: return "memory";
-    case Ended::kWallTime: return "wall_time";
-    case Ended::kCpuTime: return "cpu_time";
-    case Ended::kOutput: return "output";
-    case Ended::kKilled: return "killed";
-    case Ended::kLost: return "lost";
+    case Ended::kExited:
+      return "exited";
+    case Ended::kSignalled:
+      return "signalled";
+    case Ended::kMemory:
+      return "memory";
+    case Ended::kWallTime:
+      return "wall_time";
+    case Ended::kCpuTime:
+      return "cpu_time";
+    case Ended::kOutput:
+      return "output";
+    case Ended::kKilled:
+      return "killed";
+    case Ended::kLost:
+      return "lost";
   }
   return "unknown";
 }
@@ -75,8 +84,11 @@ SandboxSpec Unpacker::sandbox() {
 Packer& Packer::command(const CommandSpec& spec) {
   texts(spec.argv).texts(spec.env).text(spec.cwd).text(spec.code).u32(spec.terminal);
   const CommandLimits& limits = spec.limits;
-  return i64(limits.wall_ms).i64(limits.cpu_ms).i64(limits.output_bytes).i64(limits.output_bytes_max).i64(
-      limits.memory_bytes);
+  return i64(limits.wall_ms)
+      .i64(limits.cpu_ms)
+      .i64(limits.output_bytes)
+      .i64(limits.output_bytes_max)
+      .i64(limits.memory_bytes);
 }
 
 CommandSpec Unpacker::command() {
@@ -139,7 +151,8 @@ bool send_message(int socket, const std::string& bytes, const std::vector<int>& 
   std::vector<int> all = fds;
   if (place == 'm') {
     memory.reset(::memfd_create("message", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-    if (!memory || ::write(memory.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())) return false;
+    if (!memory || ::write(memory.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size()))
+      return false;
     all.push_back(memory.get());
   }
   iovec parts[2] = {{&place, 1}, {const_cast<char*>(bytes.data()), place == 'i' ? bytes.size() : 0}};

@@ -1,9 +1,9 @@
-// The messages between a launcher, those who use it, and the first process of each sandbox: one SOCK_SEQPACKET
-// packet each, with descriptors. Both ends are the same build, so there is no versioning.
+// The messages between a launcher, those who use it, and the first process of each sandbox: one
+// SOCK_SEQPACKET packet each, with descriptors. Both ends are the same build, so there is no versioning.
 //
-// A message beyond kInlineBytesMax travels in a sealed memfd. Nothing here needs more than libc: the launcher is a
-// small static program. Threads: values.  Failure: false with errno set; a malformed message leaves Unpacker::good()
-// false and gives zeros.
+// A message beyond kInlineBytesMax travels in a sealed memfd. Nothing here needs more than libc: the launcher
+// is a small static program. Threads: values.  Failure: false with errno set; a malformed message leaves
+// Unpacker::good() false and gives zeros.
 #pragma once
 
 #include <cstdint>
@@ -42,14 +42,16 @@ class Fd {
 
 enum class MessageKind : std::uint32_t {
   // from a user of the launcher
-  kHello,    // Hello
-  kCreate,   // box, SandboxSpec; in a short-lived one also command and CommandSpec. Descriptors: binds, then stdio
-  kExec,     // box, command, CommandSpec. Descriptors: stdio
-  kSignal,   // box, command, signal
-  kKill,     // box, command (0: the whole box, which then goes)
-  kFreeze,   // box
-  kThaw,     // box
-  kUsage,    // box
+  kHello,   // Hello
+  kCreate,  // box, SandboxSpec; in a short-lived one also command and CommandSpec. Descriptors: binds, then
+            // stdio
+  kAdopt,   // box, command, CommandSpec: from now on the limits in time are these
+  kExec,    // box, command, CommandSpec. Descriptors: stdio
+  kSignal,  // box, command, signal
+  kKill,    // box, command (0: the whole box, which then goes)
+  kFreeze,  // box
+  kThaw,    // box
+  kUsage,   // box
   // to the first process of a sandbox
   kSetup,
   kSpawn,
@@ -72,7 +74,7 @@ class Packer {
   }
   Packer& texts(const std::vector<std::string>& values);
   Packer& sandbox(const SandboxSpec& spec);
-  Packer& command(const CommandSpec& spec);  // without its descriptors
+  Packer& command(const CommandSpec& spec);     // without its descriptors
   Packer& result(const CommandResult& result);  // without its output
   const std::string& bytes() const { return bytes_; }
 

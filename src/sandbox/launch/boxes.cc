@@ -1,5 +1,5 @@
-// How it works: a box is known by a serial here and by an id to its user. A first process says when a command ended;
-// its own death ends whatever is left. Limits in time are one ordered set of what is due next.
+// How it works: a box is known by a serial here and by an id to its user. A first process says when a command
+// ended; its own death ends whatever is left. Limits in time are one ordered set of what is due next.
 #include "sandbox/launch/boxes.h"
 
 #include <signal.h>
@@ -41,7 +41,8 @@ CommandResult result_of(int status) {
 }  // namespace
 
 void Boxes::refuse(std::uint64_t box, std::uint32_t command, const std::string& text) {
-  send_(Packer(MessageKind::kRefused).i64(static_cast<std::int64_t>(box)).u32(command).text(text).bytes(), {});
+  send_(Packer(MessageKind::kRefused).i64(static_cast<std::int64_t>(box)).u32(command).text(text).bytes(),
+        {});
 }
 
 void Boxes::acknowledge(const Box& box, bool good, const char* what) {
@@ -54,16 +55,24 @@ void Boxes::handle(MessageKind kind, Unpacker& in, std::vector<Fd>& fds) {
   if (kind == MessageKind::kCreate) return create(id, in, fds);
   const auto known = serials_.find(id);
   if (known == serials_.end()) {
-    if (kind == MessageKind::kExec) refuse(id, in.u32(), "the sandbox is gone");
-    else if (kind != MessageKind::kKill && kind != MessageKind::kSignal) refuse(id, 0, "the sandbox is gone");
+    if (kind == MessageKind::kExec)
+      refuse(id, in.u32(), "the sandbox is gone");
+    else if (kind != MessageKind::kKill && kind != MessageKind::kAdopt && kind != MessageKind::kSignal)
+      refuse(id, 0, "the sandbox is gone");
     return;
   }
   Box& box = boxes_.at(known->second);
   switch (kind) {
-    case MessageKind::kExec: return spawn(known->second, box, in, fds, 0);
-    case MessageKind::kKill: return kill(box, in);
-    case MessageKind::kFreeze: return acknowledge(box, groups_.freeze(box.first.group, true), "cannot freeze");
-    case MessageKind::kThaw: return acknowledge(box, groups_.freeze(box.first.group, false), "cannot thaw");
+    case MessageKind::kExec:
+      return spawn(known->second, box, in, fds, 0);
+    case MessageKind::kAdopt:
+      return adopt(known->second, box, in);
+    case MessageKind::kKill:
+      return kill(box, in);
+    case MessageKind::kFreeze:
+      return acknowledge(box, groups_.freeze(box.first.group, true), "cannot freeze");
+    case MessageKind::kThaw:
+      return acknowledge(box, groups_.freeze(box.first.group, false), "cannot thaw");
     case MessageKind::kSignal: {
       const std::uint32_t command = in.u32();
       const std::uint32_t number = in.u32();
@@ -78,7 +87,8 @@ void Boxes::handle(MessageKind kind, Unpacker& in, std::vector<Fd>& fds) {
       send_(Packer(MessageKind::kUsage).i64(static_cast<std::int64_t>(id)).result(result).bytes(), {});
       return;
     }
-    default: return;
+    default:
+      return;
   }
 }
 
@@ -86,7 +96,8 @@ void Boxes::handle(MessageKind kind, Unpacker& in, std::vector<Fd>& fds) {
 void Boxes::create(std::uint64_t id, Unpacker& in, std::vector<Fd>& fds) {
   Box box{.id = id, .spec = in.sandbox()};
   if (!in.good()) return refuse(id, 0, "the request is malformed");
-  if (boxes_.size() >= kBoxesMax) return refuse(id, 0, "there are already " + std::to_string(kBoxesMax) + " sandboxes");
+  if (boxes_.size() >= kBoxesMax)
+    return refuse(id, 0, "there are already " + std::to_string(kBoxesMax) + " sandboxes");
   std::size_t used = 0;
   if (!set_up(box, fds, used)) return refuse(id, 0, box.refusal);
   const std::uint64_t serial = ++serial_next_;
@@ -115,11 +126,16 @@ bool Boxes::set_up(Box& box, std::vector<Fd>& fds, std::size_t& used) {
     if (!binds.back()) return failed("bind a directory");
     trees.push_back(binds.back().get());
   }
-  const Kind kind{.network = box.spec.network, .template_root = box.spec.template_root};
+  Kind kind{.python = box.spec.lane == Lane::kPythonZygote,
+            .network = box.spec.network,
+            .template_root = box.spec.template_root};
+  if (kind.python) kind.tenant = box.spec.tenant;
+  nursery_.keep_like_default(kind);
   if (const Fault fault = nursery_.take(kind, box.first)) return failed(fault);
   if (box.spec.host_uid == 0) box.spec.host_uid = box.first.host_uid;
   const bool limited = groups_.set_limits(box.first.group, box.spec.limits);
-  if (!limited || !send_message(box.first.socket.get(), Packer(MessageKind::kSetup).sandbox(box.spec).bytes(), trees)) {
+  if (!limited ||
+      !send_message(box.first.socket.get(), Packer(MessageKind::kSetup).sandbox(box.spec).bytes(), trees)) {
     failed(limited ? "reach the first process" : "set the limits");
     bury(std::move(box.first));
     return false;
@@ -127,7 +143,8 @@ bool Boxes::set_up(Box& box, std::vector<Fd>& fds, std::size_t& used) {
   return true;
 }
 
-// A command in a long-lived sandbox has a group of its own; the one command of a short-lived one has the sandbox's.
+// A command in a long-lived sandbox has a group of its own; the one command of a short-lived one has the
+// sandbox's.
 bool Boxes::take_group(Box& box, RunningCommand& command, std::vector<Fd>& procs) {
   command.group = box.first.group;
   if (!box.spec.long_lived) return true;
@@ -135,11 +152,13 @@ bool Boxes::take_group(Box& box, RunningCommand& command, std::vector<Fd>& procs
   box.groups.push_back(command.group);
   if (!groups_.make_nested(command.group)) return false;
   const std::int64_t memory = command.limits.memory_bytes;
-  if (memory > 0 && memory < box.spec.limits.memory_bytes && !groups_.set_memory(command.group, memory)) return false;
+  if (memory > 0 && memory < box.spec.limits.memory_bytes && !groups_.set_memory(command.group, memory))
+    return false;
   return groups_.open_procs(command.group, true, procs);
 }
 
-void Boxes::spawn(std::uint64_t serial, Box& box, Unpacker& in, const std::vector<Fd>& fds, std::size_t used) {
+void Boxes::spawn(std::uint64_t serial, Box& box, Unpacker& in, const std::vector<Fd>& fds,
+                  std::size_t used) {
   const std::uint32_t id = in.u32();
   const std::uint32_t given = in.u32();
   const CommandSpec spec = in.command();
@@ -147,11 +166,13 @@ void Boxes::spawn(std::uint64_t serial, Box& box, Unpacker& in, const std::vecto
     return refuse(box.id, id, "the request is malformed");
   }
   if (box.ending || box.commands.size() >= kCommandsPerBoxMax) {
-    return refuse(box.id, id, box.ending ? "the sandbox is ending" : "too many commands at once in one sandbox");
+    return refuse(box.id, id,
+                  box.ending ? "the sandbox is ending" : "too many commands at once in one sandbox");
   }
   RunningCommand command{.started_us = now_us(), .limits = spec.limits};
   std::vector<Fd> procs;
-  if (!take_group(box, command, procs)) return refuse(box.id, id, std::string("cannot make a cgroup: ") + std::strerror(errno));
+  if (!take_group(box, command, procs))
+    return refuse(box.id, id, std::string("cannot make a cgroup: ") + std::strerror(errno));
   std::vector<int> passed;
   for (; used < fds.size(); ++used) passed.push_back(fds[used].get());
   for (const auto& file : procs) passed.push_back(file.get());
@@ -159,11 +180,28 @@ void Boxes::spawn(std::uint64_t serial, Box& box, Unpacker& in, const std::vecto
   if (!send_message(box.first.socket.get(), bytes, passed)) {
     return refuse(box.id, id, std::string("cannot reach the sandbox: ") + std::strerror(errno));
   }
-  const std::int64_t cpu_us = spec.limits.cpu_ms * 1000;
-  command.cpu_check_us = command.started_us + std::max(kCpuCheckUsMin, cpu_us * 1000 / std::max<std::int64_t>(box.spec.limits.milli_cpus, 1));
-  due_.emplace(command.started_us + spec.limits.wall_ms * 1000, serial, id, Timer::kWall);
-  due_.emplace(command.cpu_check_us, serial, id, Timer::kCpu);
+  arm(serial, box, id, command);
   box.commands[id] = std::move(command);
+}
+
+void Boxes::arm(std::uint64_t serial, Box& box, std::uint32_t id, RunningCommand& command) {
+  const std::int64_t cpu_us = command.limits.cpu_ms * 1000;
+  const std::int64_t milli_cpus = std::max<std::int64_t>(box.spec.limits.milli_cpus, 1);
+  command.cpu_check_us = command.started_us + std::max(kCpuCheckUsMin, cpu_us * 1000 / milli_cpus);
+  due_.emplace(command.started_us + command.limits.wall_ms * 1000, serial, id, Timer::kWall);
+  due_.emplace(command.cpu_check_us, serial, id, Timer::kCpu);
+}
+
+// A process that was started ahead begins to serve: time and CPU count from here.
+void Boxes::adopt(std::uint64_t serial, Box& box, Unpacker& in) {
+  const auto found = box.commands.find(in.u32());
+  if (found == box.commands.end()) return;
+  RunningCommand& command = found->second;
+  forget(serial, found->first, command);
+  command.limits = in.command().limits;
+  command.started_us = now_us();
+  command.cpu_before_us = groups_.cpu_us(command.group);
+  arm(serial, box, found->first, command);
 }
 
 void Boxes::kill(Box& box, Unpacker& in) {
@@ -179,7 +217,8 @@ void Boxes::end_command(Box& box, RunningCommand& command, Ended ended) {
   if (!box.spec.long_lived) return end_box(box, ended);
   command.ending = true;
   command.ended = ended;
-  // It may not have joined its group yet: its first process, which starts it before it reads this, kills it then.
+  // It may not have joined its group yet: its first process, which starts it before it reads this, kills it
+  // then.
   for (const auto& [id, each] : box.commands) {
     if (&each != &command) continue;
     send_message(box.first.socket.get(), Packer(MessageKind::kSignal).u32(id).u32(SIGKILL).bytes());
@@ -219,7 +258,9 @@ void Boxes::from_first(std::uint64_t serial, Box& box, Unpacker& in, std::vector
     case MessageKind::kReady: {
       box.ready = true;
       const std::vector<int> root = fds.empty() ? std::vector<int>{} : std::vector<int>{fds[0].get()};
-      return send_(Packer(MessageKind::kReady).i64(static_cast<std::int64_t>(box.id)).bytes(), root);
+      return send_(
+          Packer(MessageKind::kReady).i64(static_cast<std::int64_t>(box.id)).u32(box.spec.host_uid).bytes(),
+          root);
     }
     case MessageKind::kRefused: {
       const std::uint32_t id = in.u32();
@@ -239,7 +280,8 @@ void Boxes::from_first(std::uint64_t serial, Box& box, Unpacker& in, std::vector
       const std::uint32_t id = in.u32();
       return command_ended(serial, box, id, static_cast<int>(in.u32()));
     }
-    default: return;
+    default:
+      return;
   }
 }
 
@@ -253,7 +295,7 @@ void Boxes::command_ended(std::uint64_t serial, Box& box, std::uint32_t id, int 
 void Boxes::report(std::uint64_t serial, Box& box, std::uint32_t id, CommandResult result) {
   RunningCommand& command = box.commands.at(id);
   const GroupUsage usage = groups_.usage(command.group);
-  result.usage.cpu_us = usage.cpu_us;
+  result.usage.cpu_us = usage.cpu_us - command.cpu_before_us;
   result.usage.memory_peak_bytes = usage.memory_peak_bytes;
   result.usage.wall_us = now_us() - command.started_us;
   const bool killed = result.exit_code == 128 + SIGKILL;  // itself, or what its shell ran
@@ -262,12 +304,14 @@ void Boxes::report(std::uint64_t serial, Box& box, std::uint32_t id, CommandResu
     if (box.spec.long_lived) groups_.kill(command.group);  // what it had started meanwhile
   } else if (killed && usage.memory_kills > 0) {
     result.ended = Ended::kMemory;
-  } else if (result.signal == SIGXCPU || (killed && usage.cpu_us >= command.limits.cpu_ms * 1000)) {
+  } else if (result.signal == SIGXCPU || (killed && result.usage.cpu_us >= command.limits.cpu_ms * 1000)) {
     result.ended = Ended::kCpuTime;
   }
-  send_(Packer(MessageKind::kEnded).i64(static_cast<std::int64_t>(box.id)).u32(id).result(result).bytes(), {});
+  send_(Packer(MessageKind::kEnded).i64(static_cast<std::int64_t>(box.id)).u32(id).result(result).bytes(),
+        {});
   forget(serial, id, command);
-  // What the command left running in a long-lived sandbox lives on, and keeps its group until the sandbox ends.
+  // What the command left running in a long-lived sandbox lives on, and keeps its group until the sandbox
+  // ends.
   if (box.spec.long_lived && groups_.remove(command.group)) std::erase(box.groups, command.group);
   box.commands.erase(id);
 }
@@ -296,8 +340,10 @@ void Boxes::on_death(std::uint64_t serial) {
     box.commands.erase(id);
   }
   if (box.spec.long_lived) {
-    if (box.ready) send_(Packer(MessageKind::kGone).i64(static_cast<std::int64_t>(box.id)).bytes(), {});
-    else refuse(box.id, 0, box.refusal.empty() ? "its first process was killed" : box.refusal);
+    if (box.ready)
+      send_(Packer(MessageKind::kGone).i64(static_cast<std::int64_t>(box.id)).bytes(), {});
+    else
+      refuse(box.id, 0, box.refusal.empty() ? "its first process was killed" : box.refusal);
   }
   for (const auto& group : box.groups) burials_.push_back(group);
   burials_.push_back(box.first.group);
@@ -314,10 +360,13 @@ void Boxes::bury(Newborn&& newborn) {
   burials_.push_back(newborn.group);
 }
 
-void Boxes::check_cpu(std::uint64_t serial, Box& box, std::uint32_t id, RunningCommand& command, std::int64_t now) {
-  const std::int64_t left_us = command.limits.cpu_ms * 1000 - groups_.cpu_us(command.group);
+void Boxes::check_cpu(std::uint64_t serial, Box& box, std::uint32_t id, RunningCommand& command,
+                      std::int64_t now) {
+  const std::int64_t left_us =
+      command.limits.cpu_ms * 1000 + command.cpu_before_us - groups_.cpu_us(command.group);
   if (left_us <= 0) return end_command(box, command, Ended::kCpuTime);
-  command.cpu_check_us = now + std::max(kCpuCheckUsMin, left_us * 1000 / std::max<std::int64_t>(box.spec.limits.milli_cpus, 1));
+  command.cpu_check_us =
+      now + std::max(kCpuCheckUsMin, left_us * 1000 / std::max<std::int64_t>(box.spec.limits.milli_cpus, 1));
   due_.emplace(command.cpu_check_us, serial, id, Timer::kCpu);
 }
 
@@ -329,8 +378,10 @@ std::int64_t Boxes::tend(std::int64_t now) {
     if (box == boxes_.end()) continue;
     const auto command = box->second.commands.find(id);
     if (command == box->second.commands.end()) continue;
-    if (timer == Timer::kWall) end_command(box->second, command->second, Ended::kWallTime);
-    else check_cpu(serial, box->second, id, command->second, now);
+    if (timer == Timer::kWall)
+      end_command(box->second, command->second, Ended::kWallTime);
+    else
+      check_cpu(serial, box->second, id, command->second, now);
   }
   std::erase_if(burials_, [&](const std::string& group) { return groups_.remove(group); });
   if (!burials_.empty()) return kBurialRetryUs;

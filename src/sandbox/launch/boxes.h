@@ -19,8 +19,9 @@ namespace capstan::sandbox {
 
 struct RunningCommand {
   std::int64_t started_us = 0;
+  std::int64_t cpu_before_us = 0;  // what was used when a warm process was adopted
   CommandLimits limits{};
-  std::string group{};  // its own within a long-lived sandbox, else the sandbox's
+  std::string group{};            // its own within a long-lived sandbox, else the sandbox's
   std::int64_t cpu_check_us = 0;  // when the timer for it is due
   bool ending = false;
   Ended ended = Ended::kKilled;  // why, if ending
@@ -33,10 +34,10 @@ struct Box {
   std::map<std::uint32_t, RunningCommand> commands{};
   std::vector<std::string> groups{};  // of its commands, until removed
   std::uint32_t groups_made = 0;
-  bool ready = false;    // long-lived, and its user knows
-  bool ending = false;   // was told to go
-  bool gone = false;     // its first process is dead
-  std::string refusal{};   // what its first process could not do
+  bool ready = false;     // long-lived, and its user knows
+  bool ending = false;    // was told to go
+  bool gone = false;      // its first process is dead
+  std::string refusal{};  // what its first process could not do
 };
 
 class Boxes {
@@ -51,7 +52,8 @@ class Boxes {
   // Something happened on a watched descriptor.
   void on_socket(std::uint64_t serial);
   void on_death(std::uint64_t serial);
-  // Ends what is over its time; removes what can be removed. Microseconds until this is needed again, -1: never.
+  // Ends what is over its time; removes what can be removed. Microseconds until this is needed again, -1:
+  // never.
   std::int64_t tend(std::int64_t now_us);
   void end_all();
   void bury(Newborn&& newborn);
@@ -62,6 +64,8 @@ class Boxes {
   using Due = std::tuple<std::int64_t, std::uint64_t, std::uint32_t, Timer>;  // when, box, command, which
 
   void create(std::uint64_t id, Unpacker& in, std::vector<Fd>& fds);
+  void adopt(std::uint64_t serial, Box& box, Unpacker& in);
+  void arm(std::uint64_t serial, Box& box, std::uint32_t id, RunningCommand& command);
   bool set_up(Box& box, std::vector<Fd>& fds, std::size_t& used);
   void spawn(std::uint64_t serial, Box& box, Unpacker& in, const std::vector<Fd>& fds, std::size_t used);
   bool take_group(Box& box, RunningCommand& command, std::vector<Fd>& procs);
@@ -74,14 +78,15 @@ class Boxes {
   void forget(std::uint64_t serial, std::uint32_t id, const RunningCommand& command);
   void acknowledge(const Box& box, bool good, const char* what);
   void refuse(std::uint64_t box, std::uint32_t command, const std::string& text);
-  void check_cpu(std::uint64_t serial, Box& box, std::uint32_t id, RunningCommand& command, std::int64_t now_us);
+  void check_cpu(std::uint64_t serial, Box& box, std::uint32_t id, RunningCommand& command,
+                 std::int64_t now_us);
 
   Groups& groups_;
   TemplateRoots& roots_;
   Nursery& nursery_;
   Send send_;
   Watch watch_;
-  std::map<std::uint64_t, Box> boxes_;             // by serial
+  std::map<std::uint64_t, Box> boxes_;              // by serial
   std::map<std::uint64_t, std::uint64_t> serials_;  // by the user's id
   std::uint64_t serial_next_ = 0;
   std::set<Due> due_;

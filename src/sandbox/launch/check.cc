@@ -12,8 +12,8 @@
 #include <cstring>
 #include <string>
 
-#include "sandbox/launch/filter.h"
 #include "sandbox/launch/confine.h"
+#include "sandbox/launch/filter.h"
 #include "sandbox/launch/kernel.h"
 
 namespace capstan::sandbox {
@@ -30,7 +30,8 @@ int try_in_child(Check check) {
 }
 
 void say(const char* name, int error, const std::string& good) {
-  std::printf("%s\t%s\t%s\n", name, error == 0 ? "yes" : "no", error == 0 ? good.c_str() : std::strerror(error));
+  std::printf("%s\t%s\t%s\n", name, error == 0 ? "yes" : "no",
+              error == 0 ? good.c_str() : std::strerror(error));
 }
 
 // The children of these make their namespace by clone3, as sandboxes do.
@@ -45,7 +46,8 @@ int try_namespace(std::uint64_t flag) {
 
 bool make_mounts() {
   if (::unshare(CLONE_NEWNS) != 0) return false;
-  if (kernel::set_mount_attributes(AT_FDCWD, "/", AT_RECURSIVE, 0, 1 << 18 /* MS_PRIVATE */) != 0) return false;
+  if (kernel::set_mount_attributes(AT_FDCWD, "/", AT_RECURSIVE, 0, 1 << 18 /* MS_PRIVATE */) != 0)
+    return false;
   const int context = kernel::fsopen("tmpfs");
   return context >= 0 && kernel::fsconfig(context, FSCONFIG_SET_STRING, "size", "1m") == 0 &&
          kernel::fsconfig(context, FSCONFIG_SET_STRING, "nr_inodes", "16") == 0 &&
@@ -55,7 +57,8 @@ bool make_mounts() {
 
 bool load_filter() {
   const auto program = compile_filter(Network::kNone);
-  return !program.empty() && ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && apply_filter(program) == nullptr;
+  return !program.empty() && ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         apply_filter(program) == nullptr;
 }
 
 }  // namespace
@@ -65,14 +68,17 @@ int print_checks() {
   constexpr struct {
     const char* name;
     std::uint64_t flag;
-  } kNamespaces[] = {{"namespace_user", CLONE_NEWUSER}, {"namespace_pid", CLONE_NEWPID}, {"namespace_mount", CLONE_NEWNS},
-                     {"namespace_ipc", CLONE_NEWIPC}, {"namespace_uts", CLONE_NEWUTS}, {"namespace_cgroup", CLONE_NEWCGROUP},
+  } kNamespaces[] = {{"namespace_user", CLONE_NEWUSER}, {"namespace_pid", CLONE_NEWPID},
+                     {"namespace_mount", CLONE_NEWNS},  {"namespace_ipc", CLONE_NEWIPC},
+                     {"namespace_uts", CLONE_NEWUTS},   {"namespace_cgroup", CLONE_NEWCGROUP},
                      {"namespace_net", CLONE_NEWNET}};
   for (const auto& each : kNamespaces) say(each.name, try_namespace(each.flag), "by clone3");
   say("mounts", try_in_child(make_mounts), "tmpfs with size and inode limits by the new mount calls");
   say("seccomp", try_in_child(load_filter), "a filter by libseccomp");
   const int abi = kernel::landlock_abi();
-  say("landlock", abi > 0 ? 0 : ENOSYS, "ABI " + std::to_string(abi) + (abi >= 6 ? "" : ": abstract sockets are kept apart by network namespaces"));
+  say("landlock", abi > 0 ? 0 : ENOSYS,
+      "ABI " + std::to_string(abi) +
+          (abi >= 6 ? "" : ": abstract sockets are kept apart by network namespaces"));
   return 0;
 }
 

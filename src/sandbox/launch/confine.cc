@@ -1,5 +1,5 @@
-// How it works: the user namespace comes last, when every mount is made, so that mount, pid and other namespaces belong
-// to the host's user namespace: even a capability won inside would have no power over them.
+// How it works: the user namespace comes last, when every mount is made, so that mount, pid and other
+// namespaces belong to the host's user namespace: even a capability won inside would have no power over them.
 #include "sandbox/launch/confine.h"
 
 #include <fcntl.h>
@@ -37,7 +37,8 @@ Fault drop_capabilities() {
   return nullptr;
 }
 
-constexpr std::uint64_t kReadAccess = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_EXECUTE;
+constexpr std::uint64_t kReadAccess =
+    LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_EXECUTE;
 constexpr std::uint64_t kTruncate = 1ull << 14, kIoctlDevice = 1ull << 15;  // ABI 3 and 5
 constexpr std::uint64_t kNetworkBind = 1, kNetworkConnect = 2;              // ABI 4
 constexpr std::uint64_t kScopeAbstractUnix = 1, kScopeSignal = 2;           // ABI 6
@@ -69,7 +70,8 @@ Fault become_user(int proc, std::uint32_t host_uid, std::uint32_t uid) {
   if (::unshare(CLONE_NEWUSER) != 0) return "make a user namespace";
   char map[64];
   std::snprintf(map, sizeof map, "%u %u 1", uid, host_uid);
-  if (!write_in(proc, "1/setgroups", "deny") || !write_in(proc, "1/uid_map", map) || !write_in(proc, "1/gid_map", map)) {
+  if (!write_in(proc, "1/setgroups", "deny") || !write_in(proc, "1/uid_map", map) ||
+      !write_in(proc, "1/gid_map", map)) {
     return "map the user";
   }
   if (::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return "become undumpable";
@@ -92,7 +94,8 @@ Fault apply_landlock(int abi, const std::vector<std::string>& writable, Network 
   const Fd ruleset(static_cast<int>(::syscall(kernel::kLandlockCreateRuleset, &attributes, size, 0)));
   if (!ruleset) return "make a Landlock ruleset";
   const std::uint64_t write = handled & ~(LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK);
-  const std::uint64_t devices = (kReadAccess | LANDLOCK_ACCESS_FS_WRITE_FILE | kTruncate | kIoctlDevice) & handled;
+  const std::uint64_t devices =
+      (kReadAccess | LANDLOCK_ACCESS_FS_WRITE_FILE | kTruncate | kIoctlDevice) & handled;
   bool good = allow_below(ruleset.get(), "/", kReadAccess) && allow_below(ruleset.get(), "/dev", devices);
   for (const auto& path : writable) good = good && allow_below(ruleset.get(), path.c_str(), write);
   if (!good) return "add a Landlock rule";
@@ -101,7 +104,8 @@ Fault apply_landlock(int abi, const std::vector<std::string>& writable, Network 
 
 Fault apply_filter(std::span<const sock_filter> program) {
   sock_fprog code{static_cast<unsigned short>(program.size()), const_cast<sock_filter*>(program.data())};
-  return ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &code) == 0 ? nullptr : "load the system call filter";
+  return ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &code) == 0 ? nullptr
+                                                                        : "load the system call filter";
 }
 
 }  // namespace capstan::sandbox

@@ -1,5 +1,5 @@
-// How it works: default ENOSYS, EPERM for the known dangerous, ALLOW for the rest by name; libseccomp orders them as
-// a binary tree, which the kernel reduces to a bitmap for calls that are always allowed.
+// How it works: default ENOSYS, EPERM for the known dangerous, ALLOW for the rest by name; libseccomp orders
+// them as a binary tree, which the kernel reduces to a bitmap for calls that are always allowed.
 #include "sandbox/launch/filter.h"
 
 #include <linux/audit.h>
@@ -43,8 +43,9 @@ bool add(scmp_filter_ctx filter, std::uint32_t action, const char* name) {
   return number == __NR_SCMP_ERROR || number < 0 || ::seccomp_rule_add(filter, action, number, 0) == 0;
 }
 
-// Rules on arguments come before libseccomp's program, written by hand: the kernel takes these arguments as 32 bits,
-// and libseccomp compares 64, so that a command with a bit set above would pass a rule that refuses it.
+// Rules on arguments come before libseccomp's program, written by hand: the kernel takes these arguments as
+// 32 bits, and libseccomp compares 64, so that a command with a bit set above would pass a rule that refuses
+// it.
 class ArgumentRules {
  public:
   ArgumentRules() {
@@ -67,7 +68,8 @@ class ArgumentRules {
     end();
   }
   // Refuses everything but these values of the bits in `mask`.
-  void allow_values(int call, int argument, std::uint32_t mask, std::initializer_list<std::uint32_t> values, int error) {
+  void allow_values(int call, int argument, std::uint32_t mask, std::initializer_list<std::uint32_t> values,
+                    int error) {
     begin(call, argument);
     code_.push_back(BPF_STMT(BPF_ALU | BPF_AND | BPF_K, mask));
     std::uint8_t left = static_cast<std::uint8_t>(values.size());
@@ -83,16 +85,21 @@ class ArgumentRules {
   }
 
  private:
-  void load(std::size_t offset) { code_.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<std::uint32_t>(offset))); }
+  void load(std::size_t offset) {
+    code_.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<std::uint32_t>(offset)));
+  }
   void jump(std::uint16_t test, std::uint32_t value, std::uint8_t yes, std::uint8_t no) {
     code_.push_back(BPF_JUMP(static_cast<std::uint16_t>(BPF_JMP | test | BPF_K), value, yes, no));
   }
-  void refuse(int error) { code_.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<std::uint32_t>(error))); }
+  void refuse(int error) {
+    code_.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<std::uint32_t>(error)));
+  }
   void begin(int call, int argument) {
     load(offsetof(seccomp_data, nr));
     begin_ = code_.size();
     jump(BPF_JEQ, static_cast<std::uint32_t>(call), 0, 0);
-    load(offsetof(seccomp_data, args) + static_cast<std::size_t>(argument) * 8);  // little endian: the low half
+    load(offsetof(seccomp_data, args) +
+         static_cast<std::size_t>(argument) * 8);  // little endian: the low half
   }
   void end() { code_[begin_].jf = static_cast<std::uint8_t>(code_.size() - begin_ - 1); }
 
@@ -134,7 +141,8 @@ std::vector<sock_filter> compile_filter(Network network) {
   if (memory && fill(filter) && ::seccomp_export_bpf(filter, memory.get()) == 0) {
     const off_t size = ::lseek(memory.get(), 0, SEEK_END);
     program.resize(static_cast<std::size_t>(size) / sizeof(sock_filter));
-    if (::pread(memory.get(), program.data(), program.size() * sizeof(sock_filter), 0) != size) program.clear();
+    if (::pread(memory.get(), program.data(), program.size() * sizeof(sock_filter), 0) != size)
+      program.clear();
   }
   ::seccomp_release(filter);
   return program.empty() ? program : argument_rules(network).finish(program);

@@ -1,6 +1,7 @@
-// How it works: the launcher's root (launch/template_root.h) has the mount points; this process has a copy of that
-// mount namespace of its own. A tree can only be cloned from where it is attached (before Linux 6.15), so the writable
-// /proc lies below the read-only one that covers it, and the tmpfs as a whole is at /run, which only root may enter.
+// How it works: the launcher's root (launch/template_root.h) has the mount points; this process has a copy of
+// that mount namespace of its own. A tree can only be cloned from where it is attached (before Linux 6.15),
+// so the writable /proc lies below the read-only one that covers it, and the tmpfs as a whole is at /run,
+// which only root may enter.
 #include "sandbox/launch/first_mounts.h"
 
 #include <fcntl.h>
@@ -46,7 +47,7 @@ Fault mount_terminals() {
 
 // The mount point lies in the sandbox's own tmpfs (below /work or /mnt), so it can be made.
 Fault attach_bind(const Bind& bind, int tree) {
-  struct stat source{};
+  struct stat source {};
   if (::fstat(tree, &source) != 0) return "look at a bind";
   for (std::size_t at = bind.path.find('/', 1); at != bind.path.npos; at = bind.path.find('/', at + 1)) {
     ::mkdir(bind.path.substr(0, at).c_str(), 0755);
@@ -68,7 +69,8 @@ Fault FirstMounts::make(std::uint32_t host_uid) {
 
 Fault FirstMounts::make_proc() {
   const Fd context(kernel::fsopen("proc"));
-  if (!context || kernel::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr) != 0) return "make /proc";
+  if (!context || kernel::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr) != 0)
+    return "make /proc";
   proc_.reset(kernel::fsmount(context.get(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
   if (!proc_ || kernel::attach(proc_.get(), "/proc") != 0) return "mount /proc";
   const Fd visible(kernel::clone_tree(AT_FDCWD, "/proc", false));
@@ -78,7 +80,8 @@ Fault FirstMounts::make_proc() {
   }
   for (const char* path : {"/proc/kallsyms", "/proc/kcore"}) {
     const Fd nothing(kernel::clone_tree(AT_FDCWD, "/dev/null", false));
-    if (!nothing || (kernel::attach(nothing.get(), path) != 0 && errno != ENOENT)) return "mask a file of /proc";
+    if (!nothing || (kernel::attach(nothing.get(), path) != 0 && errno != ENOENT))
+      return "mask a file of /proc";
   }
   return nullptr;
 }
@@ -95,8 +98,8 @@ Fault FirstMounts::make_tmpfs(std::uint32_t host_uid) {
   owner_ = host_uid;
   const int root = tmpfs_.get();
   if (::mkdirat(root, "work", 0755) != 0 || ::fchownat(root, "work", host_uid, host_uid, 0) != 0 ||
-      ::mkdirat(root, "tmp", 0) != 0 || ::fchmodat(root, "tmp", 01777, 0) != 0 || ::mkdirat(root, "shm", 0) != 0 ||
-      ::fchmodat(root, "shm", 01777, 0) != 0) {
+      ::mkdirat(root, "tmp", 0) != 0 || ::fchmodat(root, "tmp", 01777, 0) != 0 ||
+      ::mkdirat(root, "shm", 0) != 0 || ::fchmodat(root, "shm", 01777, 0) != 0) {
     return "make directories";
   }
   if (kernel::attach(root, "/run") != 0 || !attach_directory("/run/work", "/work") ||
@@ -118,8 +121,10 @@ Fault FirstMounts::finish(const SandboxSpec& spec, const std::vector<Fd>& binds)
     return "give /work to its user";
   }
   if (binds.size() != spec.binds.size()) return "receive binds";
-  const bool at_mnt = std::any_of(spec.binds.begin(), spec.binds.end(), [](const Bind& bind) { return bind.path.starts_with("/mnt/"); });
-  if (at_mnt && (::mkdirat(tmpfs_.get(), "mnt", 0755) != 0 || !attach_directory("/run/mnt", "/mnt"))) return "make /mnt";
+  const bool at_mnt = std::any_of(spec.binds.begin(), spec.binds.end(),
+                                  [](const Bind& bind) { return bind.path.starts_with("/mnt/"); });
+  if (at_mnt && (::mkdirat(tmpfs_.get(), "mnt", 0755) != 0 || !attach_directory("/run/mnt", "/mnt")))
+    return "make /mnt";
   for (std::size_t i = 0; i < binds.size(); ++i) {
     if (const Fault fault = attach_bind(spec.binds[i], binds[i].get())) return fault;
   }

@@ -1,5 +1,5 @@
-// The mounts of one sandbox, made by its first process while it is still root: /proc read-only, one bounded tmpfs
-// behind /work, /tmp and /dev/shm, terminals, and directories bound in from outside.
+// The mounts of one sandbox, made by its first process while it is still root: /proc read-only, one bounded
+// tmpfs behind /work, /tmp and /dev/shm, terminals, and directories bound in from outside.
 //
 // Threads: one.  Failure: a Fault.  Cost: about 0.2 ms.
 #pragma once

@@ -1,6 +1,7 @@
-// How it works: mounts first, while nothing is known yet (the launcher keeps such processes ready); on kSetup the rest
-// and the way down from root; then a loop over two descriptors, the launcher's socket and a signalfd for children. A
-// command starts by a clone that shares memory until exec, so that its cost does not grow with the launcher.
+// How it works: mounts first, while nothing is known yet (the launcher keeps such processes ready); on kSetup
+// the rest and the way down from root; then a loop over two descriptors, the launcher's socket and a signalfd
+// for children. A command starts by a clone that shares memory until exec, so that its cost does not grow
+// with the launcher.
 #include "sandbox/launch/first_process.h"
 
 #include <fcntl.h>
@@ -62,7 +63,8 @@ Fault prepare_child(const Start& start) {
   if (::close_range(3, ~0u, 0) != 0) return "close descriptors";
   const auto seconds = static_cast<std::uint64_t>(start.command->limits.cpu_ms / 1000 + 1);
   const auto files = static_cast<std::uint64_t>(start.open_files);
-  if (!set_limit(RLIMIT_CORE, 0, 0) || !set_limit(RLIMIT_NOFILE, files, files) || !set_limit(RLIMIT_CPU, seconds, seconds + 1)) {
+  if (!set_limit(RLIMIT_CORE, 0, 0) || !set_limit(RLIMIT_NOFILE, files, files) ||
+      !set_limit(RLIMIT_CPU, seconds, seconds + 1)) {
     return "set limits";
   }
   if (::chdir(start.command->cwd.c_str()) != 0) return "enter the working directory";
@@ -96,7 +98,8 @@ std::vector<char*> pointers(std::vector<std::string>& texts) {
 void add_default_env(std::vector<std::string>& env) {
   for (const char* entry : kDefaultEnv) {
     const std::string name(entry, std::strchr(entry, '=') + 1);
-    if (std::none_of(env.begin(), env.end(), [&](const std::string& given) { return given.starts_with(name); })) {
+    if (std::none_of(env.begin(), env.end(),
+                     [&](const std::string& given) { return given.starts_with(name); })) {
       env.emplace_back(entry);
     }
   }
@@ -175,7 +178,8 @@ class First {
     if (watched[1].revents != 0) reap();
     if (watched[0].revents == 0) return;
     Message message;
-    if (receive_message(config_.socket, message) != 1) ::_exit(0);  // the launcher is gone, and with us everything
+    if (receive_message(config_.socket, message) != 1)
+      ::_exit(0);  // the launcher is gone, and with us everything
     Unpacker in(message.bytes);
     const MessageKind kind = in.kind();
     if (kind == MessageKind::kSpawn) return spawn(in, message.fds);
@@ -208,8 +212,10 @@ class First {
     if (config_.run_code == nullptr) {
       if (command.argv.empty()) return answer_refused(id, "run the program", ENOENT);
       const std::string& name = command.argv[0];
-      if (name.find('/') != name.npos) start.programs = {name};
-      else for (const char* directory : kSearchPath) start.programs.push_back(directory + name);
+      if (name.find('/') != name.npos)
+        start.programs = {name};
+      else
+        for (const char* directory : kSearchPath) start.programs.push_back(directory + name);
     }
     start.argv = pointers(command.argv);
     start.env = pointers(command.env);
@@ -238,20 +244,26 @@ class First {
     for (pid_t pid = 0; (pid = ::waitpid(-1, &status, WNOHANG)) > 0;) {
       const auto known = commands_.find(pid);
       if (known == commands_.end()) continue;  // an orphan, or a command that could not start
-      send_message(config_.socket, Packer(MessageKind::kEnded).u32(known->second).u32(static_cast<std::uint32_t>(status)).bytes());
+      send_message(
+          config_.socket,
+          Packer(MessageKind::kEnded).u32(known->second).u32(static_cast<std::uint32_t>(status)).bytes());
       commands_.erase(known);
       if (!spec_.long_lived) ::_exit(0);
     }
   }
 
   void answer_refused(std::uint32_t id, Fault fault, int error) {
-    send_message(config_.socket, Packer(MessageKind::kRefused).u32(id).text(fault).u32(static_cast<std::uint32_t>(error)).bytes());
+    send_message(
+        config_.socket,
+        Packer(MessageKind::kRefused).u32(id).text(fault).u32(static_cast<std::uint32_t>(error)).bytes());
     if (!spec_.long_lived) ::_exit(1);
   }
 
   [[noreturn]] void refuse(Fault fault) {
     const int error = errno;
-    send_message(config_.socket, Packer(MessageKind::kRefused).u32(0).text(fault).u32(static_cast<std::uint32_t>(error)).bytes());
+    send_message(
+        config_.socket,
+        Packer(MessageKind::kRefused).u32(0).text(fault).u32(static_cast<std::uint32_t>(error)).bytes());
     ::_exit(1);
   }
 
@@ -272,7 +284,8 @@ void become_first_process(const FirstProcess& given) {
   for (int& cgroup : config.cgroups) kept.push_back(&cgroup);
   constexpr int kAside = 1000;  // above all that will be kept, below any limit
   for (int*& fd : kept) *fd = ::fcntl(*fd, F_DUPFD_CLOEXEC, kAside);
-  for (std::size_t i = 0; i < kept.size(); ++i) *kept[i] = ::dup3(*kept[i], kFirstOwned + static_cast<int>(i), O_CLOEXEC);
+  for (std::size_t i = 0; i < kept.size(); ++i)
+    *kept[i] = ::dup3(*kept[i], kFirstOwned + static_cast<int>(i), O_CLOEXEC);
   ::close_range(static_cast<unsigned>(kFirstOwned + static_cast<int>(kept.size())), ~0u, 0);
   First(config).run();
 }

@@ -1,10 +1,11 @@
-// The first process of a sandbox (process 1 of its pid namespace): it makes the sandbox's mounts, gives up every
-// privilege, starts the commands it is told to start, reaps, and reports. When it ends, the kernel ends all the rest.
+// The first process of a sandbox (process 1 of its pid namespace): it makes the sandbox's mounts, gives up
+// every privilege, starts the commands it is told to start, reaps, and reports. When it ends, the kernel ends
+// all the rest.
 //
-// Its whole life is become_first_process(): called in a child of a launcher's clone3 with the namespaces new, still root.
-// What the launcher says comes as messages (sandbox/wire.h): kSetup once, then kSpawn. What it answers: kReady with
-// the root's descriptor (long-lived only), kRefused with the step that failed, kEnded with each command's wait status.
-// A launcher that dies takes it along.
+// Its whole life is become_first_process(): called in a child of a launcher's clone3 with the namespaces new,
+// still root. What the launcher says comes as messages (sandbox/wire.h): kSetup once, then kSpawn. What it
+// answers: kReady with the root's descriptor (long-lived only), kRefused with the step that failed, kEnded
+// with each command's wait status. A launcher that dies takes it along.
 #pragma once
 
 #include <linux/filter.h>
@@ -18,13 +19,14 @@
 namespace capstan::sandbox {
 
 struct FirstProcess {
-  int socket = -1;                     // to the launcher
-  std::vector<int> cgroups{};            // cgroup.procs files to join, open for writing
+  int socket = -1;             // to the launcher
+  std::vector<int> cgroups{};  // cgroup.procs files to join, open for writing
   std::span<const sock_filter> filter{};
   Network network = Network::kNone;
   std::uint32_t host_uid = 0;
-  int landlock_abi = 0;                // 0: do without
-  // Runs `code` in this process and returns its exit status: the interpreter lanes. Null: commands are executed.
+  int landlock_abi = 0;  // 0: do without
+  // Runs `code` in this process and returns its exit status: the interpreter lanes. Null: commands are
+  // executed.
   int (*run_code)(const CommandSpec& command) = nullptr;
 };
 

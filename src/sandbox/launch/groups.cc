@@ -41,11 +41,13 @@ bool Groups::has(std::string_view controller) const {
 }
 
 const Groups::Base* Groups::unified() const {
-  const auto found = std::find_if(bases_.begin(), bases_.end(), [](const Base& base) { return base.version == 2; });
+  const auto found =
+      std::find_if(bases_.begin(), bases_.end(), [](const Base& base) { return base.version == 2; });
   return found == bases_.end() ? nullptr : &*found;
 }
 
-bool Groups::write(const Base& base, const std::string& name, const char* file, const std::string& value) const {
+bool Groups::write(const Base& base, const std::string& name, const char* file,
+                   const std::string& value) const {
   const Fd fd(::openat(base.directory.get(), (name + "/" + file).c_str(), O_WRONLY | O_CLOEXEC));
   return fd && ::write(fd.get(), value.data(), value.size()) == static_cast<ssize_t>(value.size());
 }
@@ -72,10 +74,13 @@ bool Groups::set_limits(const std::string& name, const BoxLimits& limits) {
   const BoxLimits defaults;
   bool good = true;
   for (const Base& base : bases_) {
-    if (base.has("memory") && limits.memory_bytes != defaults.memory_bytes) good &= set_memory_in(base, name, limits.memory_bytes);
-    if (base.has("cpu") && limits.milli_cpus != defaults.milli_cpus) good &= set_cpu(base, name, limits.milli_cpus);
+    if (base.has("memory") && limits.memory_bytes != defaults.memory_bytes)
+      good &= set_memory_in(base, name, limits.memory_bytes);
+    if (base.has("cpu") && limits.milli_cpus != defaults.milli_cpus)
+      good &= set_cpu(base, name, limits.milli_cpus);
     // One more: the sandbox's first process is ours.
-    if (base.has("pids") && limits.pids != defaults.pids) good &= write(base, name, "pids.max", std::to_string(limits.pids + 1));
+    if (base.has("pids") && limits.pids != defaults.pids)
+      good &= write(base, name, "pids.max", std::to_string(limits.pids + 1));
   }
   return good;
 }
@@ -115,13 +120,16 @@ bool Groups::make_nested(const std::string& name) {
 
 Fd Groups::open_unified(const std::string& name) const {
   const Base* base = unified();
-  return Fd(base == nullptr ? -1 : ::openat(base->directory.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return Fd(base == nullptr
+                ? -1
+                : ::openat(base->directory.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 }
 
 bool Groups::open_procs(const std::string& name, bool nested, std::vector<Fd>& procs) const {
   for (const Base& base : bases_) {
     if (nested ? base.version != 2 && !base.has("memory") : base.version == 2) continue;
-    procs.emplace_back(::openat(base.directory.get(), (name + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
+    procs.emplace_back(
+        ::openat(base.directory.get(), (name + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
     if (!procs.back()) return false;
   }
   return true;
@@ -137,8 +145,10 @@ GroupUsage Groups::usage(const std::string& name) const {
   for (const Base& base : bases_) {
     if (!base.has("memory")) continue;
     const bool v2 = base.version == 2;
-    usage.memory_peak_bytes = std::strtoll(read(base, name, v2 ? "memory.peak" : "memory.max_usage_in_bytes").c_str(), nullptr, 10);
-    usage.memory_kills = number_after(read(base, name, v2 ? "memory.events" : "memory.oom_control"), "oom_kill ");
+    usage.memory_peak_bytes =
+        std::strtoll(read(base, name, v2 ? "memory.peak" : "memory.max_usage_in_bytes").c_str(), nullptr, 10);
+    usage.memory_kills =
+        number_after(read(base, name, v2 ? "memory.events" : "memory.oom_control"), "oom_kill ");
   }
   return usage;
 }
@@ -166,7 +176,7 @@ bool Groups::sweep() const {
     bool clean = true;
     for (const Base& base : bases_) {
       sweep_base(base, ".");
-      struct stat information{};
+      struct stat information {};
       clean = clean && ::fstat(base.directory.get(), &information) == 0 && information.st_nlink <= 2;
     }
     if (clean) return true;

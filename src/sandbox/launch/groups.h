@@ -1,8 +1,9 @@
-// The launcher's cgroups: one directory per sandbox in each hierarchy of the host, version 2 alone or the hybrid form
-// where memory, cpu and pids are bound to version 1 mounts and version 2 groups, freezes and kills.
+// The launcher's cgroups: one directory per sandbox in each hierarchy of the host, version 2 alone or the
+// hybrid form where memory, cpu and pids are bound to version 1 mounts and version 2 groups, freezes and
+// kills.
 //
-// Directories are held open, so that they work after the launcher has left the host's mounts behind. A name is a
-// sandbox's ("b7") or that of a command within one ("b7/c2"). Threads: one.  Failure: false with errno.
+// Directories are held open, so that they work after the launcher has left the host's mounts behind. A name
+// is a sandbox's ("b7") or that of a command within one ("b7/c2"). Threads: one.  Failure: false with errno.
 // Cost: make and remove about 0.1 ms each; each limit that differs from the default one write.
 #pragma once
 

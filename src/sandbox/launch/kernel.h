@@ -26,7 +26,8 @@ inline int fsconfig(int context, unsigned command, const char* key, const char* 
 inline int fsmount(int context, unsigned attributes) {
   return static_cast<int>(::syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, attributes));
 }
-inline int set_mount_attributes(int mount, const char* path, unsigned flags, std::uint64_t set, std::uint64_t propagation = 0) {
+inline int set_mount_attributes(int mount, const char* path, unsigned flags, std::uint64_t set,
+                                std::uint64_t propagation = 0) {
   mount_attr attributes{};
   attributes.attr_set = set;
   attributes.propagation = propagation;
@@ -38,7 +39,9 @@ inline int clone_tree(int directory, const char* path, bool recursive) {
   return open_tree(directory, path, flags | (*path == '\0' ? AT_EMPTY_PATH : 0u));
 }
 // Mounts a detached tree at the path.
-inline int attach(int mount, const char* path) { return move_mount(mount, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH); }
+inline int attach(int mount, const char* path) {
+  return move_mount(mount, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH);
+}
 
 // As fork(), with namespaces, into a version 2 cgroup (-1: the caller's), giving a pidfd.
 inline pid_t clone3(std::uint64_t flags, int cgroup, int* pidfd) {

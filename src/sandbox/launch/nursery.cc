@@ -1,5 +1,6 @@
-// How it works: clone3 straight into the sandbox's version 2 cgroup with all namespaces new but the user's, which the
-// child makes itself when it is done being root. Version 1 cgroups are joined by the child through open files.
+// How it works: clone3 straight into the sandbox's version 2 cgroup with all namespaces new but the user's,
+// which the child makes itself when it is done being root. Version 1 cgroups are joined by the child through
+// open files.
 #include "sandbox/launch/nursery.h"
 
 #include <fcntl.h>
@@ -17,9 +18,9 @@ namespace capstan::sandbox {
 namespace {
 constexpr std::uint32_t kUids = 65'536;
 constexpr int kLandlockScopes = 6;
-}
+}  // namespace
 
-Fault Nursery::start(std::uint32_t uid_base, int landlock_abi) {
+Fault Nursery::start(std::uint32_t uid_base, int landlock_abi, const std::string& library) {
   uid_base_ = uid_base;
   landlock_abi_ = landlock_abi;
   uids_.assign(kUids, false);
@@ -28,6 +29,8 @@ Fault Nursery::start(std::uint32_t uid_base, int landlock_abi) {
     filter = compile_filter(network);
     if (filter.empty()) return "compile the system call filter";
   }
+  zygotes_.start(library, roots_.host_mounts(), roots_.default_mounts(), filters_[0], filters_[1],
+                 landlock_abi);
   return nullptr;
 }
 
@@ -51,11 +54,19 @@ Fault Nursery::take(const Kind& kind, Newborn& newborn) {
   return nullptr;
 }
 
+void Nursery::keep_like_default(const Kind& kind) {
+  if (kinds_.contains(kind) || kinds_.size() >= 2 * kTemplatesReadyMax) return;
+  keep(kind, kinds_[Kind{.network = kind.network}].target);
+}
+
 bool Nursery::refill() {
   for (auto& [kind, ready] : kinds_) {
     if (ready.newborns.size() >= ready.target) continue;
     Newborn newborn;
-    if (make(kind, newborn) != nullptr) return false;
+    if (make(kind, newborn) != nullptr) {
+      ready.target = 0;  // who asks for one gets the error
+      continue;
+    }
     ready.newborns.push_back(std::move(newborn));
     return true;
   }
@@ -92,27 +103,39 @@ Fault Nursery::make(const Kind& kind, Newborn& newborn) {
   newborn.socket.reset(pair[0]);
   ::fcntl(pair[0], F_SETFL, O_NONBLOCK);
   Fd inner(pair[1]);
-  if (const Fault fault = roots_.enter(kind.template_root)) return undo(fault);
-  FirstProcess config{.socket = inner.get(),
-                      .filter = filters_[static_cast<std::size_t>(kind.network)],
-                      .network = kind.network,
-                      .host_uid = newborn.host_uid,
-                      .landlock_abi = landlock_abi_};
-  for (const auto& file : procs) config.cgroups.push_back(file.get());
-  std::uint64_t flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
+  std::vector<int> numbers;
+  for (const auto& file : procs) numbers.push_back(file.get());
+  if (const Fault fault = give_birth(kind, newborn, inner.get(), unified.get(), std::move(numbers)))
+    return undo(fault);
+  return nullptr;
+}
+
+Fault Nursery::give_birth(const Kind& kind, Newborn& newborn, int socket, int cgroup,
+                          std::vector<int> procs) {
+  std::uint64_t namespaces = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
   // Without Landlock's scopes (ABI 6) only a network namespace keeps the host's abstract sockets away.
-  if (kind.network == Network::kNamespace || landlock_abi_ < kLandlockScopes) flags |= CLONE_NEWNET;
+  if (kind.network == Network::kNamespace || landlock_abi_ < kLandlockScopes) namespaces |= CLONE_NEWNET;
+  if (kind.python) {
+    const Zygotes::Birth birth{kind.network, namespaces, newborn.host_uid, socket, cgroup, std::move(procs)};
+    return zygotes_.make(kind.tenant, birth, newborn.pid, newborn.pidfd);
+  }
+  if (const Fault fault = roots_.enter(kind.template_root)) return fault;
   int pidfd = -1;
-  newborn.pid = kernel::clone3(flags, unified.get(), &pidfd);
-  if (newborn.pid == 0) become_first_process(config);
+  newborn.pid = kernel::clone3(namespaces, cgroup, &pidfd);
+  if (newborn.pid == 0) {
+    become_first_process({.socket = socket,
+                          .cgroups = std::move(procs),
+                          .filter = filters_[static_cast<std::size_t>(kind.network)],
+                          .network = kind.network,
+                          .host_uid = newborn.host_uid,
+                          .landlock_abi = landlock_abi_});
+  }
   const int error = errno;
   newborn.pidfd.reset(newborn.pid > 0 ? pidfd : -1);
   const Fault back = roots_.enter("");
-  if (newborn.pid < 0) {
-    errno = error;
-    return undo("make a process in its namespaces");
-  }
-  return back;
+  if (newborn.pid > 0) return back;
+  errno = error;
+  return "make a process in its namespaces";
 }
 
 }  // namespace capstan::sandbox

@@ -1,5 +1,6 @@
-// Makes first processes (launch/first_process.h) in their cgroups and namespaces, and keeps some ready ahead, so that a
-// sandbox that is asked for starts with most of its work done. Each serves one sandbox and is never used again.
+// Makes first processes (launch/first_process.h) in their cgroups and namespaces, and keeps some ready ahead,
+// so that a sandbox that is asked for starts with most of its work done. Each serves one sandbox and is never
+// used again.
 //
 // Threads: one.  Cost: a ready one is handed over at once; making one about 1 ms.
 #pragma once
@@ -15,6 +16,7 @@
 
 #include "sandbox/launch/groups.h"
 #include "sandbox/launch/template_root.h"
+#include "sandbox/launch/zygotes.h"
 
 namespace capstan::sandbox {
 
@@ -28,25 +30,35 @@ struct Newborn {
 
 // What a first process must be made for; the rest is told to it later.
 struct Kind {
+  bool python = false;
   Network network = Network::kNone;
   std::string template_root{};
+  std::string tenant{};  // of a warm interpreter
   auto operator<=>(const Kind&) const = default;
 };
+
+inline constexpr std::size_t kTemplatesReadyMax = 16;
 
 class Nursery {
  public:
   Nursery(Groups& groups, TemplateRoots& roots) : groups_(groups), roots_(roots) {}
 
   // Compiles the filters. `uid_base`: the first of 65,536 user ids that belong to this launcher.
-  Fault start(std::uint32_t uid_base, int landlock_abi);
+  // `library`: what warm interpreters load.
+  Fault start(std::uint32_t uid_base, int landlock_abi, const std::string& library);
   // How many to keep ready of a kind.
   void keep(const Kind& kind, std::size_t count) { kinds_[kind].target = count; }
+  // As many of a template's as of the default root, for at most kTemplatesReadyMax templates; others are made
+  // on demand.
+  void keep_like_default(const Kind& kind);
 
   // A ready one, or a new one. The caller then owns it, its process and its cgroup.
   Fault take(const Kind& kind, Newborn& newborn);
   // Makes at most one that is missing; true if it did.
   bool refill();
   void release_uid(std::uint32_t host_uid);
+  // Ends the warm interpreters.
+  void end_zygotes() { zygotes_.end_all(); }
   // All that are ready, to be ended.
   std::vector<Newborn> take_all();
 
@@ -56,10 +68,12 @@ class Nursery {
     std::deque<Newborn> newborns;
   };
   Fault make(const Kind& kind, Newborn& newborn);
+  Fault give_birth(const Kind& kind, Newborn& newborn, int socket, int cgroup, std::vector<int> procs);
   std::uint32_t take_uid();
 
   Groups& groups_;
   TemplateRoots& roots_;
+  Zygotes zygotes_;
   std::vector<sock_filter> filters_[2];  // by network
   std::map<Kind, Ready> kinds_;
   std::vector<bool> uids_;

@@ -1,5 +1,5 @@
-// How it works: level-triggered epoll over the user's socket and two descriptors per sandbox. Making sandboxes ahead
-// is what it does when nothing else waits, one at a time.
+// How it works: level-triggered epoll over the user's socket and two descriptors per sandbox. Making
+// sandboxes ahead is what it does when nothing else waits, one at a time.
 #include "sandbox/launch/server.h"
 
 #include <fcntl.h>
@@ -39,7 +39,8 @@ class Server {
         epoll_(::epoll_create1(EPOLL_CLOEXEC)),
         nursery_(groups_, roots_),
         boxes_(
-            groups_, roots_, nursery_, [this](const std::string& bytes, const std::vector<int>& fds) { send(bytes, fds); },
+            groups_, roots_, nursery_,
+            [this](const std::string& bytes, const std::vector<int>& fds) { send(bytes, fds); },
             [this](int fd, std::uint64_t tag) { watch(fd, tag); }) {}
 
   int run() {
@@ -66,7 +67,8 @@ class Server {
     return send_message(socket_.get(), Packer(MessageKind::kReady).i64(0).bytes());
   }
 
-  // One launcher per instance: the name is free as soon as the other is dead, and it goes on for a while after its user.
+  // One launcher per instance: the name is free as soon as the other is dead, and it goes on for a while
+  // after its user.
   bool lock(const std::string& instance) {
     lock_.reset(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
     sockaddr_un address{};
@@ -94,10 +96,12 @@ class Server {
     const bool landlock = in.u32() != 0;
     const std::uint32_t ready = in.u32();
     const std::uint32_t ready_with_network = in.u32();
+    const std::string library = in.text();
     if (!in.good()) return "understand the greeting";
     if (!groups_.sweep()) return "clear away what an earlier launcher left";
     if (const Fault fault = roots_.start()) return fault;
-    if (const Fault fault = nursery_.start(uid_base, landlock ? kernel::landlock_abi() : 0)) return fault;
+    if (const Fault fault = nursery_.start(uid_base, landlock ? kernel::landlock_abi() : 0, library))
+      return fault;
     nursery_.keep({.network = Network::kNone}, ready);
     nursery_.keep({.network = Network::kNamespace}, ready_with_network);
     return nullptr;
@@ -120,8 +124,10 @@ class Server {
   void dispatch(std::uint64_t tag) {
     if (tag == kUserTag) return from_user();
     const std::uint64_t serial = tag >> 1;
-    if ((tag & 1) != 0) boxes_.on_death(serial);
-    else boxes_.on_socket(serial);
+    if ((tag & 1) != 0)
+      boxes_.on_death(serial);
+    else
+      boxes_.on_socket(serial);
   }
 
   void from_user() {
@@ -138,6 +144,7 @@ class Server {
     outbox_.clear();
     boxes_.end_all();
     for (auto& newborn : nursery_.take_all()) boxes_.bury(std::move(newborn));
+    nursery_.end_zygotes();
   }
 
   // Answers wait here while the user's socket is full; descriptors are kept open for them.
@@ -184,8 +191,9 @@ class Server {
 int serve(int socket) {
   ::close_range(static_cast<unsigned>(socket) + 1, ~0u, 0);  // whatever our starter had open
   for (int number = 1; number < NSIG; ++number) ::signal(number, SIG_DFL);
-  // What a terminal or a service manager sends to a whole group is for the user, whose end is ours. Blocked, not ignored:
-  // the children set a mask of their own, and an ignored signal would stay ignored in what they run.
+  // What a terminal or a service manager sends to a whole group is for the user, whose end is ours. Blocked,
+  // not ignored: the children set a mask of their own, and an ignored signal would stay ignored in what they
+  // run.
   sigset_t blocked;
   ::sigemptyset(&blocked);
   for (const int number : {SIGINT, SIGHUP, SIGTERM, SIGQUIT}) ::sigaddset(&blocked, number);

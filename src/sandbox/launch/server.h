@@ -1,5 +1,6 @@
-// The launcher's life: one process, one thread, one user (the peer of its socket). It makes sandboxes, watches their
-// limits in time, and clears away what they leave. When its user goes, everything it made goes first.
+// The launcher's life: one process, one thread, one user (the peer of its socket). It makes sandboxes,
+// watches their limits in time, and clears away what they leave. When its user goes, everything it made goes
+// first.
 //
 // Bounds: kBoxesMax sandboxes at once, kCommandsPerBoxMax commands in each.
 #pragma once

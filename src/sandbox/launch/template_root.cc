@@ -1,5 +1,6 @@
-// How it works: a new mount namespace, private; the new root assembled detached from a tmpfs and clones of the host's
-// trees; pivot_root onto it and the old root unmounted. The host's namespace stays reachable by descriptor only.
+// How it works: a new mount namespace, private; the new root assembled detached from a tmpfs and clones of
+// the host's trees; pivot_root onto it and the old root unmounted. The host's namespace stays reachable by
+// descriptor only.
 #include "sandbox/launch/template_root.h"
 
 #include <dirent.h>
@@ -23,10 +24,29 @@ namespace {
 constexpr const char* kStage = "/proc";
 constexpr std::size_t kEtcFileBytesMax = 4 << 20;
 constexpr const char* kMerged[] = {"bin", "sbin", "lib", "lib32", "lib64", "libx32"};
-constexpr const char* kEtcEntries[] = {
-    "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "nsswitch.conf", "host.conf", "gai.conf", "localtime", "timezone",
-    "mime.types", "protocols", "services", "alternatives", "os-release", "debian_version", "profile", "bash.bashrc",
-    "inputrc", "terminfo", "magic", "magic.mime", "python3", "python3.11", "ca-certificates.conf"};
+constexpr const char* kEtcEntries[] = {"ld.so.cache",
+                                       "ld.so.conf",
+                                       "ld.so.conf.d",
+                                       "nsswitch.conf",
+                                       "host.conf",
+                                       "gai.conf",
+                                       "localtime",
+                                       "timezone",
+                                       "mime.types",
+                                       "protocols",
+                                       "services",
+                                       "alternatives",
+                                       "os-release",
+                                       "debian_version",
+                                       "profile",
+                                       "bash.bashrc",
+                                       "inputrc",
+                                       "terminfo",
+                                       "magic",
+                                       "magic.mime",
+                                       "python3",
+                                       "python3.11",
+                                       "ca-certificates.conf"};
 constexpr const char* kPasswd =
     "root:x:0:0:root:/root:/usr/sbin/nologin\nuser:x:1000:1000:user:/work:/bin/bash\n"
     "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
@@ -35,17 +55,18 @@ struct Device {
   const char* name;
   unsigned major, minor;
 };
-constexpr Device kDevices[] = {{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}};
+constexpr Device kDevices[] = {{"null", 1, 3},   {"zero", 1, 5},    {"full", 1, 7},
+                               {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}};
 
 bool put(int directory, const char* name, const void* bytes, std::size_t size) {
   const Fd file(::openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
   return file && ::write(file.get(), bytes, size) == static_cast<ssize_t>(size);
 }
 
-// Copies a file, link or directory of the host's /etc. What cannot be read, is too large or is not for everybody is
-// left out: a sandbox can do without.
+// Copies a file, link or directory of the host's /etc. What cannot be read, is too large or is not for
+// everybody is left out: a sandbox can do without.
 void copy_entry(int from, int to, const char* name, int depth) {
-  struct stat information{};
+  struct stat information {};
   if (depth > 4 || ::fstatat(from, name, &information, AT_SYMLINK_NOFOLLOW) != 0) return;
   if (S_ISLNK(information.st_mode)) {
     char target[512];
@@ -68,7 +89,8 @@ void copy_entry(int from, int to, const char* name, int depth) {
     if (static_cast<std::size_t>(information.st_size) > kEtcFileBytesMax) return;
     const Fd source(::openat(from, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
     std::string bytes(static_cast<std::size_t>(information.st_size), '\0');
-    if (source && ::read(source.get(), bytes.data(), bytes.size()) == information.st_size) put(to, name, bytes.data(), bytes.size());
+    if (source && ::read(source.get(), bytes.data(), bytes.size()) == information.st_size)
+      put(to, name, bytes.data(), bytes.size());
   }
 }
 
@@ -98,8 +120,11 @@ bool fill_devices(int root) {
     }
   }
   for (const char* directory : {"shm", "pts"}) ::mkdirat(dev.get(), directory, 0755);
-  constexpr const char* kLinks[][2] = {{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"},
-                                       {"/proc/self/fd/2", "stderr"}, {"pts/ptmx", "ptmx"}};
+  constexpr const char* kLinks[][2] = {{"/proc/self/fd", "fd"},
+                                       {"/proc/self/fd/0", "stdin"},
+                                       {"/proc/self/fd/1", "stdout"},
+                                       {"/proc/self/fd/2", "stderr"},
+                                       {"pts/ptmx", "ptmx"}};
   for (const auto& link : kLinks) {
     if (::symlinkat(link[0], dev.get(), link[1]) != 0) return false;
   }
@@ -133,7 +158,7 @@ Fault add_programs(int root, std::map<std::string, Fd>& trees) {
   if (!trees["usr"]) return "clone /usr";
   for (const char* name : kMerged) {
     const std::string path = std::string("/") + name;
-    struct stat information{};
+    struct stat information {};
     if (::lstat(path.c_str(), &information) != 0) continue;
     if (S_ISLNK(information.st_mode)) {
       copy_entry(host.get(), root, name, 0);
@@ -150,10 +175,13 @@ Fault become_root_of(int root, const std::map<std::string, Fd>& trees, std::uint
   if (kernel::attach(root, kStage) != 0 || ::chdir(kStage) != 0) return "attach the root";
   for (const auto& [name, tree] : trees) {
     if (kernel::attach(tree.get(), name.c_str()) != 0) return "attach a directory to the root";
-    const std::uint64_t locked = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | (name == "dev" ? 0 : MOUNT_ATTR_NODEV);
-    if (kernel::set_mount_attributes(AT_FDCWD, name.c_str(), AT_RECURSIVE, locked) != 0) return "lock a directory";
+    const std::uint64_t locked =
+        MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | (name == "dev" ? 0 : MOUNT_ATTR_NODEV);
+    if (kernel::set_mount_attributes(AT_FDCWD, name.c_str(), AT_RECURSIVE, locked) != 0)
+      return "lock a directory";
   }
-  if (::syscall(SYS_pivot_root, ".", ".") != 0 || ::umount2(".", MNT_DETACH) != 0 || ::chdir("/") != 0) return "change the root";
+  if (::syscall(SYS_pivot_root, ".", ".") != 0 || ::umount2(".", MNT_DETACH) != 0 || ::chdir("/") != 0)
+    return "change the root";
   return kernel::set_mount_attributes(AT_FDCWD, "/", 0, attributes) == 0 ? nullptr : "lock the root";
 }
 
@@ -178,11 +206,13 @@ Fault TemplateRoots::build(int source) {
     if (!trees["dev"] || ::setns(host_.get(), CLONE_NEWNS) != 0) return "clone devices";
   }
   if (::unshare(CLONE_NEWNS) != 0) return "make a mount namespace";
-  if (kernel::set_mount_attributes(AT_FDCWD, "/", AT_RECURSIVE, 0, MS_PRIVATE) != 0) return "make mounts private";
+  if (kernel::set_mount_attributes(AT_FDCWD, "/", AT_RECURSIVE, 0, MS_PRIVATE) != 0)
+    return "make mounts private";
   if (source < 0) {
     if (const Fault fault = make_default(root)) return fault;
     if (const Fault fault = add_programs(root.get(), trees)) return fault;
-  } else if (kernel::set_mount_attributes(root.get(), "", AT_EMPTY_PATH | AT_RECURSIVE, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV) != 0) {
+  } else if (kernel::set_mount_attributes(root.get(), "", AT_EMPTY_PATH | AT_RECURSIVE,
+                                          MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV) != 0) {
     return "lock the template's directory";
   }
   const std::uint64_t attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID;
@@ -207,7 +237,8 @@ Fault TemplateRoots::prepare(const std::string& name, int directory) {
 Fault TemplateRoots::enter(const std::string& name) {
   if (name == current_) return nullptr;
   const auto found = roots_.find(name);
-  if (found == roots_.end() || ::setns(found->second.get(), CLONE_NEWNS) != 0) return "enter the template's root";
+  if (found == roots_.end() || ::setns(found->second.get(), CLONE_NEWNS) != 0)
+    return "enter the template's root";
   current_ = name;
   return nullptr;
 }

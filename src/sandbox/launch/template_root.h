@@ -1,9 +1,10 @@
 // The root that sandboxes see: a mount namespace, prepared once per template, that each sandbox copies.
 //
-// The default one has this host's /usr read-only, a minimal /etc (never accounts, keys or secrets), a few devices, and
-// mount points for what each sandbox makes for itself. A directory of a template replaces all but the devices; it must
-// have /proc, /dev, /run, /tmp, /work and /mnt as empty directories. Nothing else of the host is there: what is not
-// mounted cannot be reached. Threads: one (it moves the calling process between mount namespaces).  Failure: a Fault.
+// The default one has this host's /usr read-only, a minimal /etc (never accounts, keys or secrets), a few
+// devices, and mount points for what each sandbox makes for itself. A directory of a template replaces all
+// but the devices; it must have /proc, /dev, /run, /tmp, /work and /mnt as empty directories. Nothing else of
+// the host is there: what is not mounted cannot be reached. Threads: one (it moves the calling process
+// between mount namespaces).  Failure: a Fault.
 #pragma once
 
 #include <map>
@@ -22,6 +23,8 @@ class TemplateRoots {
   Fault prepare(const std::string& name, int directory);
   // Moves this process into the template's mount namespace ("" is the default), where a child is to be made.
   Fault enter(const std::string& name);
+  int host_mounts() const { return host_.get(); }
+  int default_mounts() const { return roots_.at("").get(); }
   // A detached, locked-down copy of what the caller's descriptor names on the host; -1 with errno.
   Fd clone_of_host(int descriptor, bool writable);
 

@@ -1,0 +1,249 @@
+// Question: how fast does a sandbox with all limits start and end, beside bubblewrap, and what does it cost?
+//
+// Rounds alternate: a slice of sandboxes one after the other (each kind, ours and bubblewrap's), then a slice
+// with several at once, until the time is up. CPU counts this program, the launcher, what ran inside, and all
+// kernel threads. Prints one JSON object. Needs root and a quiet machine; bubblewrap's figures are absent
+// without /usr/bin/bwrap.
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <filesystem>
+#include <map>
+#include <thread>
+
+#include "apps/bench_sandbox/meter.h"
+#include "apps/bench_sandbox/neighbours.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "sandbox/cgroup.h"
+#include "sandbox/launcher.h"
+
+extern char** environ;
+
+namespace {
+
+using namespace capstan;
+using namespace capstan::sandbox;
+using bench_sandbox::now_ms;
+
+constexpr int kStartsPerSlice = 20;
+constexpr int kThroughputPerSlice = 400;
+constexpr int kAtOnce = 4;
+
+struct Bench {
+  std::unique_ptr<Launcher> launcher;
+  std::filesystem::path root;  // a template: nothing but the probe
+  int null = -1;
+  bool with_bwrap = false;
+  std::string instance = "bench-" + random_hex(4);
+  std::map<std::string, std::vector<double>> latency_ms;
+  double throughput_starts = 0, throughput_ms = 0, throughput_cpu_ms = 0;
+};
+
+SandboxSpec spec_of(const Bench& bench, Network network) {
+  return {.network = network, .template_root = bench.root};
+}
+
+CommandSpec probe(const Bench& bench) {
+  CommandSpec command{.argv = {"/probe"}, .cwd = "/"};
+  command.stdin_fd = command.stdout_fd = command.stderr_fd = bench.null;
+  return command;
+}
+
+void must(bool good, const std::string& what) {
+  if (good) return;
+  std::fprintf(stderr, "capstan-bench-sandbox: %s\n", what.c_str());
+  std::exit(1);
+}
+
+void one_start(Bench& bench, const SandboxSpec& spec, const CommandSpec& command) {
+  const auto result = bench.launcher->run(spec, command);
+  must(result.has_value(), result ? "" : result.error().message);
+  must(result->ended == Ended::kExited && result->exit_code == 0,
+       std::string("a probe ended as ") + ended_name(result->ended));
+}
+
+void one_program(const std::vector<std::string>& words) {
+  std::vector<char*> argv;
+  for (const auto& word : words) argv.push_back(const_cast<char*>(word.c_str()));
+  argv.push_back(nullptr);
+  pid_t pid = -1;
+  int status = 0;
+  must(::posix_spawn(&pid, argv[0], nullptr, nullptr, argv.data(), environ) == 0 &&
+           ::waitpid(pid, &status, 0) == pid && status == 0,
+       words[0] + " failed");
+}
+
+template <class Run>
+void slice(Bench& bench, const std::string& name, Run run) {
+  for (int i = 0; i < kStartsPerSlice; ++i) {
+    const double begun = now_ms();
+    run();
+    bench.latency_ms[name].push_back(now_ms() - begun);
+  }
+}
+
+void one_by_one(Bench& bench) {
+  const std::string root = bench.root.string();
+  slice(bench, "process", [&] { one_start(bench, spec_of(bench, Network::kNone), probe(bench)); });
+  if (bench.with_bwrap) {
+    slice(bench, "bwrap", [&] {
+      one_program({"/usr/bin/bwrap", "--unshare-all", "--ro-bind", root, "/", "--proc", "/proc", "--dev",
+                   "/dev", "--tmpfs", "/tmp", "--new-session", "--die-with-parent", "/probe"});
+    });
+  }
+  CommandSpec python;
+  python.code = "pass";
+  python.stdin_fd = python.stdout_fd = python.stderr_fd = bench.null;
+  slice(bench, "python_zygote",
+        [&] { one_start(bench, {.lane = Lane::kPythonZygote, .tenant = "bench"}, python); });
+  if (bench.with_bwrap) {
+    slice(bench, "bwrap_python", [&] {
+      one_program({"/usr/bin/bwrap",
+                   "--unshare-all",
+                   "--ro-bind",
+                   "/usr",
+                   "/usr",
+                   "--symlink",
+                   "usr/lib",
+                   "/lib",
+                   "--symlink",
+                   "usr/lib64",
+                   "/lib64",
+                   "--proc",
+                   "/proc",
+                   "--dev",
+                   "/dev",
+                   "--tmpfs",
+                   "/tmp",
+                   "--new-session",
+                   "--die-with-parent",
+                   "/usr/bin/python3",
+                   "-I",
+                   "-S",
+                   "-c",
+                   "pass"});
+    });
+  }
+  slice(bench, "process_network",
+        [&] { one_start(bench, spec_of(bench, Network::kNamespace), probe(bench)); });
+}
+
+void at_once(Bench& bench) {
+  const double begun = now_ms(), cpu = bench_sandbox::cpu_ms(bench.launcher->process_id());
+  std::vector<std::jthread> threads;
+  for (int i = 0; i < kAtOnce; ++i) {
+    threads.emplace_back([&] {
+      for (int n = 0; n < kThroughputPerSlice / kAtOnce; ++n)
+        one_start(bench, spec_of(bench, Network::kNone), probe(bench));
+    });
+  }
+  threads.clear();
+  bench.throughput_ms += now_ms() - begun;
+  ::usleep(200'000);  // pools refill, cgroups and namespaces are taken apart: it counts
+  bench.throughput_cpu_ms += bench_sandbox::cpu_ms(bench.launcher->process_id()) - cpu;
+  bench.throughput_starts += kThroughputPerSlice;
+}
+
+// The difference that `count` idle sandboxes make.
+double idle_kib(Bench& bench, int count, const SandboxSpec& spec, const CommandSpec& command) {
+  std::vector<std::unique_ptr<sandbox::Command>> idle;
+  ::usleep(500'000);
+  const double before = bench_sandbox::machine_memory_kib();
+  for (int i = 0; i < count; ++i) {
+    auto started = bench.launcher->start(spec, command);
+    must(started.has_value(), started ? "" : started.error().message);
+    idle.push_back(std::move(*started));
+  }
+  ::usleep(500'000);
+  const double each = (bench_sandbox::machine_memory_kib() - before) / count;
+  for (auto& one : idle) one->kill();
+  for (auto& one : idle) (void)one->wait();
+  return each;
+}
+
+double rounded(double value) {
+  return static_cast<double>(static_cast<std::int64_t>(value * 1000 + 0.5)) / 1000;
+}
+
+Json report(const Bench& bench, double seconds, double idle_process, double idle_python) {
+  Json out = Json::object(
+      {{"seconds", rounded(seconds)}, {"cpus", static_cast<int>(std::thread::hardware_concurrency())}});
+  for (const auto& [name, values] : bench.latency_ms) {
+    out[name + "_p50_ms"] = rounded(bench_sandbox::quantile(values, 0.5));
+    out[name + "_p99_ms"] = rounded(bench_sandbox::quantile(values, 0.99));
+    out[name + "_starts"] = static_cast<std::int64_t>(values.size());
+  }
+  if (bench.with_bwrap) {
+    out["ratio_to_bwrap"] = rounded(bench_sandbox::quantile(bench.latency_ms.at("process"), 0.5) /
+                                    bench_sandbox::quantile(bench.latency_ms.at("bwrap"), 0.5));
+  }
+  out["starts_per_s"] = rounded(bench.throughput_starts * 1000 / bench.throughput_ms);
+  out["cpu_ms_per_start"] = rounded(bench.throughput_cpu_ms / bench.throughput_starts);
+  out["idle_process_kib"] = rounded(idle_process);
+  out["idle_python_kib"] = rounded(idle_python);
+  return out;
+}
+
+void finish(Bench& bench) {
+  bench.launcher.reset();
+  std::filesystem::remove_all(bench.root);
+  Cgroups::detect("sandbox-" + bench.instance).remove_instance();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"How fast sandboxes start, beside bubblewrap", "capstan-bench-sandbox"};
+  double seconds = 60;
+  int idle = 200;
+  app.add_option("--seconds", seconds, "how long")->capture_default_str();
+  app.add_option("--idle", idle, "sandboxes to measure memory with")->capture_default_str();
+  int neighbours = 0;
+  app.add_option("--neighbours", neighbours, "instead: rounds of fifty sandboxes beside four bombs");
+  CLI11_PARSE(app, argc, argv);
+
+  Bench bench;
+  bench.null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+  bench.root = std::filesystem::temp_directory_path() / ("capstan-bench-" + random_hex(4));
+  for (const char* directory : {"proc", "dev", "run", "tmp", "work", "mnt"})
+    std::filesystem::create_directories(bench.root / directory);
+  const auto self = std::filesystem::read_symlink("/proc/self/exe").parent_path();
+  std::filesystem::copy_file(self / "capstan-sandbox-probe", bench.root / "probe");
+  bench.with_bwrap = ::access("/usr/bin/bwrap", X_OK) == 0;
+  auto started = Launcher::start({.instance = bench.instance, .ready = 8, .ready_with_network = 4});
+  must(started.has_value(), started ? "" : started.error().message);
+  bench.launcher = std::move(*started);
+
+  if (neighbours > 0) {
+    const auto result = bench_sandbox::measure_neighbours(*bench.launcher, neighbours);
+    finish(bench);
+    must(result.has_value(), result ? "" : result.error().message);
+    std::printf("%s\n", result->dump().c_str());
+    return 0;
+  }
+  one_by_one(bench);  // warm
+  bench.latency_ms.clear();
+  const double begun = now_ms();
+  do {
+    one_by_one(bench);
+    at_once(bench);
+  } while (now_ms() - begun < seconds * 1000);
+  const double took = (now_ms() - begun) / 1000;
+  CommandSpec waiting = probe(bench);
+  waiting.argv.push_back("wait");
+  const double idle_process = idle_kib(bench, idle, spec_of(bench, Network::kNone), waiting);
+  CommandSpec waiting_python = waiting;
+  waiting_python.argv.clear();
+  waiting_python.code = "import time\ntime.sleep(1000)";
+  const double idle_python =
+      idle_kib(bench, idle / 2, {.lane = Lane::kPythonZygote, .tenant = "bench"}, waiting_python);
+  finish(bench);
+  std::printf("%s\n", report(bench, took, idle_process, idle_python).dump().c_str());
+  return 0;
+}

@@ -1,0 +1,166 @@
+// How it works: the launcher forks, returns to the host's mounts and executes Python with a few lines that
+// load the library (launch/python_zygote.cc) and hand it their socket. The zygote clones with CLONE_PARENT,
+// so that the launcher is the parent of everything and waits for all in the same way.
+#include "sandbox/launch/zygotes.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace capstan::sandbox {
+namespace {
+
+constexpr int kAnswerSecondsMax = 10;
+
+// Runs in the zygote, and `run` in its children's children. A child's interpreter is as after os.fork().
+constexpr const char* kProgram = R"PY(
+import ctypes, sys, os, gc, builtins, types, traceback, atexit, threading, random, json, re, math, io
+import collections, itertools, functools, datetime, time, string, decimal, fractions, statistics
+
+def run(code, argv, env):
+    status = 0
+    try:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        os.environb.clear()
+        for entry in env:
+            if entry is None: break
+            name, _, value = entry.partition(b'=')
+            os.environb[name] = value
+        sys.argv = ['-c']
+        for each in argv:
+            if each is None: break
+            sys.argv.append(os.fsdecode(each))
+        sys.path.insert(0, os.getcwd())
+        sys.stdin = open(0, 'r', encoding='utf-8', errors='surrogateescape', closefd=False)
+        sys.stdout = open(1, 'w', encoding='utf-8', errors='surrogateescape', closefd=False, buffering=1 if os.isatty(1) else -1)
+        sys.stderr = open(2, 'w', encoding='utf-8', errors='backslashreplace', closefd=False, buffering=1)
+        main = types.ModuleType('__main__')
+        main.__builtins__ = builtins
+        sys.modules['__main__'] = main
+        exec(compile(code, '<code>', 'exec'), main.__dict__)
+    except SystemExit as exit:
+        if exit.code is None: status = 0
+        elif isinstance(exit.code, int): status = exit.code & 255
+        else:
+            print(exit.code, file=sys.stderr)
+            status = 1
+    except BaseException as error:
+        status = 1
+        trace = error.__traceback__
+        traceback.print_exception(type(error), error, trace.tb_next if trace is not None else None)
+    try:
+        threading._shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:
+        status = status or 120
+    return status
+
+texts = ctypes.POINTER(ctypes.c_char_p)
+callback = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_char_p, texts, texts)(run)
+gc.collect()
+gc.freeze()
+ctypes.PyDLL(sys.argv[1]).capstan_python_zygote_serve(3, callback)
+)PY";
+
+}  // namespace
+
+void Zygotes::start(const std::string& library, int host_mounts, int root_mounts,
+                    std::span<const sock_filter> without_network, std::span<const sock_filter> with_network,
+                    int landlock_abi) {
+  library_ = library;
+  host_mounts_ = host_mounts;
+  root_mounts_ = root_mounts;
+  Packer greeting(MessageKind::kHello);
+  greeting.u32(static_cast<std::uint32_t>(landlock_abi));
+  for (const auto& filter : {without_network, with_network}) {
+    greeting.text({reinterpret_cast<const char*>(filter.data()), filter.size_bytes()});
+  }
+  greeting_ = greeting.bytes();
+}
+
+Fault Zygotes::start_zygote(Zygote& zygote) {
+  int pair[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return "make a socket";
+  zygote.socket.reset(pair[0]);
+  const Fd inner(pair[1]);
+  const timeval patience{.tv_sec = kAnswerSecondsMax, .tv_usec = 0};
+  ::setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  zygote.pid = ::fork();
+  if (zygote.pid == 0) {
+    if (::setns(host_mounts_, CLONE_NEWNS) != 0 || ::dup2(inner.get(), 3) != 3) ::_exit(127);
+    ::close_range(4, ~0u, 0);
+    sigset_t none;
+    ::sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    const char* argv[] = {"python3", "-I", "-S", "-c", kProgram, library_.c_str(), nullptr};
+    const char* env[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", nullptr};
+    ::execve("/usr/bin/python3", const_cast<char**>(argv), const_cast<char**>(env));
+    ::_exit(127);
+  }
+  if (zygote.pid < 0) return "fork a Python interpreter";
+  return send_message(zygote.socket.get(), greeting_, {root_mounts_}) ? nullptr
+                                                                      : "greet a Python interpreter";
+}
+
+void Zygotes::end(Zygote& zygote) {
+  zygote.socket.reset();
+  if (zygote.pid <= 0) return;
+  ::kill(zygote.pid, SIGKILL);
+  ::waitpid(zygote.pid, nullptr, 0);
+}
+
+void Zygotes::end_all() {
+  for (auto& [tenant, zygote] : zygotes_) end(zygote);
+  zygotes_.clear();
+}
+
+Fault Zygotes::make(const std::string& tenant, const Birth& birth, pid_t& pid, Fd& pidfd) {
+  if (!zygotes_.contains(tenant)) {
+    if (zygotes_.size() >= kZygotesMax) {
+      const auto oldest =
+          std::min_element(zygotes_.begin(), zygotes_.end(),
+                           [](const auto& a, const auto& b) { return a.second.used < b.second.used; });
+      end(oldest->second);
+      zygotes_.erase(oldest);
+    }
+    if (const Fault fault = start_zygote(zygotes_[tenant])) {
+      end(zygotes_[tenant]);
+      zygotes_.erase(tenant);
+      return fault;
+    }
+  }
+  Zygote& zygote = zygotes_[tenant];
+  zygote.used = ++uses_;
+  Packer request(MessageKind::kSpawn);
+  request.u32(static_cast<std::uint32_t>(birth.network))
+      .i64(static_cast<std::int64_t>(birth.namespaces))
+      .u32(birth.host_uid);
+  std::vector<int> fds = {birth.socket, birth.cgroup};
+  fds.insert(fds.end(), birth.procs.begin(), birth.procs.end());
+  Message answer;
+  const bool answered = send_message(zygote.socket.get(), request.bytes(), fds) &&
+                        receive_message(zygote.socket.get(), answer) == 1;
+  Unpacker in(answer.bytes);
+  if (!answered || in.kind() != MessageKind::kReady || answer.fds.empty()) {
+    const int error = answered ? static_cast<int>(in.u32()) : EIO;
+    if (!answered) {  // dead: the next request starts another
+      end(zygote);
+      zygotes_.erase(tenant);
+    }
+    errno = error;
+    return "fork the warm Python interpreter (/usr/bin/python3 with ctypes)";
+  }
+  pid = static_cast<pid_t>(in.u32());
+  pidfd = std::move(answer.fds[0]);
+  return nullptr;
+}
+
+}  // namespace capstan::sandbox

@@ -1,0 +1,200 @@
+// Goal: everything on the list of attacks (attacks.txt) ends as the list says, in every lane, and where
+// bubblewrap sets the same bounds, there too: an independent implementation that must agree. Method: each
+// case is a run of tests/sandbox/attack.c in a sandbox of its own; cases are added without code.
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "base/file.h"
+#include "base/text.h"
+#include "sandbox/cgroup.h"
+#include "sandbox/launcher.h"
+#include "sandbox/wire.h"
+
+namespace capstan::sandbox {
+namespace {
+
+struct Case {
+  int line = 0;
+  std::string only;  // "process", "network" or empty
+  std::string name;
+  std::vector<std::string> arguments;
+  std::vector<std::string> expected;
+  bool same_under_bwrap = false;
+};
+
+// What a sandbox must not reach: a listening port, an abstract socket, a process.
+struct Host {
+  Fd tcp, abstract;
+  std::string port, socket_name = "capstan-attack-" + random_hex(4);
+  pid_t victim = -1;
+
+  Host() {
+    tcp.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    ::bind(tcp.get(), reinterpret_cast<sockaddr*>(&address), size);
+    ::listen(tcp.get(), 4);
+    ::getsockname(tcp.get(), reinterpret_cast<sockaddr*>(&address), &size);
+    port = std::to_string(ntohs(address.sin_port));
+    abstract.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un name{};
+    name.sun_family = AF_UNIX;
+    socket_name.copy(name.sun_path + 1, sizeof name.sun_path - 2);
+    ::bind(abstract.get(), reinterpret_cast<sockaddr*>(&name),
+           static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + socket_name.size()));
+    ::listen(abstract.get(), 4);
+    victim = ::fork();
+    if (victim == 0) {
+      ::pause();
+      ::_exit(0);
+    }
+  }
+  ~Host() {
+    ::kill(victim, SIGKILL);
+    ::waitpid(victim, nullptr, 0);
+  }
+};
+
+std::vector<Case> read_cases(const Host& host) {
+  std::vector<Case> cases;
+  std::ifstream file("tests/sandbox/attacks.txt");
+  int number = 0;
+  for (std::string line; std::getline(file, line);) {
+    ++number;
+    if (trim(line).empty() || line[0] == '#') continue;
+    const auto columns = split(line, '|');
+    EXPECT_EQ(columns.size(), 4u) << "attacks.txt:" << number;
+    if (columns.size() != 4) continue;
+    Case each;
+    each.line = number;
+    each.name = trim(columns[0]);
+    for (const std::string only : {"process", "network"}) {
+      if (!each.name.starts_with(only + ": ")) continue;
+      each.only = only;
+      each.name = each.name.substr(only.size() + 2);
+    }
+    for (const auto word : split(trim(columns[1]), ' ')) {
+      const std::string argument(word);
+      if (argument.empty()) continue;
+      each.arguments.push_back(argument == "HOSTPORT"     ? host.port
+                               : argument == "HOSTSOCKET" ? host.socket_name
+                               : argument == "HOSTPID"    ? std::to_string(host.victim)
+                                                          : argument);
+    }
+    for (const auto word : split(columns[2], ',')) each.expected.emplace_back(trim(word));
+    each.same_under_bwrap = trim(columns[3]) == "same";
+    cases.push_back(std::move(each));
+  }
+  return cases;
+}
+
+void expect_verdict(const Case& each, const std::string& output, const std::string& where) {
+  const std::string word(trim(output));
+  const std::string verdict = word.empty() ? "nothing" : word;
+  EXPECT_NE(std::find(each.expected.begin(), each.expected.end(), verdict), each.expected.end())
+      << "attacks.txt:" << each.line << ": " << each.name << ": " << where << " said " << verdict;
+}
+
+class AttacksTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    options_.instance = "attacks-" + random_hex(4);
+    options_.program = CAPSTAN_SANDBOX;
+    const auto capabilities = check_host(options_);
+    ASSERT_TRUE(capabilities) << capabilities.error().message;
+    if (const auto good = require(*capabilities, {}); !good) {
+      why_not_ = good.error().message;
+      return;
+    }
+    auto started = Launcher::start(options_);
+    ASSERT_TRUE(started) << started.error().message;
+    launcher_ = std::move(*started);
+  }
+  static void TearDownTestSuite() {
+    launcher_.reset();
+    Cgroups::detect("sandbox-" + options_.instance).remove_instance();
+  }
+  void SetUp() override {
+    if (launcher_ == nullptr) GTEST_SKIP() << why_not_;
+  }
+
+  void run_all(SandboxSpec spec) {
+    spec.binds = {{CAPSTAN_ATTACK, "/mnt/attack", false}};
+    spec.limits.tmpfs_bytes = 8 << 20;
+    const std::string where = spec.network == Network::kNone ? "process" : "network";
+    for (const Case& each : read_cases(host_)) {
+      if (!each.only.empty() && each.only != where) continue;
+      const auto result = launcher_->run(spec, command_of(each, spec.lane));
+      ASSERT_TRUE(result) << each.name << ": " << result.error().message;
+      expect_verdict(each, result->out, where);
+    }
+    EXPECT_EQ(::kill(host_.victim, 0), 0);
+  }
+
+  static CommandSpec command_of(const Case& each, Lane lane) {
+    CommandSpec command;
+    command.limits.wall_ms = 20'000;
+    command.argv = each.arguments;
+    if (lane == Lane::kProcess) command.argv.insert(command.argv.begin(), "/mnt/attack");
+    if (lane == Lane::kNodeWarm) {
+      command.code = "require('child_process').spawnSync('/mnt/attack', process.argv.slice(2), {stdio: 'inherit'})";
+    }
+    if (lane == Lane::kPythonZygote)
+      command.code = "import os, sys\nos.execv('/mnt/attack', ['attack'] + sys.argv[1:])\n";
+    return command;
+  }
+
+  Host host_;
+  static inline LauncherOptions options_;
+  static inline std::unique_ptr<Launcher> launcher_;
+  static inline std::string why_not_;
+};
+
+TEST_F(AttacksTest, EndAsTheListSaysInTheProcessLane) { run_all({}); }
+
+TEST_F(AttacksTest, EndAsTheListSaysWithANetworkNamespace) { run_all({.network = Network::kNamespace}); }
+
+TEST_F(AttacksTest, EndAsTheListSaysInAForkOfAWarmPython) {
+  run_all({.lane = Lane::kPythonZygote, .tenant = "t"});
+}
+
+TEST_F(AttacksTest, EndAsTheListSaysInAWarmNode) {
+  if (::access("/usr/bin/node", X_OK) != 0) GTEST_SKIP() << "/usr/bin/node is not installed";
+  if (std::getenv("CAPSTAN_SLOW") == nullptr) GTEST_SKIP() << "a Node process per case: in make test-slow";
+  run_all({.lane = Lane::kNodeWarm, .tenant = "t"});
+}
+
+std::string under_bwrap(const Case& each) {
+  std::string line =
+      "bwrap --unshare-all --ro-bind /usr /usr --symlink usr/bin /bin --symlink usr/lib /lib --symlink "
+      "usr/lib64 /lib64 --proc /proc "
+      "--dev /dev --tmpfs /tmp --dir /work --ro-bind " CAPSTAN_ATTACK
+      " /mnt/attack --cap-drop ALL --uid 1000 --gid 1000 "
+      "--new-session --die-with-parent /mnt/attack";
+  for (const auto& argument : each.arguments) line += " '" + argument + "'";
+  FILE* pipe = ::popen((line + " 2>&1 </dev/null").c_str(), "r");
+  std::string text;
+  char buffer[256];
+  while (pipe != nullptr && ::fgets(buffer, sizeof buffer, pipe) != nullptr) text += buffer;
+  if (pipe != nullptr) ::pclose(pipe);
+  return text;
+}
+
+TEST_F(AttacksTest, EndAsTheListSaysUnderBubblewrapWhereItSetsTheSameBounds) {
+  if (::access("/usr/bin/bwrap", X_OK) != 0) GTEST_SKIP() << "bubblewrap (/usr/bin/bwrap) is not installed";
+  for (const Case& each : read_cases(host_)) {
+    if (each.same_under_bwrap) expect_verdict(each, under_bwrap(each), "bwrap");
+  }
+}
+
+}  // namespace
+}  // namespace capstan::sandbox

@@ -1,0 +1,188 @@
+// Goal: after many runs of all kinds, with tasks, launchers and owners killed at random, nothing is left: no
+// cgroup, mount, namespace, descriptor or process. Method: random runs by seed, then a comparison with what
+// was there before. RUNS sets how many (300; 10,000 in the slow test).
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+#include "base/file.h"
+#include "base/prng.h"
+#include "sandbox/cgroup.h"
+#include "sandbox/launcher.h"
+
+namespace capstan::sandbox {
+namespace {
+
+std::size_t entries(const char* directory) {
+  std::size_t count = 0;
+  for (std::filesystem::directory_iterator it(directory), end; it != end; ++it) ++count;
+  return count;
+}
+
+// What belongs to this test's launchers, by name, on the whole machine.
+struct Left {
+  std::set<std::string> processes, cgroups;
+  std::size_t mounts = 0, descriptors = 0;
+};
+
+Left look(const Cgroups& cgroups, const std::string& program) {
+  Left left;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    std::error_code error;
+    const auto executable = std::filesystem::read_symlink(entry.path() / "exe", error);
+    if (!error && executable == program) left.processes.insert(entry.path().filename());
+  }
+  for (const auto& base : cgroups.bases()) {
+    for (const auto& entry : std::filesystem::directory_iterator(base.directory)) {
+      if (entry.is_directory()) left.cgroups.insert(entry.path());
+    }
+  }
+  std::ifstream mounts("/proc/self/mountinfo");
+  for (std::string line; std::getline(mounts, line);) ++left.mounts;
+  left.descriptors = entries("/proc/self/fd");
+  return left;
+}
+
+class Chaos {
+ public:
+  Chaos(std::uint64_t seed, LauncherOptions options) : random_(seed), options_(std::move(options)) {}
+
+  void run(int runs) {
+    start();
+    for (int i = 0; i < runs && !testing::Test::HasFatalFailure(); ++i) {
+      const auto dice = random_.below(100);
+      if (dice < 70)
+        one_command();
+      else if (dice < 96)
+        session();
+      else if (dice < 99)
+        kill_launcher();
+      else
+        kill_owner();
+    }
+    launcher_.reset();
+  }
+
+ private:
+  void start() {
+    launcher_.reset();
+    auto started = Launcher::start(options_);
+    ASSERT_TRUE(started) << started.error().message;
+    launcher_ = std::move(*started);
+  }
+
+  CommandSpec command() {
+    constexpr const char* kScripts[] = {
+        "true", "exit 7", "sleep 0.02", "setsid sleep 50 & true", "sleep 50", "echo x > /tmp/f; kill -9 $$"};
+    CommandSpec spec{.argv = {"/bin/sh", "-c", kScripts[random_.below(std::size(kScripts))]}};
+    spec.limits.wall_ms = 1 + static_cast<std::int64_t>(random_.below(60));
+    return spec;
+  }
+
+  void one_command() {
+    auto started = launcher_->start({.network = random_.below(4) == 0 ? Network::kNamespace : Network::kNone},
+                                    command());
+    ASSERT_TRUE(started) << started.error().message;
+    if (random_.below(4) == 0) {
+      ::usleep(static_cast<unsigned>(random_.below(5000)));
+      (*started)->kill();
+    }
+    (void)(*started)->wait();
+  }
+
+  void session() {
+    auto box = launcher_->create({});
+    ASSERT_TRUE(box) << box.error().message;
+    std::vector<std::unique_ptr<Command>> running;
+    for (std::uint64_t n = random_.below(4); n > 0; --n) {
+      auto started = (*box)->start(command());
+      if (started) running.push_back(std::move(*started));
+    }
+    if (random_.below(3) == 0) (void)(*box)->freeze();
+    if (random_.below(2) == 0)
+      (*box)->kill();
+    else
+      (void)(*box)->thaw();
+    for (auto& one : running) (void)one->wait();
+  }
+
+  // The launcher dies with sandboxes running; the next request starts another.
+  void kill_launcher() {
+    auto running = launcher_->start({}, {.argv = {"/bin/sleep", "50"}});
+    auto box = launcher_->create({});
+    ::kill(launcher_->process_id(), SIGKILL);
+    ASSERT_TRUE(running && box);
+    const auto result = (*running)->wait();
+    EXPECT_TRUE(result && result->ended == Ended::kLost);
+  }
+
+  // A process that owns a launcher dies; a launcher of the same name then has the place.
+  void kill_owner() {
+    launcher_.reset();
+    int ready[2];
+    ASSERT_EQ(::pipe2(ready, O_CLOEXEC), 0);
+    const pid_t owner = ::fork();
+    if (owner == 0) {
+      auto launcher = Launcher::start(options_);
+      auto running =
+          launcher ? (*launcher)->start({}, {.argv = {"/bin/sleep", "50"}}) : std::unexpected(Error{});
+      (void)!::write(ready[1], running ? "y" : "n", 1);
+      ::pause();
+    }
+    char answer = 0;
+    (void)!::read(ready[0], &answer, 1);
+    EXPECT_EQ(answer, 'y');
+    ::kill(owner, SIGKILL);
+    ::waitpid(owner, nullptr, 0);
+    ::close(ready[0]);
+    ::close(ready[1]);
+    start();
+  }
+
+  Prng random_;
+  LauncherOptions options_;
+  std::unique_ptr<Launcher> launcher_;
+};
+
+TEST(LeaksTest, NothingIsLeftAfterManyRunsWithRandomKills) {
+  LauncherOptions options;
+  options.instance = "leaks-" + random_hex(4);
+  // A copy of the launcher under a name of its own, so that its processes can be told from all others.
+  const auto program = std::filesystem::temp_directory_path() / ("capstan-" + options.instance);
+  std::filesystem::copy_file(CAPSTAN_SANDBOX, program);
+  options.program = program;
+  const auto capabilities = check_host(options);
+  ASSERT_TRUE(capabilities) << capabilities.error().message;
+  if (const auto good = require(*capabilities, {}); !good) {
+    std::filesystem::remove(program);
+    GTEST_SKIP() << good.error().message;
+  }
+  const Cgroups cgroups = Cgroups::detect("sandbox-" + options.instance);
+  const Left before = look(cgroups, program);
+  const char* runs = std::getenv("RUNS");
+  const char* seed = std::getenv("SEED");
+  Chaos(seed != nullptr ? std::strtoull(seed, nullptr, 10) : 1, options)
+      .run(runs != nullptr ? std::atoi(runs) : 300);
+  // Those of killed launchers are taken down by the kernel, in its own time.
+  Left after = look(cgroups, program);
+  for (int i = 0; i < 500 && !(after.processes.empty() && after.cgroups.empty()); ++i) {
+    ::usleep(10'000);
+    after = look(cgroups, program);
+  }
+  EXPECT_EQ(after.processes, before.processes);
+  EXPECT_EQ(after.cgroups, before.cgroups);
+  EXPECT_EQ(after.mounts, before.mounts);
+  EXPECT_EQ(after.descriptors, before.descriptors);
+  cgroups.remove_instance();
+  std::filesystem::remove(program);
+}
+
+}  // namespace
+}  // namespace capstan::sandbox
