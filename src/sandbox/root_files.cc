@@ -33,7 +33,8 @@ Result<void> check_path(const std::string& path) {
 
 Fd open_at(int directory, const char* path, std::uint64_t flags, bool in_root, std::uint64_t mode = 0) {
   open_how how{};
-  how.flags = flags | O_CLOEXEC | O_NOCTTY;
+  // openat2 takes nothing beside O_PATH that has no meaning there.
+  how.flags = (flags & O_PATH) != 0 ? (flags & ~std::uint64_t{O_NONBLOCK}) | O_CLOEXEC : flags | O_CLOEXEC | O_NOCTTY;
   how.mode = mode;
   how.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS |
                 (in_root ? RESOLVE_IN_ROOT : RESOLVE_BENEATH | RESOLVE_NO_XDEV);
