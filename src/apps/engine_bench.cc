@@ -12,6 +12,7 @@
 #include <memory>
 #include <thread>
 
+#include "apps/engine_bench_prefix.h"
 #include "base/build_id.h"
 #include "base/json.h"
 #include "base/prng.h"
@@ -27,7 +28,7 @@ struct BenchOptions {
   std::string model, arithmetic = "default", isa;
   std::string prompts = "512", generate = "64", batches = "1,8,32";
   int batch_prompt = 32, batch_generate = 8;
-  int threads = 0, repetitions = 3;
+  int threads = 0, repetitions = 3, prefix = 0;
   bool json = false;
 };
 
@@ -205,6 +206,12 @@ Result<void> run(const BenchOptions& options) {
   const TokenId one[] = {0};
   CAPSTAN_CHECK(model->forward(one, kv, LogitsOf::kLast));
   const double first_s = seconds_since(begin);
+  if (options.prefix > 0) {
+    CAPSTAN_TRY(const Json prefix,
+                bench_prefix(*model, {.prefix_tokens = options.prefix, .repetitions = options.repetitions}));
+    std::printf("%s\n", prefix.dump().c_str());
+    return {};
+  }
   Bench bench(*model, options);
   CAPSTAN_CHECK(bench.run());
   const std::int64_t peak_bytes = peak_rss_bytes();  // before the measurement below takes memory of its own
@@ -264,6 +271,8 @@ void add_bench(CLI::App& app, int& exit_code) {
   command->add_option("--batch-generate", options->batch_generate, "Tokens each of them generates")
       ->capture_default_str()
       ->check(CLI::Range(1, 4096));
+  command->add_option("--prefix", options->prefix, "Only measure what the cache of a shared prefix of N tokens saves")
+      ->check(CLI::Range(1, 1 << 20));
   command->add_option("--threads", options->threads, "Threads (default: all that this process may use)")
       ->check(CLI::Range(1, 1024));
   command->add_option("--repetitions", options->repetitions, "Of each test")

@@ -136,6 +136,15 @@ std::shared_ptr<ServeOptions> add_serve_options(CLI::App& command) {
   command.add_option("--sequences", options->load.sequences_max, "Requests decoded together (default 32)")
       ->check(CLI::Range(1, 1024))
       ->group("Limits");
+  command.add_option("--kv-bytes", options->load.kv_bytes,
+                     "Memory of keys and values, cached ones included, like 4GiB (default: half of what the weights leave)")
+      ->transform(CLI::AsSizeValue(false))
+      ->group("Limits");
+  command.add_flag("!--no-prefix-cache", options->load.prefix_cache, "Compute every prompt from its start")->group("Limits");
+  command.add_option("--speculation", options->load.speculation_tokens,
+                     "Tokens guessed ahead from the sequence's own past (default 4; 0: none)")
+      ->check(CLI::Range(0, 16))
+      ->group("Limits");
   command.add_option("--queue", options->load.queue_max, "Requests that may wait; more are answered 429 (default 256)")
       ->check(CLI::Range(1, 1 << 20))
       ->group("Limits");

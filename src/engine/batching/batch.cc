@@ -341,8 +341,8 @@ bool Batch::step() {
   return !running_.empty() || !waiting_.empty();
 }
 
-// The step has run: tokens are chosen row by row, as long as the guessed ones were right; then those that the constraint leaves no
-// choice for, which need no logits. A request that wants log-probabilities gets its tokens one a row.
+// The step has run: tokens are chosen row by row, as long as the guessed ones were right; then those that the constraint
+// leaves no choice for, which need no logits. A request that wants log-probabilities gets its tokens one a row.
 void Batch::step_over(Sequence& sequence, std::span<const float> rows) {
   const GenerationRequest& request = sequence.request;
   const int held = sequence.kv.length() - static_cast<int>(sequence.draft.size());

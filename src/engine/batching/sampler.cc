@@ -1,5 +1,6 @@
-// Weights are exp((logit - largest) / temperature); what is not allowed has the logit -infinity and so the weight 0. Without a cut, one pass finds where the random number
-// falls. With a cut, a heap gives the most likely tokens one by one until top_k or top_p is reached.
+// Weights are exp((logit - largest) / temperature); what is not allowed has the logit -infinity and so the weight 0.
+// Without a cut, one pass finds where the random number falls. With a cut, a heap gives the most likely tokens one by one
+// until top_k or top_p is reached.
 #include "engine/batching/sampler.h"
 
 #include <algorithm>

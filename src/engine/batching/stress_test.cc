@@ -1,6 +1,7 @@
-// Goal: a thousand mixed requests from many threads, with constraints, priorities, tenants and clients that leave at any moment, in
-// little memory: each ends exactly once, nobody gets another's tokens, nothing is left over. Method: every request's tokens are
-// compared with those of the same request alone, without cache, guesses or preemption; who left early got a prefix of them.
+// Goal: a thousand mixed requests from many threads, with constraints, priorities, tenants and clients that leave at any
+// moment, in little memory: each ends exactly once, nobody gets another's tokens, nothing is left over. Method: every
+// request's tokens are compared with those of the same request alone, without cache, guesses or preemption; who left early
+// got a prefix of them.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -117,7 +118,8 @@ class Stress : public ::testing::Test {
   }
 
   const testing::RandomCheckpoint checkpoint_{
-      {.layers = 2, .hidden = 32, .intermediate = 32, .heads = 2, .kv_heads = 1, .experts = 2, .experts_per_token = 1, .window = 70}};
+      {.layers = 2, .hidden = 32, .intermediate = 32, .heads = 2, .kv_heads = 1, .experts = 2, .experts_per_token = 1,
+       .window = 70}};
   testing::TemporaryDirectory directory_;
   std::unique_ptr<Model> model_;
   std::vector<Outcome> outcomes_ = std::vector<Outcome>(kRequests);

@@ -240,7 +240,8 @@ TEST(Kernels, HalvesAreTheNearestAndLargeNumbersBecomeTheLargest) {
         {0.0f, 0},          {1.0f, 0x3C00},     {-2.0f, 0xC000},  {65504.0f, 0x7BFF}, {1e9f, 0x7BFF},
         {-1e9f, 0xFBFF},    {1.0f / 3, 0x3555}, {0.1f, 0x2E66},   {65519.0f, 0x7BFF}, {1.00048828125f, 0x3C00},
         {1.00146484375f, 0x3C02},  // these two lie between two halves: the even one
-        {0x1p-24f, 1},      {0x1.8p-24f, 2},    {0x1p-25f, 0},    {-0x1p-14f, 0x8400}, {0x1.ffcp-15f, 0x400}, {0x1.ff8p-15f, 0x3FF}};
+        {0x1p-24f, 1},      {0x1.8p-24f, 2},    {0x1p-25f, 0},    {-0x1p-14f, 0x8400},
+        {0x1.ffcp-15f, 0x400}, {0x1.ff8p-15f, 0x3FF}};
     for (std::size_t i = 0; i < known.size(); ++i) from[i] = known[i].first;
     std::vector<Half> to(32);
     to_half(from.data(), 32, to.data());

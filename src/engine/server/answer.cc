@@ -82,6 +82,8 @@ void Answer::start(std::vector<TokenId> prompt, int tokens_max, int top_logprobs
         .sampling = sampling,
         .tokens_max = tokens_max,
         .stop_tokens = context_.model.stop_tokens,
+        .tenant = context_.tenant,
+        .priority = context_.priority,
         .logprobs = logprobs,
         .top_logprobs = top_logprobs,
         .on_token = [self, i](const TokenEvent& event) { self->on_token(i, event); }};

@@ -28,6 +28,8 @@ class Answer : public std::enable_shared_from_this<Answer> {
     Metrics& metrics;
     http::ResponseWriterPtr writer;
     std::string path;  // of the request, for metrics
+    std::string tenant = {};  // set by the gateway: whose share of the engine it uses
+    int priority = 0;         // higher ones go first
     std::chrono::steady_clock::time_point arrived = std::chrono::steady_clock::now();
   };
   virtual ~Answer() = default;

@@ -10,8 +10,10 @@
 #include "base/build_id.h"
 #include "base/log.h"
 #include "base/sha256.h"
+#include "base/text.h"
 #include "engine/server/chat_answer.h"
 #include "engine/server/completion_answer.h"
+#include "engine/server/kv_blocks.h"
 #include "engine/server/tokenize.h"
 #include "http/server.h"
 
@@ -19,6 +21,7 @@ namespace capstan::engine {
 namespace {
 
 constexpr int kRetryAfterMs = 1000;
+constexpr int kPriorityMax = 100;
 constexpr int kHandlerThreads = 4;  // handlers parse and tokenise; generation has a thread of its own
 
 http::Response not_ready() {
@@ -118,12 +121,24 @@ void EngineServer::State::generate(const http::Request& request, const http::Res
     return;
   }
   const auto parsed = parse(request.body);
-  if (!parsed) {
+  const std::string* given = request.headers.find("x-capstan-priority");
+  const auto priority = given == nullptr ? std::optional<std::int64_t>(0) : parse_int(*given);
+  if (!priority || *priority < -kPriorityMax || *priority > kPriorityMax) {
+    respond(request, writer,
+            error_response(ApiError::bad_value(
+                "x-capstan-priority", fmt::format("Invalid header 'x-capstan-priority': expected a number from {} to {}.",
+                                                  -kPriorityMax, kPriorityMax))));
+  } else if (!parsed) {
     respond(request, writer, error_response(parsed.error()));
   } else if (parsed->model != options.served_name) {
     respond(request, writer, error_response(ApiError::model_not_found(parsed->model)));
   } else {
-    run(Answer::Context{.model = *ready, .metrics = metrics, .writer = writer, .path = request.path},
+    run(Answer::Context{.model = *ready,
+                        .metrics = metrics,
+                        .writer = writer,
+                        .path = request.path,
+                        .tenant = request.headers.get("x-capstan-tenant"),
+                        .priority = static_cast<int>(*priority)},
         *parsed);
   }
 }
@@ -137,6 +152,14 @@ void EngineServer::State::routes(http::Router& router) {
              [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
                generate(request, writer, parse_completion_request, answer_completion);
              });
+  router.add("GET", "/v1/kv_blocks", [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
+    const ServedModel* ready = ready_model();
+    respond(request, writer, ready == nullptr ? not_ready() : kv_blocks(*ready, request));
+  });
+  router.add("POST", "/v1/chat/prompt_blocks", [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
+    const ServedModel* ready = ready_model();
+    respond(request, writer, ready == nullptr ? not_ready() : prompt_blocks(*ready, request.body));
+  });
   router.add("GET", "/v1/models",
              [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
                models(request, writer, false);

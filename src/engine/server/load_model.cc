@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/file.h"
 #include "engine/batching/generator.h"
 #include "engine/server/load_tokenizer.h"
 #include "engine/server/memory_need.h"
@@ -11,18 +12,26 @@
 namespace capstan::engine {
 namespace {
 
+constexpr int kContextMin = 1024;  // below, a server is of no use
+
 class GeneratorSource : public TokenSource {
  public:
   GeneratorSource(std::unique_ptr<Model> model, BatchOptions options)
-      : model_(std::move(model)), generator_(Generator::start(*model_, options)) {}
+      : model_(std::move(model)), prefix_cache_(options.prefix_cache) {
+    options.report = &report_;
+    generator_ = Generator::start(*model_, options);
+  }
   Result<RequestId> submit(GenerationRequest request) override {
     return generator_->submit(std::move(request));
   }
   void cancel(RequestId id) override { generator_->cancel(id); }
   BatchStats stats() const override { return generator_->stats(); }
+  const KvReport* kv_report() const override { return prefix_cache_ ? &report_ : nullptr; }
 
  private:
   std::unique_ptr<Model> model_;
+  bool prefix_cache_;
+  KvReport report_{std::stoull(random_hex(8), nullptr, 16)};
   std::unique_ptr<Generator> generator_;
 };
 
@@ -67,16 +76,26 @@ Result<ServedModel> load_served_model(const LoadOptions& options, const EngineSe
   }
   const auto now =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch());
-  auto source =
-      std::make_unique<GeneratorSource>(std::move(model), BatchOptions{.sequences_max = options.sequences_max,
-                                                                       .queue_max = options.queue_max,
-                                                                       .context_max = context});
+  const BatchOptions batch = resolve(*model, {.sequences_max = options.sequences_max,
+                                              .queue_max = options.queue_max,
+                                              .context_max = context,
+                                              .kv_bytes_max = options.kv_bytes,
+                                              .prefix_cache = options.prefix_cache,
+                                              .boundary_token = format.start,
+                                              .speculation_tokens_max = options.speculation_tokens});
+  if (batch.context_max < (options.context > 0 ? options.context : std::min(context, kContextMin))) {
+    return fail(Code::kExhausted,
+                "keys and values may take {} MiB, which holds a context of {} tokens: a larger --kv-bytes or a smaller --context "
+                "would be right",
+                batch.kv_bytes_max >> 20, batch.context_max);
+  }
+  auto source = std::make_unique<GeneratorSource>(std::move(model), batch);
   return ServedModel{.name = options.name,
                      .created_s = now.count(),
                      .profile = profile,
                      .tokenizer = std::move(tokenizer),
                      .format = format,
-                     .context = context,
+                     .context = batch.context_max,
                      .vocabulary = config.vocab,
                      .stop_tokens = stop_tokens(config, format),
                      .source = std::move(source)};

@@ -22,6 +22,9 @@ struct LoadOptions {
   int threads = 0;         // 0: all
   int sequences_max = 32;  // decoded together
   int queue_max = 256;     // waiting; more are answered 429
+  std::uint64_t kv_bytes = 0;  // of keys and values, cached ones included; 0: half of what the weights leave
+  bool prefix_cache = true;
+  int speculation_tokens = 4;  // guessed ahead; 0: none
   std::string arithmetic = "default";  // see model_options
   std::optional<bool> yarn_truncate = {};
   std::uint64_t memory_available = 0;  // bytes; 0: what the system says

@@ -13,6 +13,8 @@ class TokenSource {
   virtual Result<RequestId> submit(GenerationRequest request) = 0;
   virtual void cancel(RequestId id) = 0;
   virtual BatchStats stats() const = 0;
+  // Of its prefix cache; null without one.
+  virtual const KvReport* kv_report() const { return nullptr; }
 };
 
 }  // namespace capstan::engine
