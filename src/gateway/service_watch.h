@@ -2,9 +2,9 @@
 // The autoscaler (routing/autoscale.h) is fed with it.
 //
 //   ServiceWatch watch;
-//   watch.arrived("chat", now_ms, false);  …  watch.first_token("chat", now_ms, 40);  …  watch.left("chat", now_ms, false, 12);
-//   routing::ServiceLoad load = watch.load("chat", now_ms);   // `wanted` and `ready` are the caller's to
-//   fill in
+//   watch.arrived("chat", now_ms, false);  …  watch.first_token("chat", now_ms, 40);
+//   watch.left("chat", now_ms, false, 12);
+//   routing::ServiceLoad load = watch.load("chat", now_ms);   // but for `wanted` and `ready`
 //
 // Percentiles are of the last kWatchWindowMs, from buckets that grow by an eighth: within 13 % of the true
 // one. Threads: safe from any thread.  Cost: a short lock and an increment a call.  Bounds:

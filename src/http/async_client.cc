@@ -10,10 +10,10 @@
 #include <unistd.h>
 
 #include <array>
-#include <cerrno>
-#include <cstring>
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
+#include <cerrno>
+#include <cstring>
 #include <list>
 #include <map>
 #include <optional>
@@ -492,11 +492,7 @@ std::unique_ptr<AsyncCall> AsyncClient::start(const std::string& url, const Requ
                                               const CallOptions& options, CallSink& sink) {
   auto call = std::make_unique<Call>(*state_, body, options, sink);
   auto peer = state_->find_peer(url);
-  if (!peer) {
-    call->later_end(peer.error());
-  } else {
-    call->start(*std::move(peer), head);
-  }
+  peer ? call->start(*std::move(peer), head) : call->later_end(peer.error());
   return call;
 }
 
