@@ -29,6 +29,13 @@ answers() {
     --data "{\"model\": \"$1\", \"max_tokens\": 1, \"messages\": [{\"role\": \"user\", \"content\": \"What is 1 + 1?\"}]}"
 }
 
+# A real key, bearer and signing: what is signed is verified.
+"$capstan" key add clients --signing >"$scratch/key" || fail "no key: $(cat "$scratch/key")"
+CAPSTAN_API_KEY=$(grep -o 'sk-capstan-[A-Za-z0-9_-]*' "$scratch/key" | head -n 1)
+AWS_ACCESS_KEY_ID=$(sed -n 's/^AWS_ACCESS_KEY_ID=//p' "$scratch/key")
+AWS_SECRET_ACCESS_KEY=$(sed -n 's/^AWS_SECRET_ACCESS_KEY=//p' "$scratch/key")
+export CAPSTAN_API_KEY AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
+
 # The SDK's default is HTTP/2 with prior knowledge.
 export CAPSTAN_URL=$base
 if ! curl -sf -o /dev/null --http2-prior-knowledge "$base/readyz"; then
