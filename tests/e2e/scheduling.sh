@@ -3,6 +3,8 @@
 # window of maintenance, a fleet file, and what each says when it is wrong.
 . "$(dirname "$0")/lib.sh"
 start_capstan --bare
+has_joined() { "$capstan" hosts | grep -q healthy; }
+wait_until 30 "the host's worker has joined" has_joined
 host=$("$capstan" hosts --names)
 expect "one host" "^[^ ]+$" "$host"
 expect "its condition" "healthy" "$("$capstan" hosts)"
