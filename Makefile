@@ -1,5 +1,8 @@
 # For developers. Each target is one command; the launcher ./capstan installs packages and builds.
 BUILD ?= build
+# Clones in other folders share the compiler cache, as in ./capstan.
+export CCACHE_BASEDIR ?= $(CURDIR)
+export CCACHE_NOHASHDIR ?= 1
 
 .PHONY: build test test-slow lint ci eval-abacus bench-engine bench-gateway bench-openb bench-sandbox bench-schedule bench-sim sim \
   fuzz clean
