@@ -20,13 +20,15 @@ function(capstan_executable name)
   _capstan_link(${name} "${ARG_DEPS}")
 endfunction()
 
-# capstan_fuzz(NAME SOURCES … DEPS …): a fuzzer with its own main for `make test`, under libFuzzer for `make fuzz`.
+# capstan_fuzz(NAME SOURCES … DEPS … [ROUNDS 3000]): a fuzzer with its own main for `make test`, under libFuzzer for
+# `make fuzz`.
 function(capstan_fuzz name)
-  capstan_executable(${name} ${ARGN})
+  cmake_parse_arguments(ARG "" "ROUNDS" "SOURCES;DEPS" ${ARGN})
+  capstan_executable(${name} SOURCES ${ARG_SOURCES} DEPS ${ARG_DEPS})
   if(CAPSTAN_FUZZ)
     target_link_options(${name} PRIVATE -fsanitize=fuzzer)
   endif()
-  add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  add_test(NAME ${name} COMMAND ${name} ${ARG_ROUNDS} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 endfunction()
 
 # capstan_test(NAME SOURCES a_test.cc … DEPS … [LABELS slow] [TIMEOUT 120]): one GoogleTest program,

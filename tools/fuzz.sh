@@ -9,7 +9,7 @@ shift 2
 cxx=${CXX:-clang++-19}
 command -v "$cxx" >/dev/null || { echo "make fuzz needs $cxx: apt-get install clang-19 libclang-rt-19-dev"; exit 1; }
 cmake -S . -B "$build" -G Ninja -DCMAKE_CXX_COMPILER="$cxx" -DCAPSTAN_FUZZ=ON >/dev/null
-names=${*:-$(git ls-files --cached --others --exclude-standard 'src/*_fuzz.cc' | sed 's|.*/||; s|\.cc$||')}
+names=${*:-$(git grep -ho 'capstan_fuzz([a-z0-9_]*' -- 'src/*CMakeLists.txt' | sed 's/.*(//')}
 ninja -C "$build" $names
 mkdir -p "$build/findings"
 failed=0
