@@ -183,6 +183,7 @@ TEST_F(LauncherTest, ALongLivedSandboxRunsSeveralCommandsInTheSameRoot) {
   EXPECT_EQ(slow->ended, Ended::kWallTime);
   EXPECT_TRUE((*box)->alive());
   EXPECT_GT((*box)->usage()->cpu_us, 0);
+  EXPECT_GT((*box)->usage()->memory_bytes, 0);
 }
 
 TEST_F(LauncherTest, AFrozenSandboxStandsStillUntilItIsThawed) {

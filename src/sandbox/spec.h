@@ -89,6 +89,7 @@ const char* ended_name(Ended ended);  // "exited", "signalled", "memory", …
 struct Usage {
   std::int64_t cpu_us = 0;
   std::int64_t wall_us = 0;
+  std::int64_t memory_bytes = 0;  // in use now: of a running sandbox (Sandbox::usage)
   std::int64_t memory_peak_bytes = 0;
   std::int64_t output_bytes = 0;  // written, kept or not; only of captured streams
 };

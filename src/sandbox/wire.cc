@@ -109,7 +109,8 @@ CommandSpec Unpacker::command() {
 
 Packer& Packer::result(const CommandResult& result) {
   u32(static_cast<std::uint32_t>(result.ended)).i64(result.exit_code).i64(result.signal);
-  return i64(result.usage.cpu_us).i64(result.usage.wall_us).i64(result.usage.memory_peak_bytes);
+  i64(result.usage.cpu_us).i64(result.usage.wall_us);
+  return i64(result.usage.memory_bytes).i64(result.usage.memory_peak_bytes);
 }
 
 CommandResult Unpacker::result() {
@@ -119,6 +120,7 @@ CommandResult Unpacker::result() {
   result.signal = static_cast<int>(i64());
   result.usage.cpu_us = i64();
   result.usage.wall_us = i64();
+  result.usage.memory_bytes = i64();
   result.usage.memory_peak_bytes = i64();
   return result;
 }

@@ -1,6 +1,7 @@
 #include "apps/up/tenancy.h"
 
 #include "gateway/bedrock/signing_authenticator.h"
+#include "store/compute_usage.h"
 #include "store/usage.h"
 
 namespace capstan::apps {
@@ -11,7 +12,8 @@ Result<std::unique_ptr<Tenancy>> Tenancy::open(const std::filesystem::path& dire
                                                const TenancyOptions& options) {
   std::unique_ptr<Tenancy> out(new Tenancy);
   out->options_ = options;
-  std::vector<const store::Tables*> tables = {&store::kTenantTables, &store::kCatalogueTables, &store::kUsageTables};
+  std::vector<const store::Tables*> tables = {&store::kTenantTables, &store::kCatalogueTables, &store::kUsageTables,
+                                              &store::kComputeTables};
   tables.insert(tables.end(), more.begin(), more.end());
   CAPSTAN_TRY(out->database_, store::open_sqlite((directory / "store.sqlite").string(), tables, {}));
   CAPSTAN_TRY(out->tenants_, store::Tenants::open(*out->database_, directory / "secrets.key"));

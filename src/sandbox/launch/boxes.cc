@@ -83,6 +83,7 @@ void Boxes::handle(MessageKind kind, Unpacker& in, std::vector<Fd>& fds) {
       CommandResult result;
       const GroupUsage usage = groups_.usage(box.first.group);
       result.usage.cpu_us = usage.cpu_us;
+      result.usage.memory_bytes = usage.memory_bytes;
       result.usage.memory_peak_bytes = usage.memory_peak_bytes;
       send_(Packer(MessageKind::kUsage).i64(static_cast<std::int64_t>(id)).result(result).bytes(), {});
       return;

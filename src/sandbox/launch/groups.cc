@@ -145,6 +145,8 @@ GroupUsage Groups::usage(const std::string& name) const {
   for (const Base& base : bases_) {
     if (!base.has("memory")) continue;
     const bool v2 = base.version == 2;
+    usage.memory_bytes =
+        std::strtoll(read(base, name, v2 ? "memory.current" : "memory.usage_in_bytes").c_str(), nullptr, 10);
     usage.memory_peak_bytes =
         std::strtoll(read(base, name, v2 ? "memory.peak" : "memory.max_usage_in_bytes").c_str(), nullptr, 10);
     usage.memory_kills =

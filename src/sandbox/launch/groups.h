@@ -19,6 +19,7 @@ namespace capstan::sandbox {
 
 struct GroupUsage {
   std::int64_t cpu_us = 0;
+  std::int64_t memory_bytes = 0;  // now
   std::int64_t memory_peak_bytes = 0;
   std::int64_t memory_kills = 0;
 };
