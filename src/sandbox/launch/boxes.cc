@@ -346,8 +346,8 @@ void Boxes::on_death(std::uint64_t serial) {
     else
       refuse(box.id, 0, box.refusal.empty() ? "its first process was killed" : box.refusal);
   }
-  for (const auto& group : box.groups) burials_.push_back(group);
-  burials_.push_back(box.first.group);
+  for (const auto& group : box.groups) burials_.push_back({.group = group, .nested = true});
+  burials_.push_back({.group = box.first.group, .reusable = !box.spec.long_lived});
   nursery_.release_uid(box.first.host_uid);
   serials_.erase(box.id);
   boxes_.erase(found);
@@ -358,7 +358,7 @@ void Boxes::bury(Newborn&& newborn) {
   ::syscall(SYS_pidfd_send_signal, newborn.pidfd.get(), SIGKILL, nullptr, 0);
   ::waitpid(newborn.pid, nullptr, 0);
   nursery_.release_uid(newborn.host_uid);
-  burials_.push_back(newborn.group);
+  burials_.push_back({.group = newborn.group, .reusable = true});
 }
 
 void Boxes::check_cpu(std::uint64_t serial, Box& box, std::uint32_t id, RunningCommand& command,
@@ -384,7 +384,9 @@ std::int64_t Boxes::tend(std::int64_t now) {
     else
       check_cpu(serial, box->second, id, command->second, now);
   }
-  std::erase_if(burials_, [&](const std::string& group) { return groups_.remove(group); });
+  std::erase_if(burials_, [&](const Burial& burial) {
+    return burial.nested ? groups_.remove(burial.group) : groups_.give_back(burial.group, burial.reusable);
+  });
   if (!burials_.empty()) return kBurialRetryUs;
   return due_.empty() ? -1 : std::get<0>(*due_.begin()) - now;
 }

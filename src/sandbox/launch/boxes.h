@@ -90,7 +90,11 @@ class Boxes {
   std::map<std::uint64_t, std::uint64_t> serials_;  // by the user's id
   std::uint64_t serial_next_ = 0;
   std::set<Due> due_;
-  std::vector<std::string> burials_;  // cgroups whose processes are still leaving
+  struct Burial {
+    std::string group{};
+    bool nested = false, reusable = false;
+  };
+  std::vector<Burial> burials_;  // cgroups whose processes are still leaving; nested ones first
 };
 
 // How a watched descriptor's tag says what it is.

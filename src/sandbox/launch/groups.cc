@@ -23,6 +23,8 @@ std::int64_t number_after(const std::string& text, const char* key) {
   return at == text.npos ? 0 : std::strtoll(text.c_str() + at + std::strlen(key), nullptr, 10);
 }
 
+std::int64_t number_in(const std::string& text) { return std::strtoll(text.c_str(), nullptr, 10); }
+
 }  // namespace
 
 bool Groups::Base::has(std::string_view controller) const {
@@ -59,6 +61,25 @@ std::string Groups::read(const Base& base, const std::string& name, const char* 
   return size > 0 ? std::string(text, static_cast<std::size_t>(size)) : std::string();
 }
 
+bool Groups::take(std::string& name) {
+  while (!spare_.empty()) {
+    name = spare_.front();  // the one that rested longest
+    spare_.pop_front();
+    if (renew(name, states_.at(name))) return true;
+    remove(name);
+    states_.erase(name);
+  }
+  name = "b" + std::to_string(++next_);
+  if (make(name)) {
+    states_[name] = {};
+    return true;
+  }
+  const int error = errno;
+  remove(name);
+  errno = error;
+  return false;
+}
+
 bool Groups::make(const std::string& name) {
   const BoxLimits defaults;
   for (const Base& base : bases_) {
@@ -70,19 +91,58 @@ bool Groups::make(const std::string& name) {
   return true;
 }
 
-bool Groups::set_limits(const std::string& name, const BoxLimits& limits) {
-  const BoxLimits defaults;
-  bool good = true;
+// The quota is always written: that refills it, whatever the last user has spent of it.
+bool Groups::renew(const std::string& name, State& state) {
+  if (!set_limits(name, BoxLimits{})) return false;
   for (const Base& base : bases_) {
-    if (base.has("memory") && limits.memory_bytes != defaults.memory_bytes)
-      good &= set_memory_in(base, name, limits.memory_bytes);
-    if (base.has("cpu") && limits.milli_cpus != defaults.milli_cpus)
-      good &= set_cpu(base, name, limits.milli_cpus);
-    // One more: the sandbox's first process is ours.
-    if (base.has("pids") && limits.pids != defaults.pids)
-      good &= write(base, name, "pids.max", std::to_string(limits.pids + 1));
+    if (base.has("cpu") && !set_cpu(base, name, BoxLimits{}.milli_cpus)) return false;
+    if (!base.has("memory")) continue;
+    if (base.version == 1 && !write(base, name, "memory.max_usage_in_bytes", "0")) return false;
+    if (base.version == 1) continue;
+    // Linux 6.12; before, a peak stays a peak, and the group cannot be used again.
+    if (!state.peak)
+      state.peak.reset(::openat(base.directory.get(), (name + "/memory.peak").c_str(), O_RDWR | O_CLOEXEC));
+    if (!state.peak || ::write(state.peak.get(), "reset", 5) != 5) return false;
   }
-  return good;
+  return read_usage(name, nullptr, state.before);
+}
+
+bool Groups::give_back(const std::string& name, bool reusable) {
+  const Base* base = unified();
+  const bool keep = reusable && spare_.size() < spare_max_ && base != nullptr;
+  if (keep) {
+    if (read(*base, name, "cgroup.events").find("populated 0") == std::string::npos) return false;
+    if (memory_now(name) <= kSpareGroupBytesMax) {
+      spare_.push_back(name);
+      return true;
+    }
+  }
+  if (!remove(name)) return false;
+  states_.erase(name);
+  return true;
+}
+
+void Groups::remove_spares() {
+  spare_max_ = 0;
+  for (const auto& name : spare_) remove(name);
+  spare_.clear();
+}
+
+bool Groups::set_limits(const std::string& name, const BoxLimits& limits) {
+  BoxLimits& now = states_.at(name).limits;
+  for (const Base& base : bases_) {
+    if (base.has("memory") && limits.memory_bytes != now.memory_bytes &&
+        !set_memory_in(base, name, limits.memory_bytes))
+      return false;
+    if (base.has("cpu") && limits.milli_cpus != now.milli_cpus && !set_cpu(base, name, limits.milli_cpus))
+      return false;
+    // One more: the sandbox's first process is ours.
+    if (base.has("pids") && limits.pids != now.pids &&
+        !write(base, name, "pids.max", std::to_string(limits.pids + 1)))
+      return false;
+  }
+  now = limits;
+  return true;
 }
 
 bool Groups::set_memory(const std::string& name, std::int64_t bytes) {
@@ -99,9 +159,10 @@ bool Groups::set_memory_in(const Base& base, const std::string& name, std::int64
     write(base, name, "memory.swap.max", "0");  // absent without swap
     return write(base, name, "memory.max", value);
   }
-  if (!write(base, name, "memory.limit_in_bytes", value)) return false;
+  // Memory and swap together may never be less than memory: raised first, lowered last.
+  const bool lowered = write(base, name, "memory.limit_in_bytes", value);
   write(base, name, "memory.memsw.limit_in_bytes", value);  // absent without swap accounting
-  return true;
+  return lowered || write(base, name, "memory.limit_in_bytes", value);
 }
 
 bool Groups::set_cpu(const Base& base, const std::string& name, std::int64_t milli_cpus) const {
@@ -136,22 +197,51 @@ bool Groups::open_procs(const std::string& name, bool nested, std::vector<Fd>& p
 }
 
 std::int64_t Groups::cpu_us(const std::string& name) const {
+  const auto known = states_.find(name);
   const Base* base = unified();
-  return base == nullptr ? 0 : number_after(read(*base, name, "cpu.stat"), "usage_usec ");
+  if (base == nullptr) return 0;
+  return number_after(read(*base, name, "cpu.stat"), "usage_usec ") -
+         (known == states_.end() ? 0 : known->second.before.cpu_us);
 }
 
-GroupUsage Groups::usage(const std::string& name) const {
-  GroupUsage usage{.cpu_us = cpu_us(name)};
+std::int64_t Groups::memory_now(const std::string& name) const {
+  for (const Base& base : bases_) {
+    if (base.has("memory"))
+      return number_in(read(base, name, base.version == 2 ? "memory.current" : "memory.usage_in_bytes"));
+  }
+  return 0;
+}
+
+// Since the group was made, but for a peak that was reset.
+bool Groups::read_usage(const std::string& name, const State* state, GroupUsage& usage) const {
+  const Base* grouping = unified();
+  if (grouping == nullptr) return false;
+  usage.cpu_us = number_after(read(*grouping, name, "cpu.stat"), "usage_usec ");
   for (const Base& base : bases_) {
     if (!base.has("memory")) continue;
     const bool v2 = base.version == 2;
-    usage.memory_bytes =
-        std::strtoll(read(base, name, v2 ? "memory.current" : "memory.usage_in_bytes").c_str(), nullptr, 10);
-    usage.memory_peak_bytes =
-        std::strtoll(read(base, name, v2 ? "memory.peak" : "memory.max_usage_in_bytes").c_str(), nullptr, 10);
+    char text[32] = {};
+    if (state != nullptr && state->peak && ::pread(state->peak.get(), text, sizeof text - 1, 0) > 0)
+      usage.memory_peak_bytes = number_in(text);
+    else
+      usage.memory_peak_bytes = number_in(read(base, name, v2 ? "memory.peak" : "memory.max_usage_in_bytes"));
     usage.memory_kills =
         number_after(read(base, name, v2 ? "memory.events" : "memory.oom_control"), "oom_kill ");
   }
+  return true;
+}
+
+GroupUsage Groups::usage(const std::string& name) const {
+  const auto known = states_.find(name);
+  const State* state = known == states_.end() ? nullptr : &known->second;
+  GroupUsage usage;
+  read_usage(name, state, usage);
+  usage.memory_bytes = memory_now(name);
+  if (state == nullptr) return usage;
+  // What was still charged to it when it was taken is not this one's.
+  usage.memory_peak_bytes = std::max<std::int64_t>(usage.memory_peak_bytes - state->before.memory_peak_bytes, 0);
+  usage.cpu_us -= state->before.cpu_us;
+  usage.memory_kills -= state->before.memory_kills;
   return usage;
 }
 

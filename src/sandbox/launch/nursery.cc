@@ -84,15 +84,17 @@ std::vector<Newborn> Nursery::take_all() {
 }
 
 Fault Nursery::make(const Kind& kind, Newborn& newborn) {
-  newborn.group = "b" + std::to_string(++group_next_);
   const auto undo = [&](Fault fault) {
     const int error = errno;
-    groups_.remove(newborn.group);
+    if (!newborn.group.empty()) groups_.give_back(newborn.group, false);
     if (newborn.host_uid != 0) release_uid(newborn.host_uid);
     errno = error;
     return fault;
   };
-  if (!groups_.make(newborn.group)) return undo("make a cgroup");
+  if (!groups_.take(newborn.group)) {
+    newborn.group.clear();
+    return undo("make a cgroup");
+  }
   newborn.host_uid = take_uid();
   if (newborn.host_uid == 0) return undo("find an unused user id");
   std::vector<Fd> procs;

@@ -78,7 +78,6 @@ class Nursery {
   std::map<Kind, Ready> kinds_;
   std::vector<bool> uids_;
   std::uint32_t uid_base_ = 0, uid_next_ = 0;
-  std::uint64_t group_next_ = 0;
   int landlock_abi_ = 0;
 };
 

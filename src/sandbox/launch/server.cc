@@ -145,6 +145,7 @@ class Server {
     boxes_.end_all();
     for (auto& newborn : nursery_.take_all()) boxes_.bury(std::move(newborn));
     nursery_.end_zygotes();
+    groups_.remove_spares();
   }
 
   // Answers wait here while the user's socket is full; descriptors are kept open for them.
