@@ -1,5 +1,8 @@
-// How it works: default ENOSYS, EPERM for the known dangerous, ALLOW for the rest by name; libseccomp orders
-// them as a binary tree, which the kernel reduces to a bitmap for calls that are always allowed.
+// How it works: the lists become one action for each call number, runs of the same action become intervals,
+// and the program is a binary search over their starts. That is a fifth of what libseccomp generates, and the
+// kernel translates a filter anew for each sandbox. Only comparisons are used, so that the kernel still keeps
+// a bitmap of calls that are always allowed. libseccomp knows the numbers here, and generates the program that
+// this one must agree with in filter_test.cc.
 #include "sandbox/launch/filter.h"
 
 #include <linux/audit.h>
@@ -7,21 +10,19 @@
 #include <sched.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <initializer_list>
+#include <map>
 #include <span>
 
 #include "sandbox/launch/system_calls.h"
-#include "sandbox/wire.h"
 
 namespace capstan::sandbox {
 namespace {
@@ -37,74 +38,57 @@ constexpr std::uint32_t kArchitecture = AUDIT_ARCH_AARCH64;
 #error "the sandbox's filter knows x86-64 and arm64"
 #endif
 
-// A call unknown to this libseccomp is skipped: it then gives ENOSYS, the default.
-bool add(scmp_filter_ctx filter, std::uint32_t action, const char* name) {
-  const int number = ::seccomp_syscall_resolve_name(name);
-  return number == __NR_SCMP_ERROR || number < 0 || ::seccomp_rule_add(filter, action, number, 0) == 0;
-}
+constexpr std::uint32_t kNumbersMax = 1024;        // beyond any call of any kernel so far
+constexpr std::uint32_t kX32Begin = 0x40000000;     // x86-64 only
+constexpr std::uint32_t kSkippedCall = 0xffffffff;  // what a tracer leaves of a call
 
-// Rules on arguments come before libseccomp's program, written by hand: the kernel takes these arguments as
-// 32 bits, and libseccomp compares 64, so that a command with a bit set above would pass a rule that refuses
-// it.
+// Rules on the arguments of one call each. The kernel takes these arguments as 32 bits, and libseccomp
+// compares 64, so that a command with a bit set above would pass a rule that refuses it: only the low half is
+// looked at.
 class ArgumentRules {
  public:
-  ArgumentRules() {
-    load(offsetof(seccomp_data, arch));
-    jump(BPF_JEQ, kArchitecture, 0, 0);  // another architecture: libseccomp's program kills
-  }
+  struct Rule {
+    std::uint32_t call = 0;
+    std::vector<sock_filter> code{};
+  };
   // Refuses if any of these bits is set.
   void refuse_bits(int call, int argument, std::uint32_t bits, int error) {
-    begin(call, argument);
-    jump(BPF_JSET, bits, 0, 1);
-    refuse(error);
-    end();
+    std::vector<sock_filter>& code = load(call, argument);
+    code.push_back(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, bits, 0, 1));
+    code.push_back(refusal(error));
   }
   void refuse_values(int call, int argument, std::initializer_list<std::uint32_t> values, int error) {
-    begin(call, argument);
+    std::vector<sock_filter>& code = load(call, argument);
     for (const std::uint32_t value : values) {
-      jump(BPF_JEQ, value, 0, 1);
-      refuse(error);
+      code.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1));
+      code.push_back(refusal(error));
     }
-    end();
   }
   // Refuses everything but these values of the bits in `mask`.
   void allow_values(int call, int argument, std::uint32_t mask, std::initializer_list<std::uint32_t> values,
                     int error) {
-    begin(call, argument);
-    code_.push_back(BPF_STMT(BPF_ALU | BPF_AND | BPF_K, mask));
+    std::vector<sock_filter>& code = load(call, argument);
+    if (mask != ~0u) code.push_back(BPF_STMT(BPF_ALU | BPF_AND | BPF_K, mask));
     std::uint8_t left = static_cast<std::uint8_t>(values.size());
-    for (const std::uint32_t value : values) jump(BPF_JEQ, value, left--, 0);
-    refuse(error);
-    end();
+    for (const std::uint32_t value : values)
+      code.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, left--, 0));
+    code.push_back(refusal(error));
   }
-  std::vector<sock_filter> finish(std::span<const sock_filter> rest) {
-    if (code_.size() > 255) std::abort();  // a jump spans at most 255 instructions
-    code_[1].jf = static_cast<std::uint8_t>(code_.size() - 2);
-    code_.insert(code_.end(), rest.begin(), rest.end());
-    return std::move(code_);
-  }
+  const std::vector<Rule>& rules() const { return rules_; }
 
  private:
-  void load(std::size_t offset) {
-    code_.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<std::uint32_t>(offset)));
+  // Several rules on one call are checked in their order.
+  std::vector<sock_filter>& load(int call, int argument) {
+    const auto number = static_cast<std::uint32_t>(call);
+    if (rules_.empty() || rules_.back().call != number) rules_.push_back({.call = number});
+    const std::size_t offset = offsetof(seccomp_data, args) + static_cast<std::size_t>(argument) * 8;
+    rules_.back().code.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<std::uint32_t>(offset)));
+    return rules_.back().code;
   }
-  void jump(std::uint16_t test, std::uint32_t value, std::uint8_t yes, std::uint8_t no) {
-    code_.push_back(BPF_JUMP(static_cast<std::uint16_t>(BPF_JMP | test | BPF_K), value, yes, no));
+  static sock_filter refusal(int error) {
+    return BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<std::uint32_t>(error));
   }
-  void refuse(int error) {
-    code_.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<std::uint32_t>(error)));
-  }
-  void begin(int call, int argument) {
-    load(offsetof(seccomp_data, nr));
-    begin_ = code_.size();
-    jump(BPF_JEQ, static_cast<std::uint32_t>(call), 0, 0);
-    load(offsetof(seccomp_data, args) +
-         static_cast<std::size_t>(argument) * 8);  // little endian: the low half
-  }
-  void end() { code_[begin_].jf = static_cast<std::uint8_t>(code_.size() - begin_ - 1); }
-
-  std::vector<sock_filter> code_;
-  std::size_t begin_ = 0;
+  std::vector<Rule> rules_;
 };
 
 ArgumentRules argument_rules(Network network) {
@@ -122,30 +106,108 @@ ArgumentRules argument_rules(Network network) {
   return rules;
 }
 
-bool fill(scmp_filter_ctx filter) {
-  bool good = ::seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2) == 0 &&
-              ::seccomp_attr_set(filter, SCMP_FLTATR_CTL_NNP, 0) == 0 &&
-              ::seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS) == 0;
-  for (const char* name : kRefusedCalls) good = good && add(filter, SCMP_ACT_ERRNO(EPERM), name);
-  for (const char* name : kAllowedCalls) good = good && add(filter, SCMP_ACT_ALLOW, name);
-  return good;
+// From this number on, up to the next interval's.
+struct Interval {
+  std::uint32_t begin = 0;
+  std::uint32_t action = 0;         // what the filter returns
+  const ArgumentRules::Rule* rule;  // if there is one, it comes first
+};
+
+void set(std::vector<Interval>& calls, const char* name, std::uint32_t action) {
+  const int number = ::seccomp_syscall_resolve_name(name);
+  // Unknown to this libseccomp, or not on this architecture: it gives ENOSYS, as everything unknown.
+  if (number >= 0 && number < static_cast<int>(kNumbersMax))
+    calls[static_cast<std::size_t>(number)].action = action;
 }
+
+std::vector<Interval> intervals(const ArgumentRules& rules) {
+  std::vector<Interval> calls(kNumbersMax);
+  for (std::uint32_t i = 0; i < kNumbersMax; ++i) calls[i] = {i, SECCOMP_RET_ERRNO | ENOSYS, nullptr};
+  for (const char* name : kRefusedCalls) set(calls, name, SECCOMP_RET_ERRNO | EPERM);
+  for (const char* name : kAllowedCalls) set(calls, name, SECCOMP_RET_ALLOW);
+  for (const auto& rule : rules.rules()) {
+    if (calls[rule.call].action == SECCOMP_RET_ALLOW) calls[rule.call].rule = &rule;
+  }
+#if defined(__x86_64__)
+  calls.push_back({kX32Begin, SECCOMP_RET_KILL_PROCESS, nullptr});
+  calls.push_back({kSkippedCall, SECCOMP_RET_ERRNO | ENOSYS, nullptr});
+#endif
+  std::vector<Interval> merged;
+  for (const Interval& call : calls) {
+    const bool same = !merged.empty() && merged.back().action == call.action &&
+                      merged.back().rule == nullptr && call.rule == nullptr;
+    if (!same) merged.push_back(call);
+  }
+  return merged;
+}
+
+// The binary search over intervals. Those without a rule of their own need no code: the comparison before
+// them jumps to the one place that returns their action.
+class Search {
+ public:
+  explicit Search(std::vector<sock_filter>& code) : code_(code) {}
+
+  void add(std::span<const Interval> list) {
+    if (list.size() == 1) return leaf(list[0]);
+    const auto lower = list.first(list.size() / 2), upper = list.subspan(list.size() / 2);
+    const std::size_t node = code_.size();
+    code_.push_back(BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, upper[0].begin, 0, 0));
+    if (is_plain(lower))
+      jumps_.push_back({node, lower[0].action, false});
+    else
+      add(lower);
+    if (is_plain(upper)) {
+      jumps_.push_back({node, upper[0].action, true});
+    } else {
+      code_[node].jt = distance(node, code_.size());
+      add(upper);
+    }
+  }
+
+  void finish() {
+    std::map<std::uint32_t, std::size_t> places;
+    for (const Jump& jump : jumps_) {
+      const auto [place, missing] = places.try_emplace(jump.action, code_.size());
+      if (missing) code_.push_back(BPF_STMT(BPF_RET | BPF_K, jump.action));
+      (jump.if_true ? code_[jump.node].jt : code_[jump.node].jf) = distance(jump.node, place->second);
+    }
+  }
+
+ private:
+  struct Jump {
+    std::size_t node = 0;
+    std::uint32_t action = 0;
+    bool if_true = false;
+  };
+
+  static bool is_plain(std::span<const Interval> list) { return list.size() == 1 && list[0].rule == nullptr; }
+  void leaf(const Interval& interval) {
+    code_.insert(code_.end(), interval.rule->code.begin(), interval.rule->code.end());
+    code_.push_back(BPF_STMT(BPF_RET | BPF_K, interval.action));
+  }
+  static std::uint8_t distance(std::size_t from, std::size_t to) {
+    if (to - from - 1 > 255) std::abort();  // the program, which no input changes, grew out of a jump's span
+    return static_cast<std::uint8_t>(to - from - 1);
+  }
+
+  std::vector<sock_filter>& code_;
+  std::vector<Jump> jumps_;
+};
 
 }  // namespace
 
 std::vector<sock_filter> compile_filter(Network network) {
-  std::vector<sock_filter> program;
-  scmp_filter_ctx filter = ::seccomp_init(SCMP_ACT_ERRNO(ENOSYS));
-  if (filter == nullptr) return program;
-  const Fd memory(::memfd_create("filter", MFD_CLOEXEC));
-  if (memory && fill(filter) && ::seccomp_export_bpf(filter, memory.get()) == 0) {
-    const off_t size = ::lseek(memory.get(), 0, SEEK_END);
-    program.resize(static_cast<std::size_t>(size) / sizeof(sock_filter));
-    if (::pread(memory.get(), program.data(), program.size() * sizeof(sock_filter), 0) != size)
-      program.clear();
-  }
-  ::seccomp_release(filter);
-  return program.empty() ? program : argument_rules(network).finish(program);
+  const ArgumentRules rules = argument_rules(network);
+  std::vector<sock_filter> code = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kArchitecture, 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+  };
+  Search search(code);
+  search.add(intervals(rules));
+  search.finish();
+  return code;
 }
 
 }  // namespace capstan::sandbox

@@ -1,9 +1,9 @@
-// The system call filter of every sandbox, compiled once by libseccomp and loaded as plain BPF at each start.
+// The system call filter of every sandbox, compiled once and loaded as plain BPF at each start.
 //
 // An allow list with rules on arguments: no new namespaces, no sockets beyond the network's families, no
 // injection into terminals. What is known and refused gives EPERM; what this list has never heard of gives
 // ENOSYS, so that C libraries fall back (clone3 too: pthread_create then uses clone). Another architecture's
-// entry (x32, int 0x80) kills. Cost: compiling some milliseconds, once; loading about 50 µs.
+// entry (x32, int 0x80) kills. Cost: compiling a millisecond, once; loading about 60 µs.
 #pragma once
 
 #include <linux/filter.h>
@@ -14,7 +14,6 @@
 
 namespace capstan::sandbox {
 
-// Empty with errno set if libseccomp refuses.
 std::vector<sock_filter> compile_filter(Network network);
 
 }  // namespace capstan::sandbox

@@ -25,9 +25,7 @@ Fault Nursery::start(std::uint32_t uid_base, int landlock_abi, const std::string
   landlock_abi_ = landlock_abi;
   uids_.assign(kUids, false);
   for (const Network network : {Network::kNone, Network::kNamespace}) {
-    auto& filter = filters_[static_cast<std::size_t>(network)];
-    filter = compile_filter(network);
-    if (filter.empty()) return "compile the system call filter";
+    filters_[static_cast<std::size_t>(network)] = compile_filter(network);
   }
   zygotes_.start(library, roots_.host_mounts(), roots_.default_mounts(), filters_[0], filters_[1],
                  landlock_abi);
