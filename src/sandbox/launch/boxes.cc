@@ -73,12 +73,8 @@ void Boxes::handle(MessageKind kind, Unpacker& in, std::vector<Fd>& fds) {
       return acknowledge(box, groups_.freeze(box.first.group, true), "cannot freeze");
     case MessageKind::kThaw:
       return acknowledge(box, groups_.freeze(box.first.group, false), "cannot thaw");
-    case MessageKind::kSignal: {
-      const std::uint32_t command = in.u32();
-      const std::uint32_t number = in.u32();
-      send_message(box.first.socket.get(), Packer(MessageKind::kSignal).u32(command).u32(number).bytes());
-      return;
-    }
+    case MessageKind::kSignal:
+      return signal(box, in);
     case MessageKind::kUsage: {
       CommandResult result;
       const GroupUsage usage = groups_.usage(box.first.group);
@@ -102,8 +98,9 @@ void Boxes::create(std::uint64_t id, Unpacker& in, std::vector<Fd>& fds) {
   std::size_t used = 0;
   if (!set_up(box, fds, used)) return refuse(id, 0, box.refusal);
   const std::uint64_t serial = ++serial_next_;
-  watch_(box.first.socket.get(), socket_tag(serial));
-  watch_(box.first.pidfd.get(), death_tag(serial));
+  watch_(box.first.socket.get(), tag_of(serial, Watched::kSocket));
+  watch_(box.first.pidfd.get(), tag_of(serial, Watched::kDeath));
+  if (box.first.runner.pid > 0) watch_(box.first.runner.pidfd.get(), tag_of(serial, Watched::kRunner));
   serials_[id] = serial;
   Box& kept = boxes_.emplace(serial, std::move(box)).first->second;
   if (!kept.spec.long_lived) spawn(serial, kept, in, fds, used);
@@ -127,17 +124,13 @@ bool Boxes::set_up(Box& box, std::vector<Fd>& fds, std::size_t& used) {
     if (!binds.back()) return failed("bind a directory");
     trees.push_back(binds.back().get());
   }
-  Kind kind{.python = box.spec.lane == Lane::kPythonZygote,
-            .network = box.spec.network,
-            .template_root = box.spec.template_root};
-  if (kind.python) kind.tenant = box.spec.tenant;
-  nursery_.keep_like_default(kind);
-  if (const Fault fault = nursery_.take(kind, box.first)) return failed(fault);
-  if (box.spec.host_uid == 0) box.spec.host_uid = box.first.host_uid;
-  const bool limited = groups_.set_limits(box.first.group, box.spec.limits);
-  if (!limited ||
-      !send_message(box.first.socket.get(), Packer(MessageKind::kSetup).sandbox(box.spec).bytes(), trees)) {
-    failed(limited ? "reach the first process" : "set the limits");
+  if (const Fault fault = nursery_.take(box.spec, box.first)) return failed(fault);
+  if (box.first.whole) {
+    if (box.spec.host_uid == 0) box.spec.host_uid = box.first.host_uid;
+    return true;
+  }
+  if (const Fault fault = nursery_.set_up(box.spec, trees, box.first)) {
+    failed(fault);
     bury(std::move(box.first));
     return false;
   }
@@ -177,12 +170,28 @@ void Boxes::spawn(std::uint64_t serial, Box& box, Unpacker& in, const std::vecto
   std::vector<int> passed;
   for (; used < fds.size(); ++used) passed.push_back(fds[used].get());
   for (const auto& file : procs) passed.push_back(file.get());
+  const bool interprets = box.spec.lane == Lane::kPythonZygote;
+  const int socket = interprets ? take_runner(serial, box, command) : box.first.socket.get();
+  if (socket < 0)
+    return refuse(box.id, id, "cannot fork the warm Python interpreter (/usr/bin/python3 with ctypes): " +
+                                  std::string(std::strerror(errno)));
   const std::string bytes = Packer(MessageKind::kSpawn).u32(id).u32(given).command(spec).bytes();
-  if (!send_message(box.first.socket.get(), bytes, passed)) {
+  // A runner that is dead already has left its reason, which its death brings up.
+  if (!send_message(socket, bytes, passed) && !interprets)
     return refuse(box.id, id, std::string("cannot reach the sandbox: ") + std::strerror(errno));
-  }
   arm(serial, box, id, command);
   box.commands[id] = std::move(command);
+}
+
+// The socket of a runner for this command: the one that was made ahead, or a new one; -1 with errno.
+int Boxes::take_runner(std::uint64_t serial, Box& box, RunningCommand& command) {
+  if (box.first.runner.pid > 0) {
+    command.runner = std::exchange(box.first.runner, {});
+    return command.runner.socket.get();
+  }
+  if (nursery_.make_runner(box.spec, box.first, command.runner) != nullptr) return -1;
+  watch_(command.runner.pidfd.get(), tag_of(serial, Watched::kRunner));
+  return command.runner.socket.get();
 }
 
 void Boxes::arm(std::uint64_t serial, Box& box, std::uint32_t id, RunningCommand& command) {
@@ -213,6 +222,20 @@ void Boxes::kill(Box& box, Unpacker& in) {
   if (command != box.commands.end()) end_command(box, command->second, reason);
 }
 
+// To the command's process group, as a terminal would.
+void Boxes::signal(Box& box, Unpacker& in) {
+  const std::uint32_t id = in.u32();
+  const std::uint32_t number = in.u32();
+  const auto command = box.commands.find(id);
+  if (command == box.commands.end()) return;
+  const pid_t pid = command->second.runner.pid;
+  if (pid > 0) {
+    if (::kill(-pid, static_cast<int>(number)) != 0) ::kill(pid, static_cast<int>(number));
+    return;
+  }
+  send_message(box.first.socket.get(), Packer(MessageKind::kSignal).u32(id).u32(number).bytes());
+}
+
 void Boxes::end_command(Box& box, RunningCommand& command, Ended ended) {
   if (command.ending) return;
   if (!box.spec.long_lived) return end_box(box, ended);
@@ -220,8 +243,9 @@ void Boxes::end_command(Box& box, RunningCommand& command, Ended ended) {
   command.ended = ended;
   // It may not have joined its group yet: its first process, which starts it before it reads this, kills it
   // then.
+  if (command.runner.pid > 0) ::kill(command.runner.pid, SIGKILL);
   for (const auto& [id, each] : box.commands) {
-    if (&each != &command) continue;
+    if (&each != &command || command.runner.pid > 0) continue;
     send_message(box.first.socket.get(), Packer(MessageKind::kSignal).u32(id).u32(SIGKILL).bytes());
   }
   groups_.kill(command.group);
@@ -322,6 +346,50 @@ void Boxes::forget(std::uint64_t serial, std::uint32_t id, const RunningCommand&
   due_.erase({command.cpu_check_us, serial, id, Timer::kCpu});
 }
 
+// A runner is dead, which one is not known. The kernel lets the first process end only when all are waited for.
+void Boxes::on_runner(std::uint64_t serial) {
+  const auto found = boxes_.find(serial);
+  if (found == boxes_.end()) return;
+  Box& box = found->second;
+  int status = 0;
+  RunnerProcess& unused = box.first.runner;
+  if (unused.pid > 0 && ::waitpid(unused.pid, &status, WNOHANG) == unused.pid) unused = {};
+  std::vector<std::pair<std::uint32_t, int>> ended;
+  for (const auto& [id, command] : box.commands) {
+    const pid_t pid = command.runner.pid;
+    if (pid > 0 && ::waitpid(pid, &status, WNOHANG) == pid) ended.emplace_back(id, status);
+  }
+  for (const auto& [id, how] : ended) runner_ended(serial, box, id, how);
+}
+
+void Boxes::runner_ended(std::uint64_t serial, Box& box, std::uint32_t id, int status) {
+  RunningCommand& command = box.commands.at(id);
+  Message message;
+  std::string refusal;
+  if (receive_message(command.runner.socket.get(), message) == 1) {
+    Unpacker in(message.bytes);
+    if (in.kind() == MessageKind::kRefused) {
+      (void)in.u32();
+      const std::string step = in.text();
+      refusal = "cannot " + step + ": " + std::strerror(static_cast<int>(in.u32()));
+    }
+  }
+  command.runner = {};  // its number may be another's from now on
+  if (refusal.empty() || command.ending) {
+    report(serial, box, id, result_of(status));
+  } else {
+    // If the first process could not do its part, that is why.
+    while (receive_message(box.first.socket.get(), message) == 1) {
+      Unpacker in(message.bytes);
+      from_first(serial, box, in, message.fds);
+    }
+    refuse(box.id, id, box.refusal.empty() ? refusal : box.refusal);
+    forget(serial, id, command);
+    box.commands.erase(id);
+  }
+  if (!box.spec.long_lived) end_box(box, Ended::kKilled);
+}
+
 void Boxes::on_death(std::uint64_t serial) {
   const auto found = boxes_.find(serial);
   if (found == boxes_.end()) return;
@@ -356,6 +424,7 @@ void Boxes::on_death(std::uint64_t serial) {
 // A first process that serves no box: killed, waited for, its cgroup left to tend().
 void Boxes::bury(Newborn&& newborn) {
   ::syscall(SYS_pidfd_send_signal, newborn.pidfd.get(), SIGKILL, nullptr, 0);
+  if (newborn.runner.pid > 0) ::waitpid(newborn.runner.pid, nullptr, 0);
   ::waitpid(newborn.pid, nullptr, 0);
   nursery_.release_uid(newborn.host_uid);
   burials_.push_back({.group = newborn.group, .reusable = true});

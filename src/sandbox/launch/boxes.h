@@ -21,6 +21,7 @@ struct RunningCommand {
   std::int64_t started_us = 0;
   std::int64_t cpu_before_us = 0;  // what was used when a warm process was adopted
   CommandLimits limits{};
+  RunnerProcess runner{};         // in the interpreter lanes; else a child of the first process
   std::string group{};            // its own within a long-lived sandbox, else the sandbox's
   std::int64_t cpu_check_us = 0;  // when the timer for it is due
   bool ending = false;
@@ -52,6 +53,7 @@ class Boxes {
   // Something happened on a watched descriptor.
   void on_socket(std::uint64_t serial);
   void on_death(std::uint64_t serial);
+  void on_runner(std::uint64_t serial);
   // Ends what is over its time; removes what can be removed. Microseconds until this is needed again, -1:
   // never.
   std::int64_t tend(std::int64_t now_us);
@@ -69,6 +71,9 @@ class Boxes {
   bool set_up(Box& box, std::vector<Fd>& fds, std::size_t& used);
   void spawn(std::uint64_t serial, Box& box, Unpacker& in, const std::vector<Fd>& fds, std::size_t used);
   bool take_group(Box& box, RunningCommand& command, std::vector<Fd>& procs);
+  int take_runner(std::uint64_t serial, Box& box, RunningCommand& command);
+  void runner_ended(std::uint64_t serial, Box& box, std::uint32_t id, int status);
+  void signal(Box& box, Unpacker& in);
   void end_command(Box& box, RunningCommand& command, Ended ended);
   void end_box(Box& box, Ended ended);
   void kill(Box& box, Unpacker& in);
@@ -98,7 +103,9 @@ class Boxes {
 };
 
 // How a watched descriptor's tag says what it is.
-inline std::uint64_t socket_tag(std::uint64_t serial) { return serial << 1; }
-inline std::uint64_t death_tag(std::uint64_t serial) { return serial << 1 | 1; }
+enum class Watched : std::uint64_t { kSocket, kDeath, kRunner };
+inline std::uint64_t tag_of(std::uint64_t serial, Watched what) {
+  return serial << 2 | static_cast<std::uint64_t>(what);
+}
 
 }  // namespace capstan::sandbox

@@ -28,9 +28,9 @@ bool write_in(int directory, const char* path, const char* text) {
 }
 
 Fault drop_capabilities() {
-  for (unsigned long capability = 0; ::prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; ++capability) {
-    if (::prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0) return "drop the bounding set";
-  }
+  unsigned long capability = 0;  // the first that the kernel does not know is refused as invalid
+  while (::prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0) ++capability;
+  if (errno != EINVAL || capability <= CAP_SETPCAP) return "drop the bounding set";
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct none[2]{};
   if (::syscall(SYS_capset, &header, none) != 0) return "drop capabilities";
@@ -77,6 +77,24 @@ Fault become_user(int proc, std::uint32_t host_uid, std::uint32_t uid) {
   if (::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return "become undumpable";
   if (const Fault fault = drop_capabilities()) return fault;
   return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? nullptr : "give up new privileges";
+}
+
+Fault join_user(int process, std::uint32_t uid) {
+  if (::setgroups(0, nullptr) != 0) return "drop groups";
+  if (::setns(process, CLONE_NEWUSER) != 0) return "join the user namespace";
+  if (::syscall(SYS_setresgid, uid, uid, uid) != 0) return "change group";
+  if (::syscall(SYS_setresuid, uid, uid, uid) != 0) return "change user";
+  if (::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return "become undumpable";
+  if (const Fault fault = drop_capabilities()) return fault;
+  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? nullptr : "give up new privileges";
+}
+
+std::vector<std::string> writable_paths(const SandboxSpec& spec) {
+  std::vector<std::string> paths = {"/work", "/tmp", "/dev/shm"};
+  for (const auto& bind : spec.binds) {
+    if (bind.writable) paths.push_back(bind.path);
+  }
+  return paths;
 }
 
 Fault apply_landlock(int abi, const std::vector<std::string>& writable, Network network) {

@@ -23,6 +23,12 @@ using Fault = const char*;
 // this is process 1.
 Fault become_user(int proc, std::uint32_t host_uid, std::uint32_t uid);
 
+// As become_user, in the user namespace that the process of this pidfd has made, where `uid` is mapped.
+Fault join_user(int process, std::uint32_t uid);
+
+// Where a sandbox may write.
+std::vector<std::string> writable_paths(const SandboxSpec& spec);
+
 // Reads and executes everything it can see; writes below `writable` only (and devices in /dev); no TCP,
 // abstract sockets or signals to the outside. Needs no_new_privs. `abi` as the kernel says it.
 Fault apply_landlock(int abi, const std::vector<std::string>& writable, Network network);

@@ -10,73 +10,39 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <map>
 #include <string>
 
+#include "sandbox/launch/command_process.h"
+#include "sandbox/launch/descriptors.h"
 #include "sandbox/launch/first_mounts.h"
-#include "sandbox/launch/kernel.h"
 #include "sandbox/wire.h"
 
 namespace capstan::sandbox {
 namespace {
 
 constexpr const char* kSearchPath[] = {"/usr/local/bin/", "/usr/bin/", "/bin/"};
-constexpr const char* kDefaultEnv[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/work", "LANG=C.UTF-8"};
 
 // Everything a command's process needs between clone and exec, where it may not allocate.
 struct Start {
-  const CommandSpec* command = nullptr;
+  CommandProcess process{};
   std::vector<std::string> programs{};  // to try, in order
   std::vector<char*> argv{}, env{};
-  int stdio[3] = {-1, -1, -1};
-  std::vector<int> cgroups{};
-  std::int64_t open_files = 0;
-  int (*run_code)(const CommandSpec&) = nullptr;
-  const char* fault = nullptr;  // what failed, with `error`; written by the child, which shares our memory
+  Fault fault = nullptr;  // what failed, with `error`; written by the child, which shares our memory
   int error = 0;
 };
 
-bool set_limit(int resource, std::uint64_t soft, std::uint64_t hard) {
-  const rlimit limit{soft, hard};
-  return ::setrlimit(static_cast<__rlimit_resource>(resource), &limit) == 0;
-}
-
-Fault prepare_child(const Start& start) {
-  for (const int cgroup : start.cgroups) {
-    if (::write(cgroup, "0", 1) != 1) return "join a cgroup";
-  }
-  ::setsid();
-  for (int i = 0; i < 3; ++i) {
-    if (::dup2(start.stdio[i], i) < 0) return "connect standard input and output";
-  }
-  if (start.command->terminal && ::ioctl(0, TIOCSCTTY, 0) != 0) return "take the terminal";
-  if (::close_range(3, ~0u, 0) != 0) return "close descriptors";
-  const auto seconds = static_cast<std::uint64_t>(start.command->limits.cpu_ms / 1000 + 1);
-  const auto files = static_cast<std::uint64_t>(start.open_files);
-  if (!set_limit(RLIMIT_CORE, 0, 0) || !set_limit(RLIMIT_NOFILE, files, files) ||
-      !set_limit(RLIMIT_CPU, seconds, seconds + 1)) {
-    return "set limits";
-  }
-  if (::chdir(start.command->cwd.c_str()) != 0) return "enter the working directory";
-  sigset_t none;
-  ::sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  return nullptr;
-}
-
 int run_child(void* argument) {
   Start& start = *static_cast<Start*>(argument);
-  start.fault = prepare_child(start);
+  start.fault = prepare_command(start.process);
   if (start.fault == nullptr) {
     start.fault = "run the program";
     for (const auto& program : start.programs) {
@@ -86,23 +52,6 @@ int run_child(void* argument) {
   }
   start.error = errno;
   ::_exit(127);
-}
-
-std::vector<char*> pointers(std::vector<std::string>& texts) {
-  std::vector<char*> list;
-  for (auto& text : texts) list.push_back(text.data());
-  list.push_back(nullptr);
-  return list;
-}
-
-void add_default_env(std::vector<std::string>& env) {
-  for (const char* entry : kDefaultEnv) {
-    const std::string name(entry, std::strchr(entry, '=') + 1);
-    if (std::none_of(env.begin(), env.end(),
-                     [&](const std::string& given) { return given.starts_with(name); })) {
-      env.emplace_back(entry);
-    }
-  }
 }
 
 class First {
@@ -157,17 +106,15 @@ class First {
     // Set after the change of user, which clears it; a launcher that died before shows as a closed socket.
     if (::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) return "tie life to the launcher";
     if (config_.landlock_abi > 0) {
-      std::vector<std::string> writable = {"/work", "/tmp", "/dev/shm"};
-      for (const auto& bind : spec_.binds) {
-        if (bind.writable) writable.push_back(bind.path);
-      }
-      if (const Fault fault = apply_landlock(config_.landlock_abi, writable, config_.network)) return fault;
+      if (const Fault fault = apply_landlock(config_.landlock_abi, writable_paths(spec_), config_.network))
+        return fault;
     }
     null_.reset(::open("/dev/null", O_RDWR | O_CLOEXEC));
     for (int i = 0; i < 3; ++i) {
       if (!null_ || ::dup2(null_.get(), i) < 0) return "open /dev/null";
     }
     if (const Fault fault = apply_filter(config_.filter)) return fault;
+    if (config_.gate >= 0) ::close(config_.gate);
     if (spec_.long_lived) send_message(config_.socket, Packer(MessageKind::kReady).bytes(), {root.get()});
     return nullptr;
   }
@@ -201,22 +148,15 @@ class First {
     const std::uint32_t given = in.u32();
     CommandSpec command = in.command();
     add_default_env(command.env);
-    Start start{.command = &command, .open_files = spec_.limits.open_files, .run_code = config_.run_code};
-    std::size_t next = 0;
-    for (int i = 0; i < 3; ++i) {
-      const bool has = (given >> i & 1) != 0 && next < fds.size();
-      start.stdio[i] = has ? fds[next++].get() : null_.get();
-    }
-    for (; next < fds.size(); ++next) start.cgroups.push_back(fds[next].get());
+    Start start{.process = {.command = &command, .open_files = spec_.limits.open_files}};
+    take_descriptors(start.process, given, fds, null_.get());
     if (!in.good()) return answer_refused(id, "understand the launcher", EBADMSG);
-    if (config_.run_code == nullptr) {
-      if (command.argv.empty()) return answer_refused(id, "run the program", ENOENT);
-      const std::string& name = command.argv[0];
-      if (name.find('/') != name.npos)
-        start.programs = {name};
-      else
-        for (const char* directory : kSearchPath) start.programs.push_back(directory + name);
-    }
+    if (command.argv.empty()) return answer_refused(id, "run the program", ENOENT);
+    const std::string& name = command.argv[0];
+    if (name.find('/') != name.npos)
+      start.programs = {name};
+    else
+      for (const char* directory : kSearchPath) start.programs.push_back(directory + name);
     start.argv = pointers(command.argv);
     start.env = pointers(command.env);
     const pid_t pid = launch(start);
@@ -226,12 +166,6 @@ class First {
   }
 
   static pid_t launch(Start& start) {
-    if (start.run_code != nullptr) {
-      const pid_t pid = ::fork();
-      if (pid != 0) return pid;
-      if (prepare_child(start) != nullptr) ::_exit(127);
-      ::_exit(start.run_code(*start.command));
-    }
     alignas(16) static char stack[32 << 10];
     return ::clone(run_child, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, &start);
   }
@@ -279,14 +213,10 @@ class First {
 void become_first_process(const FirstProcess& given) {
   // Low, known numbers first, so that everything above can be closed in one go.
   FirstProcess config = given;
-  constexpr int kFirstOwned = 3;
   std::vector<int*> kept = {&config.socket};
+  if (config.gate >= 0) kept.push_back(&config.gate);
   for (int& cgroup : config.cgroups) kept.push_back(&cgroup);
-  constexpr int kAside = 1000;  // above all that will be kept, below any limit
-  for (int*& fd : kept) *fd = ::fcntl(*fd, F_DUPFD_CLOEXEC, kAside);
-  for (std::size_t i = 0; i < kept.size(); ++i)
-    *kept[i] = ::dup3(*kept[i], kFirstOwned + static_cast<int>(i), O_CLOEXEC);
-  ::close_range(static_cast<unsigned>(kFirstOwned + static_cast<int>(kept.size())), ~0u, 0);
+  keep_descriptors(kept);
   First(config).run();
 }
 

@@ -25,9 +25,7 @@ struct FirstProcess {
   Network network = Network::kNone;
   std::uint32_t host_uid = 0;
   int landlock_abi = 0;  // 0: do without
-  // Runs `code` in this process and returns its exit status: the interpreter lanes. Null: commands are
-  // executed.
-  int (*run_code)(const CommandSpec& command) = nullptr;
+  int gate = -1;         // closed as soon as runners (launch/runner.h) may enter
 };
 
 // Descriptors of the caller other than those named here are closed.

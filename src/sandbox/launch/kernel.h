@@ -43,10 +43,13 @@ inline int attach(int mount, const char* path) {
   return move_mount(mount, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH);
 }
 
-// As fork(), with namespaces, into a version 2 cgroup (-1: the caller's), giving a pidfd.
-inline pid_t clone3(std::uint64_t flags, int cgroup, int* pidfd) {
+// As fork(), with namespaces, into a version 2 cgroup (-1: the caller's), giving a pidfd. `number_at`: where the
+// child's thread number is to be written, as fork() does for the C library; 0: nowhere.
+inline pid_t clone3(std::uint64_t flags, int cgroup, int* pidfd, std::uintptr_t number_at = 0) {
   clone_args arguments{};
   arguments.flags = flags | CLONE_PIDFD;
+  arguments.child_tid = number_at;
+  if (number_at != 0) arguments.flags |= CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
   arguments.pidfd = reinterpret_cast<std::uintptr_t>(pidfd);
   arguments.exit_signal = (flags & CLONE_PARENT) != 0 ? 0 : 17;  // SIGCHLD
   if (cgroup >= 0) {

@@ -1,13 +1,15 @@
-// The library that a warm Python interpreter loads (launch/zygotes.h): it serves requests for first processes
-// by forking the interpreter. In such a child's child, the callback runs the program in the interpreter.
+// The library that a warm Python interpreter loads (launch/zygotes.h): it serves requests for runners by forking
+// the interpreter into the pid namespace of a sandbox. In the child, the callback runs the program.
+#include <fcntl.h>
 #include <sched.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 
-#include "sandbox/launch/first_process.h"
 #include "sandbox/launch/kernel.h"
+#include "sandbox/launch/runner.h"
 #include "sandbox/wire.h"
 
 namespace {
@@ -29,11 +31,12 @@ int run_command(const CommandSpec& command) {
 struct Server {
   int landlock_abi = 0;
   std::vector<sock_filter> filters[2];
-  Fd root_mounts;
+  Fd own_pids;                 // our own pid namespace, for our own children
+  std::uintptr_t number_at = 0;  // where the C library keeps the number of this thread
 
   bool greet(int socket) {
     Message message;
-    if (receive_message(socket, message) != 1 || message.fds.empty()) return false;
+    if (receive_message(socket, message) != 1) return false;
     Unpacker in(message.bytes);
     if (in.kind() != MessageKind::kHello) return false;
     landlock_abi = static_cast<int>(in.u32());
@@ -42,37 +45,35 @@ struct Server {
       filter.resize(bytes.size() / sizeof(sock_filter));
       std::memcpy(filter.data(), bytes.data(), filter.size() * sizeof(sock_filter));
     }
-    root_mounts = std::move(message.fds[0]);
-    return in.good();
+    own_pids.reset(::open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC));
+    return in.good() && own_pids && ::prctl(PR_GET_TID_ADDRESS, &number_at, 0, 0, 0) == 0;
   }
 
+  // Descriptors: as Zygotes::Birth has them.
   void answer(int socket, Message& message) {
     Unpacker in(message.bytes);
-    if (in.kind() != MessageKind::kSpawn || message.fds.size() < 2) return;
-    const auto network = static_cast<Network>(in.u32());
-    const auto namespaces = static_cast<std::uint64_t>(in.i64());
-    const std::uint32_t host_uid = in.u32();
-    FirstProcess config{.socket = message.fds[0].get(),
-                        .filter = filters[static_cast<std::size_t>(network)],
-                        .network = network,
-                        .host_uid = host_uid,
-                        .landlock_abi = landlock_abi,
-                        .run_code = run_command};
-    for (std::size_t i = 2; i < message.fds.size(); ++i) config.cgroups.push_back(message.fds[i].get());
+    if (in.kind() != MessageKind::kSpawn || message.fds.size() < 4) return;
+    const SandboxSpec spec = in.sandbox();
+    Runner runner{.socket = message.fds[0].get(),
+                  .first = message.fds[1].get(),
+                  .gate = message.fds[2].get(),
+                  .filter = filters[static_cast<std::size_t>(spec.network)],
+                  .landlock_abi = landlock_abi,
+                  .run_code = run_command};
+    for (std::size_t i = 4; i < message.fds.size(); ++i) runner.cgroups.push_back(message.fds[i].get());
     int pidfd = -1;
-    // The mount namespace comes after: it is made from the sandboxes' root, not from the host's, where this
-    // process is.
-    const pid_t pid = kernel::clone3((namespaces & ~std::uint64_t{CLONE_NEWNS}) | CLONE_PARENT,
-                                     message.fds[1].get(), &pidfd);
-    if (pid == 0) {
-      if (::setns(root_mounts.get(), CLONE_NEWNS) != 0 || ::unshare(CLONE_NEWNS) != 0) ::_exit(126);
-      become_first_process(config);
+    pid_t pid = -1;
+    if (::setns(runner.first, CLONE_NEWPID) == 0) {
+      pid = kernel::clone3(CLONE_PARENT, message.fds[3].get(), &pidfd, number_at);
+      if (pid == 0) become_runner(runner, spec);
     }
+    const int error = errno;
     const Fd owned(pidfd);
+    ::setns(own_pids.get(), CLONE_NEWPID);
     if (pid > 0)
       send_message(socket, Packer(MessageKind::kReady).u32(static_cast<std::uint32_t>(pid)).bytes(), {pidfd});
     else
-      send_message(socket, Packer(MessageKind::kRefused).u32(static_cast<std::uint32_t>(errno)).bytes());
+      send_message(socket, Packer(MessageKind::kRefused).u32(static_cast<std::uint32_t>(error)).bytes());
   }
 };
 

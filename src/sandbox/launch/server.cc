@@ -100,11 +100,8 @@ class Server {
     if (!in.good()) return "understand the greeting";
     if (!groups_.sweep()) return "clear away what an earlier launcher left";
     if (const Fault fault = roots_.start()) return fault;
-    if (const Fault fault = nursery_.start(uid_base, landlock ? kernel::landlock_abi() : 0, library))
-      return fault;
-    nursery_.keep({.network = Network::kNone}, ready);
-    nursery_.keep({.network = Network::kNamespace}, ready_with_network);
-    return nullptr;
+    return nursery_.start(uid_base, landlock ? kernel::landlock_abi() : 0, library, ready,
+                          ready_with_network);
   }
 
   void turn() {
@@ -119,15 +116,20 @@ class Server {
     flush();
     idle_work_ = socket_ && (count > 0 || idle_work_);
     if (idle_work_ && count <= 0) idle_work_ = nursery_.refill();
+    for (auto& newborn : nursery_.take_dismissed()) boxes_.bury(std::move(newborn));
   }
 
   void dispatch(std::uint64_t tag) {
     if (tag == kUserTag) return from_user();
-    const std::uint64_t serial = tag >> 1;
-    if ((tag & 1) != 0)
-      boxes_.on_death(serial);
-    else
-      boxes_.on_socket(serial);
+    const std::uint64_t serial = tag >> 2;
+    switch (static_cast<Watched>(tag & 3)) {
+      case Watched::kSocket:
+        return boxes_.on_socket(serial);
+      case Watched::kDeath:
+        return boxes_.on_death(serial);
+      case Watched::kRunner:
+        return boxes_.on_runner(serial);
+    }
   }
 
   void from_user() {

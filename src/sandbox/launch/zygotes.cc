@@ -19,27 +19,33 @@ namespace {
 constexpr int kAnswerSecondsMax = 10;
 
 // Runs in the zygote, and `run` in its children's children. A child's interpreter is as after os.fork().
+// Runs in the zygote; run() in its children. A child's interpreter is as after os.fork(). What children do is
+// done a few times before the first is born: the interpreter then has its caches filled in pages that all
+// share.
 constexpr const char* kProgram = R"PY(
 import ctypes, sys, os, gc, builtins, types, traceback, atexit, threading, random, json, re, math, io
 import collections, itertools, functools, datetime, time, string, decimal, fractions, statistics
 
-def run(code, argv, env):
+after_fork = ctypes.pythonapi.PyOS_AfterFork_Child
+
+def enter(argv, env):
+    os.environb.clear()
+    for entry in env:
+        if entry is None: break
+        name, _, value = entry.partition(b'=')
+        os.environb[name] = value
+    sys.argv = ['-c']
+    for each in argv:
+        if each is None: break
+        sys.argv.append(os.fsdecode(each))
+    sys.path.insert(0, os.getcwd())
+    sys.stdin = open(0, 'r', encoding='utf-8', errors='surrogateescape', closefd=False)
+    sys.stdout = open(1, 'w', encoding='utf-8', errors='surrogateescape', closefd=False, buffering=1 if os.isatty(1) else -1)
+    sys.stderr = open(2, 'w', encoding='utf-8', errors='backslashreplace', closefd=False, buffering=1)
+
+def execute(code):
     status = 0
     try:
-        ctypes.pythonapi.PyOS_AfterFork_Child()
-        os.environb.clear()
-        for entry in env:
-            if entry is None: break
-            name, _, value = entry.partition(b'=')
-            os.environb[name] = value
-        sys.argv = ['-c']
-        for each in argv:
-            if each is None: break
-            sys.argv.append(os.fsdecode(each))
-        sys.path.insert(0, os.getcwd())
-        sys.stdin = open(0, 'r', encoding='utf-8', errors='surrogateescape', closefd=False)
-        sys.stdout = open(1, 'w', encoding='utf-8', errors='surrogateescape', closefd=False, buffering=1 if os.isatty(1) else -1)
-        sys.stderr = open(2, 'w', encoding='utf-8', errors='backslashreplace', closefd=False, buffering=1)
         main = types.ModuleType('__main__')
         main.__builtins__ = builtins
         sys.modules['__main__'] = main
@@ -54,6 +60,9 @@ def run(code, argv, env):
         status = 1
         trace = error.__traceback__
         traceback.print_exception(type(error), error, trace.tb_next if trace is not None else None)
+    return status
+
+def leave(status):
     try:
         threading._shutdown()
         atexit._run_exitfuncs()
@@ -63,21 +72,37 @@ def run(code, argv, env):
         status = status or 120
     return status
 
+def run(code, argv, env):
+    after_fork()
+    enter(argv, env)
+    gc.enable()
+    return leave(execute(code))
+
+def rehearse():
+    before = sys.argv, sys.path[:], sys.stdin, sys.stdout, sys.stderr, sys.modules['__main__'], dict(os.environb)
+    for _ in range(10):
+        enter([b'one', None], [b'PATH=/usr/bin', None])
+        execute(b'import sys')
+        sys.stdout.flush()
+    sys.argv, sys.path[:], sys.stdin, sys.stdout, sys.stderr, sys.modules['__main__'], environment = before
+    os.environb.clear()
+    os.environb.update(environment)
+
 texts = ctypes.POINTER(ctypes.c_char_p)
 callback = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_char_p, texts, texts)(run)
+rehearse()
 gc.collect()
+gc.disable()
 gc.freeze()
 ctypes.PyDLL(sys.argv[1]).capstan_python_zygote_serve(3, callback)
 )PY";
 
 }  // namespace
 
-void Zygotes::start(const std::string& library, int host_mounts, int root_mounts,
-                    std::span<const sock_filter> without_network, std::span<const sock_filter> with_network,
-                    int landlock_abi) {
+void Zygotes::start(const std::string& library, int host_mounts, std::span<const sock_filter> without_network,
+                    std::span<const sock_filter> with_network, int landlock_abi) {
   library_ = library;
   host_mounts_ = host_mounts;
-  root_mounts_ = root_mounts;
   Packer greeting(MessageKind::kHello);
   greeting.u32(static_cast<std::uint32_t>(landlock_abi));
   for (const auto& filter : {without_network, with_network}) {
@@ -106,8 +131,7 @@ Fault Zygotes::start_zygote(Zygote& zygote) {
     ::_exit(127);
   }
   if (zygote.pid < 0) return "fork a Python interpreter";
-  return send_message(zygote.socket.get(), greeting_, {root_mounts_}) ? nullptr
-                                                                      : "greet a Python interpreter";
+  return send_message(zygote.socket.get(), greeting_) ? nullptr : "greet a Python interpreter";
 }
 
 void Zygotes::end(Zygote& zygote) {
@@ -122,7 +146,8 @@ void Zygotes::end_all() {
   zygotes_.clear();
 }
 
-Fault Zygotes::make(const std::string& tenant, const Birth& birth, pid_t& pid, Fd& pidfd) {
+// The tenant's, started if there is none.
+Fault Zygotes::find(const std::string& tenant, Zygote*& found) {
   if (!zygotes_.contains(tenant)) {
     if (zygotes_.size() >= kZygotesMax) {
       const auto oldest =
@@ -132,35 +157,48 @@ Fault Zygotes::make(const std::string& tenant, const Birth& birth, pid_t& pid, F
       zygotes_.erase(oldest);
     }
     if (const Fault fault = start_zygote(zygotes_[tenant])) {
-      end(zygotes_[tenant]);
-      zygotes_.erase(tenant);
+      forget(tenant);
       return fault;
     }
   }
-  Zygote& zygote = zygotes_[tenant];
-  zygote.used = ++uses_;
-  Packer request(MessageKind::kSpawn);
-  request.u32(static_cast<std::uint32_t>(birth.network))
-      .i64(static_cast<std::int64_t>(birth.namespaces))
-      .u32(birth.host_uid);
-  std::vector<int> fds = {birth.socket, birth.cgroup};
-  fds.insert(fds.end(), birth.procs.begin(), birth.procs.end());
-  Message answer;
-  const bool answered = send_message(zygote.socket.get(), request.bytes(), fds) &&
-                        receive_message(zygote.socket.get(), answer) == 1;
-  Unpacker in(answer.bytes);
-  if (!answered || in.kind() != MessageKind::kReady || answer.fds.empty()) {
-    const int error = answered ? static_cast<int>(in.u32()) : EIO;
-    if (!answered) {  // dead: the next request starts another
-      end(zygote);
-      zygotes_.erase(tenant);
-    }
-    errno = error;
-    return "fork the warm Python interpreter (/usr/bin/python3 with ctypes)";
-  }
-  pid = static_cast<pid_t>(in.u32());
-  pidfd = std::move(answer.fds[0]);
+  found = &zygotes_[tenant];
+  found->used = ++uses_;
   return nullptr;
+}
+
+void Zygotes::forget(const std::string& tenant) {
+  const int error = errno;
+  end(zygotes_[tenant]);
+  zygotes_.erase(tenant);
+  errno = error;
+}
+
+Fault Zygotes::make(const SandboxSpec& spec, const Birth& birth, pid_t& pid, Fd& pidfd) {
+  Packer request(MessageKind::kSpawn);
+  request.sandbox(spec);
+  std::vector<int> fds = {birth.socket, birth.first, birth.gate, birth.cgroup};
+  fds.insert(fds.end(), birth.procs.begin(), birth.procs.end());
+  // One that has died since it was last asked is replaced once.
+  for (int tried = 0; tried < 2; ++tried) {
+    Zygote* zygote = nullptr;
+    if (const Fault fault = find(spec.tenant, zygote)) return fault;
+    Message answer;
+    if (!send_message(zygote->socket.get(), request.bytes(), fds) ||
+        receive_message(zygote->socket.get(), answer) != 1) {
+      forget(spec.tenant);
+      errno = EIO;
+      continue;
+    }
+    Unpacker in(answer.bytes);
+    if (in.kind() == MessageKind::kReady && !answer.fds.empty()) {
+      pid = static_cast<pid_t>(in.u32());
+      pidfd = std::move(answer.fds[0]);
+      return nullptr;
+    }
+    errno = static_cast<int>(in.u32());
+    break;
+  }
+  return "fork the warm Python interpreter (/usr/bin/python3 with ctypes)";
 }
 
 }  // namespace capstan::sandbox

@@ -1,5 +1,5 @@
-// Warm Python interpreters, one per tenant, that fork the first process of a sandbox each time they are
-// asked: the interpreter's start (12 ms) is paid once.
+// Warm Python interpreters, one per tenant, that fork a runner (launch/runner.h) each time they are asked: the
+// interpreter's start (12 ms) is paid once.
 //
 // A zygote runs this host's /usr/bin/python3 with standard modules only, as root and outside any sandbox: no
 // code of a tenant ever runs in it, only in its children, which go down from root as every first process
@@ -25,20 +25,16 @@ inline constexpr std::size_t kZygotesMax = 16;
 
 class Zygotes {
  public:
-  // Where libcapstan-python-zygote.so is, and descriptors of the host's and the default root's mount
-  // namespaces.
-  void start(const std::string& library, int host_mounts, int root_mounts,
-             std::span<const sock_filter> without_network, std::span<const sock_filter> with_network,
-             int landlock_abi);
+  // Where libcapstan-python-zygote.so is, and a descriptor of the host's mount namespace.
+  void start(const std::string& library, int host_mounts, std::span<const sock_filter> without_network,
+             std::span<const sock_filter> with_network, int landlock_abi);
   struct Birth {
-    Network network = Network::kNone;
-    std::uint64_t namespaces = 0;
-    std::uint32_t host_uid = 0;
-    int socket = -1, cgroup = -1;
-    std::vector<int> procs{};
+    int socket = -1, first = -1, gate = -1;  // as launch/runner.h has them
+    int cgroup = -1;                         // version 2, to be born in
+    std::vector<int> procs{};                // of version 1
   };
-  // Its process is this process's child.
-  Fault make(const std::string& tenant, const Birth& birth, pid_t& pid, Fd& pidfd);
+  // In the sandbox of this spec. Its process is this process's child.
+  Fault make(const SandboxSpec& spec, const Birth& birth, pid_t& pid, Fd& pidfd);
   void end_all();
 
  private:
@@ -47,11 +43,13 @@ class Zygotes {
     pid_t pid = -1;
     std::uint64_t used = 0;
   };
+  Fault find(const std::string& tenant, Zygote*& found);
   Fault start_zygote(Zygote& zygote);
+  void forget(const std::string& tenant);
   void end(Zygote& zygote);
 
   std::string library_;
-  int host_mounts_ = -1, root_mounts_ = -1;
+  int host_mounts_ = -1;
   std::string greeting_;
   std::map<std::string, Zygote> zygotes_;  // by tenant
   std::uint64_t uses_ = 0;
