@@ -13,6 +13,7 @@
 #include "apps/up/autoscale_loop.h"
 #include "apps/up/driver_backend.h"
 #include "apps/up/inference.h"
+#include "apps/up/sessions.h"
 #include "apps/up/up.h"
 #include "base/build_id.h"
 #include "base/file.h"
@@ -26,6 +27,7 @@ namespace {
 
 constexpr int kServerThreads = 96;      // followers and log streams each hold one
 constexpr int kDrainAnswersMs = 2'000;  // for answers under way when leaving
+constexpr int kSandboxesWaitMs = 3'000;  // for the session host, before the welcome is printed without it
 constexpr int kWorkerWaitMs = 15'000;   // for the worker to join, before the welcome is printed without it
 
 constexpr std::string_view kDefaultService = R"(kind: service
@@ -87,19 +89,20 @@ std::string missing_capabilities(controller::Driver& driver) {
   return "  the worker of this host has not joined yet; its log is log/worker.log in the data directory\n";
 }
 
-void welcome(const std::string& url, const DataDirectory& data, const std::string& notes) {
+void welcome(const std::string& url, const DataDirectory& data, const std::string& sandboxes, const std::string& notes) {
   fmt::print(
       "Capstan is up.\n"
       "  API and inference  {0}   (OpenAI clients: {0}/v1)\n"
       "  metrics            {0}/metrics\n"
+      "{2}"
       "  data               {1}\n"
-      "{2}\n"
+      "{3}\n"
       "Try, in a second terminal:\n"
       "  ./capstan chat 'What is 48217 + 9386?'\n"
       "  ./capstan apply -f examples/hello.yaml && ./capstan logs hello -f\n"
       "  ./capstan apply -f examples/train-abacus.yaml && ./capstan logs train-abacus -f\n\n"
       "Ctrl-C stops Capstan and leaves running what runs; `./capstan down` stops all.\n",
-      url, data.path().string(), notes);
+      url, data.path().string(), sandboxes, notes);
   std::fflush(stdout);
 }
 
@@ -162,13 +165,15 @@ int run_controller(const ControllerOptions& options) {
   router.add_guard("/", [host = options.up.host](const http::Request& request) {
     return http::refuse_foreign(request, {.hosts = {host}});
   });
-  auto inference = Inference::open(options.data, backend, registry,
-                                   {.require_keys = options.up.require_keys || !http::is_loopback(options.up.host),
-                                    .control_token = options.data.control_token()});
+  const TenancyOptions tenancy{.require_keys = options.up.require_keys || !http::is_loopback(options.up.host),
+                               .control_token = options.data.control_token()};
+  auto inference = Inference::open(options.data, backend, registry, tenancy);
   if (!inference) return fail_with(std::move(inference.error()).with_context("store"));
   api::Api api(backend, {options.data.control_token(), options.data.worker_token(), (*inference)->accounts()}, registry);
   api.mount(router);
   (*inference)->mount(router);
+  const auto sandboxes = make_front(options.data, (*inference)->tenancy(), tenancy);
+  sandboxes->mount(router);
   auto server = http::Server::start({.host = options.up.host,
                                      .port = options.up.port,
                                      .threads = kServerThreads,
@@ -177,6 +182,7 @@ int run_controller(const ControllerOptions& options) {
                                     router);
   if (!server) return fail_with(server.error());
   (*inference)->start();
+  sandboxes->start();
   auto autoscale = std::make_unique<AutoscaleLoop>(backend, (*inference)->watch());
   const auto epoch = (*driver)->status().epoch;
   if (const auto written = write_address(options.data, options.up, (*server)->port(), epoch); !written)
@@ -185,13 +191,14 @@ int run_controller(const ControllerOptions& options) {
     if (const auto served = serve_default_model(**driver); !served) return fail_with(served.error());
   }
   const std::string scheme = options.up.tls_key.empty() ? "http" : "https";
-  welcome(fmt::format("{}://{}:{}", scheme, options.up.host, (*server)->port()), options.data,
-          missing_capabilities(**driver));
+  const std::string url = fmt::format("{}://{}:{}", scheme, options.up.host, (*server)->port());
+  welcome(url, options.data, describe_sandboxes(options.data, url, kSandboxesWaitMs), missing_capabilities(**driver));
 
   while (leave_requested == kStay) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   const bool down = leave_requested == kStopRanks || options.up.ephemeral;
   if (down) drain(**driver);
   autoscale.reset();
+  sandboxes->stop();
   backend.leave();
   api.cancel();
   (*inference)->cancel();

@@ -25,6 +25,7 @@ class Inference {
                                                  std::shared_ptr<prometheus::Registry> registry,
                                                  const TenancyOptions& options);
   const gateway::ServiceWatch& watch() const { return gateway_.watch(); }
+  Tenancy& tenancy() { return *tenancy_; }
   api::Accounts accounts() { return tenancy_->accounts(); }
   void mount(http::Router& router) { gateway_.mount(router); }
   void start() { openai_->start(); }  // batches go on

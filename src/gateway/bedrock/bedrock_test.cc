@@ -6,7 +6,7 @@
 #include <prometheus/registry.h>
 
 #include "base/file.h"
-#include "gateway/base64.h"
+#include "base/base64.h"
 #include "gateway/bedrock/event_stream.h"
 #include "gateway/bedrock/signing_authenticator.h"
 #include "http/client.h"

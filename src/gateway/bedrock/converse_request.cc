@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <array>
 
-#include "gateway/base64.h"
+#include "base/base64.h"
 
 namespace capstan::gateway::bedrock {
 namespace {

@@ -1,6 +1,6 @@
 #include "gateway/bedrock/count_tokens_exchange.h"
 
-#include "gateway/base64.h"
+#include "base/base64.h"
 #include "gateway/bedrock/converse_request.h"
 #include "gateway/bedrock/invoke.h"
 

@@ -1,6 +1,6 @@
 #include "gateway/bedrock/invoke.h"
 
-#include "gateway/base64.h"
+#include "base/base64.h"
 
 namespace capstan::gateway::bedrock {
 namespace {

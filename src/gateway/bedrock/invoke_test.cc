@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "gateway/base64.h"
+#include "base/base64.h"
 #include "gateway/bedrock/bedrock_error.h"
 #include "gateway/bedrock/model_id.h"
 

@@ -12,7 +12,7 @@
 
 #include "base/file.h"
 #include "base/prng.h"
-#include "gateway/base64.h"
+#include "base/base64.h"
 #include "gateway/bedrock/converse_request.h"
 #include "gateway/bedrock/event_stream.h"
 #include "gateway/bedrock/sigv4.h"

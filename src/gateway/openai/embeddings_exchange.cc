@@ -3,7 +3,7 @@
 #include <bit>
 #include <cstring>
 
-#include "gateway/base64.h"
+#include "base/base64.h"
 #include "gateway/openai_error.h"
 
 namespace capstan::gateway::openai {

@@ -5,10 +5,10 @@
 #include <string>
 #include <string_view>
 
-namespace capstan::gateway {
+namespace capstan {
 
 std::string base64_encode(std::string_view bytes);
 // nullopt if the text is no base64 with its padding.
 std::optional<std::string> base64_decode(std::string_view text);
 
-}  // namespace capstan::gateway
+}  // namespace capstan

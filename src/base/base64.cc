@@ -1,8 +1,8 @@
-#include "gateway/base64.h"
+#include "base/base64.h"
 
 #include <openssl/evp.h>
 
-namespace capstan::gateway {
+namespace capstan {
 
 std::string base64_encode(std::string_view bytes) {
   std::string out((bytes.size() + 2) / 3 * 4 + 1, '\0');  // EVP_EncodeBlock ends with a zero
@@ -28,4 +28,4 @@ std::optional<std::string> base64_decode(std::string_view text) {
   return out;
 }
 
-}  // namespace capstan::gateway
+}  // namespace capstan

@@ -1,0 +1,264 @@
+// The control plane: sandboxes made, listed, prolonged, paused, copied, ended.
+#include <fmt/chrono.h>
+
+#include "agents/e2b/e2b.h"
+#include "base/text.h"
+
+namespace capstan::agents::e2b {
+namespace {
+
+constexpr std::int64_t kListMax = 100;
+constexpr std::int64_t kTimeoutSDefault = 300;
+constexpr std::int64_t kForksMax = 100;
+
+int status_of(Code code) {
+  switch (code) {
+    case Code::kInvalid: return 400;
+    case Code::kNotFound: return 404;
+    case Code::kConflict: return 409;
+    case Code::kDenied: return 403;
+    case Code::kExhausted: return 429;
+    case Code::kUnavailable: return 503;
+    case Code::kUnsupported: return 501;
+    default: return 500;
+  }
+}
+
+Json error_json(const Error& error) {
+  return Json::object({{"code", status_of(error.code)}, {"message", error.message}});
+}
+http::Response refused(const Error& error) { return http::Response::json(status_of(error.code), error_json(error)); }
+
+std::string time_text(std::int64_t ms) {
+  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z", fmt::gmtime(static_cast<std::time_t>(ms / 1000)), ms % 1000);
+}
+
+std::int64_t whole_cpus(const sandbox::BoxLimits& limits) { return (limits.milli_cpus + 999) / 1000; }
+
+Json words(const Words& all) {
+  Json out = Json::object();
+  for (const auto& [name, value] : all) out[name] = value;
+  return out;
+}
+
+Result<Words> words_of(const Json& body, std::string_view member) {
+  constexpr std::size_t kWordsMax = 256;
+  Words out;
+  const Json* object = body.find(member);
+  if (object == nullptr || object->is_null()) return out;
+  if (!object->is_object() || object->size() > kWordsMax)
+    return fail(Code::kInvalid, "{} must be an object of at most {} strings", member, kWordsMax);
+  for (const auto& [name, value] : object->members()) {
+    if (name.empty() || !value.is_string()) return fail(Code::kInvalid, "{}.{} is not a string", member, name);
+    out[name] = value.as_string();
+  }
+  return out;
+}
+
+// What a client needs to talk to the sandbox.
+Json access(const Session& session) {
+  return Json::object({{"sandboxID", session.id()},
+                       {"templateID", session.terms().template_name},
+                       {"clientID", "capstan"},
+                       {"alias", session.terms().template_name},
+                       {"envdVersion", kEnvdVersion},
+                       {"envdAccessToken", session.token()},
+                       {"trafficAccessToken", session.token()},
+                       {"domain", nullptr}});
+}
+
+Json description(const Session& session) {
+  const bool paused = session.state() == Session::State::kPaused;
+  return Json::object({{"sandboxID", session.id()},
+                       {"templateID", session.terms().template_name},
+                       {"alias", session.terms().template_name},
+                       {"clientID", "capstan"},
+                       {"startedAt", time_text(session.started_ms())},
+                       {"endAt", time_text(session.ends_ms())},
+                       {"cpuCount", whole_cpus(session.limits())},
+                       {"memoryMB", session.limits().memory_bytes >> 20},
+                       {"diskSizeMB", session.limits().tmpfs_bytes >> 20},
+                       {"metadata", words(session.terms().metadata)},
+                       {"state", paused ? "paused" : "running"},
+                       {"envdVersion", kEnvdVersion},
+                       {"allowInternetAccess", false},
+                       {"lifecycle", Json::object({{"onTimeout", session.terms().pause_at_end ? "pause" : "kill"},
+                                                   {"autoResume", session.terms().auto_resume}})},
+                       {"volumeMounts", Json::array()}});
+}
+
+Result<Json> body_of(const http::Request& request) {
+  CAPSTAN_TRY(Json body, Json::parse(request.body.empty() ? "{}" : std::string_view(request.body)));
+  if (!body.is_object()) return fail(Code::kInvalid, "the body must be an object");
+  return body;
+}
+
+Result<std::int64_t> timeout_of(const Json& body, const SessionManager& manager, std::int64_t otherwise_s) {
+  const std::int64_t seconds = body.get_int("timeout").value_or(otherwise_s);
+  if (seconds < 0 || seconds > INT32_MAX) return fail(Code::kInvalid, "a timeout of {} s", seconds);
+  CAPSTAN_CHECK(manager.check_timeout(seconds * 1000));
+  return seconds * 1000;
+}
+
+// What these sandboxes cannot do is refused, never ignored.
+Result<void> check_wishes(const Json& body) {
+  if (body.get_bool("allow_internet_access").value_or(false))
+    return fail(Code::kUnsupported, "sandboxes here have no network; leave out allowInternetAccess");
+  for (const std::string_view member : {"network", "volumeMounts", "iam", "mcp"}) {
+    const Json* wish = body.find(member);
+    if (wish != nullptr && !wish->is_null() && wish->size() > 0)
+      return fail(Code::kUnsupported, "'{}' is not offered by sandboxes here", member);
+  }
+  return {};
+}
+
+using Call = std::function<Result<http::Response>(const http::Request&, SessionManager&)>;
+void add(http::Router& router, SessionManager& manager, std::string method, std::string path, Call call) {
+  router.add(std::move(method), std::move(path),
+             [&manager, call = std::move(call)](const http::Request& request, const http::ResponseWriterPtr& writer) {
+               auto answer = call(request, manager);
+               writer->respond(answer ? std::move(*answer) : refused(answer.error()));
+             });
+}
+
+Result<SessionPtr> named(const http::Request& request, SessionManager& manager) {
+  return manager.find(request.param("id"), owner_of(request));
+}
+
+Result<http::Response> create(const http::Request& request, SessionManager& manager) {
+  CAPSTAN_TRY(const Json body, body_of(request));
+  CAPSTAN_CHECK(check_wishes(body));
+  SessionTerms terms{.owner = owner_of(request), .template_name = body.get_string("templateID").value_or("base")};
+  CAPSTAN_TRY(terms.timeout_ms, timeout_of(body, manager, kTimeoutSDefault));
+  CAPSTAN_TRY(terms.metadata, words_of(body, "metadata"));
+  CAPSTAN_TRY(terms.env, words_of(body, "envVars"));
+  terms.pause_at_end = body.get_bool("autoPause").value_or(false);
+  if (const Json* resume = body.find("autoResume")) terms.auto_resume = resume->get_bool("enabled").value_or(false);
+  CAPSTAN_TRY(const SessionPtr session, manager.create(std::move(terms)));
+  return http::Response::json(201, access(*session));
+}
+
+// "a=b&c=d", each part encoded twice: once for itself, once as a query's value.
+Result<Words> metadata_filter(const http::Request& request) {
+  Words out;
+  const std::string text = request.query_value("metadata").value_or("");
+  for (const std::string_view pair : split(text, '&')) {
+    if (pair.empty()) continue;
+    const std::size_t equals = std::min(pair.find('='), pair.size());
+    CAPSTAN_TRY(std::string name, http::percent_decode(pair.substr(0, equals), true));
+    CAPSTAN_TRY(name, http::percent_decode(name, false));
+    CAPSTAN_TRY(std::string value, http::percent_decode(pair.substr(std::min(equals + 1, pair.size())), true));
+    CAPSTAN_TRY(value, http::percent_decode(value, false));
+    out[name] = value;
+  }
+  return out;
+}
+
+Result<http::Response> list(const http::Request& request, SessionManager& manager) {
+  CAPSTAN_TRY(const Words wanted, metadata_filter(request));
+  const std::string states = request.query_value("state").value_or("");
+  const std::string form = request.query_value("template").value_or("");
+  const std::string after = request.query_value("nextToken").value_or("");
+  const std::int64_t limit = parse_int(request.query_value("limit").value_or("")).value_or(kListMax);
+  if (limit < 1) return fail(Code::kInvalid, "limit must be at least 1");
+  Json out = Json::array();
+  std::string next;
+  bool begun = after.empty();
+  for (const SessionPtr& session : manager.list(owner_of(request))) {
+    if (!begun) {
+      begun = session->id() == after;
+      continue;
+    }
+    const Words& has = session->terms().metadata;
+    const bool fits = std::ranges::all_of(wanted, [&](const auto& one) {
+      const auto found = has.find(one.first);
+      return found != has.end() && found->second == one.second;
+    });
+    const std::string_view state = session->state() == Session::State::kPaused ? "paused" : "running";
+    if (!fits || (!states.empty() && states.find(state) == states.npos)) continue;
+    if (!form.empty() && session->terms().template_name != form) continue;
+    if (std::ssize(out.items()) >= std::min(limit, kListMax)) {
+      http::Response page = http::Response::json(200, out);
+      page.headers.set("x-next-token", next);
+      return page;
+    }
+    next = session->id();
+    out.push_back(description(*session));
+  }
+  return http::Response::json(200, out);
+}
+
+Result<http::Response> info(const http::Request& request, SessionManager& manager) {
+  CAPSTAN_TRY(const SessionPtr session, named(request, manager));
+  Json out = description(*session);
+  out["envdAccessToken"] = session->token();
+  return http::Response::json(200, out);
+}
+
+Result<http::Response> end(const http::Request& request, SessionManager& manager) {
+  CAPSTAN_CHECK(manager.end(request.param("id"), owner_of(request)));
+  return http::Response{.status = 204};
+}
+
+Result<http::Response> set_timeout(const http::Request& request, SessionManager& manager) {
+  CAPSTAN_TRY(const SessionPtr session, named(request, manager));
+  CAPSTAN_TRY(const Json body, body_of(request));
+  CAPSTAN_TRY(const std::int64_t timeout_ms, timeout_of(body, manager, kTimeoutSDefault));
+  session->set_timeout(timeout_ms);
+  return http::Response{.status = 204};
+}
+
+Result<http::Response> pause(const http::Request& request, SessionManager& manager) {
+  CAPSTAN_TRY(const SessionPtr session, named(request, manager));
+  CAPSTAN_CHECK(session->pause());
+  return http::Response{.status = 204};
+}
+
+Result<http::Response> connect(const http::Request& request, SessionManager& manager) {
+  CAPSTAN_TRY(const SessionPtr session, named(request, manager));
+  CAPSTAN_TRY(const Json body, body_of(request));
+  CAPSTAN_TRY(const std::int64_t timeout_ms, timeout_of(body, manager, kTimeoutSDefault));
+  CAPSTAN_CHECK(session->resume(timeout_ms));
+  return http::Response::json(200, access(*session));
+}
+
+Result<http::Response> metrics(const http::Request& request, SessionManager& manager) {
+  CAPSTAN_TRY(const SessionPtr session, named(request, manager));
+  const sandbox::Usage usage = session->usage_now();
+  const std::int64_t now_ms = unix_ms(), wall_ms = std::max<std::int64_t>(now_ms - session->started_ms(), 1);
+  const double cpu_percent = static_cast<double>(usage.cpu_us) / 10.0 / static_cast<double>(wall_ms);
+  return http::Response::json(
+      200, Json::array({Json::object({{"timestamp", time_text(now_ms)},
+                                      {"timestampUnix", now_ms / 1000},
+                                      {"cpuCount", whole_cpus(session->limits())},
+                                      {"cpuUsedPct", cpu_percent},
+                                      {"memUsed", usage.memory_bytes},
+                                      {"memTotal", session->limits().memory_bytes},
+                                      {"memCache", 0},
+                                      {"diskUsed", session->disk_used()},
+                                      {"diskTotal", session->limits().tmpfs_bytes}})}));
+}
+
+Result<http::Response> no_network(const http::Request& request, SessionManager& manager) {
+  CAPSTAN_TRY(const SessionPtr session, named(request, manager));
+  return fail(Code::kUnsupported, "sandboxes here have no network, so its rules cannot be changed");
+}
+
+}  // namespace
+
+void add_control_routes(http::Router& router, SessionManager& manager) {
+  for (const std::string prefix : {"/v2", ""}) {
+    add(router, manager, "POST", prefix + "/sandboxes", create);
+    add(router, manager, "GET", prefix + "/sandboxes", list);
+    add(router, manager, "POST", prefix + "/sandboxes/{id}/connect", connect);
+  }
+  add(router, manager, "GET", "/sandboxes/{id}", info);
+  add(router, manager, "DELETE", "/sandboxes/{id}", end);
+  add(router, manager, "POST", "/sandboxes/{id}/timeout", set_timeout);
+  add(router, manager, "POST", "/sandboxes/{id}/pause", pause);
+  add(router, manager, "POST", "/sandboxes/{id}/resume", connect);
+  add(router, manager, "GET", "/sandboxes/{id}/metrics", metrics);
+  add(router, manager, "PUT", "/sandboxes/{id}/network", no_network);
+}
+
+}  // namespace capstan::agents::e2b

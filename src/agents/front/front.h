@@ -1,0 +1,60 @@
+// The sandboxes' routes of the gateway's port: who asks is found out here, the rest is the session host's.
+//
+//   Front front({.address = data / "sessions.json", .authenticate = …, .record = …});
+//   front.mount(router);  …  front.start();  …  front.stop();
+//
+// The session host (apps/up/session_host.h) runs as root in a process of its own; the gateway does not. Requests travel
+// to it over loopback with its token, answers come back piece by piece, with back-pressure. Requests of the control plane
+// and of MCP need a caller; those within a sandbox need its token, which the host checks.
+//
+// Threads: the relay is the server's event loop's; one thread of its own fetches usage and hands it to `record`.
+// Failure: 503 if the host does not run, 401 or 403 as `authenticate` says.
+#pragma once
+
+#include <condition_variable>
+#include <expected>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "http/server.h"
+#include "store/compute_usage.h"
+
+namespace capstan::agents {
+
+inline constexpr std::string_view kHostTokenHeader = "x-capstan-host-token";
+
+struct FrontOptions {
+  std::filesystem::path address = {};  // the file in which the host says where it listens
+  // The owner, as e2b::kOwnerHeader wants it; or what to answer instead.
+  std::function<std::expected<std::string, http::Response>(const http::Request&)> authenticate = {};
+  // Writes usage durably; what fails is brought again.
+  std::function<Result<void>(const std::vector<store::ComputeRecord>&)> record = {};
+};
+
+class Front {
+ public:
+  explicit Front(FrontOptions options);
+  ~Front();
+  Front(const Front&) = delete;
+  Front& operator=(const Front&) = delete;
+
+  void mount(http::Router& router);
+  void start();  // begins to fetch usage
+  void stop();   // fetches the last of it
+
+ private:
+  struct State;
+  void fetch_usage();
+  std::shared_ptr<State> state_;  // shared with handlers and relays under way
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool leaving_ = false;
+  std::thread thread_;
+};
+
+}  // namespace capstan::agents

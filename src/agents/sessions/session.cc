@@ -1,0 +1,248 @@
+// How it works: a process leaves the table when the loop has delivered its end. Usage is sampled by the manager; memory
+// over time is what is in use at a sample, for the time until the next.
+#include "agents/sessions/session.h"
+
+#include <fcntl.h>
+#include <sys/statfs.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "agents/sessions/paths.h"
+#include "base/file.h"
+
+namespace capstan::agents {
+namespace {
+
+constexpr int kTokenBytes = 24;
+
+void add_env(std::vector<std::string>& env, const std::string& name, const std::string& value) {
+  const std::string begins = name + "=";
+  const auto given = [&](const std::string& entry) { return entry.starts_with(begins); };
+  if (std::none_of(env.begin(), env.end(), given)) env.push_back(begins + value);
+}
+
+}  // namespace
+
+std::int64_t unix_ms() {
+  using namespace std::chrono;
+  return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
+}
+
+Session::Session(http::EventLoop& loop, std::string id, SessionTerms terms, sandbox::BoxLimits limits,
+                 std::unique_ptr<sandbox::Sandbox> sandbox)
+    : loop_(loop),
+      id_(std::move(id)),
+      token_(random_hex(kTokenBytes)),
+      terms_(std::move(terms)),
+      limits_(limits),
+      started_ms_(unix_ms()),
+      sandbox_(std::move(sandbox)),
+      ends_ms_(started_ms_ + terms_.timeout_ms),
+      sampled_ms_(started_ms_),
+      part_began_ms_(started_ms_) {
+  open_.runs = 1;
+}
+Session::~Session() = default;
+
+std::int64_t Session::ends_ms() const {
+  const std::lock_guard lock(mutex_);
+  return ends_ms_;
+}
+
+Session::State Session::state() const {
+  const std::lock_guard lock(mutex_);
+  return state_;
+}
+
+Result<void> Session::usable() const {
+  if (state_ == State::kPaused) return fail(Code::kConflict, "sandbox {} is paused; connect to it to resume it", id_);
+  if (state_ == State::kEnded || !sandbox_->alive()) return fail(Code::kUnavailable, "sandbox {} has ended", id_);
+  return {};
+}
+
+Result<ProcessPtr> Session::start(ProcessSpec spec, ListenerPtr listener) {
+  for (const auto& [name, value] : terms_.env) add_env(spec.env, name, value);
+  add_env(spec.env, "HOME", std::string(kHome));
+  add_env(spec.env, "USER", "user");
+  add_env(spec.env, "LOGNAME", "user");
+  if (spec.cwd.empty()) spec.cwd = kHome;
+  CAPSTAN_TRY(spec.cwd, path_inside(spec.cwd));
+  if (const auto entry = sandbox::stat_inside(root_fd(), spec.cwd); !entry)
+    return std::unexpected(Error(entry.error()).with_context("working directory"));
+  else if (entry->type != 'd')
+    return fail(Code::kInvalid, "working directory {} is not a directory", shown_path(spec.cwd));
+  add_env(spec.env, "PWD", shown_path(spec.cwd));
+  const std::lock_guard lock(mutex_);
+  CAPSTAN_CHECK(usable());
+  if (processes_.size() >= kProcessesMax)
+    return fail(Code::kExhausted, "sandbox {} runs {} commands already, the most that it may", id_, kProcessesMax);
+  const int number = ++number_next_;
+  const auto on_gone = [weak = weak_from_this(), number] {
+    const auto self = weak.lock();
+    if (!self) return;
+    const std::lock_guard guard(self->mutex_);
+    const auto found = self->processes_.find(number);
+    if (found == self->processes_.end()) return;
+    self->process_bytes_in_ += found->second->bytes_in();
+    self->process_bytes_out_ += found->second->bytes_out();
+    self->processes_.erase(found);
+  };
+  CAPSTAN_TRY(auto process, Process::start(loop_, *sandbox_, std::move(spec), number, std::move(listener), on_gone));
+  processes_[number] = process;
+  return process;
+}
+
+Result<ProcessPtr> Session::process(int number) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = processes_.find(number);
+  if (found != processes_.end()) return found->second;
+  return fail(Code::kNotFound, "no process {} runs in sandbox {}", number, id_);
+}
+
+Result<ProcessPtr> Session::process(const std::string& tag) const {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [number, process] : processes_) {
+    if (process->spec().tag == tag) return process;
+  }
+  return fail(Code::kNotFound, "no process with the tag '{}' runs in sandbox {}", tag, id_);
+}
+
+std::vector<ProcessPtr> Session::processes() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<ProcessPtr> all;
+  for (const auto& [number, process] : processes_) all.push_back(process);
+  return all;
+}
+
+Result<std::string> Session::read(const std::string& path) const {
+  CAPSTAN_TRY(const std::string inside, path_inside(path));
+  CAPSTAN_TRY(std::string bytes, sandbox::read_inside(root_fd(), inside, kFileBytesMax));
+  file_bytes_out_ += static_cast<std::int64_t>(bytes.size());
+  return bytes;
+}
+
+Result<void> Session::write(const std::string& path, std::string_view bytes) {
+  CAPSTAN_TRY(const std::string inside, path_inside(path));
+  file_bytes_in_ += static_cast<std::int64_t>(bytes.size());
+  return sandbox::write_inside(root_fd(), inside, bytes, host_uid());
+}
+
+Result<sandbox::InsideEntry> Session::stat(const std::string& path) const {
+  CAPSTAN_TRY(const std::string inside, path_inside(path));
+  return sandbox::stat_inside(root_fd(), inside);
+}
+
+Result<std::vector<sandbox::InsideEntry>> Session::list(const std::string& path) const {
+  CAPSTAN_TRY(const std::string inside, path_inside(path));
+  return sandbox::list_inside(root_fd(), inside);
+}
+
+Result<void> Session::make_directory(const std::string& path) {
+  CAPSTAN_TRY(const std::string inside, path_inside(path));
+  return sandbox::make_directory_inside(root_fd(), inside, host_uid());
+}
+
+Result<void> Session::remove(const std::string& path) {
+  CAPSTAN_TRY(const std::string inside, path_inside(path));
+  return sandbox::remove_inside(root_fd(), inside);
+}
+
+Result<void> Session::rename(const std::string& from, const std::string& to) {
+  CAPSTAN_TRY(const std::string old_path, path_inside(from));
+  CAPSTAN_TRY(const std::string new_path, path_inside(to));
+  return sandbox::rename_inside(root_fd(), old_path, new_path);
+}
+
+Result<void> Session::pause() {
+  const std::lock_guard lock(mutex_);
+  CAPSTAN_CHECK(usable());
+  CAPSTAN_CHECK(sandbox_->freeze());
+  state_ = State::kPaused;
+  return {};
+}
+
+Result<void> Session::resume(std::int64_t timeout_ms) {
+  const std::lock_guard lock(mutex_);
+  if (state_ == State::kPaused) {
+    CAPSTAN_CHECK(sandbox_->thaw());
+    state_ = State::kRunning;
+    ends_ms_ = 0;
+  }
+  CAPSTAN_CHECK(usable());
+  ends_ms_ = std::max(ends_ms_, unix_ms() + timeout_ms);
+  return {};
+}
+
+void Session::set_timeout(std::int64_t timeout_ms) {
+  const std::lock_guard lock(mutex_);
+  ends_ms_ = unix_ms() + timeout_ms;
+}
+
+Result<void> Session::wake() {
+  if (terms_.auto_resume && state() == State::kPaused) return resume(terms_.timeout_ms);
+  const std::lock_guard lock(mutex_);
+  CAPSTAN_CHECK(usable());
+  if (terms_.sliding) ends_ms_ = std::max(ends_ms_, unix_ms() + terms_.timeout_ms);
+  return {};
+}
+
+void Session::end() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (state_ == State::kEnded) return;
+    state_ = State::kEnded;
+  }
+  sandbox_->kill();
+}
+
+void Session::sample(std::int64_t now_ms) {
+  const auto usage = sandbox_->usage();
+  const std::lock_guard lock(usage_mutex_);
+  open_.memory_mib_ms += (last_.memory_bytes >> 20) * std::max<std::int64_t>(now_ms - sampled_ms_, 0);
+  sampled_ms_ = now_ms;
+  if (!usage) return;
+  last_ = *usage;
+  open_.memory_peak_bytes = std::max(open_.memory_peak_bytes, last_.memory_peak_bytes);
+}
+
+store::ComputeRecord Session::take_usage(std::int64_t now_ms) {
+  std::int64_t in = file_bytes_in_.exchange(0), out = file_bytes_out_.exchange(0);
+  {
+    const std::lock_guard lock(mutex_);
+    in += std::exchange(process_bytes_in_, 0);
+    out += std::exchange(process_bytes_out_, 0);
+  }
+  const std::lock_guard lock(usage_mutex_);
+  open_.wall_ms = now_ms - part_began_ms_;
+  open_.cpu_us = last_.cpu_us - cpu_recorded_us_;
+  open_.bytes_in = in;
+  open_.bytes_out = out;
+  cpu_recorded_us_ = last_.cpu_us;
+  part_began_ms_ = now_ms;
+  store::ComputeRecord record{.id = fmt::format("sandbox/{}/{}", id_, part_++),
+                              .time_ms = now_ms,
+                              .kind = "sandbox",
+                              .name = id_,
+                              .key = terms_.owner.key,
+                              .project = terms_.owner.project,
+                              .organisation = terms_.owner.organisation,
+                              .sum = open_};
+  open_ = {};
+  return record;
+}
+
+sandbox::Usage Session::usage_now() const {
+  if (const auto usage = sandbox_->usage()) return *usage;
+  const std::lock_guard lock(usage_mutex_);
+  return last_;
+}
+
+std::int64_t Session::disk_used() const {
+  const sandbox::Fd work(::openat(root_fd(), "work", O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  struct statfs files {};
+  if (!work || ::fstatfs(work.get(), &files) != 0) return 0;
+  return static_cast<std::int64_t>(files.f_blocks - files.f_bfree) * files.f_bsize;
+}
+
+}  // namespace capstan::agents

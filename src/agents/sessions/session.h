@@ -1,0 +1,124 @@
+// A session: one long-lived sandbox that a client talks to, with its processes, its state and what it used.
+//
+//   CAPSTAN_TRY(auto process, session->start({.argv = {"/bin/bash", "-lc", "make"}}, listener));
+//   CAPSTAN_TRY(std::string text, session->read("results/answer.txt"));
+//   session->pause();  session->resume();
+//
+// Made, found and ended by a SessionManager (session_manager.h). Files: paths as paths.h says; symbolic links are not
+// followed (sandbox/root_files.h).
+//
+// Threads: every method from any thread.  Failure: kConflict while paused or when it has ended; kExhausted beyond
+// kProcessesMax; else the sandbox's.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "agents/sessions/process.h"
+#include "sandbox/root_files.h"
+#include "store/compute_usage.h"
+
+namespace capstan::agents {
+
+inline constexpr std::size_t kProcessesMax = 200;         // under way in one session
+inline constexpr std::int64_t kFileBytesMax = 512 << 20;  // read at once
+
+// Who pays: the store's numbers.
+struct Owner {
+  std::int64_t organisation = 1, project = 1, key = 0;
+};
+
+using Words = std::map<std::string, std::string>;
+
+struct SessionTerms {
+  Owner owner = {};
+  std::string template_name = "base";
+  Words metadata = {};
+  Words env = {};  // of every command
+  std::int64_t timeout_ms = 300'000;
+  bool pause_at_end = false;  // at its timeout it is paused, not ended
+  bool auto_resume = false;   // a request of a paused session's client resumes it
+  bool sliding = false;       // each use begins the timeout anew: idle sessions end
+};
+
+class Session : public std::enable_shared_from_this<Session> {
+ public:
+  enum class State { kRunning, kPaused, kEnded };
+
+  Session(http::EventLoop& loop, std::string id, SessionTerms terms, sandbox::BoxLimits limits,
+          std::unique_ptr<sandbox::Sandbox> sandbox);
+  ~Session();
+
+  const std::string& id() const { return id_; }
+  const std::string& token() const { return token_; }  // who has it may use the session
+  const SessionTerms& terms() const { return terms_; }
+  const sandbox::BoxLimits& limits() const { return limits_; }
+  std::int64_t started_ms() const { return started_ms_; }
+  std::int64_t ends_ms() const;
+  State state() const;
+
+  Result<ProcessPtr> start(ProcessSpec spec, ListenerPtr listener);
+  Result<ProcessPtr> process(int number) const;
+  Result<ProcessPtr> process(const std::string& tag) const;
+  std::vector<ProcessPtr> processes() const;
+
+  Result<std::string> read(const std::string& path) const;
+  Result<void> write(const std::string& path, std::string_view bytes);
+  Result<sandbox::InsideEntry> stat(const std::string& path) const;
+  Result<std::vector<sandbox::InsideEntry>> list(const std::string& path) const;
+  Result<void> make_directory(const std::string& path);
+  Result<void> remove(const std::string& path);
+  Result<void> rename(const std::string& from, const std::string& to);
+  int root_fd() const { return sandbox_->root_fd(); }
+  std::uint32_t host_uid() const { return sandbox_->host_uid(); }
+
+  Result<void> pause();
+  Result<void> resume(std::int64_t timeout_ms);  // also of one that runs: it ends no earlier than that
+  void set_timeout(std::int64_t timeout_ms);
+  // Before a client's use: resumes what may be, prolongs what slides; else an error that says why not.
+  Result<void> wake();
+  void end();
+  bool alive() const { return sandbox_->alive(); }
+
+  // Of the manager: looks at what is used now, and takes what was used since the last time as a record's part.
+  void sample(std::int64_t now_ms);
+  store::ComputeRecord take_usage(std::int64_t now_ms);
+  sandbox::Usage usage_now() const;
+  std::int64_t disk_used() const;  // bytes of its files
+
+ private:
+  Result<void> usable() const;  // under mutex_
+
+  http::EventLoop& loop_;
+  const std::string id_, token_;
+  const SessionTerms terms_;
+  const sandbox::BoxLimits limits_;
+  const std::int64_t started_ms_;
+  const std::unique_ptr<sandbox::Sandbox> sandbox_;
+
+  mutable std::mutex mutex_;
+  State state_ = State::kRunning;
+  std::int64_t ends_ms_ = 0;
+  int number_next_ = 1000;
+  std::map<int, ProcessPtr> processes_;
+
+  mutable std::mutex usage_mutex_;
+  sandbox::Usage last_{};           // as of the latest sample
+  store::ComputeSum open_{};        // of the part that is under way
+  std::int64_t cpu_recorded_us_ = 0;
+  std::int64_t sampled_ms_ = 0, part_began_ms_ = 0;
+  int part_ = 0;
+  std::atomic<std::int64_t> file_bytes_in_{0};
+  mutable std::atomic<std::int64_t> file_bytes_out_{0};
+  std::int64_t process_bytes_in_ = 0, process_bytes_out_ = 0;  // under mutex_: of those that ended
+};
+using SessionPtr = std::shared_ptr<Session>;  // shared by the manager and requests under way
+
+std::int64_t unix_ms();
+
+}  // namespace capstan::agents

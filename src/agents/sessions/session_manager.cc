@@ -1,0 +1,214 @@
+// How it works: create() reserves its place first, so that slow creations cannot pass a limit together. The keeper wakes
+// at least every second: it ends or pauses what is over time, drops what died, samples usage, closes records' parts.
+#include "agents/sessions/session_manager.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/sha256.h"
+
+namespace capstan::agents {
+namespace {
+
+constexpr int kIdBytes = 10;
+constexpr auto kKeepEvery = std::chrono::milliseconds(200);
+
+}  // namespace
+
+SessionManager::SessionManager(ManagerOptions options)
+    : options_(std::move(options)), templates_(options_.directory), thread_([this] { keep(); }) {}
+
+SessionManager::~SessionManager() {
+  {
+    const std::lock_guard lock(mutex_);
+    leaving_ = true;
+    changed_.notify_all();
+  }
+  thread_.join();
+  for (const auto& session : all()) session->end();
+  {
+    const std::lock_guard lock(mutex_);
+    sessions_.clear();
+  }
+  launcher_.reset();
+}
+
+void SessionManager::run_on(http::EventLoop& loop) { loop_ = &loop; }
+
+Result<sandbox::Launcher*> SessionManager::launcher() {
+  const std::lock_guard lock(launcher_mutex_);
+  if (refused_) return std::unexpected(*refused_);
+  if (launcher_) return launcher_.get();
+  auto started = sandbox::Launcher::start({.instance = options_.instance, .program = options_.launcher_program});
+  if (started) {
+    launcher_ = std::move(*started);
+    return launcher_.get();
+  }
+  Error error = std::move(started.error());
+  if (error.code == Code::kUnsupported) {
+    error.message += "; `capstan sandbox check` lists what this host can enforce";
+    refused_ = error;
+  }
+  return std::unexpected(std::move(error));
+}
+
+Result<void> SessionManager::check() {
+  if (const auto started = launcher(); !started) return std::unexpected(started.error());
+  return {};
+}
+
+Result<void> SessionManager::check_timeout(std::int64_t timeout_ms) const {
+  if (timeout_ms >= 0 && timeout_ms <= options_.limits.timeout_ms_max) return {};
+  return fail(Code::kInvalid, "a timeout of {} s; it must be between 0 and {} s", timeout_ms / 1000,
+              options_.limits.timeout_ms_max / 1000);
+}
+
+Result<void> SessionManager::admit(const Owner& owner) const {
+  std::size_t all = sessions_.size(), of_project = 0;
+  for (const auto& [project, count] : being_made_) {
+    all += count;
+    if (project == owner.project) of_project += count;
+  }
+  for (const auto& [id, session] : sessions_) of_project += session->terms().owner.project == owner.project ? 1 : 0;
+  if (all >= options_.limits.sessions_max)
+    return fail(Code::kExhausted, "this host has {} sandboxes, the most that it may", all);
+  if (of_project >= options_.limits.sessions_of_project_max)
+    return fail(Code::kExhausted, "the project has {} sandboxes, the most that it may; end some", of_project);
+  return {};
+}
+
+Result<SessionPtr> SessionManager::create(SessionTerms terms) {
+  CAPSTAN_CHECK(check_timeout(terms.timeout_ms));
+  if (loop_ == nullptr) return fail(Code::kUnavailable, "the server does not run yet");
+  CAPSTAN_TRY(sandbox::Launcher * launcher, launcher());
+  CAPSTAN_TRY(const Template form, templates_.find(terms.template_name, terms.owner));
+  const Owner owner = terms.owner;
+  {
+    const std::lock_guard lock(mutex_);
+    CAPSTAN_CHECK(admit(owner));
+    ++being_made_[owner.project];
+  }
+  terms.env.insert(form.env.begin(), form.env.end());
+  auto made = [&]() -> Result<SessionPtr> {
+    CAPSTAN_TRY(auto box, launcher->create({.limits = form.limits,
+                                            .template_root = form.root.string(),
+                                            .tenant = std::to_string(owner.project)}));
+    auto session =
+        std::make_shared<Session>(*loop_, random_hex(kIdBytes), std::move(terms), form.limits, std::move(box));
+    if (!form.snapshot.empty()) CAPSTAN_CHECK(templates_.restore(form, *session));
+    return session;
+  }();
+  const std::lock_guard lock(mutex_);
+  if (--being_made_[owner.project] == 0) being_made_.erase(owner.project);
+  if (made) sessions_[(*made)->id()] = *made;
+  return made;
+}
+
+std::vector<SessionPtr> SessionManager::all() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<SessionPtr> all;
+  for (const auto& [id, session] : sessions_) all.push_back(session);
+  return all;
+}
+
+std::vector<SessionPtr> SessionManager::list(const Owner& owner) const {
+  std::vector<SessionPtr> mine = all();
+  std::erase_if(mine, [&](const SessionPtr& one) { return one->terms().owner.project != owner.project; });
+  std::sort(mine.begin(), mine.end(), [](const SessionPtr& a, const SessionPtr& b) {
+    return std::pair(a->started_ms(), a->id()) < std::pair(b->started_ms(), b->id());
+  });
+  return mine;
+}
+
+Result<SessionPtr> SessionManager::find(const std::string& id, const Owner& owner) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = sessions_.find(id);
+  // Another project's is as good as none.
+  if (found == sessions_.end() || found->second->terms().owner.project != owner.project)
+    return fail(Code::kNotFound, "there is no sandbox {}", id);
+  return found->second;
+}
+
+Result<SessionPtr> SessionManager::find(const std::string& id, std::string_view token) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = sessions_.find(id);
+  if (found == sessions_.end()) return fail(Code::kUnavailable, "there is no sandbox {}; it may have ended", id);
+  if (!equal_constant_time(found->second->token(), token))
+    return fail(Code::kDenied, "the access token is not that of sandbox {}", id);
+  return found->second;
+}
+
+Result<void> SessionManager::end(const std::string& id, const Owner& owner) {
+  CAPSTAN_TRY(const SessionPtr session, find(id, owner));
+  finish(session);
+  return {};
+}
+
+// Its last sample is taken while it still lives.
+void SessionManager::finish(const SessionPtr& session) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (sessions_.erase(session->id()) == 0) return;
+  }
+  const std::int64_t now_ms = unix_ms();
+  session->sample(now_ms);
+  session->end();
+  const std::lock_guard lock(mutex_);
+  records_.push_back(session->take_usage(now_ms));
+}
+
+void SessionManager::keep() {
+  std::unique_lock lock(mutex_);
+  while (!leaving_) {
+    changed_.wait_for(lock, kKeepEvery, [&] { return leaving_; });
+    if (leaving_) return;
+    lock.unlock();
+    keep_once(unix_ms());
+    lock.lock();
+  }
+}
+
+void SessionManager::keep_once(std::int64_t now_ms) {
+  const bool sample = now_ms - sampled_ms_ >= options_.limits.sample_every_ms;
+  const bool record = now_ms - recorded_ms_ >= options_.limits.record_every_ms;
+  if (sample) sampled_ms_ = now_ms;
+  if (record) recorded_ms_ = now_ms;
+  for (const auto& session : all()) {
+    if (!session->alive()) {
+      finish(session);
+      continue;
+    }
+    if (session->state() == Session::State::kRunning && session->ends_ms() <= now_ms) {
+      if (!session->terms().pause_at_end || !session->pause()) finish(session);
+      continue;
+    }
+    if (sample || record) session->sample(now_ms);
+    if (!record) continue;
+    const std::lock_guard lock(mutex_);
+    records_.push_back(session->take_usage(now_ms));
+  }
+  const std::lock_guard lock(mutex_);
+  if (records_.size() <= options_.limits.usage_records_max) return;
+  const std::size_t over = records_.size() - options_.limits.usage_records_max;
+  log_error("usage of sandboxes is lost: nobody fetched it", "records={}", over);
+  records_.erase(records_.begin(), records_.begin() + static_cast<std::ptrdiff_t>(over));
+  records_first_ += static_cast<std::int64_t>(over);
+}
+
+SessionManager::UsageBatch SessionManager::usage(std::size_t records_max) const {
+  const std::lock_guard lock(mutex_);
+  const std::size_t count = std::min(records_max, records_.size());
+  return {records_first_ + static_cast<std::int64_t>(count) - 1,
+          {records_.begin(), records_.begin() + static_cast<std::ptrdiff_t>(count)}};
+}
+
+void SessionManager::settle(std::int64_t last) {
+  const std::lock_guard lock(mutex_);
+  const std::int64_t count = std::clamp<std::int64_t>(last - records_first_ + 1, 0, std::ssize(records_));
+  records_.erase(records_.begin(), records_.begin() + count);
+  records_first_ += count;
+}
+
+}  // namespace capstan::agents

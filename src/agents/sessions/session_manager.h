@@ -1,0 +1,104 @@
+// The sessions of one host: makes them from templates, finds them, ends them in time, and keeps what they used.
+//
+//   SessionManager manager({.instance = "up-3f2a", .directory = data / "sessions"});
+//   router.add_loop_hooks([&](http::EventLoop& loop) { manager.run_on(loop); }, [] {});
+//   CAPSTAN_TRY(SessionPtr session, manager.create({.owner = owner, .template_name = "base"}));
+//   CAPSTAN_TRY(SessionPtr same, manager.find(session->id(), owner));
+//
+// The launcher of sandboxes starts with the first session. On a host that cannot enforce what sandboxes promise every
+// create() fails with what is missing; nothing is weakened.
+//
+// Threads: every method from any thread, after run_on; one thread of its own looks after timeouts and usage.
+// Bounds: ManagerLimits.  Failure: kUnsupported (the host), kNotFound (no such template or session), kExhausted (a
+// limit on sessions), kInvalid (the terms).
+#pragma once
+
+#include <condition_variable>
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "agents/sessions/session.h"
+#include "agents/sessions/templates.h"
+#include "sandbox/launcher.h"
+
+namespace capstan::agents {
+
+struct ManagerLimits {
+  std::size_t sessions_max = 1'000;             // paused ones count
+  std::size_t sessions_of_project_max = 250;
+  std::int64_t timeout_ms_max = 24LL * 3600 * 1000;
+  std::size_t usage_records_max = 100'000;      // not yet fetched; beyond it the oldest go
+  std::int64_t sample_every_ms = 5'000;
+  std::int64_t record_every_ms = 60'000;
+};
+
+struct ManagerOptions {
+  std::string instance = {};          // of sandbox::LauncherOptions
+  std::string launcher_program = {};  // as there
+  std::filesystem::path directory = {};  // templates and snapshots; made if it is missing
+  ManagerLimits limits = {};
+};
+
+class SessionManager {
+ public:
+  explicit SessionManager(ManagerOptions options);
+  ~SessionManager();  // ends every session
+  SessionManager(const SessionManager&) = delete;
+  SessionManager& operator=(const SessionManager&) = delete;
+
+  void run_on(http::EventLoop& loop);
+  // Whether this host can have sandboxes; starts the launcher.
+  Result<void> check();
+
+  Result<SessionPtr> create(SessionTerms terms);
+  // Those of the owner's project, the oldest first.
+  std::vector<SessionPtr> list(const Owner& owner) const;
+  Result<SessionPtr> find(const std::string& id, const Owner& owner) const;
+  // By its token: for those who have nothing else.
+  Result<SessionPtr> find(const std::string& id, std::string_view token) const;
+  std::vector<SessionPtr> all() const;
+  Result<void> end(const std::string& id, const Owner& owner);
+  Result<void> check_timeout(std::int64_t timeout_ms) const;
+
+  Templates& templates() { return templates_; }
+
+  // What was used and is not taken yet, the oldest first, with the number of the last; settle() forgets up to it.
+  struct UsageBatch {
+    std::int64_t last = 0;
+    std::vector<store::ComputeRecord> records;
+  };
+  UsageBatch usage(std::size_t records_max) const;
+  void settle(std::int64_t last);
+
+ private:
+  Result<sandbox::Launcher*> launcher();
+  Result<void> admit(const Owner& owner) const;  // under mutex_
+  void keep();
+  void keep_once(std::int64_t now_ms);
+  void finish(const SessionPtr& session);
+
+  const ManagerOptions options_;
+  Templates templates_;
+  http::EventLoop* loop_ = nullptr;
+
+  std::mutex launcher_mutex_;
+  std::unique_ptr<sandbox::Launcher> launcher_;
+  std::optional<Error> refused_;  // for good: what the host lacks
+
+  mutable std::mutex mutex_;
+  std::map<std::string, SessionPtr> sessions_;
+  std::map<std::int64_t, std::size_t> being_made_;  // by project
+  std::vector<store::ComputeRecord> records_;
+  std::int64_t records_first_ = 1;  // the number of records_[0]
+  std::condition_variable changed_;
+  bool leaving_ = false;
+  std::int64_t sampled_ms_ = 0, recorded_ms_ = 0;  // of the thread
+  std::thread thread_;
+};
+
+}  // namespace capstan::agents
