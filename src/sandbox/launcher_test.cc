@@ -96,13 +96,6 @@ TEST_F(LauncherTest, AMemoryBombEndsAtItsLimitAndIsReportedAsMemory) {
   EXPECT_LE(result.usage.memory_peak_bytes, 32 << 20);
 }
 
-TEST_F(LauncherTest, ASandboxMayHaveMoreMemoryThanTheDefault) {
-  const auto result = run("head -c 300m /dev/zero | tail -c 1 | wc -c; head -c 290m /dev/zero | tail | wc -c",
-                          {.limits = {.memory_bytes = 1 << 30}});
-  EXPECT_EQ(result.ended, Ended::kExited);
-  EXPECT_EQ(result.out, "1\n304087040\n");
-}
-
 TEST_F(LauncherTest, FilesInMemoryCountAsMemoryAndMeetTheirOwnLimits) {
   EXPECT_NE(
       run("head -c 2m /dev/zero > /tmp/a", {.limits = {.tmpfs_bytes = 1 << 20}}).err.find("No space left"),

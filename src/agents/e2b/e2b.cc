@@ -26,13 +26,6 @@ std::string token_of(const http::Request& request) {
 
 }  // namespace
 
-Owner owner_of(const http::Request& request) {
-  const std::string text = request.headers.get(kOwnerHeader);
-  const auto parts = split(text, '/');
-  if (parts.size() != 3) return {};
-  return {parse_int(parts[0]).value_or(1), parse_int(parts[1]).value_or(1), parse_int(parts[2]).value_or(0)};
-}
-
 Result<SessionPtr> session_of(const http::Request& request, const SessionManager& manager) {
   const std::string id = request.headers.get("e2b-sandbox-id");
   if (id.empty()) return fail(Code::kInvalid, "the request names no sandbox (header E2b-Sandbox-Id)");
@@ -74,6 +67,7 @@ void add_routes(http::Router& router, SessionManager& manager) {
   add_process_routes(router, manager);
   add_filesystem_routes(router, manager);
   add_file_routes(router, manager);
+  add_code_routes(router, manager);
 }
 
 }  // namespace capstan::agents::e2b

@@ -3,7 +3,7 @@
 //
 //   e2b::add_routes(router, manager);
 //
-// The owner of a control-plane request stands in headers that only the front writes (kOwnerHeader). A sandbox's requests
+// The owner of a control-plane request stands in headers that only the front writes (owner.h). A sandbox's requests
 // carry its id (E2b-Sandbox-Id) and its token (X-Access-Token or E2B-Traffic-Access-Token); a signed /files URL carries
 // neither, but a hash of the token. What is served, and what is not: docs/sessions.md.
 //
@@ -17,7 +17,6 @@
 
 namespace capstan::agents::e2b {
 
-inline constexpr std::string_view kOwnerHeader = "x-capstan-owner";  // "organisation/project/key", numbers
 // What our answers claim to be: the SDKs decide by it what they may use. Later versions promise file metadata.
 inline constexpr std::string_view kEnvdVersion = "0.5.11";
 inline constexpr std::string_view kUser = "user";
@@ -32,7 +31,6 @@ void add_filesystem_routes(http::Router& router, SessionManager& manager);
 void add_file_routes(http::Router& router, SessionManager& manager);
 void add_code_routes(http::Router& router, SessionManager& manager);
 
-Owner owner_of(const http::Request& request);
 // The session that a request of the data plane is for, awake.
 Result<SessionPtr> session_of(const http::Request& request, const SessionManager& manager);
 

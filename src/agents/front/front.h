@@ -30,7 +30,7 @@ inline constexpr std::string_view kHostTokenHeader = "x-capstan-host-token";
 
 struct FrontOptions {
   std::filesystem::path address = {};  // the file in which the host says where it listens
-  // The owner, as e2b::kOwnerHeader wants it; or what to answer instead.
+  // The owner, as kOwnerHeader (sessions/owner.h) wants it; or what to answer instead.
   std::function<std::expected<std::string, http::Response>(const http::Request&)> authenticate = {};
   // Writes usage durably; what fails is brought again.
   std::function<Result<void>(const std::vector<store::ComputeRecord>&)> record = {};

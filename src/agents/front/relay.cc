@@ -5,6 +5,7 @@
 #include <array>
 
 #include "agents/front/front.h"
+#include "agents/sessions/owner.h"
 #include "base/file.h"
 #include "base/text.h"
 
@@ -125,7 +126,7 @@ void relay(http::AsyncClient& client, const HostAddress& address, http::Request 
                        .headers = passed_on(request.headers),
                        .body = std::move(request.body)};
   passed.headers.set(kHostTokenHeader, host->token);
-  if (!owner.empty()) passed.headers.set("x-capstan-owner", owner);
+  if (!owner.empty()) passed.headers.set(kOwnerHeader, owner);
   std::make_shared<Relay>(std::move(*host), std::move(passed), writer)->start(client);
 }
 

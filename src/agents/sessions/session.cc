@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "agents/sessions/interpreter.h"
 #include "agents/sessions/paths.h"
 #include "base/file.h"
 
@@ -194,6 +195,12 @@ void Session::end() {
     state_ = State::kEnded;
   }
   sandbox_->kill();
+}
+
+Interpreter& Session::interpreter() {
+  const std::lock_guard lock(mutex_);
+  if (!interpreter_) interpreter_ = std::make_unique<Interpreter>(*this);
+  return *interpreter_;
 }
 
 void Session::sample(std::int64_t now_ms) {

@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "agents/sessions/owner.h"
 #include "agents/sessions/process.h"
 #include "sandbox/root_files.h"
 #include "store/compute_usage.h"
@@ -28,12 +29,9 @@ namespace capstan::agents {
 inline constexpr std::size_t kProcessesMax = 200;         // under way in one session
 inline constexpr std::int64_t kFileBytesMax = 512 << 20;  // read at once
 
-// Who pays: the store's numbers.
-struct Owner {
-  std::int64_t organisation = 1, project = 1, key = 0;
-};
-
 using Words = std::map<std::string, std::string>;
+
+class Interpreter;
 
 struct SessionTerms {
   Owner owner = {};
@@ -85,6 +83,9 @@ class Session : public std::enable_shared_from_this<Session> {
   void end();
   bool alive() const { return sandbox_->alive(); }
 
+  // Code in contexts (interpreter.h), made when first asked for.
+  Interpreter& interpreter();
+
   // Of the manager: looks at what is used now, and takes what was used since the last time as a record's part.
   void sample(std::int64_t now_ms);
   store::ComputeRecord take_usage(std::int64_t now_ms);
@@ -106,6 +107,7 @@ class Session : public std::enable_shared_from_this<Session> {
   std::int64_t ends_ms_ = 0;
   int number_next_ = 1000;
   std::map<int, ProcessPtr> processes_;
+  std::unique_ptr<Interpreter> interpreter_;
 
   mutable std::mutex usage_mutex_;
   sandbox::Usage last_{};           // as of the latest sample

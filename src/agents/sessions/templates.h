@@ -16,13 +16,13 @@
 #include <string>
 #include <vector>
 
+#include "agents/sessions/owner.h"
 #include "base/result.h"
 #include "sandbox/spec.h"
 
 namespace capstan::agents {
 
 class Session;
-struct Owner;
 
 struct Template {
   std::string name;

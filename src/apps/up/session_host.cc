@@ -12,6 +12,7 @@
 
 #include "agents/e2b/e2b.h"
 #include "agents/front/front.h"
+#include "agents/mcp/mcp.h"
 #include "agents/sessions/session_manager.h"
 #include "base/file.h"
 #include "base/hash.h"
@@ -103,6 +104,8 @@ Result<void> serve(const DataDirectory& data, const Identity& identity) {
   });
   router.add_loop_hooks([&](http::EventLoop& loop) { manager.run_on(loop); }, [] {});
   agents::e2b::add_routes(router, manager);
+  agents::mcp::McpServer mcp(manager);
+  mcp.add_routes(router);
   add_host_routes(router, manager);
   CAPSTAN_TRY(const auto server, http::Server::start({.threads = kThreads}, router));
   CAPSTAN_CHECK(announce(data, identity, server->port(), token, refusal));

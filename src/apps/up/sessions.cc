@@ -3,6 +3,7 @@
 #include <chrono>
 #include <thread>
 
+#include "agents/sessions/owner.h"
 #include "apps/up/session_host.h"
 #include "base/file.h"
 
@@ -29,7 +30,8 @@ std::unique_ptr<agents::Front> make_front(const DataDirectory& data, Tenancy& te
           caller.error().status,
           Json::object({{"code", caller.error().status}, {"message", caller.error().message}})));
     }
-    return fmt::format("{}/{}/{}", (*caller)->organisation_number, (*caller)->project_number, (*caller)->key_number);
+    return agents::header_of(
+        {(*caller)->organisation_number, (*caller)->project_number, (*caller)->key_number});
   };
   const auto record = [&database = tenancy.database()](const std::vector<store::ComputeRecord>& records) {
     return database.write([&](store::Session& session) { return store::insert_compute(session, records); });
