@@ -41,7 +41,7 @@ Result<void> submitted(State& state, std::int64_t time_ms, const Json& event) {
   workload.tenant = *tenant;
   state.next_id = workload.id + 1;
   workload.created_ms = time_ms;
-  if (workload.spec.kind == workload::Kind::kTasks) workload.tasks.pending.insert(0, workload.spec.count);
+  if (workload.spec.kind == workload::Kind::kTasks) workload.tasks.pending.insert(0, workload.spec.chunks());
   state.by_name[workload.spec.name] = workload.id;
   state.count_demand(workload, 1);
   state.workloads.emplace(workload.id, std::move(workload));
@@ -52,7 +52,7 @@ Result<void> updated(State& state, const Json& event) {
   CAPSTAN_TRY(Workload * workload, need_workload(state, event));
   CAPSTAN_TRY(workload::Spec spec, spec_of(event));
   CAPSTAN_TRY(const std::int64_t generation, need_int(event, "generation", 1));
-  if (spec.kind == workload::Kind::kTasks) workload->tasks.pending.insert(workload->spec.count, spec.count);
+  if (spec.kind == workload::Kind::kTasks) workload->tasks.pending.insert(workload->spec.chunks(), spec.chunks());
   const auto tenant = state.tenants.find(spec.tenant);
   if (!tenant) return fail(Code::kCorrupt, "tenant {} does not exist", spec.tenant);
   workload->tenant = *tenant;

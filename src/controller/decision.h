@@ -71,6 +71,11 @@ void begin_tasks(Decision& decision, Workload& workload, const std::vector<sched
 // The lowest replica that is to start now, -1 if none is; how many tasks may start now.
 std::int64_t next_replica(const Workload& workload, std::int64_t time_ms);
 std::int64_t startable_tasks(const Workload& workload, std::int64_t time_ms);
+// Single tasks, also where they are placed in chunks.
+struct TaskCounts {
+  std::int64_t pending = 0, running = 0, succeeded = 0, failed = 0;
+};
+TaskCounts count_tasks(const Workload& workload);
 // The GPUs of one rank of a gang.
 scheduler::GpuSet rank_gpus(const Job& job, std::int64_t rank);
 // What live ranks hold: at the start of an attempt (all begin at time_ms), or of a state that is read back (0).
@@ -95,6 +100,7 @@ struct TaskBatch {
   std::string host;
   std::map<std::int64_t, IntervalSet> started;  // by workload
   std::map<std::int64_t, IntervalSet> succeeded;
+  std::map<std::int64_t, protocol::TaskTally> tallies;  // of those that succeeded, of arrays in sandboxes
 };
 void report_tasks(Decision& decision, Workload& workload, HostId host, const protocol::Report& report,
                   TaskBatch& batch);

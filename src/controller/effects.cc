@@ -65,6 +65,15 @@ void add_task_env(Env& env, const Workload& workload, const RankId& id) {
   env["CAPSTAN_TASK_ATTEMPT"] = text(id.attempt);
 }
 
+// The worker gives each task of the chunk what is its own.
+void make_chunk(const Workload& workload, const RankId& id, protocol::StartRank& start, Env& env) {
+  const workload::Spec& spec = workload.spec;
+  for (const char* name : {"CAPSTAN_ATTEMPT", "CAPSTAN_RANK", "CAPSTAN_TASK_INDEX", "CAPSTAN_TASK_ATTEMPT"}) env.erase(name);
+  const std::int64_t first = id.rank * spec.chunk();
+  start.chunk = protocol::TaskChunk{first, std::min(spec.chunk(), spec.count - first), spec.retries,
+                                    spec.restarts.backoff_ms, workload::to_json(*spec.sandbox, false)};
+}
+
 std::vector<std::string> engine_command(const workload::Spec& spec, std::int64_t port) {
   const std::string& model = spec.engine->model;
   std::vector<std::string> command = {
@@ -164,6 +173,7 @@ protocol::Effect start_effect(const State& state, const RankId& id) {
     case workload::Kind::kTasks:
       add_task_env(env, *workload, id);
       start.timeout_ms = spec.timeout_ms;
+      if (spec.sandbox) make_chunk(*workload, id, start, env);
       break;
   }
   add_gpu_env(env, place_of(state, id, std::nullopt).gpus);

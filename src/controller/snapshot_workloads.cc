@@ -180,12 +180,14 @@ Json put(const Tasks& tasks) {
                                     {"failures", task.failures},
                                     {"not_before_ms", task.not_before_ms}}));
   }
-  return Json::object({{"pending", ranges_to_json(tasks.pending.ranges())},
-                       {"succeeded", ranges_to_json(tasks.succeeded.ranges())},
-                       {"failed", ranges_to_json(tasks.failed.ranges())},
-                       {"retried", std::move(retried)},
-                       {"began_ms", tasks.began_ms},
-                       {"last_failure", tasks.last_failure}});
+  Json json = Json::object({{"pending", ranges_to_json(tasks.pending.ranges())},
+                            {"succeeded", ranges_to_json(tasks.succeeded.ranges())},
+                            {"failed", ranges_to_json(tasks.failed.ranges())},
+                            {"retried", std::move(retried)},
+                            {"began_ms", tasks.began_ms},
+                            {"last_failure", tasks.last_failure}});
+  if (tasks.tally != protocol::TaskTally{}) json["tally"] = protocol::to_json(tasks.tally);
+  return json;
 }
 
 Result<IntervalSet> set_from(const Json& json, std::string_view key) {
@@ -213,6 +215,9 @@ Result<Tasks> tasks_from(const Json& json) {
     if (task.not_before_ms >= 0) tasks.waiting.insert({task.not_before_ms, index});
   }
   CAPSTAN_TRY(tasks.last_failure, need_text(json, "last_failure"));
+  if (const Json* tally = json.find("tally")) {
+    CAPSTAN_TRY(tasks.tally, protocol::task_tally_from_json(*tally));
+  }
   return tasks;
 }
 

@@ -184,7 +184,7 @@ void State::count_demand(const Workload& workload, int sign) {
   if (!spec.placement.gpu_model.empty()) request.gpu_models = {spec.placement.gpu_model};
   const std::int64_t ranks = spec.kind == workload::Kind::kJob       ? spec.ranks
                              : spec.kind == workload::Kind::kService ? spec.replicas
-                                                                     : std::min(spec.count, kTasksCounted);
+                                                                     : std::min(spec.chunks(), kTasksCounted);
   if ((demand[request] += sign * ranks) == 0) demand.erase(request);
 }
 

@@ -158,6 +158,7 @@ struct Tasks {
   std::map<std::int64_t, RetriedTask> retried;
   std::set<std::pair<std::int64_t, std::int64_t>> waiting;  // computed: (not_before_ms, index)
   std::string last_failure;
+  protocol::TaskTally tally;  // of tasks in sandboxes, which all of the above counts in chunks
   std::int64_t began_ms = 0;  // when the first of those in runs started
 
   // The run that holds the task, on any host (O(hosts of the array)) or on this one.

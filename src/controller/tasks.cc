@@ -44,6 +44,8 @@ void insert_run(std::vector<TaskRun>& runs, const TaskRun& run) {
   runs.insert(at, run);
 }
 
+constexpr std::int64_t kChunkRetries = 5;  // of a chunk that was lost with its host or could not start there
+
 // Takes [begin, end) out of the runs of a host and calls take(piece) for each piece. kCorrupt if a part does not run.
 template <class Take>
 Result<void> take_runs(Workload& workload, HostId host, std::int64_t begin, std::int64_t end, Take take) {
@@ -132,7 +134,7 @@ Result<void> tasks_began(State& state, std::int64_t time_ms, Workload& workload,
   }
   const fleet::Capacity each = workload.each();
   for (const Range& range : ranges) {
-    const bool twice = range.begin < 0 || range.end > workload.spec.count ||
+    const bool twice = range.begin < 0 || range.end > workload.spec.chunks() ||
                        (attempt == 1 && !tasks.pending.contains(range.begin));
     if (twice) return fail(Code::kCorrupt, "task {} of {} starts twice", range.begin, workload.id);
     if (attempt == 1) tasks.pending.erase(range.begin, range.end);
@@ -162,6 +164,10 @@ Result<void> tasks_began(State& state, std::int64_t time_ms, Workload& workload,
   return {};
 }
 
+std::string failure_text(const Workload& workload, std::int64_t index, const protocol::RankExited& exit) {
+  return fmt::format("{} {} {}", workload.spec.sandbox ? "chunk" : "task", index, exit_text(exit));
+}
+
 Result<void> task_ended(State& state, Workload& workload, const Json& event) {
   CAPSTAN_TRY(const std::int64_t index, need_int(event, "rank"));
   CAPSTAN_TRY(const std::string name, need_text(event, "host"));
@@ -173,7 +179,7 @@ Result<void> task_ended(State& state, Workload& workload, const Json& event) {
   Tasks& tasks = workload.tasks;
   if (next == "failed") {
     tasks.failed.insert(index, index + 1);
-    tasks.last_failure = fmt::format("task {} {}", index, exit_text(exit));
+    tasks.last_failure = failure_text(workload, index, exit);
     return {};
   }
   RetriedTask& retried = tasks.retried[index];
@@ -181,7 +187,7 @@ Result<void> task_ended(State& state, Workload& workload, const Json& event) {
   CAPSTAN_TRY(retried.failures, need_int(event, "failures"));
   CAPSTAN_TRY(retried.not_before_ms, need_int(event, "not_before_ms"));
   tasks.waiting.insert({retried.not_before_ms, index});
-  if (next == "retry") tasks.last_failure = fmt::format("task {} {}", index, exit_text(exit));
+  if (next == "retry") tasks.last_failure = failure_text(workload, index, exit);
   return {};
 }
 
@@ -284,6 +290,11 @@ FoldResult fold_tasks(State& state, std::int64_t time_ms, std::string_view type,
       CAPSTAN_CHECK(end_runs(state, workload, host, range, nullptr));
       workload.tasks.succeeded.insert(range.begin, range.end);
     }
+    if (const Json* tally = event.find("tally")) {
+      CAPSTAN_TRY(const protocol::TaskTally more, protocol::task_tally_from_json(*tally));
+      workload.tasks.tally.add(more);
+      if (!more.failure.empty()) workload.tasks.last_failure = more.failure;
+    }
     return {};
   };
   return apply();
@@ -303,6 +314,23 @@ void hold_tasks(State& state, Workload& workload) {
   note_leaving(state, workload);
 }
 
+TaskCounts count_tasks(const Workload& workload) {
+  const Tasks& tasks = workload.tasks;
+  if (!workload.spec.sandbox) {
+    return {tasks.pending.size() + static_cast<std::int64_t>(tasks.waiting.size()), tasks.running,
+            tasks.succeeded.size(), tasks.failed.size()};
+  }
+  const std::int64_t chunk = workload.spec.chunk(), count = workload.spec.count;
+  // The last chunk may not be full.
+  const std::int64_t last = workload.spec.chunks() - 1, lacks = (last + 1) * chunk - count;
+  TaskCounts out{.succeeded = tasks.tally.succeeded(), .failed = tasks.tally.failed()};
+  out.failed += tasks.failed.size() * chunk - (tasks.failed.contains(last) ? lacks : 0);
+  const std::int64_t open = count - out.succeeded - out.failed;
+  out.running = std::min(tasks.running * chunk, open);
+  out.pending = open - out.running;
+  return out;
+}
+
 bool advance_tasks(Decision& decision, Workload& workload) {
   const Tasks& tasks = workload.tasks;
   if (workload.cancelling) {
@@ -310,11 +338,10 @@ bool advance_tasks(Decision& decision, Workload& workload) {
     return false;
   }
   if (tasks.running == 0 && tasks.pending.empty() && tasks.waiting.empty()) {
-    const bool all_well = tasks.failed.empty();
-    finish(decision, workload, all_well ? WorkloadState::kSucceeded : WorkloadState::kFailed,
-           all_well ? ""
-                    : fmt::format("{} of {} tasks failed; {}", tasks.failed.size(), workload.spec.count,
-                                  tasks.last_failure));
+    const std::int64_t failed = count_tasks(workload).failed;
+    finish(decision, workload, failed == 0 ? WorkloadState::kSucceeded : WorkloadState::kFailed,
+           failed == 0 ? ""
+                       : fmt::format("{} of {} tasks failed; {}", failed, workload.spec.count, tasks.last_failure));
     return false;
   }
   if (decision.state.draining) return false;
@@ -403,6 +430,7 @@ void report_tasks(Decision& decision, Workload& workload, HostId host, const pro
   batch.started[workload.id].erase(index, index + 1);
   if (is_clean(exit) && !(stopping && exit.stopped)) {
     batch.succeeded[workload.id].insert(index, index + 1);
+    if (exit.tally) batch.tallies[workload.id].add(*exit.tally);
     return;
   }
   const auto known = workload.tasks.retried.find(index);
@@ -410,7 +438,9 @@ void report_tasks(Decision& decision, Workload& workload, HostId host, const pro
   const std::int64_t failures = stopping ? failures_before : failures_before + 1;
   const auto* start_failed = std::get_if<protocol::RankStartFailed>(&report.body);
   const bool hopeless = start_failed != nullptr && !start_failed->retryable;
-  const bool retry = !hopeless && failures <= workload.spec.retries;
+  // Tasks in sandboxes are retried by their worker; a chunk fails only with its host.
+  const std::int64_t retries = workload.spec.sandbox ? kChunkRetries : workload.spec.retries;
+  const bool retry = !hopeless && failures <= retries;
   Json ended = event("rank_ended", workload);
   ended["attempt"] = report.id.attempt;
   ended["rank"] = index;
@@ -457,6 +487,8 @@ void flush_tasks(Decision& decision, TaskBatch& batch) {
       Json done = event(type, *decision.state.find(id));
       done["host"] = batch.host;
       done["ranges"] = ranges_to_json(indices.ranges());
+      const auto tally = batch.tallies.find(id);
+      if (type == "tasks_succeeded" && tally != batch.tallies.end()) done["tally"] = protocol::to_json(tally->second);
       decision.emit(std::move(done));
     }
     all.clear();

@@ -59,6 +59,46 @@ Json ranks_view(const State& state, const Workload& workload) {
   return list;
 }
 
+Json tasks_view(const Workload& workload) {
+  const TaskCounts counts = count_tasks(workload);
+  Json json = Json::object({{"pending", counts.pending},
+                            {"running", counts.running},
+                            {"succeeded", counts.succeeded},
+                            {"failed", counts.failed}});
+  if (!workload.spec.sandbox) return json;
+  const protocol::TaskTally& tally = workload.tasks.tally;
+  Json failures = Json::object();
+  for (std::size_t i = 1; i < protocol::kTaskEnds; ++i) {
+    if (tally.ended[i] > 0) failures[protocol::task_end_name(static_cast<protocol::TaskEnd>(i))] = tally.ended[i];
+  }
+  // Of chunks that could not be run to their end.
+  if (const std::int64_t lost = counts.failed - tally.failed(); lost > 0) failures["lost"] = lost;
+  json["failures"] = std::move(failures);
+  json["retries"] = tally.retries;
+  json["usage"] = Json::object({{"cpu_us", tally.cpu_us},
+                                {"wall_us", tally.wall_us},
+                                {"memory_mib_ms", tally.memory_mib_ms},
+                                {"memory_peak_bytes", tally.memory_peak_bytes},
+                                {"bytes", tally.bytes}});
+  return json;
+}
+
+// "; failed: 3 memory, 1 timeout; 12.3 CPU-seconds, at most 45 MiB in one"
+std::string tally_text(const Workload& workload) {
+  if (!workload.spec.sandbox) return "";
+  const protocol::TaskTally& tally = workload.tasks.tally;
+  std::string text;
+  const Json shown = tasks_view(workload);
+  for (const auto& [reason, count] : shown.find("failures")->members())
+    text += fmt::format("{}{} {}", text.empty() ? "; failed: " : ", ", count.as_int(), reason);
+  if (tally.retries > 0) text += fmt::format("; {} retries", tally.retries);
+  if (tally.tasks() > 0) {
+    text += fmt::format("; {}.{:01} CPU-seconds, at most {} MiB in one", tally.cpu_us / 1'000'000,
+                        tally.cpu_us % 1'000'000 / 100'000, (tally.memory_peak_bytes + (1 << 20) - 1) >> 20);
+  }
+  return text;
+}
+
 struct Wait {
   std::string decision;  // "not_now", "never"
   std::string text;
@@ -108,7 +148,7 @@ Progress progress(const Workload& workload) {
       }
       break;
     case workload::Kind::kTasks:
-      out.ready = workload.tasks.succeeded.size() + workload.tasks.failed.size();
+      out.ready = count_tasks(workload).succeeded + count_tasks(workload).failed;
       out.wanted = workload.spec.count;
       out.attempt = workload.tasks.running == 0 && out.ready == 0 ? 0 : 1;
       for (const auto& [index, task] : workload.tasks.retried) out.restarts += task.failures;
@@ -145,12 +185,7 @@ Json view(const State& state, const Workload& workload, bool details, bool whole
                             {"created_ms", workload.created_ms},
                             {"ended_ms", workload.ended_ms}});
   if (workload.spec.kind == workload::Kind::kTasks) {
-    const Tasks& tasks = workload.tasks;
-    json["tasks"] =
-        Json::object({{"pending", tasks.pending.size() + static_cast<std::int64_t>(tasks.waiting.size())},
-                      {"running", tasks.running},
-                      {"succeeded", tasks.succeeded.size()},
-                      {"failed", tasks.failed.size()}});
+    json["tasks"] = tasks_view(workload);
   }
   if (!workload.spec.model_name.empty()) json["model"] = workload.spec.model_name;
   if (details) {
@@ -261,7 +296,7 @@ Json explain(const State& state, const Workload& workload) {
   std::string decision(state_name(workload.state));
   std::string text = fmt::format("{} {} is {}", kind, workload.spec.name, state_name(workload.state));
   if (workload.spec.kind == workload::Kind::kTasks) {
-    text += fmt::format(" ({} of {} tasks ended)", now.ready, now.wanted);
+    text += fmt::format(" ({} of {} tasks ended)", now.ready, now.wanted) + tally_text(workload);
   } else if (!has_ended(workload.state)) {
     text += fmt::format(" ({} of {} {} {})", now.ready, now.wanted,
                         workload.spec.kind == workload::Kind::kJob ? "ranks" : "replicas",
@@ -342,6 +377,8 @@ Result<LogPlace> log_place(const State& state, const Workload& workload, std::in
   } else {
     if (rank >= workload.spec.count)
       return fail(Code::kNotFound, "{} has tasks 0 to {}, no task {}", name, workload.spec.count - 1, rank);
+    if (workload.spec.sandbox)
+      return fail(Code::kConflict, "tasks in sandboxes have results instead of logs: capstan results {}", name);
     if (workload.tasks.pending.contains(rank))
       return fail(Code::kNotFound, "task {} of {} has not started yet", rank, name);
     const Tasks::Found running = workload.tasks.find(rank);
@@ -355,6 +392,17 @@ Result<LogPlace> log_place(const State& state, const Workload& workload, std::in
   const auto at = host ? state.contacts.find(*host) : state.contacts.end();
   if (at == state.contacts.end()) return fail(Code::kNotFound, "nothing of {} has run yet", name);
   return LogPlace{at->second.logs_url, {workload.id, attempt > 0 ? attempt : newest, rank}};
+}
+
+Result<std::vector<std::string>> results_places(const State& state, const Workload& workload) {
+  if (!workload.spec.sandbox)
+    return fail(Code::kConflict, "{} has logs: capstan logs {}; only tasks with a 'sandbox' have results", workload.spec.name,
+                workload.spec.name);
+  std::vector<std::string> places;
+  for (const auto& [host, contact] : state.contacts) {
+    if (!contact.logs_url.empty()) places.push_back(contact.logs_url);
+  }
+  return places;
 }
 
 }  // namespace capstan::controller

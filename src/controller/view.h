@@ -61,5 +61,7 @@ struct LogPlace {
 };
 Result<LogPlace> log_place(const State& state, const Workload& workload, std::int64_t rank,
                            std::int64_t attempt);
+// Where workers serve the results of a task array's sandboxes: of every host that has called. kConflict: it has none.
+Result<std::vector<std::string>> results_places(const State& state, const Workload& workload);
 
 }  // namespace capstan::controller

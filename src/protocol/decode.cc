@@ -38,6 +38,9 @@ Result<RankExited> rank_exited(const Json& json) {
   CAPSTAN_TRY(body.lost, bool_or(json, "lost", false));
   CAPSTAN_TRY(body.stopped, bool_or(json, "stopped", false));
   CAPSTAN_TRY(body.message, text_or(json, "message", ""));
+  if (const Json* tally = json.find("tally"); tally != nullptr && !tally->is_null()) {
+    CAPSTAN_TRY(body.tally, task_tally_from_json(*tally));
+  }
   if (!body.exit_code && !body.signal && !body.lost)
     return fail(Code::kInvalid, "rank_exited needs exit_code, signal or lost");
   return body;
@@ -54,7 +57,16 @@ Result<StartRank> start_rank(const Json& json) {
     if (!word.is_string()) return fail(Code::kInvalid, "'command' must be an array of strings");
     body.command.push_back(word.as_string());
   }
-  if (body.command.empty()) return fail(Code::kInvalid, "'command' must name a program");
+  if (const Json* chunk = json.find("chunk"); chunk != nullptr && !chunk->is_null()) {
+    TaskChunk tasks;
+    CAPSTAN_TRY(tasks.first, need_int(*chunk, "first"));
+    CAPSTAN_TRY(tasks.count, need_int(*chunk, "count", 1, 1'000'000));
+    CAPSTAN_TRY(tasks.retries, need_int(*chunk, "retries"));
+    CAPSTAN_TRY(tasks.backoff_ms, need_int(*chunk, "backoff_ms"));
+    if (const Json* sandbox = chunk->find("sandbox")) tasks.sandbox = *sandbox;
+    body.chunk = std::move(tasks);
+  }
+  if (body.command.empty() && !body.chunk) return fail(Code::kInvalid, "'command' must name a program");
   if (const Json* env = json.find("env"); env != nullptr && env->is_object()) {
     for (const auto& [name, value] : env->members()) {
       if (!value.is_string()) return fail(Code::kInvalid, "'env.{}' must be a string", name);

@@ -40,6 +40,7 @@ void put(Json& json, const RankExited& body) {
   json["lost"] = body.lost;
   json["stopped"] = body.stopped;
   json["message"] = body.message;
+  if (body.tally) json["tally"] = to_json(*body.tally);
 }
 void put(Json& json, const RankStartFailed& body) {
   json["message"] = body.message;
@@ -67,6 +68,12 @@ void put(Json& json, const StartRank& body) {
                            {"start_timeout_ms", body.health->start_timeout_ms}});
   }
   json["log_bytes_max"] = body.log_bytes_max;
+  if (!body.chunk) return;
+  json["chunk"] = Json::object({{"first", body.chunk->first},
+                                {"count", body.chunk->count},
+                                {"retries", body.chunk->retries},
+                                {"backoff_ms", body.chunk->backoff_ms},
+                                {"sandbox", body.chunk->sandbox}});
 }
 void put(Json& json, const StopRank& body) {
   json["grace_ms"] = body.grace_ms;

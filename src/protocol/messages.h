@@ -19,6 +19,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "fleet/host.h"
+#include "protocol/task_tally.h"
 
 namespace capstan::protocol {
 
@@ -74,6 +75,7 @@ struct RankExited {
   bool lost = false;     // found dead without a record
   bool stopped = false;  // we had asked
   std::string message;
+  std::optional<TaskTally> tally{};  // of a chunk of tasks in sandboxes: each has ended, well or not
   friend bool operator==(const RankExited&, const RankExited&) = default;
 };
 struct RankStartFailed {
@@ -131,6 +133,15 @@ struct HealthProbe {
   std::int64_t start_timeout_ms = 0;
   friend bool operator==(const HealthProbe&, const HealthProbe&) = default;
 };
+// A chunk of a task array, for the host's sandboxes: rank is its number, `sandbox` the array's settings.
+struct TaskChunk {
+  std::int64_t first = 0;  // index of its first task
+  std::int64_t count = 0;
+  std::int64_t retries = 0;
+  std::int64_t backoff_ms = 0;
+  Json sandbox;  // workload/task_sandbox.h
+  friend bool operator==(const TaskChunk&, const TaskChunk&) = default;
+};
 struct StartRank {
   std::string name;
   std::string kind;
@@ -145,6 +156,7 @@ struct StartRank {
   std::int64_t port = 0;        // 0: none
   std::optional<HealthProbe> health;
   std::int64_t log_bytes_max = 64 << 20;
+  std::optional<TaskChunk> chunk{};
   friend bool operator==(const StartRank&, const StartRank&) = default;
 };
 struct StopRank {

@@ -48,6 +48,10 @@ std::string describe(const std::optional<HealthCheck>& health) {
                      format_duration_ms(health->start_timeout_ms));
 }
 
+std::string describe(const std::optional<TaskSandbox>& sandbox) {
+  return sandbox ? to_json(*sandbox, false).dump() : "none";
+}
+
 // Collects what differs; each compare names the field, what a change of it restarts, and how to print it.
 class Differ {
  public:
@@ -119,11 +123,14 @@ void compare_kind(Differ& differ, const Spec& from, const Spec& to) {
         differ.text("health", describe(from.health), describe(to.health), Restart::kRanks);
       break;
     case Kind::kTasks:
+      // A last chunk that is not full may have run.
       differ.integer("count", from.count, to.count,
-                     to.count < from.count ? Restart::kRefused : Restart::kNone);
+                     to.count < from.count || from.count % from.chunk() != 0 ? Restart::kRefused : Restart::kNone);
       differ.integer("parallelism", from.parallelism, to.parallelism, Restart::kNone);
       differ.integer("retries", from.retries, to.retries, Restart::kNone);
       differ.duration("timeout", from.timeout_ms, to.timeout_ms, Restart::kNone);
+      if (from.sandbox != to.sandbox)
+        differ.text("sandbox", describe(from.sandbox), describe(to.sandbox), Restart::kRefused);
       break;
   }
 }

@@ -21,6 +21,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "fleet/topology.h"
+#include "workload/task_sandbox.h"
 
 namespace capstan::workload {
 
@@ -155,6 +156,11 @@ struct Spec {
   std::int64_t parallelism = 0;  // 0: as many as fit
   std::int64_t retries = 0;      // of each task
   std::int64_t timeout_ms = 0;   // of each try; 0: none
+  std::optional<TaskSandbox> sandbox;
+
+  // What is placed: single tasks, or chunks of them that run in sandboxes.
+  std::int64_t chunk() const { return sandbox ? sandbox->chunk : 1; }
+  std::int64_t chunks() const { return (count + chunk() - 1) / chunk(); }
 
   friend bool operator==(const Spec&, const Spec&) = default;
 };

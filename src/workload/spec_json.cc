@@ -139,6 +139,7 @@ void write_kind(Writer& out, const Spec& spec, const Spec& base, Defaults defaul
       out.add("parallelism", spec.parallelism, base.parallelism);
       out.add("retries", spec.retries, base.retries);
       out.add("timeout_ms", spec.timeout_ms, base.timeout_ms);
+      if (spec.sandbox) out.add("sandbox", to_json(*spec.sandbox, defaults == Defaults::kWritten));
       break;
   }
 }
@@ -340,6 +341,9 @@ Result<Spec> from_json(const Json& json) {
   read_kind(in, spec);
   if (!wrong.empty())
     return fail(Code::kCorrupt, "stored spec of '{}': '{}' has the wrong type", spec.name, wrong);
+  if (const Json* sandbox = json.find("sandbox"); sandbox != nullptr && spec.kind == Kind::kTasks) {
+    CAPSTAN_TRY(spec.sandbox, task_sandbox_from_json(*sandbox));
+  }
   return spec;
 }
 

@@ -169,6 +169,23 @@ void check_gang(Context& context, const MappingReader& mapping, const Spec& spec
   }
 }
 
+void read_path(Context& context, MappingReader& mapping, std::string_view key, std::string& out) {
+  const Yaml* value = mapping.take(key);
+  if (value == nullptr || !is_scalar(context, *value, key)) return;
+  out = value->scalar;
+  if (out.starts_with('/') || out.starts_with("${CAPSTAN_")) return;
+  if (context.base_directory.empty()) {
+    context.add(*value, fmt::format("'{}' must be an absolute path here, not '{}'", key, out));
+    return;
+  }
+  while (out.starts_with("./")) out.erase(0, 2);
+  if (out == "." || out.empty()) {
+    out = context.base_directory;
+  } else {
+    out = context.base_directory + "/" + out;
+  }
+}
+
 void read_command(Context& context, MappingReader& mapping, std::vector<std::string>& out) {
   const Yaml* value = mapping.take("command");
   if (value == nullptr) return;

@@ -12,6 +12,10 @@ void read_resources(Context& context, MappingReader& mapping, Resources& out);
 void read_placement(Context& context, MappingReader& mapping, Spec& spec);
 // `ranks`, `ranks_min` and `helpers` of a job; refused in other kinds.
 void read_gang(Context& context, MappingReader& mapping, Spec& spec);
+// A path that may be relative to the file that names it.
+void read_path(Context& context, MappingReader& mapping, std::string_view key, std::string& out);
+// `sandbox` of a task array. Wants its resources.
+void read_task_sandbox(Context& context, MappingReader& mapping, Spec& spec);
 // What only the whole document tells: a share of a GPU in a gang, `ranks_min` that cuts a segment.
 void check_gang(Context& context, const MappingReader& mapping, const Spec& spec);
 

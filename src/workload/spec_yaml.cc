@@ -32,24 +32,6 @@ void read_pairs(Context& context, MappingReader& mapping, std::string_view key, 
   std::ranges::sort(out);
 }
 
-// A path that may be relative to the file that names it.
-void read_path(Context& context, MappingReader& mapping, std::string_view key, std::string& out) {
-  const Yaml* value = mapping.take(key);
-  if (value == nullptr || !is_scalar(context, *value, key)) return;
-  out = value->scalar;
-  if (out.starts_with('/') || out.starts_with("${CAPSTAN_")) return;
-  if (context.base_directory.empty()) {
-    context.add(*value, fmt::format("'{}' must be an absolute path here, not '{}'", key, out));
-    return;
-  }
-  while (out.starts_with("./")) out.erase(0, 2);
-  if (out == "." || out.empty()) {
-    out = context.base_directory;
-  } else {
-    out = context.base_directory + "/" + out;
-  }
-}
-
 void read_restarts(Context& context, MappingReader& mapping, bool with_budget, RestartPolicy& out) {
   const Yaml* value = mapping.take("restarts");
   if (value == nullptr) return;
@@ -171,6 +153,7 @@ void read_tasks(Context& context, MappingReader& mapping, Spec& spec) {
   read_integer(context, mapping, "parallelism", {0, kTasksMax}, spec.parallelism);
   read_integer(context, mapping, "retries", {0, 1000}, spec.retries);
   read_quantity(context, mapping, "timeout", parse_duration_ms, spec.timeout_ms);
+  read_task_sandbox(context, mapping, spec);
 }
 
 std::optional<Kind> read_kind(Context& context, MappingReader& mapping) {
@@ -199,7 +182,8 @@ void check_command(Context& context, MappingReader& mapping, const Spec& spec) {
   } else if (spec.kind == Kind::kService && !spec.engine && spec.command.empty()) {
     context.add(mapping.node(),
                 "a service needs a 'command' to run, or an 'engine' with a 'model' for the built-in one");
-  } else if (spec.kind != Kind::kService && mapping.peek("command") == nullptr) {
+  } else if (spec.kind != Kind::kService && mapping.peek("command") == nullptr &&
+             !(spec.sandbox && spec.sandbox->lane != "process")) {
     context.add(mapping.node(), "'command' is missing; write for example 'command: python3 train.py'");
   }
 }
