@@ -21,6 +21,7 @@ namespace {
 
 constexpr std::size_t kFeedBytesMax = 512 * 1024;
 constexpr int kFeedPauseMs = 5;
+constexpr std::size_t kResultsPieceBytes = 256 * 1024;
 
 struct Follower {
   RankId id;
@@ -45,17 +46,36 @@ struct LogServer::State {
   const DataDirectory& data;
   const Supervisor& supervisor;
   std::string token;
+  Results results;
   std::mutex mutex;
   std::condition_variable_any changed;
   std::list<Follower> followers;
   std::unique_ptr<http::Server> server;
   std::jthread feeder;
 
-  void handle(const http::Request& request, const http::ResponseWriterPtr& writer) {
-    const std::string authorization = request.headers.get("authorization");
-    if (!equal_constant_time(authorization, "Bearer " + token)) {
-      return writer->respond(error(401, "denied", "the worker's token is needed"));
+  bool may_not(const http::Request& request, const http::ResponseWriterPtr& writer) const {
+    if (equal_constant_time(request.headers.get("authorization"), "Bearer " + token)) return false;
+    writer->respond(error(401, "denied", "the worker's token is needed"));
+    return true;
+  }
+
+  // What is there now; the handler's thread waits for a slow client.
+  void send_results(const http::Request& request, const http::ResponseWriterPtr& writer) {
+    if (may_not(request, writer)) return;
+    const auto job = number(request, "job");
+    if (!job || !results) return writer->respond(error(400, "invalid", "job must be an integer"));
+    const auto file = results(*job);
+    if (!file) return writer->respond(error(404, "not_found", "this host has no results of it"));
+    writer->start(200, {{"content-type", "application/jsonl"}, {"cache-control", "no-store"}});
+    std::string buffer(kResultsPieceBytes, '\0');
+    for (ssize_t size; (size = ::read(file->get(), buffer.data(), buffer.size())) > 0;) {
+      if (!writer->write(std::string_view(buffer.data(), static_cast<std::size_t>(size)))) return;
     }
+    writer->finish();
+  }
+
+  void handle(const http::Request& request, const http::ResponseWriterPtr& writer) {
+    if (may_not(request, writer)) return;
     const auto job = number(request, "job"), attempt = number(request, "attempt"),
                rank = number(request, "rank");
     if (!job || !attempt || !rank)
@@ -127,15 +147,19 @@ LogServer::~LogServer() {
 int LogServer::port() const { return state_->server->port(); }
 
 Result<std::unique_ptr<LogServer>> LogServer::start(const DataDirectory& data, const Supervisor& supervisor,
-                                                    std::string token) {
-  auto state = std::unique_ptr<State>(new State{data, supervisor, std::move(token), {}, {}, {}, nullptr, {}});
+                                                    std::string token, Results results) {
+  auto state = std::unique_ptr<State>(
+      new State{data, supervisor, std::move(token), std::move(results), {}, {}, {}, nullptr, {}});
   State* inside = state.get();
   http::Router router;
   router.add("GET", "/logs", [inside](const http::Request& request, const http::ResponseWriterPtr& writer) {
     inside->handle(request, writer);
   });
+  router.add("GET", "/results", [inside](const http::Request& request, const http::ResponseWriterPtr& writer) {
+    inside->send_results(request, writer);
+  });
   http::ServerOptions options;
-  options.threads = 2;
+  options.threads = 4;
   CAPSTAN_TRY(state->server, http::Server::start(options, router.handler()));
   state->feeder = std::jthread([inside](std::stop_token stop) { inside->feed_all(stop); });
   return std::unique_ptr<LogServer>(new LogServer(std::move(state)));

@@ -5,6 +5,7 @@
 // Threads: the HTTP server's handlers, plus one of its own that feeds all followers (every kFollowMs).
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -19,8 +20,10 @@ inline constexpr std::size_t kFollowersMax = 1000;  // more are answered 503
 
 class LogServer {
  public:
+  // The results of a task array of this host, opened.
+  using Results = std::function<Result<Descriptor>(std::int64_t job)>;
   static Result<std::unique_ptr<LogServer>> start(const DataDirectory& data, const Supervisor& supervisor,
-                                                  std::string token);
+                                                  std::string token, Results results = {});
   ~LogServer();
   int port() const;
 

@@ -11,8 +11,8 @@
 namespace capstan::worker {
 
 SyncLoop::SyncLoop(WorkerIdentity identity, ControllerLink& link, Supervisor& supervisor,
-                   ReportQueue& reports)
-    : identity_(std::move(identity)), link_(link), supervisor_(supervisor), reports_(reports) {
+                   ReportQueue& reports, TaskRunner* tasks)
+    : identity_(std::move(identity)), link_(link), supervisor_(supervisor), reports_(reports), tasks_(tasks) {
   reports_.on_push([this] { wake(); });
 }
 
@@ -40,7 +40,11 @@ Json SyncLoop::request() const {
                                {"capabilities", identity_.capabilities},
                                {"logs_url", identity_.logs_url}});
   // The list first, the reports after it: what changes between the two is told by a report.
-  if (full_) request["ranks"] = supervisor_.ranks_json();
+  if (full_) {
+    Json ranks = supervisor_.ranks_json();
+    if (tasks_ != nullptr) tasks_->add_ranks(ranks);
+    request["ranks"] = std::move(ranks);
+  }
   request["effects_done"] = effects_done_;
   request["reports"] = Json(Json::Array(reports_.oldest()));
   return request;
@@ -129,10 +133,13 @@ void SyncLoop::apply(const Json& effect) {
   if (!id) {
     log_error("an effect is not understood", "effect={}", effect.dump());
   } else if (type == "start_rank") {
+    if (tasks_ != nullptr && TaskRunner::is_chunk(effect)) return tasks_->start(effect);
     supervisor_.start(effect);
   } else if (type == "stop_rank") {
+    if (tasks_ != nullptr && tasks_->stop(*id, effect.get_int("grace_ms").value_or(0))) return;
     supervisor_.stop(*id, effect.get_int("grace_ms"), effect.get_string("why").value_or(""));
   } else if (type == "forget_rank") {
+    if (tasks_ != nullptr && tasks_->forget(*id)) return;
     supervisor_.forget(*id);
   } else {
     log_error("an effect is not known to this build", "type={}", type);

@@ -17,6 +17,7 @@
 #include "worker/controller_link.h"
 #include "worker/report_queue.h"
 #include "worker/supervisor.h"
+#include "worker/tasks/task_runner.h"
 
 namespace capstan::worker {
 
@@ -38,7 +39,9 @@ struct WorkerIdentity {
 
 class SyncLoop {
  public:
-  SyncLoop(WorkerIdentity identity, ControllerLink& link, Supervisor& supervisor, ReportQueue& reports);
+  // `tasks`: who runs chunks of task arrays; without, they are not understood.
+  SyncLoop(WorkerIdentity identity, ControllerLink& link, Supervisor& supervisor, ReportQueue& reports,
+           TaskRunner* tasks = nullptr);
 
   // Until leave(). With `deliver`, what is still unreported is delivered first, if the controller answers
   // within kDeliverMsMax.
@@ -60,6 +63,7 @@ class SyncLoop {
   ControllerLink& link_;
   Supervisor& supervisor_;
   ReportQueue& reports_;
+  TaskRunner* const tasks_;
 
   // Of run() alone.
   bool full_ = true;

@@ -30,6 +30,7 @@
 #include "worker/log_server.h"
 #include "worker/supervisor.h"
 #include "worker/sync_loop.h"
+#include "worker/tasks/task_runner.h"
 #include "worker/worker_lock.h"
 
 namespace capstan::worker {
@@ -146,10 +147,11 @@ bool wait_for_end(const Descriptor& signals, const Descriptor& changes, HealthMo
 
 // Every rank gets its grace; then one more while, as SIGKILL needs to take effect. SIGUSR1 cuts the wait
 // short.
-void stop_all(Supervisor& supervisor, const Descriptor& signals) {
-  log_info("stopping all ranks", "count={}", supervisor.unended());
+void stop_all(Supervisor& supervisor, TaskRunner& tasks, const Descriptor& signals) {
+  log_info("stopping all ranks", "count={} chunks={}", supervisor.unended(), tasks.unended());
   supervisor.stop_all("the worker shuts down");
-  while (!supervisor.wait_all_ended(100)) {
+  tasks.stop_all();
+  while (!supervisor.wait_all_ended(100) || tasks.unended() > 0) {
     signalfd_siginfo info{};
     if (::read(signals.get(), &info, sizeof info) == sizeof info && info.ssi_signo == SIGUSR1) return;
   }
@@ -168,7 +170,8 @@ Result<void> run(const WorkerOptions& options) {
     log_info("capability", "name={} ok={} why=\"{}\"", each.name, each.ok, each.why);
 
   const std::filesystem::path bin = options.bin.empty() ? own_folder() : options.bin;
-  Launcher launcher(data, {data.path(), data.owner(), bin, options.share}, cgroups, bin / "capstan-shim");
+  const Places places{data.path(), data.owner(), bin, options.share};
+  Launcher launcher(data, places, cgroups, bin / "capstan-shim");
   raise_open_files_limit();
   ReportQueue reports;
   Supervisor supervisor(RankStore(data.ranks_fd()), launcher, reports);
@@ -178,8 +181,11 @@ Result<void> run(const WorkerOptions& options) {
     (void)!::write(changes.get(), &one, sizeof one);
   });
   CAPSTAN_CHECK(supervisor.adopt());
+  TaskRunner tasks(data, places, {instance_name(data), bin}, reports);
+  CAPSTAN_CHECK(tasks.adopt());
   cgroups.sweep(names_of(supervisor.ranks()));
-  CAPSTAN_TRY(const auto logs, LogServer::start(data, supervisor, token));
+  CAPSTAN_TRY(const auto logs, LogServer::start(data, supervisor, token,
+                                                 [&tasks](std::int64_t job) { return tasks.results_of(job); }));
   const std::string incarnation = random_hex(8);
   CAPSTAN_CHECK(lock.announce(data, incarnation, build_id(), logs->port()));
   log_info("worker running", "incarnation={} ranks={} logs_port={}", incarnation, supervisor.unended(),
@@ -188,14 +194,14 @@ Result<void> run(const WorkerOptions& options) {
   const auto link = make_http_link(data.path(), token);
   SyncLoop sync({host_name(), incarnation, build_id(), host_resources().to_json(), to_json(capabilities),
                  fmt::format("http://127.0.0.1:{}", logs->port())},
-                *link, supervisor, reports);
+                *link, supervisor, reports, &tasks);
   std::jthread conversation([&] { sync.run(); });
   bool stop_ranks = false;
   {
     HealthMonitor health(supervisor, reports, http_probe());
     stop_ranks = wait_for_end(signals, changes, health, sync, [&] { return keep_house(data, supervisor); });
   }
-  if (stop_ranks) stop_all(supervisor, signals);
+  if (stop_ranks) stop_all(supervisor, tasks, signals);
   sync.leave(stop_ranks);
   conversation.join();
   if (supervisor.unended() == 0) {
