@@ -4,7 +4,7 @@ BUILD ?= build
 export CCACHE_BASEDIR ?= $(CURDIR)
 export CCACHE_NOHASHDIR ?= 1
 
-.PHONY: build test test-slow lint ci eval-abacus bench-engine bench-gateway bench-openb bench-sandbox bench-schedule bench-sim sim \
+.PHONY: build test test-slow lint ci eval-abacus bench-engine bench-gateway bench-openb bench-sandbox bench-schedule bench-tasks bench-sim sim \
   fuzz clean
 
 build:            ## compile everything
@@ -45,6 +45,9 @@ bench-sim: build  ## what the simulator does, and how near it comes to what was 
 
 bench-sandbox: build ## how fast sandboxes start beside bubblewrap and beside bombs, as root on a quiet machine: SECONDS=60 NEIGHBOURS=3
 	@$(BUILD)/bin/capstan-bench-sandbox --seconds $(or $(SECONDS),60) --neighbours $(or $(NEIGHBOURS),3)
+
+bench-tasks: build ## a million tiny tasks in sandboxes, the controller killed half-way: TASKS=1000000 LANE=python BATCH=1000, as root
+	@tools/bench_tasks.py $(BUILD)/bin --tasks $(or $(TASKS),1000000) --lane $(or $(LANE),python) --batch $(or $(BATCH),1000) --kill
 
 sim: build        ## random histories of faults against the controller: SEEDS=1000 FROM=1, or SEED=17 alone
 	@$(BUILD)/bin/capstan-sim-campaign $(if $(SEED),--seed $(SEED) --trace,--seeds $(or $(SEEDS),1000) --from $(or $(FROM),1))

@@ -258,6 +258,10 @@ void Api::mount(http::Router& router) {
              [state](const Request& request, const ResponseWriterPtr& writer) {
                LogRelay{state->backend, state->client, state->options.worker_token}(request, writer);
              });
+  router.add("GET", "/api/v1/workloads/{name}/results",
+             [state](const Request& request, const ResponseWriterPtr& writer) {
+               ResultsRelay{state->backend, state->client, state->options.worker_token}(request, writer);
+             });
   router.add("GET", "/api/v1/events", [state](const Request& request, const ResponseWriterPtr& writer) {
     const auto since = query_number(request, "since", 0);
     const auto limit = query_number(request, "limit", kEventsDefault);

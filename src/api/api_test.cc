@@ -74,7 +74,7 @@ TEST_F(ApiTest, OpenApiDocumentNamesEveryRoute) {
   ASSERT_TRUE(document);
   EXPECT_EQ(document->get_string("openapi"), "3.1.0");
   const Json* paths = document->find("paths");
-  for (const char* path : {"/api/v1/apply", "/api/v1/workloads/{name}/logs", "/api/v1/events",
+  for (const char* path : {"/api/v1/apply", "/api/v1/workloads/{name}/logs", "/api/v1/events", "/api/v1/workloads/{name}/results",
                            "/api/v1/shutdown", "/api/v1/fleet", "/api/v1/hosts/{verb}",
                            "/api/v1/tenants/{name}/remove", "/api/v1/queue", "/api/v1/policy"}) {
     EXPECT_TRUE(paths->contains(path)) << path;

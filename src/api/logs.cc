@@ -55,4 +55,36 @@ void LogRelay::operator()(const http::Request& request, const http::ResponseWrit
   writer->respond(to_response(refusal));
 }
 
+void ResultsRelay::operator()(const http::Request& request, const http::ResponseWriterPtr& writer) const {
+  const std::string name = request.param("name");
+  Result<std::vector<std::string>> hosts = fail(Code::kNotFound, "there is no workload '{}'", name);
+  std::int64_t job = 0;
+  const auto read = backend.read([&](const controller::State& state) {
+    const auto* workload = state.find(name);
+    if (workload == nullptr) return;
+    job = workload->id;
+    hosts = controller::results_places(state, *workload);
+  });
+  if (!read) return writer->respond(to_response(read.error()));
+  if (!hosts) return writer->respond(to_response(hosts.error()));
+  http::Cancellation cancellation;
+  const http::CancelWhenGone guard(*writer, cancellation);
+  const http::Request upstream{.target = fmt::format("/results?job={}", job),
+                               .headers = {{"authorization", "Bearer " + worker_token}}};
+  // A host that has none says so, and is passed over; one that does not answer must not look like one that has none.
+  writer->start(200, {{"content-type", "application/jsonl"}});
+  for (const std::string& host : *hosts) {
+    const auto sent = client.stream(
+        host, upstream, {.timeout_ms = kFollowSilenceMs, .cancellation = &cancellation},
+        [&](const http::Response& head) { return head.status == 200; },
+        [&](std::string_view piece) { return writer->write(piece); });
+    if (writer->client_gone()) return;
+    if (!sent && sent.error().code == Code::kUnavailable) {
+      const std::string why = fmt::format("the results of {} are missing: {}", host, sent.error().message);
+      if (!writer->write(Json::object({{"error", why}}).dump() + "\n")) return;
+    }
+  }
+  writer->finish();
+}
+
 }  // namespace capstan::api

@@ -1,4 +1,4 @@
-// Logs of ranks: the worker of the rank's host has them; the API relays its answer.
+// Logs of ranks and results of task arrays: workers have them; the API relays their answers.
 #pragma once
 
 #include <string>
@@ -14,6 +14,15 @@ struct LogRelay {
   http::Client& client;
   const std::string& worker_token;
   // Answers GET /api/v1/workloads/{name}/logs.
+  void operator()(const http::Request& request, const http::ResponseWriterPtr& writer) const;
+};
+
+// Results of the tasks of an array that ran in sandboxes: one JSON object a line, host by host.
+struct ResultsRelay {
+  Backend& backend;
+  http::Client& client;
+  const std::string& worker_token;
+  // Answers GET /api/v1/workloads/{name}/results.
   void operator()(const http::Request& request, const http::ResponseWriterPtr& writer) const;
 };
 

@@ -21,6 +21,14 @@ void add_submit_commands(CLI::App& app, Globals& globals, int& exit_code) {
   command->add_option("-f,--file", apply_options->file, "the YAML file, or - for standard input")->required();
   command->add_flag("--dry-run", apply_options->dry_run, "say what would change, change nothing");
 
+  command->add_flag("--wait,-w", apply_options->wait, "then wait until all of it has ended, and show progress");
+
+  auto waited = std::make_shared<std::vector<std::string>>();
+  command = add_command<std::vector<std::string>>(app, "wait", "Wait until workloads have ended, and show progress",
+                                                  "capstan wait squares", exit_code, waited,
+                                                  [&](const auto& o) { return wait(globals, o); });
+  command->add_option("name", *waited, "names of workloads")->required();
+
   auto run_options = std::make_shared<RunOptions>();
   command = add_command<RunOptions>(app, "run", "Run one command as a job and show its output",
                                     "capstan run --ranks 2 -- python3 train.py", exit_code, run_options,
@@ -80,6 +88,13 @@ void add_view_commands(CLI::App& app, Globals& globals, int& exit_code) {
   command->add_option("--attempt", log_options->attempt, "an earlier attempt")->check(CLI::PositiveNumber);
   command->add_option("--tail", log_options->tail_bytes, "only the last bytes")->check(CLI::PositiveNumber);
   command->add_flag("--follow,-f", log_options->follow, "go on until the rank ends");
+
+  auto results_options = std::make_shared<ResultsOptions>();
+  command = add_command<ResultsOptions>(app, "results", "What tasks in sandboxes gave: one JSON object a line",
+                                        "capstan results squares --failed", exit_code, results_options,
+                                        [&](const auto& o) { return results(globals, o); });
+  command->add_option("name", results_options->name, "the task array")->required();
+  command->add_flag("--failed", results_options->failed, "only tasks that did not succeed");
 
   auto event_options = std::make_shared<EventOptions>();
   command =

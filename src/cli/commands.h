@@ -12,6 +12,7 @@ namespace capstan::cli {
 struct ApplyOptions {
   std::string file;  // "-": standard input
   bool dry_run = false;
+  bool wait = false;  // until what it names has ended
 };
 int apply(const Globals& globals, const ApplyOptions& options);
 
@@ -33,6 +34,14 @@ struct ScaleOptions {
 };
 int scale(const Globals& globals, const ScaleOptions& options);
 int status(const Globals& globals);
+// Until each has ended, with a bar; kFailed if one has not succeeded.
+int wait(const Globals& globals, const std::vector<std::string>& names);
+
+struct ResultsOptions {
+  std::string name;
+  bool failed = false;  // only those that did not succeed
+};
+int results(const Globals& globals, const ResultsOptions& options);
 
 struct LogOptions {
   std::string name;

@@ -129,14 +129,17 @@ int apply(const Globals& globals, const ApplyOptions& options) {
                   url_encode(file.parent_path().lexically_normal().string()), options.dry_run ? 1 : 0);
   const auto answer = api->post(path, *text, "application/yaml");
   if (!answer) return report(answer.error());
-  if (globals.json()) {
-    fmt::print("{}\n", answer->pretty());
-    return kOk;
+  const Json* results = answer->find("results");
+  std::vector<std::string> names;
+  if (globals.json()) fmt::print("{}\n", answer->pretty());
+  if (results != nullptr && results->is_array()) {
+    for (const Json& result : results->items()) {
+      if (!globals.json()) print_result(result);
+      names.push_back(result.get_string("name").value_or(""));
+    }
   }
-  if (const Json* results = answer->find("results"); results != nullptr && results->is_array()) {
-    for (const Json& result : results->items()) print_result(result);
-  }
-  return kOk;
+  std::fflush(stdout);
+  return options.wait && !options.dry_run ? wait(globals, names) : kOk;
 }
 
 int run(const Globals& globals, const RunOptions& options) {

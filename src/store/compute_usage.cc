@@ -17,6 +17,8 @@ CREATE TABLE compute_usage_hour (hour_ms BIGINT NOT NULL, kind TEXT NOT NULL, ke
   organisation BIGINT NOT NULL, runs BIGINT NOT NULL, wall_ms BIGINT NOT NULL, cpu_us BIGINT NOT NULL,
   memory_mib_ms BIGINT NOT NULL, memory_peak_bytes BIGINT NOT NULL, bytes_in BIGINT NOT NULL, bytes_out BIGINT NOT NULL,
   PRIMARY KEY (hour_ms, kind, key, project));
+)", R"(
+CREATE TABLE compute_position (source TEXT PRIMARY KEY, position BIGINT NOT NULL);
 )"}};
 
 namespace {
@@ -131,6 +133,20 @@ Result<std::vector<ComputeRecord>> compute_records(Database& database, const Com
                    .sum = sum_of(row, 7)});
   }
   return out;
+}
+
+Result<void> set_compute_position(Session& session, std::string_view source, std::int64_t position) {
+  CAPSTAN_TRY(const auto rows, session.run("INSERT INTO compute_position VALUES ($1, $2) ON CONFLICT (source) DO UPDATE SET "
+                                           "position = excluded.position",
+                                           {source, position}));
+  (void)rows;
+  return {};
+}
+
+Result<std::optional<std::int64_t>> compute_position(Database& database, std::string_view source) {
+  CAPSTAN_TRY(const Rows rows, database.read("SELECT position FROM compute_position WHERE source = $1", {source}));
+  if (rows.empty()) return std::nullopt;
+  return std::optional(rows.front().integer(0));
 }
 
 }  // namespace capstan::store

@@ -10,8 +10,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "store/database.h"
@@ -63,5 +65,9 @@ Result<std::vector<ComputeLine>> compute_report(Database& database, const Comput
 
 // The newest first.
 Result<std::vector<ComputeRecord>> compute_records(Database& database, const ComputeOf& of, std::int64_t limit);
+
+// Up to where a recorder that follows a stream of events has recorded: set in the same transaction as what was recorded.
+Result<void> set_compute_position(Session& session, std::string_view source, std::int64_t position);
+Result<std::optional<std::int64_t>> compute_position(Database& database, std::string_view source);
 
 }  // namespace capstan::store

@@ -92,6 +92,24 @@ TEST_F(ComputeUsage, OldRowsGoAndTheirSumsStay) {
   EXPECT_EQ((*lines)[0].sum.cpu_us, 20);
 }
 
+// Goal: a recorder's position moves with what it records, or not at all.
+TEST_F(ComputeUsage, APositionMovesOnlyWithItsRecords) {
+  EXPECT_EQ(*compute_position(*database_, "tasks"), std::nullopt);
+  const auto write = [&](const std::string& id, std::int64_t position) {
+    const std::vector records = {record(id, kDay, "task", 0, {1, 1, 1, 1, 1, 1, 1})};
+    return database_->write([&](Session& session) -> Result<void> {
+      CAPSTAN_CHECK(set_compute_position(session, "tasks", position));
+      return insert_compute(session, records);
+    });
+  };
+  ASSERT_TRUE(write("a", 7));
+  EXPECT_EQ(*compute_position(*database_, "tasks"), 7);
+  EXPECT_FALSE(write("", 9));
+  EXPECT_EQ(*compute_position(*database_, "tasks"), 7);
+  ASSERT_TRUE(write("b", 12));
+  EXPECT_EQ(*compute_position(*database_, "tasks"), 12);
+}
+
 TEST_F(ComputeUsage, ARecordWithoutAnIdIsRefused) {
   const std::vector records = {record("", 1, "task", 1, {})};
   EXPECT_FALSE(database_->write([&](Session& session) { return insert_compute(session, records); }));

@@ -14,6 +14,7 @@
 #include "apps/up/driver_backend.h"
 #include "apps/up/inference.h"
 #include "apps/up/sessions.h"
+#include "apps/up/task_metering.h"
 #include "apps/up/up.h"
 #include "base/build_id.h"
 #include "base/file.h"
@@ -183,6 +184,8 @@ int run_controller(const ControllerOptions& options) {
   if (!server) return fail_with(server.error());
   (*inference)->start();
   sandboxes->start();
+  auto metering = TaskMetering::start(**driver, (*inference)->database());
+  if (!metering) return fail_with(std::move(metering.error()).with_context("metering of tasks"));
   auto autoscale = std::make_unique<AutoscaleLoop>(backend, (*inference)->watch());
   const auto epoch = (*driver)->status().epoch;
   if (const auto written = write_address(options.data, options.up, (*server)->port(), epoch); !written)
@@ -197,6 +200,7 @@ int run_controller(const ControllerOptions& options) {
   while (leave_requested == kStay) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   const bool down = leave_requested == kStopRanks || options.up.ephemeral;
   if (down) drain(**driver);
+  metering->reset();
   autoscale.reset();
   sandboxes->stop();
   backend.leave();

@@ -27,6 +27,7 @@ class Inference {
   const gateway::ServiceWatch& watch() const { return gateway_.watch(); }
   Tenancy& tenancy() { return *tenancy_; }
   api::Accounts accounts() { return tenancy_->accounts(); }
+  store::Database& database() { return tenancy_->database(); }
   void mount(http::Router& router) { gateway_.mount(router); }
   void start() { openai_->start(); }  // batches go on
   void cancel() { gateway_.cancel(); }
