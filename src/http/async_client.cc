@@ -25,6 +25,7 @@ namespace capstan::http {
 namespace {
 
 constexpr std::size_t kReadBytes = 64u << 10;
+constexpr std::size_t kHeadBytesUsual = 512;
 
 struct Peer {
   Url url;
@@ -84,6 +85,7 @@ class Link final : public EventLoop::Watcher {
   enum class Step { kConnecting, kHandshake, kSending, kReceiving, kKept } step_ = Step::kConnecting;
   bool used_ = false;
   bool paused_ = false;
+  bool streams_ = false;  // the answer under way comes in pieces
 };
 
 }  // namespace
@@ -188,11 +190,13 @@ class Call final : public AsyncCall {
 };
 
 std::string head_of(const Peer& peer, const Request& request, std::size_t body_bytes) {
-  std::string out = fmt::format("{} {} HTTP/1.1\r\n", request.method, request.target);
+  std::string out;
+  out.reserve(kHeadBytesUsual);
+  out.append(request.method).append(" ").append(request.target).append(" HTTP/1.1\r\n");
   if (request.headers.find("host") == nullptr) out.append("host: ").append(peer.authority).append("\r\n");
   for (const auto& [name, value] : request.headers.all()) out.append(name).append(": ").append(value).append("\r\n");
   if (body_bytes > 0 || request.method == "POST" || request.method == "PUT")
-    fmt::format_to(std::back_inserter(out), "content-length: {}\r\n", body_bytes);
+    out.append("content-length: ").append(std::to_string(body_bytes)).append("\r\n");
   return out += "\r\n";
 }
 
@@ -277,6 +281,7 @@ void Link::begin(Call& call) {
   head_ = call.head_bytes;
   sent_ = 0;
   paused_ = false;
+  streams_ = false;
   pending_.clear();
   reader_.start(call.head_request);
   if (step_ != Step::kKept) return;
@@ -352,7 +357,7 @@ void Link::send() {
 }
 
 void Link::receive() {
-  const auto alive = call_->alive();
+  const auto alive = call_->alive();  // shared: the call may be destroyed by its sink
   do {
     const auto read = transport_->read(state_.scratch.data(), state_.scratch.size());
     if (read.status == Transport::Status::kBlocked) return;
@@ -387,6 +392,7 @@ void Link::hand_out(std::string_view bytes) {
   if (!used) return fail_call(Error(used.error()));
   if (reader_.done()) return done(*used == bytes.size());
   pending_ = std::string(bytes.substr(*used));
+  if (!std::exchange(streams_, true)) transport_->delay_acknowledgements();
 }
 
 void Link::done(bool reusable) {
