@@ -10,6 +10,7 @@
 #include "gateway/attempt.h"
 #include "gateway/candidates.h"
 #include "gateway/names_query.h"
+#include "gateway/recycled.h"
 #include "gateway/relay.h"
 #include "gateway/request_peek.h"
 
@@ -466,8 +467,8 @@ void Flight::end() {
 
 void fly(std::shared_ptr<Core> core, std::shared_ptr<Exchange> exchange, http::Request request, CallerPtr caller,
          const http::ResponseWriterPtr& writer) {
-  const auto flight = std::make_shared<Flight>(std::move(core), std::move(exchange), std::move(request),
-                                               std::move(caller), writer);
+  const auto flight = std::allocate_shared<Flight>(Recycled<Flight>(), std::move(core), std::move(exchange),
+                                                   std::move(request), std::move(caller), writer);
   if (!flight->prepare()) return flight->end();
   flight->take_off();
 }
@@ -475,8 +476,8 @@ void fly(std::shared_ptr<Core> core, std::shared_ptr<Exchange> exchange, http::R
 void fly_after_blocking(std::shared_ptr<Core> core, std::shared_ptr<Exchange> exchange, http::Request request,
                         CallerPtr caller, const http::ResponseWriterPtr& writer) {
   http::EventLoop* loop = core->loop;
-  const auto flight = std::make_shared<Flight>(std::move(core), std::move(exchange), std::move(request),
-                                               std::move(caller), writer);
+  const auto flight = std::allocate_shared<Flight>(Recycled<Flight>(), std::move(core), std::move(exchange),
+                                                   std::move(request), std::move(caller), writer);
   const bool goes_on = flight->prepare();
   if (loop == nullptr) return;  // the server has left; so has the client
   loop->post([flight, goes_on] { goes_on ? flight->take_off() : flight->end(); });
