@@ -21,7 +21,8 @@ constexpr Route kAccounts[] = {
     {"post", "/api/v1/projects", "addProject", "Make one {project, weight}"},
     {"post", "/api/v1/projects/remove", "removeProject", "Remove one that has no keys {project}"},
     {"get", "/api/v1/keys", "listKeys", "Keys, without their secrets"},
-    {"post", "/api/v1/keys", "addKey", "Make one; the answer alone shows it {project, name, role, scopes, models, tier, expires, signing}"},
+    {"post", "/api/v1/keys", "addKey",
+     "Make one; the answer alone shows it {project, name, role, scopes, models, tier, expires, signing}"},
     {"post", "/api/v1/keys/revoke", "revokeKey", "End one at once {key}"},
     {"get", "/api/v1/limits", "listLimits", "Limits with what is used and held"},
     {"post", "/api/v1/limits", "setLimit", "Set one {subject, model, unit, window, amount}"},
@@ -69,7 +70,8 @@ Json parameters_of(std::string_view path) {
   Json out = Json::array();
   for (std::size_t open = path.find('{'); open != std::string_view::npos; open = path.find('{', open + 1)) {
     const std::string_view name = path.substr(open + 1, path.find('}', open) - open - 1);
-    out.push_back(Json::object({{"name", name}, {"in", "path"}, {"required", true}, {"schema", Json::object({{"type", "string"}})}}));
+    const Json schema = Json::object({{"type", "string"}});
+    out.push_back(Json::object({{"name", name}, {"in", "path"}, {"required", true}, {"schema", schema}}));
   }
   return out;
 }

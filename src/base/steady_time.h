@@ -1,4 +1,5 @@
-// Milliseconds of a clock that never goes back; of no meaning but their difference. Not for the core, whose time is an argument.
+// Milliseconds of a clock that never goes back; of no meaning but their difference. Not for the core, whose time is an
+// argument.
 #pragma once
 
 #include <chrono>

@@ -1,7 +1,8 @@
 // How: a flight is a small state machine on the event loop: begin, wait for the permit, one replica after another until
 // one answers, then pieces as they come; its end settles, counts and writes the line. The client's leaving ends it
-// at any point. When the client reads too slowly, the replica's connection is not read either. Where the service hedges, a second
-// replica is asked when the first says nothing for a while; whose first byte comes first goes on, the other one is given up.
+// at any point. When the client reads too slowly, the replica's connection is not read either. Where the service hedges, a
+// second replica is asked when the first says nothing for a while; whose first byte comes first goes on, the other one is
+// given up.
 #include "gateway/flight.h"
 
 #include <algorithm>

@@ -38,8 +38,8 @@ struct Replica {
   std::string service = {};   // several services may serve one model (a canary); their requests go by weight
   std::int64_t weight = 100;  // of the service
   std::int64_t hedge_after_ms = 0;  // another replica is asked, too, if the first says nothing for so long; 0: never
-  // Of a server that is not ours: what stands before its paths in place of "/v1" ("/openai/v1"), and that it is told nothing of who
-  // asks.
+  // Of a server that is not ours: what stands before its paths in place of "/v1" ("/openai/v1"), and that it is told nothing
+  // of who asks.
   std::string base_path = {};
   bool external = false;
 };

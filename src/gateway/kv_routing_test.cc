@@ -1,6 +1,6 @@
-// Goal: with engines that report their caches, a follow-up turn goes to the one that has its prefix, wherever that is, and a hot
-// prefix does not overload it; with servers that report nothing, the same from an estimate. Method: scripted engines behind real
-// sockets, whose blocks are the pieces of the message's text.
+// Goal: with engines that report their caches, a follow-up turn goes to the one that has its prefix, wherever that is, and a
+// hot prefix does not overload it; with servers that report nothing, the same from an estimate. Method: scripted engines
+// behind real sockets, whose blocks are the pieces of the message's text.
 #include <gtest/gtest.h>
 #include <prometheus/registry.h>
 
@@ -189,7 +189,8 @@ TEST(KvReportTest, ABrokenReportIsNone) {
     if (!apply_kv_report(text, cache)) continue;
     EXPECT_EQ(cache.reported.size(), 0u) << text;
   }
-  EXPECT_TRUE(apply_kv_report(R"({"epoch":"ab","sequence":2,"block_tokens":64,"reset":true,"more":false,"changes":[["+","1f","0"]]})", cache));
+  EXPECT_TRUE(apply_kv_report(
+      R"({"epoch":"ab","sequence":2,"block_tokens":64,"reset":true,"more":false,"changes":[["+","1f","0"]]})", cache));
   EXPECT_EQ(cache.reported.size(), 1u);
   EXPECT_EQ(read_prompt_blocks(R"({"blocks":["1f","20"]})"), (std::vector<std::uint64_t>{0x1f, 0x20}));
   EXPECT_TRUE(read_prompt_blocks(R"({"blocks":["1f",3]})").empty());

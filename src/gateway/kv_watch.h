@@ -1,9 +1,9 @@
 // Follows what our engines report of their prefix caches (docs/formats/kv-report.md), so that routing knows it exactly.
 //
-// Every kPollMs each replica that requests had a choice of lately, and that reports, is asked for what changed. A replica that has no
-// such report (404: another server, or no prefix cache) is asked once; its cache is estimated from then on.
-// Threads: of the event loop.  Bounds: one question a replica at a time, kAnswerBytesMax an answer.  Failure: a replica that does not
-// answer is asked again at the next turn; what was known stays.
+// Every kPollMs each replica that requests had a choice of lately, and that reports, is asked for what changed. A replica
+// that has no such report (404: another server, or no prefix cache) is asked once; its cache is estimated from then on.
+// Threads: of the event loop.  Bounds: one question a replica at a time, kAnswerBytesMax an answer.  Failure: a replica that
+// does not answer is asked again at the next turn; what was known stays.
 #pragma once
 
 #include <functional>

@@ -1,5 +1,5 @@
-// How: series are made on first use and kept by model and operation. Buckets of the gen_ai metrics are those that OpenTelemetry's
-// conventions advise.
+// How: series are made on first use and kept by model and operation. Buckets of the gen_ai metrics are those that
+// OpenTelemetry's conventions advise.
 #include "gateway/metrics.h"
 
 namespace capstan::gateway {
@@ -27,7 +27,8 @@ const Buckets& per_output_token_buckets() {
   return all;
 }
 const Buckets& usage_buckets() {
-  static const Buckets all{1, 4, 16, 64, 256, 1'024, 4'096, 16'384, 65'536, 262'144, 1'048'576, 4'194'304, 16'777'216, 67'108'864};
+  static const Buckets all{1,      4,       16,        64,        256,        1'024,     4'096,
+                           16'384, 65'536,  262'144,   1'048'576, 4'194'304,  16'777'216, 67'108'864};
   return all;
 }
 
@@ -41,7 +42,9 @@ const char* operation_of(std::string_view path) {
 }
 
 Labels labels_of(std::string_view model, const char* operation) {
-  return {{"gen_ai_operation_name", operation}, {"gen_ai_provider_name", "capstan"}, {"gen_ai_request_model", std::string(model)}};
+  return {{"gen_ai_operation_name", operation},
+          {"gen_ai_provider_name", "capstan"},
+          {"gen_ai_request_model", std::string(model)}};
 }
 
 Labels with(Labels labels, const char* name, std::string value) {

@@ -2,8 +2,8 @@
 // underscores): gen_ai_server_request_duration_seconds, gen_ai_server_time_to_first_token_seconds,
 // gen_ai_server_time_per_output_token_seconds, gen_ai_client_token_usage.
 //
-// Threads: of the event loop; the registry is read by the metrics endpoint. Bounds: only models that exist become a label, so that
-// strangers cannot grow the metrics.  Cost: a look-up and some counters a request.
+// Threads: of the event loop; the registry is read by the metrics endpoint. Bounds: only models that exist become a label, so
+// that strangers cannot grow the metrics.  Cost: a look-up and some counters a request.
 #pragma once
 
 #include <prometheus/counter.h>

@@ -1,8 +1,8 @@
 // Asks one of our engines for the names of a chat prompt's blocks, so that a router need not know tokenizers and templates
 // (docs/formats/kv-report.md). Private to gateway/.
 //
-// Threads: of the event loop.  `done` is called once, not from within the constructor, and may destroy the query; the names are empty
-// if the engine did not say them within kTimeoutMs. Body and url outlive it.
+// Threads: of the event loop.  `done` is called once, not from within the constructor, and may destroy the query; the names
+// are empty if the engine did not say them within kTimeoutMs. Body and url outlive it.
 #pragma once
 
 #include <functional>

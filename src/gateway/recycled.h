@@ -1,5 +1,5 @@
-// An allocator that keeps the memory of objects that ended for the next ones of their type. For objects that every request has and that
-// are larger than what malloc keeps at hand (1 KiB): from there on glibc tidies its lists at each allocation.
+// An allocator that keeps the memory of objects that ended for the next ones of their type. For objects that every request
+// has and that are larger than what malloc keeps at hand (1 KiB): from there on glibc tidies its lists at each allocation.
 //
 //   auto flight = std::allocate_shared<Flight>(Recycled<Flight>(), …);
 //

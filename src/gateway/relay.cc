@@ -45,7 +45,8 @@ std::size_t position_of(std::string_view text, std::string_view what, std::size_
 Usage find_usage(std::string_view text) {
   static constexpr std::string_view kMember = "\"usage\"";
   Usage last;
-  for (std::size_t at = position_of(text, kMember, 0); at != std::string_view::npos; at = position_of(text, kMember, at + kMember.size())) {
+  for (std::size_t at = position_of(text, kMember, 0); at != std::string_view::npos;
+       at = position_of(text, kMember, at + kMember.size())) {
     const std::size_t value = text.find_first_not_of(": \t\r\n", at + kMember.size());
     if (value == std::string_view::npos || text[value] != '{') continue;
     if (const Usage usage = read_usage(object_at(text, value)); usage.exact) last = usage;

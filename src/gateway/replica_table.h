@@ -1,5 +1,5 @@
-// The replicas as requests see them: who serves which model, for which service, with what under way; and what the gateway remembers
-// of each replica between requests. Private to gateway/.
+// The replicas as requests see them: who serves which model, for which service, with what under way; and what the gateway
+// remembers of each replica between requests. Private to gateway/.
 //
 // Threads: of the event loop.  Ownership: a replica's state is shared by the board, the tables that name it, and the requests
 // under way there.  Cost: a table is made anew when the directory changes; choosing copies nothing.

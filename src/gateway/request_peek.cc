@@ -176,7 +176,8 @@ void replace_model(std::string& body, std::string_view name) {
   body.reserve(body.size() + simdjson::SIMDJSON_PADDING);
   ondemand::document document;
   ondemand::value value;
-  if (parser.iterate(simdjson::padded_string_view(body.data(), body.size(), body.capacity())).get(document) != simdjson::SUCCESS ||
+  const simdjson::padded_string_view padded(body.data(), body.size(), body.capacity());
+  if (parser.iterate(padded).get(document) != simdjson::SUCCESS ||
       document.find_field_unordered("model").get(value) != simdjson::SUCCESS)
     return;
   const std::string_view token = value.raw_json_token();  // with what follows the string

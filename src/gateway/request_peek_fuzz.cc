@@ -1,5 +1,6 @@
-// Fuzzes the one pass over a request's body, what the gateway writes into it, and the cutting of streams. What is read must be what
-// a full parser reads, a rewritten body must say the same but for what was put in, and how a stream is cut must not change it.
+// Fuzzes the one pass over a request's body, what the gateway writes into it, and the cutting of streams. What is read must
+// be what a full parser reads, a rewritten body must say the same but for what was put in, and how a stream is cut must not
+// change it.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -78,7 +79,8 @@ int main(int argc, char** argv) {
       {R"({"model":"m","stream":true,"messages":[{"role":"user","content":"\"model\":\"x\""}],"max_tokens":5})",
        R"({"stream_options":{"include_usage":false,"a":1}, "model" : "m","n":2,"service_tier":"flex"})",
        R"({"stream_options":null,"model":"\u006d","prompt_cache_key":"k","deep":[[{"model":"y"}]]})",
-       "data: {\"choices\":[],\"usage\":null}\n\ndata: {\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\r\n\r\n: c\n\ndata: [DONE]\n\n"},
+       "data: {\"choices\":[],\"usage\":null}\n\n"
+       "data: {\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\r\n\r\n: c\n\ndata: [DONE]\n\n"},
       20'000);
 }
 #endif

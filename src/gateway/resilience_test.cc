@@ -1,5 +1,5 @@
-// Goal: replicas that fail, are slow, come and go do not fail requests; aliases and foreign servers; what replicas are told of who asks.
-// Method: scripted replicas behind real sockets.
+// Goal: replicas that fail, are slow, come and go do not fail requests; aliases and foreign servers; what replicas are told
+// of who asks. Method: scripted replicas behind real sockets.
 #include <gtest/gtest.h>
 #include <prometheus/registry.h>
 
@@ -67,7 +67,10 @@ class ResilienceTest : public testing::Test {
   Result<http::Response> post(std::string body, http::Headers headers = {}) {
     http::Client client;
     return client.request(fmt::format("http://127.0.0.1:{}", server_->port()),
-                          {.method = "POST", .target = "/v1/chat/completions", .headers = std::move(headers), .body = std::move(body)},
+                          {.method = "POST",
+                           .target = "/v1/chat/completions",
+                           .headers = std::move(headers),
+                           .body = std::move(body)},
                           {});
   }
   int status(std::string body = R"({"model":"m"})") {

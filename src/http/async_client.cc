@@ -25,7 +25,6 @@ namespace capstan::http {
 namespace {
 
 constexpr std::size_t kReadBytes = 64u << 10;
-constexpr std::size_t kHeadBytesUsual = 512;
 
 struct Peer {
   Url url;
@@ -83,8 +82,7 @@ class Link final : public EventLoop::Watcher {
   std::size_t sent_ = 0;
   std::uint32_t interest_ = 0;
   enum class Step { kConnecting, kHandshake, kSending, kReceiving, kKept } step_ = Step::kConnecting;
-  bool used_ = false;
-  bool paused_ = false;
+  bool used_ = false, paused_ = false;
   bool streams_ = false;  // the answer under way comes in pieces
 };
 
@@ -190,9 +188,8 @@ class Call final : public AsyncCall {
 };
 
 std::string head_of(const Peer& peer, const Request& request, std::size_t body_bytes) {
-  std::string out;
-  out.reserve(kHeadBytesUsual);
-  out.append(request.method).append(" ").append(request.target).append(" HTTP/1.1\r\n");
+  std::string out = request.method;
+  out.append(" ").append(request.target).append(" HTTP/1.1\r\n");
   if (request.headers.find("host") == nullptr) out.append("host: ").append(peer.authority).append("\r\n");
   for (const auto& [name, value] : request.headers.all()) out.append(name).append(": ").append(value).append("\r\n");
   if (body_bytes > 0 || request.method == "POST" || request.method == "PUT")
@@ -357,7 +354,7 @@ void Link::send() {
 }
 
 void Link::receive() {
-  const auto alive = call_->alive();  // shared: the call may be destroyed by its sink
+  const auto alive = call_->alive();
   do {
     const auto read = transport_->read(state_.scratch.data(), state_.scratch.size());
     if (read.status == Transport::Status::kBlocked) return;
@@ -396,8 +393,7 @@ void Link::hand_out(std::string_view bytes) {
 }
 
 void Link::done(bool reusable) {
-  Call& call = *call_;
-  call_ = nullptr;
+  Call& call = *std::exchange(call_, nullptr);
   auto self = call.take_link();
   if (reusable && reader_.keep_alive() && sent_ == head_.size() + call.body.size()) {
     step_ = Step::kKept;
@@ -410,8 +406,7 @@ void Link::done(bool reusable) {
 }
 
 void Link::fail_call(Error error) {
-  Call& call = *call_;
-  call_ = nullptr;
+  Call& call = *std::exchange(call_, nullptr);
   const bool retry = call.may_retry(*this, reader_.any_bytes());
   state_.bury(call.take_link());
   if (retry) return call.connect();

@@ -19,9 +19,9 @@ constexpr int kReadyMax = 256;  // descriptors handled per turn
 // Reads of so many events, then their writes: the kernel's code for each stays in the cache, and nobody waits for long.
 constexpr int kEventsGathered = 16;
 
-// While more than kBusyEventsPerMs descriptors become ready, the loop rests for kRestUs between its turns, as network cards gather
-// interrupts: a turn then handles dozens of them, and neither side wakes the other for each. Where a rest gathers fewer than
-// kGatheredMin (one busy connection, say), it only delays, and there is none for kNoRestUs.
+// While more than kBusyEventsPerMs descriptors become ready, the loop rests for kRestUs between its turns, as network cards
+// gather interrupts: a turn then handles dozens of them, and neither side wakes the other for each. Where a rest gathers
+// fewer than kGatheredMin (one busy connection, say), it only delays, and there is none for kNoRestUs.
 constexpr std::int64_t kBusyEventsPerMs = 20;
 constexpr std::int64_t kRestUs = 500;
 constexpr int kGatheredMin = 8;

@@ -1,7 +1,8 @@
 // Fuzzes the HTTP/2 session over a real socket: whatever follows the preface must end in answers or a closed connection, and
 // leave the server well: after it another client is served.
 //
-// Under libFuzzer the whole input follows the preface; without it, main() runs damaged copies of good sessions (base/fuzz_rounds.h).
+// Under libFuzzer the whole input follows the preface; without it, main() runs damaged copies of good sessions
+// (base/fuzz_rounds.h).
 #include <arpa/inet.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -92,7 +93,8 @@ int main(int argc, char** argv) {
                       settings + frame(1, 4, 1, post) + frame(0, 0, 1, "hello ") + frame(0, 1, 1, "there"),
                       settings + frame(1, 0, 1, post.substr(0, 4)) + frame(9, 4, 1, post.substr(4)) + frame(0, 1, 1, "x"),
                       settings + frame(1, 5, 1, get) + frame(3, 0, 1, "\0\0\0\x8"s) + frame(6, 0, 0, "12345678") +
-                          frame(8, 0, 0, "\0\0\x7f\xff"s) + frame(2, 0, 3, "\0\0\0\0\x10"s) + frame(7, 0, 0, "\0\0\0\0\0\0\0\0"s)},
+                          frame(8, 0, 0, "\0\0\x7f\xff"s) + frame(2, 0, 3, "\0\0\0\0\x10"s) +
+                          frame(7, 0, 0, "\0\0\0\0\0\0\0\0"s)},
                      2'000);
 }
 #endif

@@ -4,8 +4,8 @@
 //   blocks.reset();  blocks.add(name);  blocks.remove(name);
 //   std::size_t cached = blocks.match(names) * blocks.block_tokens();   // of a prompt, whose blocks' names are known
 //
-// Pure.  Threads: one owner.  Cost: O(1) a block.  Bounds: kBlocksMax; what a replica reports beyond is not remembered, so that it
-// is told to have less than it has.
+// Pure.  Threads: one owner.  Cost: O(1) a block.  Bounds: kBlocksMax; what a replica reports beyond is not remembered, so
+// that it is told to have less than it has.
 #pragma once
 
 #include <boost/unordered_set.hpp>

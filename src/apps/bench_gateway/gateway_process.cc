@@ -23,7 +23,11 @@ constexpr std::int64_t kNever = 1'000'000'000'000;  // limits that count and do 
 class OneReplica final : public gateway::ReplicaDirectory {
  public:
   explicit OneReplica(int port)
-      : list_{{.id = "bench-1", .model = "bench", .url = fmt::format("http://127.0.0.1:{}", port), .ready = true, .service = "bench"}} {}
+      : list_{{.id = "bench-1",
+               .model = "bench",
+               .url = fmt::format("http://127.0.0.1:{}", port),
+               .ready = true,
+               .service = "bench"}} {}
   std::vector<gateway::Replica> replicas() const override { return list_; }
   std::uint64_t version() const override { return 1; }
   std::vector<std::pair<std::string, std::string>> waiting() const override { return {}; }
@@ -55,7 +59,8 @@ Result<void> serve(int origin_port, const std::filesystem::path& folder) {
   gateway::Callers callers(*tenants);
   const OneReplica replica(origin_port);
   gateway::Gateway gateway(replica, std::make_shared<prometheus::Registry>(), {.access_log = (folder / "access.log").string()});
-  gateway.set_authenticator(std::make_unique<gateway::BearerAuthenticator>(callers, gateway::BearerOptions{.require_keys = true}));
+  gateway.set_authenticator(
+      std::make_unique<gateway::BearerAuthenticator>(callers, gateway::BearerOptions{.require_keys = true}));
   gateway.set_admission(std::make_unique<gateway::TenantAdmission>(
       *database, *tenants, *catalogue, *meter, [] { return std::map<std::string, int, std::less<>>{{"bench", 1}}; },
       gateway::AdmissionOptions{.requests_per_replica = 10'000}));

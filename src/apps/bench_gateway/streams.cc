@@ -30,7 +30,8 @@ struct Stream {
 
 class Listener {
  public:
-  Listener(int port, const std::string& key, const StreamLoad& load) : port_(port), load_(load), epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
+  Listener(int port, const std::string& key, const StreamLoad& load)
+      : port_(port), load_(load), epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
     const std::string body = fmt::format(
         R"({{"model":"bench","stream":true,"max_tokens":{},"messages":[{{"role":"user","content":"Tell me a story."}}]}})",
         load.tokens);

@@ -1,8 +1,8 @@
-// What the gateway serves: the controller's services, and the models of the catalogue that an OpenAI-compatible server elsewhere
-// has, under their names and their aliases.
+// What the gateway serves: the controller's services, and the models of the catalogue that an OpenAI-compatible server
+// elsewhere has, under their names and their aliases.
 //
-// A catalogue's source is the base URL that an OpenAI client would be given ("https://host/v1"; without a path, /v1). A service of the
-// same model goes before it. Threads: safe from any thread.
+// A catalogue's source is the base URL that an OpenAI client would be given ("https://host/v1"; without a path, /v1). A
+// service of the same model goes before it. Threads: safe from any thread.
 #pragma once
 
 #include "gateway/gateway.h"
