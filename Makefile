@@ -36,8 +36,9 @@ bench-engine: build ## the engine beside llama.cpp: MODEL=dir ROUNDS=3; LLAMA_CP
 bench-schedule: build ## what the scheduler does on half a million GPUs: SCALE=0.01 ONLY=gangs,queue
 	@$(BUILD)/bin/capstan-bench-schedule $(if $(SCALE),--scale $(SCALE)) $(if $(ONLY),--only $(ONLY))
 
-bench-gateway: build ## what a request through the gateway costs, against nginx: one JSON object: REQUESTS=20000 STREAMS=1000
-	@$(BUILD)/bin/capstan-bench-gateway $(if $(REQUESTS),--requests $(REQUESTS)) $(if $(STREAMS),--streams $(STREAMS))
+bench-gateway: build ## what a request through the gateway costs, with key, limits and metering, against nginx: one JSON object: REQUESTS=20000 STREAMS=1000 ONLY=streams
+	@$(BUILD)/bin/capstan-bench-gateway $(if $(REQUESTS),--requests $(REQUESTS)) $(if $(STREAMS),--streams $(STREAMS)) \
+	  $(if $(ONLY),--only $(ONLY))
 
 bench-sim: build  ## what the simulator does, and how near it comes to what was published: ONLY=muri-64 SEEDS=20 PHILLY=file SCALE=0.01
 	@$(BUILD)/bin/capstan-bench-sim $(if $(SCALE),--scale $(SCALE)) $(if $(ONLY),--only $(ONLY)) \

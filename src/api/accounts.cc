@@ -1,4 +1,4 @@
-// How: each handler finds out who asks (Actor), checks that this one may, and changes or lists. An Actor with a key
+// How: each handler is given who asks (Actor), checks that this one may, and changes or lists. An Actor with a key
 // sees and changes its own organisation only, and can give nobody more than it has.
 #include "api/accounts.h"
 
@@ -59,29 +59,26 @@ Actor actor_of(const Accounts& accounts, const Request& request) {
 
 Json done() { return Json::object({{"done", true}}); }
 
-Result<Json> add_organisation(Accounts& a, const Request& request) {
-  const Actor actor = actor_of(a, request);
+Result<Json> add_organisation(Accounts& a, const Actor& actor, const Request& request) {
   CAPSTAN_CHECK(actor.may(Role::kOwner, 0));
   std::string name;
-  Body body(request, now_ms());
+  Body body(request, actor.by.now_ms);
   body.need("name", name);
   CAPSTAN_CHECK(body.finish());
   CAPSTAN_TRY(const auto made, a.tenants.add_organisation(actor.by, name));
   return view(made);
 }
 
-Result<Json> remove_organisation(Accounts& a, const Request& request) {
-  const Actor actor = actor_of(a, request);
+Result<Json> remove_organisation(Accounts& a, const Actor& actor, const Request& request) {
   CAPSTAN_CHECK(actor.may(Role::kOwner, 0));
   CAPSTAN_CHECK(a.tenants.remove_organisation(actor.by, request.param("name")));
   return done();
 }
 
-Result<Json> add_project(Accounts& a, const Request& request) {
-  const Actor actor = actor_of(a, request);
+Result<Json> add_project(Accounts& a, const Actor& actor, const Request& request) {
   std::string path;
   std::int64_t weight = 1;
-  Body body(request, now_ms());
+  Body body(request, actor.by.now_ms);
   body.need("project", path);
   body.read("weight", weight);
   CAPSTAN_CHECK(body.finish());
@@ -91,10 +88,9 @@ Result<Json> add_project(Accounts& a, const Request& request) {
   return view(a.tenants, made);
 }
 
-Result<Json> remove_project(Accounts& a, const Request& request) {
-  const Actor actor = actor_of(a, request);
+Result<Json> remove_project(Accounts& a, const Actor& actor, const Request& request) {
   std::string path;
-  Body body(request, now_ms());
+  Body body(request, actor.by.now_ms);
   body.need("project", path);
   CAPSTAN_CHECK(body.finish());
   CAPSTAN_TRY(const auto project, a.tenants.find_project(path));
@@ -103,8 +99,7 @@ Result<Json> remove_project(Accounts& a, const Request& request) {
   return done();
 }
 
-Result<Json> add_key(Accounts& a, const Request& request) {
-  const Actor actor = actor_of(a, request);
+Result<Json> add_key(Accounts& a, const Actor& actor, const Request& request) {
   store::KeyRequest wanted;
   Body body(request, actor.by.now_ms);
   body.need("project", wanted.project);
@@ -133,10 +128,9 @@ Result<Json> add_key(Accounts& a, const Request& request) {
   return out;
 }
 
-Result<Json> revoke_key(Accounts& a, const Request& request) {
-  const Actor actor = actor_of(a, request);
+Result<Json> revoke_key(Accounts& a, const Actor& actor, const Request& request) {
   std::string path;
-  Body body(request, now_ms());
+  Body body(request, actor.by.now_ms);
   body.need("key", path);
   CAPSTAN_CHECK(body.finish());
   CAPSTAN_TRY(const auto key, a.tenants.find_key(path));
@@ -152,10 +146,9 @@ Result<void> may_limit(const Accounts& a, const Actor& actor, store::Subject sub
   return actor.may(Role::kAdmin, a.tenants.organisation_of(subject, id));
 }
 
-Result<Json> set_limit(Accounts& a, const Request& request) {
-  const Actor actor = actor_of(a, request);
+Result<Json> set_limit(Accounts& a, const Actor& actor, const Request& request) {
   store::LimitRequest wanted;
-  Body body(request, now_ms());
+  Body body(request, actor.by.now_ms);
   body.read("subject", wanted.subject);
   body.read("model", wanted.model);
   body.need("window", wanted.window);
@@ -169,8 +162,7 @@ Result<Json> set_limit(Accounts& a, const Request& request) {
   return view(a.tenants, rule, a.state_of_limit(rule.id));
 }
 
-Result<Json> remove_limit(Accounts& a, const Request& request) {
-  const Actor actor = actor_of(a, request);
+Result<Json> remove_limit(Accounts& a, const Actor& actor, const Request& request) {
   const auto id = parse_int(request.param("id"));
   if (!id) return fail(Code::kInvalid, "a limit has a number, not '{}'", request.param("id"));
   for (const auto& rule : a.tenants.limits()) {
@@ -181,8 +173,7 @@ Result<Json> remove_limit(Accounts& a, const Request& request) {
   return done();
 }
 
-Result<Json> list(Accounts& a, const Request& request, std::string_view what) {
-  const Actor actor = actor_of(a, request);
+Result<Json> list(Accounts& a, const Actor& actor, std::string_view what) {
   const std::int64_t own = actor.organisation();
   Json items = Json::array();
   const auto mine = [&](std::int64_t organisation) { return own == 0 || own == organisation; };
@@ -221,8 +212,7 @@ Result<store::UsageOf> usage_of(const Accounts& a, const Actor& actor, const Req
   return of;
 }
 
-Result<Json> usage(Accounts& a, const Request& request) {
-  const Actor actor = actor_of(a, request);
+Result<Json> usage(Accounts& a, const Actor& actor, const Request& request) {
   store::UsageQuery query;
   CAPSTAN_TRY(query.of, usage_of(a, actor, request));
   const std::string by = request.query_value("by").value_or("model");
@@ -245,8 +235,7 @@ Result<Json> usage(Accounts& a, const Request& request) {
   return Json::object({{"by", by}, {"since_ms", query.since_ms}, {"usage", std::move(items)}});
 }
 
-Result<Json> usage_requests(Accounts& a, const Request& request) {
-  const Actor actor = actor_of(a, request);
+Result<Json> usage_requests(Accounts& a, const Actor& actor, const Request& request) {
   CAPSTAN_TRY(const auto of, usage_of(a, actor, request));
   CAPSTAN_TRY(const std::int64_t limit, query_number(request, "limit", 100));
   a.refresh();
@@ -263,15 +252,14 @@ Result<Json> list_models(Accounts& a) {
   return Json::object({{"models", std::move(models)}, {"aliases", std::move(aliases)}});
 }
 
-Result<Json> put_model(Accounts& a, const Request& request) {
-  const Actor actor = actor_of(a, request);
+Result<Json> put_model(Accounts& a, const Actor& actor, const Request& request) {
   CAPSTAN_CHECK(actor.may(Role::kOwner, 0));
   std::string name;
   if (const auto json = Json::parse(request.body)) name = json->get_string("name").value_or("");
   // What is not said stays as it is.
   const auto known = a.catalogue.find(name);
   store::Model model = known && known->name == name ? *known : store::Model{};
-  Body body(request, now_ms());
+  Body body(request, actor.by.now_ms);
   body.need("name", model.name);
   body.read("source", model.source);
   body.read("format", model.format);
@@ -288,11 +276,10 @@ Result<Json> put_model(Accounts& a, const Request& request) {
   return view(*kept);
 }
 
-Result<Json> remove_model(Accounts& a, const Request& request) {
-  const Actor actor = actor_of(a, request);
+Result<Json> remove_model(Accounts& a, const Actor& actor, const Request& request) {
   CAPSTAN_CHECK(actor.may(Role::kOwner, 0));
   std::string name;
-  Body body(request, now_ms());
+  Body body(request, actor.by.now_ms);
   body.need("name", name);
   CAPSTAN_CHECK(body.finish());
   CAPSTAN_CHECK(a.catalogue.remove(actor.by, name));
@@ -300,12 +287,11 @@ Result<Json> remove_model(Accounts& a, const Request& request) {
 }
 
 // Targets are "model" or "model=weight"; none removes the alias.
-Result<Json> set_alias(Accounts& a, const Request& request) {
-  const Actor actor = actor_of(a, request);
+Result<Json> set_alias(Accounts& a, const Actor& actor, const Request& request) {
   CAPSTAN_CHECK(actor.may(Role::kOwner, 0));
   std::string name;
   std::vector<std::string> texts;
-  Body body(request, now_ms());
+  Body body(request, actor.by.now_ms);
   body.need("name", name);
   body.read("targets", texts);
   CAPSTAN_CHECK(body.finish());
@@ -320,8 +306,7 @@ Result<Json> set_alias(Accounts& a, const Request& request) {
   return done();
 }
 
-Result<Json> audit(Accounts& a, const Request& request) {
-  const Actor actor = actor_of(a, request);
+Result<Json> audit(Accounts& a, const Actor& actor, const Request& request) {
   CAPSTAN_CHECK(actor.may(Role::kOwner, 0));
   CAPSTAN_TRY(const std::int64_t since, query_number(request, "since", 0));
   CAPSTAN_TRY(const std::int64_t limit, query_number(request, "limit", 1'000));
@@ -349,12 +334,12 @@ void mount_accounts(http::Router& router, Accounts accounts) {
   const auto route = [&](std::string method, std::string pattern, auto handler) {
     router.add(std::move(method), "/api/v1/" + pattern,
                [shared, handler](const Request& request, const ResponseWriterPtr& writer) {
-                 const Result<Json> result = handler(*shared, request);
+                 const Result<Json> result = handler(*shared, actor_of(*shared, request), request);
                  writer->respond(result ? http::Response::json(200, *result) : to_response(result.error()));
                });
   };
   for (const char* what : {"organisations", "projects", "keys", "limits"})
-    route("GET", what, [what](Accounts& a, const Request& request) { return list(a, request, what); });
+    route("GET", what, [what](Accounts& a, const Actor& actor, const Request&) { return list(a, actor, what); });
   route("POST", "organisations", &add_organisation);
   route("POST", "organisations/{name}/remove", &remove_organisation);
   route("POST", "projects", &add_project);
@@ -365,7 +350,7 @@ void mount_accounts(http::Router& router, Accounts accounts) {
   route("POST", "limits/{id}/remove", &remove_limit);
   route("GET", "usage", &usage);
   route("GET", "usage/requests", &usage_requests);
-  route("GET", "models", [](Accounts& a, const Request&) { return list_models(a); });
+  route("GET", "models", [](Accounts& a, const Actor&, const Request&) { return list_models(a); });
   route("POST", "models", &put_model);
   route("POST", "models/remove", &remove_model);
   route("POST", "aliases", &set_alias);

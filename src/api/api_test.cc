@@ -76,7 +76,8 @@ TEST_F(ApiTest, OpenApiDocumentNamesEveryRoute) {
   const Json* paths = document->find("paths");
   for (const char* path : {"/api/v1/apply", "/api/v1/workloads/{name}/logs", "/api/v1/events", "/api/v1/workloads/{name}/results",
                            "/api/v1/shutdown", "/api/v1/fleet", "/api/v1/hosts/{verb}",
-                           "/api/v1/tenants/{name}/remove", "/api/v1/queue", "/api/v1/policy"}) {
+                           "/api/v1/tenants/{name}/remove", "/api/v1/queue", "/api/v1/policy", "/api/v1/keys/revoke",
+                           "/api/v1/usage", "/v1/chat/completions", "/v1/responses/{id}", "/model/{model}/converse"}) {
     EXPECT_TRUE(paths->contains(path)) << path;
   }
 }

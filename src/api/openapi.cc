@@ -4,6 +4,7 @@
 #include <string_view>
 #include <vector>
 
+#include "api/openapi_routes.h"
 #include "base/build_id.h"
 
 namespace capstan::api {
@@ -287,6 +288,7 @@ Json openapi_document() {
   Json paths = Json::object();
   for (const Operation& operation : kOperations)
     paths[operation.path][operation.method] = describe(operation);
+  add_account_and_inference_routes(paths);
   return Json::object(
       {{"openapi", "3.1.0"},
        {"info", Json::object({{"title", "Capstan control API"}, {"version", kVersion}})},

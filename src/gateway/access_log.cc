@@ -4,6 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
+#include <charconv>
 #include <chrono>
 #include <cstdio>
 
@@ -21,6 +23,11 @@ std::int64_t unix_ms() {
       .count();
 }
 
+void append_integer(std::string& out, std::int64_t value) {
+  std::array<char, 24> digits;
+  out.append(digits.data(), std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr);
+}
+
 void text(std::string& out, std::string_view name, std::string_view value) {
   if (value.empty()) return;
   out.append(",\"").append(name).append("\":");
@@ -28,7 +35,8 @@ void text(std::string& out, std::string_view name, std::string_view value) {
 }
 
 void number(std::string& out, std::string_view name, std::int64_t value) {
-  fmt::format_to(std::back_inserter(out), ",\"{}\":{}", name, value);
+  out.append(",\"").append(name).append("\":");
+  append_integer(out, value);
 }
 
 }  // namespace
@@ -48,7 +56,8 @@ void AccessLog::stop() {
 void AccessLog::write(const Settlement& settlement, const Caller* caller, bool stream, std::string_view traceparent) {
   const std::size_t start = gathered_.size();
   std::string& out = gathered_;
-  fmt::format_to(std::back_inserter(out), "{{\"time_ms\":{}", unix_ms());
+  out.append("{\"time_ms\":");
+  append_integer(out, unix_ms());
   text(out, "id", settlement.request_id);
   text(out, "path", settlement.path);
   number(out, "status", settlement.status);

@@ -46,6 +46,7 @@ struct StreamEvent {
   std::string_view raw;   // as it came, with the blank line that ends it
   std::string_view data;  // usually one JSON object, or "[DONE]"
   const Usage* usage = nullptr;  // if this event reports it
+  std::string_view no_usage = {};  // of `raw`: the member that says that it does not, with its comma
 };
 
 // The client's side of one request. Adds x-request-id and the permit's headers. Writes are gathered and sent

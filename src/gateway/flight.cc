@@ -1,26 +1,33 @@
 // How: a flight is a small state machine on the event loop: begin, wait for the permit, one replica after another until
 // one answers, then pieces as they come; its end settles, counts and writes the line. The client's leaving ends it
-// at any point. When the client reads too slowly, the replica's connection is not read either.
+// at any point. When the client reads too slowly, the replica's connection is not read either. Where the service hedges, a
+// second replica is asked when the first says nothing for a while; whose first byte comes first goes on, the other one is
+// given up.
 #include "gateway/flight.h"
 
 #include <algorithm>
 #include <optional>
 
+#include "gateway/attempt.h"
+#include "gateway/candidates.h"
+#include "gateway/names_query.h"
+#include "gateway/recycled.h"
 #include "gateway/relay.h"
+#include "gateway/request_peek.h"
 
 namespace capstan::gateway {
 namespace {
 
-constexpr int kReplicasTriedMax = 3;
 constexpr std::int64_t kCompletionTokensDefault = 256;  // where the request does not bound its answer
 constexpr std::int64_t kTokensMax = 1 << 20;
-constexpr std::size_t kAffinityBytes = 512;  // of the body: requests with the same beginning share a cache
 constexpr int kReplicaSilenceMs = 600'000;
 constexpr int kClientGone = 499;                    // in metrics and log only: nobody is there to read it
 constexpr std::int64_t kLookAgainMs = 50;
 constexpr std::size_t kUnsentHighBytes = 256u << 10;  // from here on the replica waits for the client
+constexpr std::string_view kChat = "/v1/chat/completions";
+constexpr std::string_view kVersion = "/v1";
 
-class Flight final : public InFlight, public http::CallSink, public std::enable_shared_from_this<Flight> {
+class Flight final : public InFlight, public AttemptSink, public std::enable_shared_from_this<Flight> {
  public:
   Flight(std::shared_ptr<Core> core, std::shared_ptr<Exchange> exchange, http::Request request, CallerPtr caller,
          const http::ResponseWriterPtr& writer)
@@ -40,25 +47,39 @@ class Flight final : public InFlight, public http::CallSink, public std::enable_
   void end();
   void shut_down() override;
 
-  void on_head(http::Response& head) override;
-  void on_piece(std::string_view piece) override;
-  void on_end(Result<void> result) override;
+  void on_head(Attempt& attempt, http::Response& head) override;
+  void on_piece(Attempt& attempt, std::string_view piece) override;
+  void on_end(Attempt& attempt, Result<void> result) override;
 
  private:
+  using Outcome = Attempt::Outcome;
   bool authenticate();
   bool begin();
   bool find_replicas();
-  bool any_ready() const;
-  const std::vector<Replica>* of_one_service(const std::vector<Replica>& all);
+  ServiceReplicas& one_service(std::vector<ServiceReplicas>& services) const;
   bool await_replica();
   void look_again();
   void admit();
   void decided(Admission::Verdict verdict);
   void compose();
-  std::optional<std::size_t> choose() const;
+  void compose_for(const Replica& replica);
+  void name_blocks();
+  Candidates::Prompt prompt() const;
+  bool start_on(std::optional<Attempt>& attempt);
   void try_next();
+  void hedge();
+  bool is_main(const Attempt& attempt) const { return main_ && &attempt == &*main_; }
+  std::optional<Attempt>& other_than(const Attempt& attempt) { return is_main(attempt) ? hedge_ : main_; }
+  void drop(std::optional<Attempt>& attempt, Outcome outcome);
+  void drop(Attempt& attempt, Outcome outcome) { drop(is_main(attempt) ? main_ : hedge_, outcome); }
+  void drop_all() {
+    names_query_.reset();
+    drop(main_, Outcome::kNothing);
+    drop(hedge_, Outcome::kNothing);
+  }
+  void wins(Attempt& attempt);
   void next_or_refuse(Error why);
-  void end_attempt();
+  void hold_back(Attempt& attempt);
   void client_left();
   ApiError unreachable(const Error& last) const;
 
@@ -69,27 +90,23 @@ class Flight final : public InFlight, public http::CallSink, public std::enable_
   Relay relay_;
   UpstreamCall call_;
   http::Request upstream_;  // its head
-  std::shared_ptr<const ReplicaTable> table_;
-  const std::vector<Replica>* replicas_ = nullptr;  // in the table, or `mine_`
-  std::vector<Replica> mine_;                       // of the service that this request falls to
+  Candidates candidates_;
   std::string service_;
-  std::unique_ptr<http::EventLoop::Timer> look_again_;
+  std::unique_ptr<http::EventLoop::Timer> timer_;  // looks again for a first replica, then hedges
   std::int64_t cold_since_ms_ = 0;
-  bool cold_ = false;   // waits for a first replica
-  bool timed_ = false;  // its first token is counted
-  std::vector<std::string> tried_;
   Error last_{Code::kUnavailable, "", {}};
   std::string model_;              // once it is known to exist
-  const Replica* replica_ = nullptr;
-  std::int64_t load_ = 0;
+  const Replica* replica_ = nullptr;  // the last one tried
+  std::int64_t answer_tokens_ = 0;
   std::int64_t queued_ms_ = 0;
   std::unique_ptr<Waiting> waiting_;
   std::unique_ptr<Permit> permit_;
-  std::unique_ptr<http::AsyncCall> under_way_;
+  std::unique_ptr<NamesQuery> names_query_;
+  std::optional<Attempt> main_, hedge_;
   std::shared_ptr<Flight> self_;  // until the end
   bool fits_ = true;
-  bool others_ = false;  // replicas are left to try
-  bool loaded_ = false;  // the replica's load counts this request
+  bool cold_ = false;   // waits for a first replica
+  bool timed_ = false;  // its first token is counted
 };
 
 bool Flight::prepare() {
@@ -114,11 +131,14 @@ bool Flight::begin() {
   auto call = exchange_->begin(request_, *caller_);
   if (!call) return relay_.respond(std::move(call.error())), false;
   call_ = *std::move(call);
+  // An alias: the replica knows the model by its own name.
+  if (std::string name = core_->directory.resolve(call_.model, relay_.request_id()); name != call_.model) {
+    replace_model(call_.body, name);
+    call_.model = std::move(name);
+  }
   if (call_.prompt_tokens == 0) call_.prompt_tokens = static_cast<std::int64_t>(call_.body.size() / 4) + 1;
   if (call_.completion_tokens_max == 0) call_.completion_tokens_max = kCompletionTokensDefault;
-  if (call_.affinity_key == 0)
-    call_.affinity_key = routing::hash_text(std::string_view(call_.body).substr(0, kAffinityBytes));
-  load_ = call_.prompt_tokens + std::min(call_.completion_tokens_max, kTokensMax);
+  answer_tokens_ = std::min(call_.completion_tokens_max, kTokensMax);
   return true;
 }
 
@@ -126,9 +146,9 @@ void Flight::take_off() {
   self_ = shared_from_this();
   core_->in_flight.push_back(*this);
   const bool known = find_replicas();
-  if (!known || !any_ready()) cold_ = await_replica();
+  if (!candidates_.any_ready()) cold_ = await_replica();
   if (!known && !cold_) {
-    relay_.refuse(unknown_model(core_->directory, call_.model, table_->all));
+    relay_.refuse(unknown_model(core_->directory, call_.model, core_->replicas()->all));
     return end();
   }
   if (!service_.empty()) core_->watch.arrived(service_, steady_now_ms(), cold_);
@@ -139,32 +159,27 @@ void Flight::take_off() {
 }
 
 bool Flight::find_replicas() {
-  table_ = core_->replicas();
-  const auto found = table_->by_model.find(call_.model);
-  if (found == table_->by_model.end()) return false;
-  replicas_ = of_one_service(found->second);
-  service_ = replicas_->front().service;
+  auto table = core_->replicas();
+  const auto found = table->by_model.find(call_.model);
+  if (found == table->by_model.end()) return false;
+  candidates_.set(table, one_service(found->second));
+  service_ = candidates_.service();
   model_ = call_.model;
   return true;
 }
 
-bool Flight::any_ready() const { return std::ranges::any_of(*replicas_, &Replica::ready); }
-
 // Of several services that serve the model, the one that this request falls to by weight; those without a ready
 // replica are passed over.
-const std::vector<Replica>* Flight::of_one_service(const std::vector<Replica>& all) {
-  if (std::ranges::all_of(all, [&](const Replica& one) { return one.service == all.front().service; })) return &all;
-  std::vector<routing::WeightedService> services;
-  for (const Replica& one : all) {
-    if (one.ready && std::ranges::find(services, one.service, &routing::WeightedService::id) == services.end())
-      services.push_back({one.service, one.weight});
+ServiceReplicas& Flight::one_service(std::vector<ServiceReplicas>& services) const {
+  if (services.size() == 1) return services.front();
+  std::vector<routing::WeightedService> ready;
+  for (const ServiceReplicas& one : services) {
+    if (one.any_ready) ready.push_back({one.service, one.weight});
   }
-  const auto chosen = routing::choose_service(services, routing::hash_text(relay_.request_id()));
-  if (!chosen) return &all;
-  mine_.clear();
-  std::ranges::copy_if(all, std::back_inserter(mine_),
-                       [&](const Replica& one) { return one.service == services[*chosen].id; });
-  return &mine_;
+  const auto chosen = routing::choose_service(ready, routing::hash_text(relay_.request_id()));
+  const auto wanted = [&](const ServiceReplicas& one) { return chosen ? one.service == ready[*chosen].id : one.any_ready; };
+  const auto found = std::ranges::find_if(services, wanted);
+  return found == services.end() ? services.front() : *found;
 }
 
 // Scale from zero: looks again and again until the service that was asked for a replica has one. False if none does so.
@@ -174,18 +189,18 @@ bool Flight::await_replica() {
   service_ = std::move(starter);
   model_ = call_.model;
   cold_since_ms_ = steady_now_ms();
-  look_again_ = std::make_unique<http::EventLoop::Timer>(*core_->loop.load(), [weak = weak_from_this()] {
+  timer_ = std::make_unique<http::EventLoop::Timer>(*core_->loop.load(), [weak = weak_from_this()] {
     // Not from within the timer, which may go with the flight.
     if (const auto flight = weak.lock()) flight->core_->loop.load()->post([flight] { flight->look_again(); });
   });
-  look_again_->arm(kLookAgainMs);
+  timer_->arm(kLookAgainMs);
   return true;
 }
 
 void Flight::look_again() {
   if (!self_) return;
   const std::string awaited = service_;
-  if (find_replicas() && any_ready()) {
+  if (find_replicas() && candidates_.any_ready()) {
     core_->watch.found_replica(awaited);
     service_ = awaited;  // whose counts this request is in
     cold_ = false;
@@ -193,7 +208,7 @@ void Flight::look_again() {
     return admit();
   }
   service_ = awaited;
-  if (steady_now_ms() - cold_since_ms_ < core_->options.cold_start_timeout_ms) return look_again_->arm(kLookAgainMs);
+  if (steady_now_ms() - cold_since_ms_ < core_->options.cold_start_timeout_ms) return timer_->arm(kLookAgainMs);
   relay_.refuse({.status = 503,
                  .message = fmt::format("model '{}' had no replica within {} s", call_.model,
                                         core_->options.cold_start_timeout_ms / 1'000),
@@ -227,12 +242,11 @@ void Flight::decided(Admission::Verdict verdict) {
   permit_ = *std::move(verdict);
   relay_.set_permit(permit_.get());
   compose();
-  try_next();
+  name_blocks();
 }
 
 void Flight::compose() {
   upstream_.method = "POST";
-  upstream_.target = std::move(call_.target);
   upstream_.headers.add("content-type", "application/json");
   for (const char* name : {"traceparent", "tracestate"}) {
     const std::string* value = request_.headers.find(name);
@@ -241,51 +255,115 @@ void Flight::compose() {
   upstream_.headers.add("x-request-id", relay_.request_id());
 }
 
-std::optional<std::size_t> Flight::choose() const {
-  const routing::Request key{routing::hash_text(relay_.request_id()), call_.affinity_key};
-  return routing::choose(core_->board.view(*replicas_, tried_, steady_now_ms()), key, {});
+// What our own servers are told of who asks; what the client says of itself there never reaches them.
+void Flight::compose_for(const Replica& replica) {
+  upstream_.target = replica.base_path.empty() ? call_.target : replica.base_path + call_.target.substr(kVersion.size());
+  if (replica.external) return;
+  upstream_.headers.set("x-capstan-tenant", caller_->organisation + "/" + caller_->project);
+  const auto tier = static_cast<int>(std::max(call_.tier == ServiceTier::kDefault ? caller_->tier : call_.tier, caller_->tier));
+  upstream_.headers.set("x-capstan-priority", std::to_string(static_cast<int>(ServiceTier::kDefault) - tier));
+}
+
+// Where several replicas report which blocks they have, one of them is asked which blocks the prompt is made of.
+void Flight::name_blocks() {
+  if (call_.target != kChat) return try_next();
+  const auto namer = candidates_.namer(call_.body.size(), steady_now_ms());
+  if (!namer) return try_next();
+  names_query_ = std::make_unique<NamesQuery>(*core_->client, candidates_.replica(*namer).url, call_.body,
+                                              [this](std::vector<std::uint64_t> names) {
+                                                const auto self = shared_from_this();
+                                                names_query_.reset();
+                                                candidates_.set_names(std::move(names));
+                                                try_next();
+                                              });
+}
+
+Candidates::Prompt Flight::prompt() const {
+  return {call_.body, call_.prompt_tokens, routing::hash_text(relay_.request_id()), call_.affinity_key};
+}
+
+bool Flight::start_on(std::optional<Attempt>& attempt) {
+  const auto chosen = candidates_.choose(prompt(), steady_now_ms());
+  if (!chosen) return false;
+  replica_ = &candidates_.replica(*chosen);
+  candidates_.mark_tried(*chosen);
+  const std::int64_t uncached = std::max<std::int64_t>(call_.prompt_tokens - candidates_.cached_tokens(*chosen), 1);
+  attempt.emplace(*this, *chosen, candidates_.state(*chosen), uncached, answer_tokens_, steady_now_ms());
+  candidates_.note_sent(*chosen);
+  compose_for(*replica_);
+  attempt->start(*core_->client, replica_->url, upstream_, call_.body, {.silence_timeout_ms = kReplicaSilenceMs});
+  return true;
 }
 
 void Flight::try_next() {
-  const auto chosen = choose();
-  if (!chosen) {
+  if (!start_on(main_)) {
     relay_.refuse(unreachable(last_));
     return end();
   }
-  replica_ = &(*replicas_)[*chosen];
-  tried_.push_back(replica_->id);
-  others_ = replicas_->size() > tried_.size() && tried_.size() < kReplicasTriedMax && choose().has_value();
-  core_->board.begin(replica_->id, load_);
-  loaded_ = true;
-  under_way_ = core_->client->start(replica_->url, upstream_, call_.body, {.silence_timeout_ms = kReplicaSilenceMs}, *this);
+  if (replica_->hedge_after_ms == 0 || !candidates_.another(steady_now_ms())) return;
+  timer_ = std::make_unique<http::EventLoop::Timer>(*core_->loop.load(), [weak = weak_from_this()] {
+    if (const auto flight = weak.lock()) flight->core_->loop.load()->post([flight] { flight->hedge(); });
+  });
+  timer_->arm(replica_->hedge_after_ms);
 }
 
-void Flight::end_attempt() {
-  under_way_.reset();
-  if (std::exchange(loaded_, false)) core_->board.end(replica_->id, load_);
+// The first replica has said nothing for a while: another one is asked, too.
+void Flight::hedge() {
+  if (!self_ || !main_ || hedge_ || relay_.first_byte_ms() != 0 || main_->head_seen) return;
+  (void)start_on(hedge_);
+}
+
+void Flight::drop(std::optional<Attempt>& attempt, Outcome outcome) {
+  if (!attempt) return;
+  attempt->tell(outcome, steady_now_ms());
+  attempt.reset();
+}
+
+// Its first byte came first.
+void Flight::wins(Attempt& attempt) {
+  drop(other_than(attempt), Outcome::kNothing);
+  replica_ = &candidates_.replica(attempt.replica());
+  if (attempt.held_head) relay_.on_head(*std::exchange(attempt.held_head, std::nullopt));
 }
 
 void Flight::next_or_refuse(Error why) {
   last_ = std::move(why);
-  if (others_) return try_next();
+  if (main_ || hedge_) {  // the other one is still under way
+    std::optional<Attempt>& left = main_ ? main_ : hedge_;
+    replica_ = &candidates_.replica(left->replica());
+    if (left->held_head) relay_.on_head(*std::exchange(left->held_head, std::nullopt));
+    return;
+  }
+  if (candidates_.another(steady_now_ms())) return try_next();
   relay_.refuse(unreachable(last_));
   end();
 }
 
-void Flight::on_head(http::Response& head) {
+void Flight::on_head(Attempt& attempt, http::Response& head) {
   const auto self = shared_from_this();
-  if (relay_.on_head(head, others_)) return;
-  end_attempt();
-  // Full is told by its load; who answers 503 is loading or leaving.
-  if (head.status == 503) core_->board.eject(replica_->id, steady_now_ms());
-  next_or_refuse({Code::kUnavailable, fmt::format("{} answered {}", replica_->id, head.status), {}});
+  const bool alone = !other_than(attempt);
+  attempt.head_seen = true;
+  if (Relay::is_busy(head.status) && (!alone || candidates_.another(steady_now_ms()))) {
+    const std::string& id = candidates_.replica(attempt.replica()).id;
+    // Full is told by its load; who answers 503 is loading or leaving.
+    const Outcome outcome = head.status == 503   ? Outcome::kHardFailure
+                            : head.status == 502 ? Outcome::kSoftFailure
+                                                 : Outcome::kNothing;
+    Error why{Code::kUnavailable, fmt::format("{} answered {}", id, head.status), {}};
+    drop(attempt, outcome);
+    return next_or_refuse(std::move(why));
+  }
+  if (alone) return relay_.on_head(head);
+  attempt.held_head = std::move(head);
 }
 
-void Flight::on_piece(std::string_view piece) {
+void Flight::on_piece(Attempt& attempt, std::string_view piece) {
   const auto self = shared_from_this();
+  if (other_than(attempt)) wins(attempt);
+  if (relay_.first_byte_ms() == 0) attempt.prompt_is_done();
   if (!relay_.on_piece(piece)) {
     if (!self_) return;
-    end_attempt();
+    drop(attempt, relay_.broken().empty() ? Outcome::kNothing : Outcome::kSoftFailure);
     if (!relay_.broken().empty()) relay_.break_off(relay_.broken());
     return end();
   }
@@ -294,39 +372,45 @@ void Flight::on_piece(std::string_view piece) {
     if (!service_.empty())
       core_->watch.first_token(service_, steady_now_ms(), relay_.first_byte_ms() - relay_.started_ms());
   }
-  if (under_way_ && relay_.writer()->unsent_bytes() > kUnsentHighBytes) {
-    under_way_->pause();
-    relay_.writer()->when_sent([weak = weak_from_this()] {
-      const auto flight = weak.lock();
-      if (flight && flight->under_way_) flight->under_way_->resume();
-    });
-  }
+  if (relay_.writer()->unsent_bytes() > kUnsentHighBytes) hold_back(attempt);
 }
 
-void Flight::on_end(Result<void> result) {
+void Flight::hold_back(Attempt& attempt) {
+  attempt.call()->pause();
+  relay_.writer()->when_sent([weak = weak_from_this()] {
+    const auto flight = weak.lock();
+    if (!flight) return;
+    if (flight->main_) flight->main_->call()->resume();
+    if (flight->hedge_) flight->hedge_->call()->resume();
+  });
+}
+
+void Flight::on_end(Attempt& attempt, Result<void> result) {
   const auto self = shared_from_this();
-  end_attempt();
   if (result) {
+    if (other_than(attempt)) wins(attempt);
+    drop(attempt, relay_.replica_status() >= 500 ? Outcome::kSoftFailure : Outcome::kGood);
     relay_.on_end();
     return end();
   }
   if (relay_.first_byte_ms() != 0) {
+    drop(attempt, Outcome::kSoftFailure);
     relay_.break_off(result.error().message);
     return end();
   }
-  core_->board.eject(replica_->id, steady_now_ms());
+  drop(attempt, Outcome::kHardFailure);
   next_or_refuse(std::move(result.error()));
 }
 
 void Flight::client_left() {
   if (!self_) return;
-  end_attempt();
+  drop_all();
   end();
 }
 
 void Flight::shut_down() {
   const auto self = shared_from_this();
-  end_attempt();
+  drop_all();
   if (relay_.first_byte_ms() != 0 && !relay_.client_gone()) {
     relay_.break_off("the server is shutting down");
   } else if (!relay_.client_gone()) {
@@ -341,7 +425,7 @@ ApiError Flight::unreachable(const Error& last) const {
     message = "the server is shutting down";
   } else if (!last.message.empty()) {
     message = fmt::format("no replica of '{}' can be reached: {}", call_.model, last.message);
-  } else if (std::ranges::any_of(*replicas_, &Replica::ready)) {
+  } else if (candidates_.any_ready()) {
     message =
         fmt::format("no replica of '{}' could be reached a moment ago; try again in a moment", call_.model);
   } else {
@@ -356,6 +440,7 @@ void Flight::end() {
   self_ = nullptr;
   if (is_linked()) unlink();
   waiting_.reset();
+  drop_all();
   const bool gone = relay_.client_gone();
   Settlement settlement{.usage = relay_.usage(call_.prompt_tokens),
                         .status = gone ? kClientGone : relay_.status(),
@@ -365,7 +450,8 @@ void Flight::end() {
                         .replica = replica_ != nullptr ? std::string_view(replica_->id) : std::string_view(),
                         .queued_ms = queued_ms_,
                         .total_ms = steady_now_ms() - relay_.started_ms()};
-  if (relay_.first_byte_ms() > 0) settlement.first_byte_ms = relay_.first_byte_ms() - relay_.started_ms();
+  if (relay_.first_byte_ms() > 0)
+    settlement.first_byte_ms = std::max<std::int64_t>(relay_.first_byte_ms() - relay_.started_ms(), 1);
   if (!service_.empty()) {
     const std::int64_t further = settlement.usage.completion_tokens - 1;
     const std::int64_t tpot_ms = timed_ && further > 0 ? (settlement.total_ms - settlement.first_byte_ms) / further : -1;
@@ -374,7 +460,7 @@ void Flight::end() {
   relay_.set_permit(nullptr);
   if (permit_) permit_->settle(settlement);
   permit_.reset();
-  core_->count(settlement);
+  core_->count(settlement, relay_.streaming());
   core_->access_log.write(settlement, caller_.get(), relay_.streaming(), request_.headers.get("traceparent"));
 }
 
@@ -382,8 +468,8 @@ void Flight::end() {
 
 void fly(std::shared_ptr<Core> core, std::shared_ptr<Exchange> exchange, http::Request request, CallerPtr caller,
          const http::ResponseWriterPtr& writer) {
-  const auto flight = std::make_shared<Flight>(std::move(core), std::move(exchange), std::move(request),
-                                               std::move(caller), writer);
+  const auto flight = std::allocate_shared<Flight>(Recycled<Flight>(), std::move(core), std::move(exchange),
+                                                   std::move(request), std::move(caller), writer);
   if (!flight->prepare()) return flight->end();
   flight->take_off();
 }
@@ -391,8 +477,8 @@ void fly(std::shared_ptr<Core> core, std::shared_ptr<Exchange> exchange, http::R
 void fly_after_blocking(std::shared_ptr<Core> core, std::shared_ptr<Exchange> exchange, http::Request request,
                         CallerPtr caller, const http::ResponseWriterPtr& writer) {
   http::EventLoop* loop = core->loop;
-  const auto flight = std::make_shared<Flight>(std::move(core), std::move(exchange), std::move(request),
-                                               std::move(caller), writer);
+  const auto flight = std::allocate_shared<Flight>(Recycled<Flight>(), std::move(core), std::move(exchange),
+                                                   std::move(request), std::move(caller), writer);
   const bool goes_on = flight->prepare();
   if (loop == nullptr) return;  // the server has left; so has the client
   loop->post([flight, goes_on] { goes_on ? flight->take_off() : flight->end(); });

@@ -17,6 +17,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "gateway/exchange.h"
@@ -36,6 +37,11 @@ struct Replica {
   bool ready = false;
   std::string service = {};   // several services may serve one model (a canary); their requests go by weight
   std::int64_t weight = 100;  // of the service
+  std::int64_t hedge_after_ms = 0;  // another replica is asked, too, if the first says nothing for so long; 0: never
+  // Of a server that is not ours: what stands before its paths in place of "/v1" ("/openai/v1"), and that it is told nothing
+  // of who asks.
+  std::string base_path = {};
+  bool external = false;
 };
 
 // What the gateway needs of the world; the controller's state stands behind it.
@@ -44,8 +50,16 @@ class ReplicaDirectory {
   virtual ~ReplicaDirectory() = default;
   // All replicas of all served models, ready or not. Called on the event loop, and by endpoints.
   virtual std::vector<Replica> replicas() const = 0;
+  // Changes whenever what the others say may have changed; they are asked again then. 0: not known, ask for every request.
+  virtual std::uint64_t version() const { return 0; }
   // Models that are asked for but have no replica yet, with why ("waits for 2 cpus"); may be empty.
   virtual std::vector<std::pair<std::string, std::string>> waiting() const = 0;
+  // The name of the model that an alias stands for in the request of that id; `model` itself if it is none. From any thread.
+  virtual std::string resolve(const std::string& model, std::string_view request_id) const {
+    return (void)request_id, model;
+  }
+  // Further names under which models are served.
+  virtual std::vector<std::string> aliases() const { return {}; }
   // The service that starts a replica of the model when a request waits for one (scale from zero); "": none does.
   virtual std::string starter(const std::string& model) const { return (void)model, std::string(); }
 };
@@ -54,7 +68,7 @@ struct GatewayOptions {
   int requests_max = 10'000;  // under way at once; more get 503
   // How long a request waits for the first replica of a service that starts one for it.
   int cold_start_timeout_ms = 120'000;
-  // How long what the directory said counts; 0: it is asked for each request.
+  // How long what the directory said counts even if its version changes meanwhile.
   int directory_ttl_ms = 0;
   // One JSON object a line and request; empty: they go to the log.
   std::string access_log = {};

@@ -31,11 +31,10 @@ void PassThrough::on_event(const StreamEvent& event, Reply& reply) {
   if (usage_wanted_) return reply.write(event.raw);
   // What the client did not ask for: the last chunk, which holds nothing but usage, and "usage":null before it.
   if (event.usage != nullptr && event.data.contains(R"("choices":[])")) return;
-  static constexpr std::string_view kNull = R"(,"usage":null)";
-  const auto at = event.usage == nullptr ? event.raw.find(kNull) : std::string_view::npos;
-  if (at == std::string_view::npos) return reply.write(event.raw);
-  reply.write(event.raw.substr(0, at));
-  reply.write(event.raw.substr(at + kNull.size()));
+  if (event.no_usage.empty()) return reply.write(event.raw);
+  const auto at = static_cast<std::size_t>(event.no_usage.data() - event.raw.data());
+  without_.assign(event.raw.substr(0, at)).append(event.raw.substr(at + event.no_usage.size()));
+  reply.write(without_);
 }
 
 void PassThrough::on_stream_end(const Usage&, Reply& reply) { reply.finish(); }

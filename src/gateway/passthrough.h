@@ -24,6 +24,7 @@ class PassThrough final : public Exchange {
  private:
   std::string target_;
   bool usage_wanted_ = false;  // by the client
+  std::string without_;        // an event without the member that nobody asked for
 };
 
 }  // namespace capstan::gateway

@@ -5,7 +5,7 @@
 #include "gateway/relay.h"
 
 #include <algorithm>
-#include <chrono>
+#include <cstring>
 
 namespace capstan::gateway {
 namespace {
@@ -33,26 +33,31 @@ std::string_view object_at(std::string_view text, std::size_t at) {
   return {};
 }
 
-}  // namespace
-
-std::int64_t steady_now_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
+// The library's own search looks at every byte.
+std::size_t position_of(std::string_view text, std::string_view what, std::size_t from) {
+  const void* at = ::memmem(text.data() + from, text.size() - from, what.data(), what.size());
+  return at == nullptr ? std::string_view::npos : static_cast<std::size_t>(static_cast<const char*>(at) - text.data());
 }
 
+}  // namespace
+
+// In a text of the model the quotes would be escaped, so these find members only.
 Usage find_usage(std::string_view text) {
-  // In a text of the model the quotes would be escaped, so this finds the member only.
   static constexpr std::string_view kMember = "\"usage\"";
-  for (std::size_t at = text.rfind(kMember); at != std::string_view::npos;
-       at = at == 0 ? std::string_view::npos : text.rfind(kMember, at - 1)) {
-    std::size_t value = text.find_first_not_of(": \t\r\n", at + kMember.size());
+  Usage last;
+  for (std::size_t at = position_of(text, kMember, 0); at != std::string_view::npos;
+       at = position_of(text, kMember, at + kMember.size())) {
+    const std::size_t value = text.find_first_not_of(": \t\r\n", at + kMember.size());
     if (value == std::string_view::npos || text[value] != '{') continue;
-    const auto object = Json::parse(object_at(text, value));
-    if (!object) continue;
-    if (const Usage usage = read_usage(*object); usage.exact) return usage;
+    if (const Usage usage = read_usage(object_at(text, value)); usage.exact) last = usage;
   }
-  return {};
+  return last;
+}
+
+std::string_view find_no_usage(std::string_view event) {
+  static constexpr std::string_view kNull = R"(,"usage":null)";
+  const std::size_t at = position_of(event, kNull, 0);
+  return at == std::string_view::npos ? std::string_view() : event.substr(at, kNull.size());
 }
 
 Relay::Relay(Exchange& exchange, http::ResponseWriterPtr writer, std::string request_id)
@@ -61,19 +66,15 @@ Relay::Relay(Exchange& exchange, http::ResponseWriterPtr writer, std::string req
       request_id_(std::move(request_id)),
       started_ms_(steady_now_ms()) {}
 
-bool Relay::on_head(const http::Response& head, bool may_turn_away) {
-  const bool busy = head.status == 429 || head.status == 502 || head.status == 503;
-  turned_away_ = busy && may_turn_away ? head.status : 0;
-  if (turned_away_ != 0) return false;
+void Relay::on_head(const http::Response& head) {
   replica_status_ = head.status;
   const std::string type = head.headers.get("content-type");
   streaming_ = head.status == 200 && type.starts_with("text/event-stream");
-  if (streaming_) return true;
+  if (streaming_) return;
   whole_ = {head.status, {{"content-type", type}}, {}};
   for (const char* name : {"retry-after", "retry-after-ms", "x-should-retry", "cache-control"}) {
     if (const std::string* value = head.headers.find(name)) whole_.headers.set(name, *value);
   }
-  return true;
 }
 
 bool Relay::on_piece(std::string_view piece) {
@@ -94,12 +95,20 @@ bool Relay::on_piece(std::string_view piece) {
 
 void Relay::on_event(std::string_view raw, std::string_view data) {
   if (!std::exchange(stream_begun_, true)) exchange_.on_stream_begin(*this);
-  const Usage found = find_usage(data);
-  if (found.exact) usage_ = found;
+  // Most engines write it last; then nothing needs to be searched.
+  std::string_view none;
+  if (constexpr std::string_view kLast = ",\"usage\":null}\n\n"; raw.ends_with(kLast))
+    none = raw.substr(raw.size() - kLast.size(), kLast.size() - 3);
+  const Usage found = none.empty() ? find_usage(data) : Usage{};
+  if (found.exact) {
+    usage_ = found;
+  } else if (none.empty()) {
+    none = find_no_usage(raw);
+  }
   done_ = done_ || found.exact || data == "[DONE]";
   if (!data.empty() && !done_) ++events_;
   if (permit_ != nullptr) permit_->progress(events_);
-  exchange_.on_event({raw, data, found.exact ? &usage_ : nullptr}, *this);
+  exchange_.on_event({raw, data, found.exact ? &usage_ : nullptr, none}, *this);
 }
 
 void Relay::on_end() {

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/steady_time.h"
 #include "gateway/event_splitter.h"
 #include "gateway/exchange.h"
 
@@ -15,13 +16,17 @@ namespace capstan::gateway {
 
 // The last usage that `text` (an event, a whole answer) reports; not exact if it reports none.
 Usage find_usage(std::string_view text);
+// `,"usage":null` of an event that reports none, as OpenAI writes it; empty if it is not there.
+std::string_view find_no_usage(std::string_view event);
 
 class Relay final : public Reply {
  public:
   Relay(Exchange& exchange, http::ResponseWriterPtr writer, std::string request_id);
 
-  // Of the replica. on_head is false if it is busy or leaving and `may_turn_away`: then another one is tried.
-  bool on_head(const http::Response& head, bool may_turn_away);
+  // Whether a replica that answers so is busy or leaving, so that another one might do better.
+  static bool is_busy(int status) { return status == 429 || status == 502 || status == 503; }
+  // Of the replica whose answer it is.
+  void on_head(const http::Response& head);
   // False if the client is gone or the answer breaks a bound (then broken() says which).
   bool on_piece(std::string_view piece);
   void on_end();
@@ -42,8 +47,8 @@ class Relay final : public Reply {
   const http::ResponseWriterPtr& writer() const { return writer_; }
   bool begun() const { return status_ != 0; }  // the answer's status is decided
   bool streaming() const { return streaming_; }
-  int turned_away() const { return turned_away_; }  // status of the last answer that was; 0: none
   int status() const { return status_; }
+  int replica_status() const { return replica_status_; }  // 0: none has answered
   std::int64_t started_ms() const { return started_ms_; }
   std::int64_t first_byte_ms() const { return first_byte_ms_; }  // on the same clock; 0: none yet
   const std::string& broken() const { return broken_; }
@@ -60,7 +65,6 @@ class Relay final : public Reply {
   std::int64_t started_ms_;
   std::int64_t first_byte_ms_ = 0;
   int status_ = 0;
-  int turned_away_ = 0;
   int replica_status_ = 0;
   bool streaming_ = false;     // the replica streams
   bool stream_begun_ = false;  // and its first event came
@@ -71,7 +75,5 @@ class Relay final : public Reply {
   EventSplitter splitter_;
   Usage usage_;
 };
-
-std::int64_t steady_now_ms();
 
 }  // namespace capstan::gateway

@@ -9,6 +9,8 @@
 #include <array>
 #include <optional>
 
+#include "base/json.h"
+
 namespace capstan::gateway {
 namespace {
 
@@ -167,6 +169,24 @@ void ask_for_usage(std::string& body, const RequestPeek& peek) {
   } else {
     body.insert(peek.first_member, fmt::format(R"("stream_options":{{{}}},)", kAsk));
   }
+}
+
+void replace_model(std::string& body, std::string_view name) {
+  thread_local ondemand::parser parser(kParserBytesMax);
+  body.reserve(body.size() + simdjson::SIMDJSON_PADDING);
+  ondemand::document document;
+  ondemand::value value;
+  const simdjson::padded_string_view padded(body.data(), body.size(), body.capacity());
+  if (parser.iterate(padded).get(document) != simdjson::SUCCESS ||
+      document.find_field_unordered("model").get(value) != simdjson::SUCCESS)
+    return;
+  const std::string_view token = value.raw_json_token();  // with what follows the string
+  const auto begin = static_cast<std::size_t>(token.data() - body.data());
+  std::size_t end = begin + 1;
+  while (end < body.size() && body[end] != '"') end += body[end] == '\\' ? 2 : 1;
+  std::string quoted;
+  append_json_string(quoted, name);
+  body.replace(begin, std::min(end + 1, body.size()) - begin, quoted);
 }
 
 }  // namespace capstan::gateway

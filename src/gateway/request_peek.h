@@ -36,4 +36,7 @@ std::expected<RequestPeek, ApiError> peek_request(std::string& body);
 // Makes the replica report usage at the end of its stream, whether or not the client asked for it.
 void ask_for_usage(std::string& body, const RequestPeek& peek);
 
+// Puts another model's name into a body that was peeked at or composed.
+void replace_model(std::string& body, std::string_view name);
+
 }  // namespace capstan::gateway

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
-#include "base/json.h"
 
 namespace capstan::gateway {
 
@@ -15,7 +15,7 @@ struct Usage {
   bool exact = false;  // reported by the replica; else estimated (bytes of the prompt, events of the stream)
 };
 
-// Reads OpenAI's `usage` object; not exact if it has no prompt_tokens.
-Usage read_usage(const Json& usage);
+// Reads OpenAI's `usage` object; not exact if it is none, or has no prompt_tokens.
+Usage read_usage(std::string_view json);
 
 }  // namespace capstan::gateway

@@ -114,7 +114,7 @@ void Answer::mark_gone() {
 
 void Answer::set_unsent(std::size_t bytes) {
   unsent_bytes_ = bytes;
-  if (bytes <= shared_->limits.write_queue_bytes_max / 2) {
+  if (waiting_for_room_ > 0 && bytes <= shared_->limits.write_queue_bytes_max / 2) {
     const std::scoped_lock lock(room_mutex_);
     room_.notify_all();
   }
@@ -131,7 +131,9 @@ void Answer::over() {
 bool Answer::wait_for_room() {
   if (!shared_->pool.get_executor().running_in_this_thread()) return false;
   std::unique_lock lock(room_mutex_);
+  ++waiting_for_room_;  // before it looks: whoever makes room from now on tells
   room_.wait(lock, [this] { return gone_ || unsent_bytes() <= shared_->limits.write_queue_bytes_max / 2; });
+  --waiting_for_room_;
   return !gone_;
 }
 

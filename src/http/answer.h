@@ -63,6 +63,7 @@ class Answer final : public ResponseWriter, public std::enable_shared_from_this<
   std::atomic<int> posted_calls_{0};
   std::atomic<std::size_t> posted_bytes_{0};
   std::atomic<std::size_t> unsent_bytes_{0};
+  std::atomic<int> waiting_for_room_{0};  // handlers
   bool over_ = false;                    // of the loop
   std::function<void()> gone_callback_;  // of the loop
   std::function<void()> sent_callback_;  // of the loop

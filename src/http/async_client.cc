@@ -82,8 +82,8 @@ class Link final : public EventLoop::Watcher {
   std::size_t sent_ = 0;
   std::uint32_t interest_ = 0;
   enum class Step { kConnecting, kHandshake, kSending, kReceiving, kKept } step_ = Step::kConnecting;
-  bool used_ = false;
-  bool paused_ = false;
+  bool used_ = false, paused_ = false;
+  bool streams_ = false;  // the answer under way comes in pieces
 };
 
 }  // namespace
@@ -188,11 +188,12 @@ class Call final : public AsyncCall {
 };
 
 std::string head_of(const Peer& peer, const Request& request, std::size_t body_bytes) {
-  std::string out = fmt::format("{} {} HTTP/1.1\r\n", request.method, request.target);
+  std::string out = request.method;
+  out.append(" ").append(request.target).append(" HTTP/1.1\r\n");
   if (request.headers.find("host") == nullptr) out.append("host: ").append(peer.authority).append("\r\n");
   for (const auto& [name, value] : request.headers.all()) out.append(name).append(": ").append(value).append("\r\n");
   if (body_bytes > 0 || request.method == "POST" || request.method == "PUT")
-    fmt::format_to(std::back_inserter(out), "content-length: {}\r\n", body_bytes);
+    out.append("content-length: ").append(std::to_string(body_bytes)).append("\r\n");
   return out += "\r\n";
 }
 
@@ -277,6 +278,7 @@ void Link::begin(Call& call) {
   head_ = call.head_bytes;
   sent_ = 0;
   paused_ = false;
+  streams_ = false;
   pending_.clear();
   reader_.start(call.head_request);
   if (step_ != Step::kKept) return;
@@ -387,11 +389,11 @@ void Link::hand_out(std::string_view bytes) {
   if (!used) return fail_call(Error(used.error()));
   if (reader_.done()) return done(*used == bytes.size());
   pending_ = std::string(bytes.substr(*used));
+  if (!std::exchange(streams_, true)) transport_->delay_acknowledgements();
 }
 
 void Link::done(bool reusable) {
-  Call& call = *call_;
-  call_ = nullptr;
+  Call& call = *std::exchange(call_, nullptr);
   auto self = call.take_link();
   if (reusable && reader_.keep_alive() && sent_ == head_.size() + call.body.size()) {
     step_ = Step::kKept;
@@ -404,8 +406,7 @@ void Link::done(bool reusable) {
 }
 
 void Link::fail_call(Error error) {
-  Call& call = *call_;
-  call_ = nullptr;
+  Call& call = *std::exchange(call_, nullptr);
   const bool retry = call.may_retry(*this, reader_.any_bytes());
   state_.bury(call.take_link());
   if (retry) return call.connect();

@@ -1,4 +1,4 @@
-// How: epoll_wait, then each ready descriptor's watcher, each followed by the writes that it gathered; then posted
+// How: epoll_wait, then each ready descriptor's watcher, the writes that they gathered following a few of them; then posted
 // tasks, then timers. Timers are lazy: arming later only moves the deadline, and a timer that comes up early is
 // filed again.
 #include "http/event_loop.h"
@@ -16,12 +16,52 @@ namespace capstan::http {
 namespace {
 
 constexpr int kReadyMax = 256;  // descriptors handled per turn
+// Reads of so many events, then their writes: the kernel's code for each stays in the cache, and nobody waits for long.
+constexpr int kEventsGathered = 16;
 
-std::int64_t steady_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(
+// While more than kBusyEventsPerMs descriptors become ready, the loop rests for kRestUs between its turns, as network cards
+// gather interrupts: a turn then handles dozens of them, and neither side wakes the other for each. Where a rest gathers
+// fewer than kGatheredMin (one busy connection, say), it only delays, and there is none for kNoRestUs.
+constexpr std::int64_t kBusyEventsPerMs = 20;
+constexpr std::int64_t kRestUs = 500;
+constexpr int kGatheredMin = 8;
+constexpr std::int64_t kNoRestUs = 100'000;
+
+std::int64_t steady_us() {
+  return std::chrono::duration_cast<std::chrono::microseconds>(
              std::chrono::steady_clock::now().time_since_epoch())
       .count();
 }
+std::int64_t steady_ms() { return steady_us() / 1'000; }
+
+// Tells from the turns so far whether to rest before the next.
+class Pace {
+ public:
+  void count(int events, std::int64_t now_us) {
+    if (std::exchange(rested_, false) && events < kGatheredMin) {
+      busy_ = false;
+      no_rest_until_us_ = now_us + kNoRestUs;
+    }
+    events_ += events;
+    const std::int64_t passed_us = now_us - since_us_;
+    if (passed_us < 1'000) return;
+    busy_ = events_ * 1'000 > kBusyEventsPerMs * passed_us && now_us >= no_rest_until_us_;
+    events_ = 0;
+    since_us_ = now_us;
+  }
+  void rest() {
+    if (!busy_) return;
+    std::this_thread::sleep_for(std::chrono::microseconds(kRestUs));
+    rested_ = true;
+  }
+
+ private:
+  std::int64_t events_ = 0;
+  std::int64_t since_us_ = 0;
+  std::int64_t no_rest_until_us_ = 0;
+  bool busy_ = false;
+  bool rested_ = false;
+};
 
 }  // namespace
 
@@ -43,9 +83,13 @@ EventLoop::~EventLoop() {
 
 void EventLoop::run() {
   thread_ = std::this_thread::get_id();
+  Pace pace;
   while (!stopping_) {
     ready_count_ = std::max(::epoll_wait(epoll_fd_, ready_.get(), kReadyMax, wait_ms()), 0);
-    now_ms_ = steady_ms();
+    const std::int64_t now_us = steady_us();
+    now_ms_ = now_us / 1'000;
+    pace.count(ready_count_, now_us);
+    const bool full = ready_count_ == kReadyMax;
     bool woken = false;
     for (ready_next_ = 0; ready_next_ < ready_count_;) {
       const epoll_event event = ready_[ready_next_++];
@@ -54,9 +98,10 @@ void EventLoop::run() {
         continue;
       }
       static_cast<Watcher*>(event.data.ptr)->on_ready(event.events);
-      run_flushers();
+      if (ready_next_ % kEventsGathered == 0) run_flushers();
     }
     ready_count_ = 0;
+    run_flushers();
     if (woken) {
       std::uint64_t count;
       [[maybe_unused]] const auto ignored = ::read(wake_fd_, &count, sizeof count);
@@ -64,6 +109,7 @@ void EventLoop::run() {
     }
     run_posted();
     run_timers();
+    if (!full) pace.rest();
   }
 }
 

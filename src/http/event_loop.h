@@ -54,7 +54,7 @@ class EventLoop {
   // No more calls, not even for events already fetched. Before closing the descriptor.
   void unwatch(int fd, Watcher& watcher);
 
-  // Writes gathered while one event is handled: called once after it.
+  // Writes gathered while a few events are handled: called once after them.
   class Flusher {
    public:
     virtual void flush() = 0;

@@ -18,9 +18,22 @@ using beast::error_code;
 using View = beast::string_view;
 
 constexpr std::size_t kFieldsMax = 256;
+constexpr std::uint64_t kBodyReservedMax = 64u << 10;  // before any of it has come
+constexpr std::size_t kRoomBehindBody = 64;            // so that a JSON parser that wants some finds it
 constexpr std::size_t kResponseHeaderBytesMax = 256u << 10;
 
 std::string_view text(View view) { return {view.data(), view.size()}; }
+
+// A new parser, where the last one lay.
+template <class Parser>
+void renew(std::unique_ptr<Parser>& parser) {
+  if (!parser) {
+    parser = std::make_unique<Parser>();
+    return;
+  }
+  std::destroy_at(parser.get());
+  std::construct_at(parser.get());
+}
 
 // What both directions share of Beast's callbacks.
 template <bool kRequest>
@@ -46,7 +59,10 @@ class MessageParser : public bhttp::basic_parser<kRequest> {
     refused = why;
     error = bhttp::error::bad_field;
   }
-  void on_body_init_impl(boost::optional<std::uint64_t> const&, error_code&) override {}
+  void on_body_init_impl(boost::optional<std::uint64_t> const& length, error_code&) override {
+    if (length) body_expected(std::min<std::uint64_t>(*length, kBodyReservedMax));
+  }
+  virtual void body_expected(std::uint64_t) {}
   void on_chunk_header_impl(std::uint64_t, View extensions, error_code& error) override {
     if (extensions.size() > 256) refuse("a chunk's extensions are longer than 256 bytes", error);
   }
@@ -93,6 +109,9 @@ struct RequestReader::Parser final : MessageParser<true> {
     if (hosts > 1 || (version_ == 11 && hosts == 0)) refuse("a request names exactly one Host", error);
     if (codings_ > 0 && version_ < 11) refuse("HTTP/1.0 has no Transfer-Encoding", error);
   }
+  void body_expected(std::uint64_t bytes) override {
+    request.body.reserve(static_cast<std::size_t>(bytes) + kRoomBehindBody);
+  }
   std::size_t on_body_impl(View body, error_code&) override {
     request.body.append(body.data(), body.size());
     return body.size();
@@ -109,7 +128,7 @@ RequestReader::~RequestReader() = default;
 void RequestReader::reset() {
   scan_.reset();
   refusal_ = {};
-  parser_ = std::make_unique<Parser>();
+  renew(parser_);
   parser_->header_limit(std::numeric_limits<std::uint32_t>::max());  // HeaderScan holds the limit
   parser_->body_limit(limits_.body_bytes_max);
   parser_->eager(true);
@@ -196,7 +215,7 @@ void ResponseReader::start(bool head_request) {
   scan_.reset();
   head_request_ = head_request;
   any_bytes_ = false;
-  parser_ = std::make_unique<Parser>();
+  renew(parser_);
   parser_->header_limit(std::numeric_limits<std::uint32_t>::max());
   parser_->body_limit(std::numeric_limits<std::uint64_t>::max());
   parser_->eager(true);

@@ -1,6 +1,9 @@
 // HTTP/1.1 on one connection. How: one request at a time; the next is read when the answer is written. A refusal
 // before the request was read whole is followed by a moment of reading on: closing at once would reset the
 // connection, and the client might never see why.
+#include <array>
+#include <charconv>
+
 #include "base/text.h"
 #include "http/connection.h"
 #include "http/http1_reader.h"
@@ -17,8 +20,16 @@ bool is_framing(std::string_view name) {
          (name.size() == 17 && to_lower(name) == "transfer-encoding");
 }
 
+// fmt's way through its format strings costs more than the number.
+void append_number(std::string& out, std::uint64_t number, int base) {
+  std::array<char, 20> text;
+  out.append(text.data(), std::to_chars(text.data(), text.data() + text.size(), number, base).ptr);
+}
+
 void append_head(std::string& out, int status, const Headers& headers) {
-  fmt::format_to(std::back_inserter(out), "HTTP/1.1 {} {}\r\n", status, reason_phrase(status));
+  out.append("HTTP/1.1 ");
+  append_number(out, static_cast<std::uint64_t>(status), 10);
+  out.append(" ").append(reason_phrase(status)).append("\r\n");
   for (const auto& [name, value] : headers.all()) {
     // A line break in a value would let it forge headers.
     if (value.find_first_of("\r\n") != std::string::npos || is_framing(name)) continue;
@@ -60,7 +71,11 @@ class Http1Session final : public Session {
     const bool bodiless = response.status == 204 || response.status == 304;
     std::string& out = connection_.output().tail();
     append_head(out, response.status, response.headers);
-    if (!bodiless) fmt::format_to(std::back_inserter(out), "content-length: {}\r\n", response.body.size());
+    if (!bodiless) {
+      out.append("content-length: ");
+      append_number(out, response.body.size(), 10);
+      out.append("\r\n");
+    }
     end_head(out);
     if (!head_ && !bodiless) connection_.output().add_whole(std::move(response.body));
     ended();
@@ -79,9 +94,13 @@ class Http1Session final : public Session {
   void send_piece(std::int32_t, std::string_view piece) override {
     if (head_ || state_ != State::kAnswering) return;
     OutputQueue& output = connection_.output();
-    if (chunked_) fmt::format_to(std::back_inserter(output.tail()), "{:x}\r\n", piece.size());
-    output.add(piece);
-    if (chunked_) output.add("\r\n");
+    std::string& out = output.tail();
+    if (chunked_) {
+      append_number(out, piece.size(), 16);
+      out.append("\r\n");
+    }
+    out.append(piece);
+    if (chunked_) out.append("\r\n");
     if (const auto answer = answer_.lock()) answer->set_unsent(output.bytes());
     connection_.want_flush();
   }

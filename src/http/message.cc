@@ -8,9 +8,10 @@ namespace capstan::http {
 namespace {
 
 bool same_name(std::string_view a, std::string_view b) {
+  if (a.size() != b.size()) return false;
   return std::ranges::equal(a, b, [](char x, char y) {
     const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
-    return lower(x) == lower(y);
+    return x == y || lower(x) == lower(y);
   });
 }
 
@@ -24,7 +25,7 @@ int hex_value(char c) {
 }  // namespace
 
 void Headers::set(std::string_view name, std::string value) {
-  std::erase_if(entries_, [&](const auto& entry) { return same_name(entry.first, name); });
+  if (find(name) != nullptr) std::erase_if(entries_, [&](const auto& entry) { return same_name(entry.first, name); });
   entries_.emplace_back(std::string(name), std::move(value));
 }
 
@@ -70,6 +71,7 @@ Response Response::json(int status, const Json& body) {
 }
 
 Result<std::string> percent_decode(std::string_view text, bool plus_is_space) {
+  if (text.find_first_of(std::string_view("%+\0", 3)) == std::string_view::npos) return std::string(text);
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {
     if (text[i] == '+' && plus_is_space) {

@@ -137,7 +137,7 @@ Router::Target Router::refuse(const Request& request, const std::string& allow) 
 
 bool is_loopback(std::string_view host) {
   if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
-  if (host == "::1" || to_lower(host) == "localhost") return true;
+  if (host == "127.0.0.1" || host == "localhost" || host == "::1" || to_lower(host) == "localhost") return true;
   const auto parts = split(host, '.');
   return parts.size() == 4 && parts[0] == "127" && std::ranges::all_of(parts, [](std::string_view part) {
            const auto number = parse_int(part);
@@ -150,18 +150,19 @@ std::optional<Response> refuse_foreign(const Request& request, const BrowserChec
     return Response::json(
         403, Json::object({{"error", Json::object({{"code", "denied"}, {"message", std::move(message)}})}}));
   };
-  const std::string host = request.headers.get("host");
-  std::string name = host;
+  const std::string* const given = request.headers.find("host");
+  const std::string_view host = given == nullptr ? std::string_view() : std::string_view(*given);
+  std::string_view name = host;
   if (const auto colon = name.rfind(':');
-      colon != std::string::npos && name.find(']', colon) == std::string::npos)
-    name.resize(colon);
+      colon != std::string_view::npos && name.find(']', colon) == std::string_view::npos)
+    name = name.substr(0, colon);
   if (!is_loopback(name) && std::ranges::find(check.hosts, name) == check.hosts.end()) {
     return refuse(fmt::format(
         "the request is for host '{}', which is not this server; use 127.0.0.1 or localhost", host));
   }
   const std::string* origin = request.headers.find("origin");
   if (!check.check_origin || origin == nullptr) return std::nullopt;
-  if (*origin == "http://" + host || *origin == "https://" + host) return std::nullopt;
+  if (*origin == fmt::format("http://{}", host) || *origin == fmt::format("https://{}", host)) return std::nullopt;
   return refuse(fmt::format("requests from the web page {} are not allowed", *origin));
 }
 

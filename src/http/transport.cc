@@ -1,6 +1,8 @@
 #include "http/transport.h"
 
 #include <openssl/err.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/x509_vfy.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -55,10 +57,15 @@ Transport::Progress Transport::write(std::span<const iovec> pieces) {
     return after_tls(
         SSL_write(ssl_.get(), pieces[0].iov_base, static_cast<int>(std::min<std::size_t>(pieces[0].iov_len, 1u << 20))));
   }
-  msghdr message{};
-  message.msg_iov = const_cast<iovec*>(pieces.data());
-  message.msg_iovlen = pieces.size();
-  const ssize_t count = ::sendmsg(fd_, &message, MSG_NOSIGNAL);
+  ssize_t count = 0;
+  if (pieces.size() == 1) {
+    count = ::send(fd_, pieces[0].iov_base, pieces[0].iov_len, MSG_NOSIGNAL);
+  } else {
+    msghdr message{};
+    message.msg_iov = const_cast<iovec*>(pieces.data());
+    message.msg_iovlen = pieces.size();
+    count = ::sendmsg(fd_, &message, MSG_NOSIGNAL);
+  }
   if (count >= 0) return {Status::kOk, static_cast<std::size_t>(count)};
   error_ = errno;
   return {error_ == EAGAIN || error_ == EINTR ? Status::kBlocked : Status::kError, 0};
@@ -67,6 +74,11 @@ Transport::Progress Transport::write(std::span<const iovec> pieces) {
 void Transport::shutdown_send() {
   if (ssl_ != nullptr) SSL_shutdown(ssl_.get());
   ::shutdown(fd_, SHUT_WR);
+}
+
+void Transport::delay_acknowledgements() {
+  const int quickly = 0;
+  ::setsockopt(fd_, IPPROTO_TCP, TCP_QUICKACK, &quickly, sizeof quickly);
 }
 
 void Transport::close() {

@@ -42,6 +42,8 @@ class Transport {
   // TLS: a blocked operation waits for the other direction.
   bool wants_write() const { return wants_write_; }
   void shutdown_send();
+  // For an answer that comes in many small pieces: the kernel acknowledges every second one, not each as it is read.
+  void delay_acknowledgements();
   void close();
   std::string failure() const;  // of the last kError
 

@@ -114,6 +114,7 @@ Catalogue::~Catalogue() = default;
 Result<std::unique_ptr<Catalogue>> Catalogue::open(Database& database) {
   std::unique_ptr<Catalogue> catalogue(new Catalogue(database));
   CAPSTAN_CHECK(catalogue->load());
+  catalogue->note_change();
   return catalogue;
 }
 
@@ -202,6 +203,11 @@ std::string Catalogue::name_of(std::int64_t id) const {
   return found == index_->names.end() ? std::string() : found->second;
 }
 
+void Catalogue::note_change() {
+  has_aliases_ = !index_->aliases.empty();
+  ++version_;
+}
+
 std::int64_t Catalogue::number_of(std::string_view name) {
   {
     const std::shared_lock lock(index_->mutex);
@@ -246,6 +252,7 @@ Result<ModelPtr> Catalogue::put(const Change& by, Model model) {
   auto kept = std::make_shared<const Model>(std::move(model));
   const std::unique_lock lock(index_->mutex);
   index_->models[kept->name] = kept;
+  note_change();
   return kept;
 }
 
@@ -269,6 +276,7 @@ Result<void> Catalogue::remove(const Change& by, const std::string& name) {
   }));
   const std::unique_lock lock(index_->mutex);
   index_->models.erase(name);
+  note_change();
   return {};
 }
 
@@ -309,6 +317,7 @@ Result<void> Catalogue::set_alias(const Change& by, const std::string& name, std
   } else {
     index_->aliases[name] = {name, std::move(targets)};
   }
+  note_change();
   return {};
 }
 

@@ -71,6 +71,9 @@ class Catalogue {
   ModelPtr find(std::string_view name) const;
   // The model's name that a request with this hash gets; `name` itself if it is no alias.
   std::string resolve(std::string_view name, std::uint64_t hash) const;
+  bool has_aliases() const { return has_aliases_.load(std::memory_order_relaxed); }
+  // Grows with each change of a model or an alias: who caches them looks again.
+  std::uint64_t version() const { return version_.load(std::memory_order_acquire); }
   std::vector<ModelPtr> models() const;  // in order of their names
   std::vector<Alias> aliases() const;
   // The model's name by its number, of removed ones too; "" if there is none.
@@ -86,11 +89,14 @@ class Catalogue {
 
  private:
   struct Index;
+  void note_change();  // with the index locked
   explicit Catalogue(Database& database);
   Result<void> load();
 
   Database& database_;
   std::unique_ptr<Index> index_;
+  std::atomic<std::uint64_t> version_{1};
+  std::atomic<bool> has_aliases_{false};
 };
 
 }  // namespace capstan::store

@@ -2,7 +2,6 @@
 #include "apps/bench_gateway/load.h"
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <memory>
 
@@ -21,22 +20,21 @@ std::int64_t steady_us() {
       .count();
 }
 
-http::Request head() {
+http::Request head(const std::string& key) {
   return {.method = "POST",
           .target = "/v1/chat/completions",
-          .headers = {{"content-type", "application/json"}, {"authorization", "Bearer sk-bench"}}};
+          .headers = {{"content-type", "application/json"}, {"authorization", "Bearer " + key}}};
 }
 
 struct Shared {
-  explicit Shared(std::string u) : url(std::move(u)) {}
+  Shared(std::string u, const std::string& key) : url(std::move(u)), request(head(key)) {}
   std::string url;
   http::EventLoop loop;
   http::AsyncClient client{loop};
-  http::Request request = head();
+  http::Request request;
   int left = 0;     // requests to start
   int open = 0;     // chains under way
   RequestResult requests;
-  StreamResult streams;
 };
 
 class Chain final : public http::CallSink {
@@ -68,41 +66,10 @@ class Chain final : public http::CallSink {
   std::int64_t started_us_ = 0;
 };
 
-class Listener final : public http::CallSink {
- public:
-  Listener(Shared& shared, std::string_view body, int tokens) : shared_(shared), tokens_(tokens) {
-    call_ = shared_.client.start(shared_.url, shared_.request, body, {}, *this);
-  }
-  void on_head(http::Response&) override {}
-  void on_piece(std::string_view piece) override {
-    const std::int64_t now_us = steady_us();
-    static constexpr std::string_view kMark = "\"us=";
-    for (std::size_t at = piece.find(kMark); at != std::string_view::npos; at = piece.find(kMark, at + 1)) {
-      std::int64_t sent_us = 0;
-      std::from_chars(piece.data() + at + kMark.size(), piece.data() + piece.size(), sent_us);
-      shared_.streams.delays_us.push_back(now_us - sent_us);
-      ++count_;
-    }
-    done_ = done_ || piece.contains("[DONE]");
-  }
-  void on_end(Result<void> result) override {
-    shared_.streams.delivered += count_;
-    if (result && done_ && count_ == tokens_) ++shared_.streams.complete;
-    if (--shared_.open == 0) shared_.loop.stop();
-  }
-
- private:
-  Shared& shared_;
-  int tokens_;
-  int count_ = 0;
-  bool done_ = false;
-  std::unique_ptr<http::AsyncCall> call_;
-};
-
 }  // namespace
 
-RequestResult run_requests(const std::string& url, const RequestLoad& load) {
-  Shared shared(url);
+RequestResult run_requests(const std::string& url, const std::string& key, const RequestLoad& load) {
+  Shared shared(url, key);
   shared.left = load.requests;
   shared.open = load.connections;
   const std::int64_t start_us = steady_us();
@@ -113,27 +80,6 @@ RequestResult run_requests(const std::string& url, const RequestLoad& load) {
   shared.requests.seconds = static_cast<double>(steady_us() - start_us) / 1e6;
   std::ranges::sort(shared.requests.latencies_us);
   return std::move(shared.requests);
-}
-
-StreamResult run_streams(const std::string& url, const StreamLoad& load) {
-  Shared shared(url);
-  shared.open = load.streams;
-  const std::string body = fmt::format(
-      R"({{"model":"bench","stream":true,"max_tokens":{},"messages":[{{"role":"user","content":"Tell me a story."}}]}})",
-      load.tokens);
-  std::vector<std::unique_ptr<Listener>> listeners;
-  std::unique_ptr<http::EventLoop::Timer> timer;
-  // Streams start spread over a token's interval and a little more, as in life.
-  timer = std::make_unique<http::EventLoop::Timer>(shared.loop, [&] {
-    for (int i = 0; i < 20 && std::cmp_less(listeners.size(), load.streams); ++i)
-      listeners.push_back(std::make_unique<Listener>(shared, body, load.tokens));
-    if (std::cmp_less(listeners.size(), load.streams)) timer->arm(7);
-  });
-  timer->arm(0);
-  shared.loop.run();
-  listeners.clear();
-  std::ranges::sort(shared.streams.delays_us);
-  return std::move(shared.streams);
 }
 
 double percentile(const std::vector<std::int64_t>& sorted, double fraction) {

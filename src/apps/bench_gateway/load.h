@@ -1,4 +1,4 @@
-// The client side of `make bench-gateway`: closed-loop requests and timed streams over loopback.
+// The client side of `make bench-gateway`: closed-loop requests over loopback.
 #pragma once
 
 #include <cstdint>
@@ -16,18 +16,8 @@ struct RequestResult {
   double seconds = 0;
   std::vector<std::int64_t> latencies_us;  // sorted
 };
-RequestResult run_requests(const std::string& url, const RequestLoad& load);
-
-struct StreamLoad {
-  int streams = 1'000;
-  int tokens = 250;  // each
-};
-struct StreamResult {
-  std::int64_t delivered = 0;  // tokens
-  int complete = 0;            // streams that ended in order, with all their tokens
-  std::vector<std::int64_t> delays_us;  // sorted: from the origin's write to our read
-};
-StreamResult run_streams(const std::string& url, const StreamLoad& load);
+// `key` is a bearer key.
+RequestResult run_requests(const std::string& url, const std::string& key, const RequestLoad& load);
 
 // Of a sorted list.
 double percentile(const std::vector<std::int64_t>& sorted, double fraction);

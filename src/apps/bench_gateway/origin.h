@@ -1,14 +1,15 @@
-// The origin and the gateway of `make bench-gateway`, each a process of its own.
+// The origin of `make bench-gateway`, a process of its own.
 #pragma once
+
+#include "http/server.h"
 
 namespace capstan::bench_gateway {
 
 inline constexpr int kTokenIntervalMs = 20;  // 50 tokens a second and stream
 
 // An OpenAI-like server: whole answers of about 250 bytes at once, streams token by token; a token's text holds when
-// it was sent. Serve until standard input ends; print the port first.
+// it was sent. Serves until standard input ends; prints the port first.
 int run_origin();
-// The real gateway before that origin.
-int run_gateway(int origin_port);
+int serve_until_end_of_input(const http::Router& router);
 
 }  // namespace capstan::bench_gateway

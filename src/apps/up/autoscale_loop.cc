@@ -4,17 +4,9 @@
 #include <set>
 
 #include "base/log.h"
+#include "base/steady_time.h"
 
 namespace capstan::apps {
-namespace {
-
-std::int64_t steady_now_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
-
-}  // namespace
 
 AutoscaleLoop::AutoscaleLoop(DriverBackend& backend, const gateway::ServiceWatch& watch)
     : backend_(backend), watch_(watch), thread_([this] { run(); }) {}

@@ -1,11 +1,28 @@
 #include "apps/up/driver_backend.h"
 
+#include <algorithm>
 #include <chrono>
 #include <future>
 #include <map>
 #include <memory>
 
+#include "workload/quantity.h"
+
 namespace capstan::apps {
+namespace {
+
+// Of the service's label, "300ms" say; 0 where there is none.
+std::int64_t hedge_after_ms(const controller::State& state, const std::string& service) {
+  for (const auto& [id, workload] : state.workloads) {
+    if (workload.spec.name != service || controller::has_ended(workload.state)) continue;
+    for (const auto& [name, value] : workload.spec.labels) {
+      if (name == "capstan.hedge_after") return std::max<std::int64_t>(workload::parse_duration_ms(value).value_or(0), 0);
+    }
+  }
+  return 0;
+}
+
+}  // namespace
 
 DriverBackend::DriverBackend(controller::Driver& driver, std::function<void(bool)> on_shutdown)
     : driver_(driver), on_shutdown_(std::move(on_shutdown)) {
@@ -83,9 +100,15 @@ controller::Served DriverBackend::served() const {
 
 std::vector<gateway::Replica> DriverBackend::replicas() const {
   std::vector<gateway::Replica> out;
-  const controller::Served all = served();
-  std::map<std::string, std::int64_t> weights;
-  for (const auto& service : all.services) weights[service.name] = service.weight;
+  controller::Served all;
+  std::map<std::string, std::int64_t> weights, hedges_ms;
+  (void)driver_.read([&](const controller::State& state) {
+    all = controller::served(state);
+    for (const auto& service : all.services) {
+      weights[service.name] = service.weight;
+      hedges_ms[service.name] = hedge_after_ms(state, service.name);
+    }
+  });
   for (const auto& replica : all.replicas) {
     const std::string host = replica.address.empty() ? "127.0.0.1" : replica.address;
     out.push_back({.id = replica.id,
@@ -93,7 +116,8 @@ std::vector<gateway::Replica> DriverBackend::replicas() const {
                    .url = fmt::format("http://{}:{}", host, replica.port),
                    .ready = replica.ready,
                    .service = replica.service,
-                   .weight = weights[replica.service]});
+                   .weight = weights[replica.service],
+                   .hedge_after_ms = hedges_ms[replica.service]});
   }
   return out;
 }

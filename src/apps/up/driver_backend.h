@@ -29,6 +29,8 @@ class DriverBackend final : public api::Backend, public gateway::ReplicaDirector
   void shutdown(bool stop_ranks) override;
 
   std::vector<gateway::Replica> replicas() const override;
+  // What is served follows from the state, and the state from its events.
+  std::uint64_t version() const override { return static_cast<std::uint64_t>(newest_event_.load()) + 1; }
   std::vector<std::pair<std::string, std::string>> waiting() const override;
   std::string starter(const std::string& model) const override;
 
@@ -43,7 +45,7 @@ class DriverBackend final : public api::Backend, public gateway::ReplicaDirector
   std::function<void(bool)> on_shutdown_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::int64_t newest_event_ = 0;
+  std::atomic<std::int64_t> newest_event_{0};
   bool leaving_ = false;
   std::int64_t follow_id_ = 0;
 };

@@ -17,6 +17,7 @@ std::set<std::string> served_models(const gateway::ReplicaDirectory& replicas) {
   std::set<std::string> names;
   for (const gateway::Replica& replica : replicas.replicas()) names.insert(replica.model);
   for (const auto& [model, why] : replicas.waiting()) names.insert(model);
+  for (std::string& alias : replicas.aliases()) names.insert(std::move(alias));
   return names;
 }
 
@@ -33,7 +34,7 @@ gateway::bedrock::Catalogue bedrock_catalogue(const gateway::ReplicaDirectory& r
             const auto served = served_models(replicas);
             for (const std::string& name : names) {
               if (served.contains(name)) return name;
-              if (const store::ModelPtr model = catalogue.find(name)) return model->name;
+              if (catalogue.find(name)) return name;
             }
             return std::nullopt;
           },
@@ -54,7 +55,8 @@ gateway::bedrock::Catalogue bedrock_catalogue(const gateway::ReplicaDirectory& r
 Inference::Inference(std::unique_ptr<Tenancy> tenancy, const DataDirectory& data,
                      const gateway::ReplicaDirectory& replicas, std::shared_ptr<prometheus::Registry> registry)
     : tenancy_(std::move(tenancy)),
-      gateway_(replicas, std::move(registry),
+      directory_(replicas, tenancy_->catalogue()),
+      gateway_(directory_, std::move(registry),
                {.directory_ttl_ms = kDirectoryTtlMs, .access_log = (data.path() / "log/access.log").string()}) {}
 
 Result<std::unique_ptr<Inference>> Inference::open(const DataDirectory& data,
@@ -71,7 +73,7 @@ Result<std::unique_ptr<Inference>> Inference::open(const DataDirectory& data,
   CAPSTAN_TRY(inference->openai_,
               gateway::openai::OpenAiApi::make(inference->gateway_, house.database(),
                                                {.files = data.path() / "files", .seal_key = std::move(key)}));
-  gateway::bedrock::add_routes(inference->gateway_, bedrock_catalogue(replicas, house.catalogue()));
+  gateway::bedrock::add_routes(inference->gateway_, bedrock_catalogue(inference->directory_, house.catalogue()));
   return inference;
 }
 

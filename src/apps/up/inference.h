@@ -10,6 +10,7 @@
 
 #include <memory>
 
+#include "apps/up/catalogue_directory.h"
 #include "apps/up/data_directory.h"
 #include "apps/up/tenancy.h"
 #include "gateway/gateway.h"
@@ -37,6 +38,7 @@ class Inference {
             std::shared_ptr<prometheus::Registry> registry);
 
   std::unique_ptr<Tenancy> tenancy_;
+  CatalogueDirectory directory_;
   gateway::Gateway gateway_;
   std::unique_ptr<gateway::openai::OpenAiApi> openai_;
 };

@@ -7,7 +7,7 @@
 namespace capstan::gateway {
 namespace {
 
-constexpr int kFlushMs = 20;
+constexpr int kFlushMs = 200;  // a transaction for what came meanwhile
 constexpr int kRetryMs = 1'000;
 constexpr std::size_t kBatchMax = 4'096;
 

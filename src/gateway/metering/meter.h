@@ -4,7 +4,7 @@
 //   std::optional<Ledger::Slot> slot = meter->begin(record);      // gets its id; none: too much waits for SQL
 //   meter->ledger().finish(*slot, record);
 //
-// A thread of its own writes what was settled every 20 ms. What the run before had not written is written by
+// A thread of its own writes what was settled every 200 ms. What the run before had not written is written by
 // open(): each request once, by its id.
 // Threads: every method from any thread.  Failure: while SQL refuses (disk full), records stay in the ledger and
 // are tried again; when that is full, begin() gives none.

@@ -30,9 +30,9 @@ std::string_view words(Unit unit) {
 }  // namespace
 
 std::string format_reset(std::int64_t ms) {
-  if (ms < 1'000) return fmt::format("{}ms", ms);
+  if (ms < 1'000) return std::to_string(ms) + "ms";
   const std::int64_t seconds = (ms + 999) / 1'000;
-  if (seconds < 60) return fmt::format("{}s", seconds);
+  if (seconds < 60) return std::to_string(seconds) + "s";
   if (seconds < 3'600) return fmt::format("{}m{}s", seconds / 60, seconds % 60);
   return fmt::format("{}h{}m{}s", seconds / 3'600, seconds / 60 % 60, seconds % 60);
 }

@@ -123,13 +123,16 @@ class TenantAdmission::Pass final : public Permit {
   }
 
   void add_headers(http::Headers& headers) override {
+    static constexpr const char* kNames[2][3] = {
+        {"x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"},
+        {"x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"}};
+    const std::int64_t now_ms = desk->now_ms();
     for (const bool tokens : {false, true}) {
-      const auto left = desk->limiter.remaining(payer(), tokens, desk->now_ms());
+      const auto left = desk->limiter.remaining(payer(), tokens, now_ms);
       if (!left) continue;
-      const std::string_view what = tokens ? "tokens" : "requests";
-      headers.set(fmt::format("x-ratelimit-limit-{}", what), std::to_string(left->limit));
-      headers.set(fmt::format("x-ratelimit-remaining-{}", what), std::to_string(left->remaining));
-      headers.set(fmt::format("x-ratelimit-reset-{}", what), format_reset(left->reset_ms));
+      headers.set(kNames[tokens][0], std::to_string(left->limit));
+      headers.set(kNames[tokens][1], std::to_string(left->remaining));
+      headers.set(kNames[tokens][2], format_reset(left->reset_ms));
     }
   }
 

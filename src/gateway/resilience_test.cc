@@ -1,0 +1,205 @@
+// Goal: replicas that fail, are slow, come and go do not fail requests; aliases and foreign servers; what replicas are told
+// of who asks. Method: scripted replicas behind real sockets.
+#include <gtest/gtest.h>
+#include <prometheus/registry.h>
+
+#include <atomic>
+#include <chrono>
+#include <future>
+#include <mutex>
+#include <thread>
+
+#include "gateway/gateway.h"
+#include "http/client.h"
+
+namespace capstan::gateway {
+namespace {
+
+using namespace std::chrono_literals;
+
+class Directory final : public ReplicaDirectory {
+ public:
+  void set(std::vector<Replica> list) {
+    const std::scoped_lock lock(mutex_);
+    list_ = std::move(list);
+  }
+  std::vector<Replica> replicas() const override {
+    const std::scoped_lock lock(mutex_);
+    return list_;
+  }
+  std::vector<std::pair<std::string, std::string>> waiting() const override { return {}; }
+  std::string resolve(const std::string& model, std::string_view) const override { return model == "alias" ? "m" : model; }
+  std::vector<std::string> aliases() const override { return {"alias"}; }
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<Replica> list_;
+};
+
+class Scripted {
+ public:
+  explicit Scripted(http::Handler handler, std::string target = "/v1/chat/completions") {
+    http::Router router;
+    router.add("POST", std::move(target), [this, handler = std::move(handler)](const http::Request& request,
+                                                                              const http::ResponseWriterPtr& writer) {
+      ++got;
+      handler(request, writer);
+    });
+    server = http::Server::start({}, router).value();
+  }
+  Replica replica(std::string id) const {
+    return {.id = std::move(id), .model = "m", .url = fmt::format("http://127.0.0.1:{}", server->port()), .ready = true};
+  }
+  std::atomic<int> got{0};
+  std::unique_ptr<http::Server> server;
+};
+
+void answer_well(const http::Request&, const http::ResponseWriterPtr& writer) {
+  writer->respond(http::Response::json(200, Json::object({{"good", true}})));
+}
+
+class ResilienceTest : public testing::Test {
+ protected:
+  ResilienceTest() {
+    gateway_.mount(router_);
+    server_ = http::Server::start({}, router_).value();
+  }
+  Result<http::Response> post(std::string body, http::Headers headers = {}) {
+    http::Client client;
+    return client.request(fmt::format("http://127.0.0.1:{}", server_->port()),
+                          {.method = "POST",
+                           .target = "/v1/chat/completions",
+                           .headers = std::move(headers),
+                           .body = std::move(body)},
+                          {});
+  }
+  int status(std::string body = R"({"model":"m"})") {
+    const auto answer = post(std::move(body));
+    return answer ? answer->status : 0;
+  }
+
+  Directory directory_;
+  Gateway gateway_{directory_, std::make_shared<prometheus::Registry>(), {}};
+  http::Router router_;
+  std::unique_ptr<http::Server> server_;
+};
+
+TEST_F(ResilienceTest, ASlowReplicaIsHedgedAndTheFirstToAnswerWins) {
+  std::atomic<bool> left{false};
+  const auto slow = [&left](const http::Request&, const http::ResponseWriterPtr& writer) {
+    for (int i = 0; i < 2'000 && !writer->client_gone(); ++i) std::this_thread::sleep_for(5ms);
+    left = writer->client_gone();
+    writer->respond(http::Response::json(200, Json::object({{"slow", true}})));
+  };
+  Scripted slow_one(slow), good(answer_well);
+  auto list = std::vector<Replica>{slow_one.replica("a"), good.replica("b")};
+  for (Replica& replica : list) replica.hedge_after_ms = 30;
+  directory_.set(list);
+  // Until one of them goes to the slow replica first.
+  for (int i = 0; i < 50 && slow_one.got == 0; ++i) {
+    const auto answer = post(fmt::format(R"({{"model":"m","n":{}}})", i));
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->body, R"({"good":true})");
+  }
+  EXPECT_EQ(slow_one.got, 1);
+  for (int i = 0; i < 1'000 && !left; ++i) std::this_thread::sleep_for(10ms);
+  EXPECT_TRUE(left) << "the loser is given up";
+}
+
+TEST_F(ResilienceTest, AHedgeThatFailsLeavesTheFirstReplicaItsTime) {
+  std::atomic<bool> hedged{false};
+  const auto late = [&hedged](const http::Request&, const http::ResponseWriterPtr& writer) {
+    for (int i = 0; i < 2'000 && !hedged; ++i) std::this_thread::sleep_for(5ms);
+    std::this_thread::sleep_for(50ms);
+    answer_well({}, writer);
+  };
+  const auto refuse = [&hedged](const http::Request&, const http::ResponseWriterPtr& writer) {
+    writer->respond(http::Response::json(429, Json::object({})));
+    hedged = true;
+  };
+  Scripted first(late), second(refuse);
+  auto list = std::vector<Replica>{first.replica("a"), second.replica("b")};
+  for (Replica& replica : list) replica.hedge_after_ms = 20;
+  directory_.set(list);
+  for (int i = 0; i < 6; ++i) EXPECT_EQ(status(fmt::format(R"({{"model":"m","n":{}}})", i)), 200);
+  EXPECT_TRUE(hedged);
+}
+
+TEST_F(ResilienceTest, AReplicaThatKeepsFailingGetsNoMoreThanAProbe) {
+  Scripted bad([](const http::Request&, const http::ResponseWriterPtr& writer) {
+    writer->respond(http::Response::json(502, Json::object({})));
+  });
+  Scripted good(answer_well);
+  directory_.set({bad.replica("a"), good.replica("b")});
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(status(fmt::format(R"({{"model":"m","n":{}}})", i)), 200);
+  EXPECT_GE(bad.got, 5);
+  EXPECT_LE(bad.got, 5 + 20) << "its circuit opens after five";
+  EXPECT_EQ(good.got, 100);
+}
+
+TEST_F(ResilienceTest, ARollingUpdateFailsNoRequest) {
+  const auto work = [](const http::Request&, const http::ResponseWriterPtr& writer) {
+    std::this_thread::sleep_for(3ms);
+    answer_well({}, writer);
+  };
+  auto one = std::make_unique<Scripted>(work);
+  directory_.set({one->replica("v1")});
+  std::atomic<bool> stop{false};
+  std::atomic<int> good{0}, bad{0};
+  std::vector<std::thread> clients;
+  for (int i = 0; i < 6; ++i) {
+    clients.emplace_back([&] {
+      while (!stop) ++(status() == 200 ? good : bad);
+    });
+  }
+  for (int version = 2; version < 8; ++version) {
+    auto next = std::make_unique<Scripted>(work);
+    directory_.set({one->replica(fmt::format("v{}", version - 1)), next->replica(fmt::format("v{}", version))});
+    std::this_thread::sleep_for(20ms);
+    directory_.set({next->replica(fmt::format("v{}", version))});
+    one->server->stop(2'000);  // as a rank that was told to stop: what is under way ends
+    one = std::move(next);
+  }
+  stop = true;
+  for (auto& client : clients) client.join();
+  EXPECT_EQ(bad, 0);
+  EXPECT_GT(good, 50);
+}
+
+TEST_F(ResilienceTest, AnAliasReachesTheReplicaUnderTheModelsOwnName) {
+  std::string seen;
+  Scripted one([&seen](const http::Request& request, const http::ResponseWriterPtr& writer) {
+    seen = request.body;
+    answer_well({}, writer);
+  });
+  directory_.set({one.replica("a")});
+  EXPECT_EQ(status(R"({"messages":[{"content":"\"model\":\"alias\""}], "model" : "alias","x":1})"), 200);
+  EXPECT_EQ(seen, R"({"messages":[{"content":"\"model\":\"alias\""}], "model" : "m","x":1})");
+  http::Client client;
+  const auto list = client.request(fmt::format("http://127.0.0.1:{}", server_->port()), {.target = "/v1/models"}, {});
+  EXPECT_NE(list->body.find(R"("id":"alias")"), std::string::npos) << list->body;
+}
+
+TEST_F(ResilienceTest, ReplicasAreToldWhoAsksAndForeignServersAreNot) {
+  http::Headers seen;
+  const auto note = [&seen](const http::Request& request, const http::ResponseWriterPtr& writer) {
+    seen = request.headers;
+    answer_well({}, writer);
+  };
+  Scripted own(note), foreign(note, "/openai/v1/chat/completions");
+  const http::Headers forged{{"x-capstan-tenant", "somebody/else"}, {"x-capstan-priority", "100"}};
+  directory_.set({own.replica("own")});
+  EXPECT_EQ(post(R"({"model":"m","service_tier":"flex"})", forged)->status, 200);
+  EXPECT_EQ(seen.get("x-capstan-tenant"), "default/default");
+  EXPECT_EQ(seen.get("x-capstan-priority"), "-1");
+  Replica there = foreign.replica("upstream/m");
+  there.base_path = "/openai/v1";
+  there.external = true;
+  directory_.set({there});
+  EXPECT_EQ(post(R"({"model":"m"})", forged)->status, 200);
+  EXPECT_EQ(seen.find("x-capstan-tenant"), nullptr);
+  EXPECT_EQ(seen.find("x-capstan-priority"), nullptr);
+}
+
+}  // namespace
+}  // namespace capstan::gateway
