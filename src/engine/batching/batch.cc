@@ -182,6 +182,7 @@ bool Batch::fits(const Sequence& sequence) {
 void Batch::admit() {
   while (!waiting_.empty()) {
     const auto next = next_waiting();
+    Sequence& sequence = **next;
     if (running_.size() >= static_cast<std::size_t>(options_.sequences_max)) {
       Sequence* lowest = lowest_below((*next)->request.priority);
       if (lowest == nullptr) return;
@@ -194,6 +195,8 @@ void Batch::admit() {
       running_.push_back(std::move(*next));
       waiting_.erase(next);
     }
+    if (sequence.began == std::chrono::steady_clock::time_point{})
+      sequence.began = std::chrono::steady_clock::now();
   }
 }
 
@@ -389,6 +392,7 @@ void Batch::emit(Sequence& sequence, TokenEvent event) {
   event.index = sequence.generated();
   if (event.index == 0) {
     event.cached_tokens = sequence.cached;
+    event.began = sequence.began;
     if (cache_) cache_->count_query(sequence.prompt, sequence.cached);
   }
   sequence.sampler.accept(event.token);

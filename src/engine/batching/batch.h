@@ -16,6 +16,7 @@
 // preempted or guessed. Threads: one owner (Generator runs one on its own thread).  Everything is bounded: see BatchOptions.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -49,6 +50,7 @@ struct TokenEvent {
   TokenId token = -1;
   int index = 0;                       // how many tokens came before: 0 for the first
   int cached_tokens = 0;               // of the prompt, in the first event: found in the prefix cache
+  std::chrono::steady_clock::time_point began = {};  // in the first event: when the request left the queue
   float logprob = 0;                   // valid if the request asked for logprobs
   std::vector<TokenLogprob> top = {};  // top_logprobs many, best first
   std::optional<FinishReason> finish = {};

@@ -25,6 +25,7 @@ struct Batch::Sequence {
   int prompt = 0;     // of them
   int cached = 0;     // of the prompt, found in the cache
   bool finished = false;
+  std::chrono::steady_clock::time_point began = {};  // when it left the queue for the first time
   KvCache kv;
   PrefixCache::Cursor cursor = nullptr;
   PromptLookup lookup;

@@ -83,6 +83,7 @@ void Automaton::close(std::vector<Place> open, State& state) {
       state.any_text = state.any_text || node.any_text;
     }
     state.reasoning = state.reasoning || node.reasoning;
+    state.unique_array = state.unique_array || node.unique_array;
     state.distance = std::min(state.distance, distance_of(place));
     if (!node.edges.empty()) state.places.push_back(place);
     for (const NodeId target : node.empties) {
@@ -151,6 +152,20 @@ Symbol Automaton::shortest_symbol(StateId id) const {
   }
   CAPSTAN_ASSERT(best < kSymbols);
   return best;
+}
+
+Symbol Automaton::only_symbol(StateId id, bool blanks) const {
+  const State& state = at(id);
+  if (state.end) return kSymbols;
+  Symbol only = kSymbols;
+  for (const Place& place : state.places) {
+    for (const SymbolEdge& edge : grammar_->nodes[place.node].edges) {
+      if (!blanks && edge.low == edge.high && (edge.low == ' ' || edge.low == '\n')) continue;
+      if (edge.low != edge.high || (only != kSymbols && only != edge.low)) return kSymbols;
+      only = edge.low;
+    }
+  }
+  return only;
 }
 
 StateId Automaton::migrate(StateId state, Automaton& to) const {

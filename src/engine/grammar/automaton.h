@@ -29,7 +29,7 @@ using StateId = std::int32_t;
 inline constexpr StateId kDead = -1;
 inline constexpr std::size_t kStatesSoft = 8'192;
 inline constexpr std::size_t kStatesHard = 32'768;
-inline constexpr std::size_t kPlacesMax = 512;
+inline constexpr std::size_t kPlacesMax = 2'048;
 inline constexpr std::uint32_t kFramesMax = 48;
 
 class Automaton {
@@ -37,18 +37,20 @@ class Automaton {
   explicit Automaton(std::shared_ptr<const Grammar> grammar);
 
   StateId start() const { return start_; }
-  StateId step(StateId state, Symbol symbol) {
-    const StateId known = states_[static_cast<std::size_t>(state)].next[symbol];
-    return known != kUnknown ? known : make_step(state, symbol);
-  }
+  StateId step(StateId state, Symbol symbol);
   bool is_end(StateId state) const { return at(state).end; }
   std::uint32_t distance(StateId state) const { return at(state).distance; }
   std::uint32_t plain_run(StateId state) const { return at(state).plain_run; }
   bool any_text(StateId state) const { return at(state).any_text; }
   bool reasoning(StateId state) const { return at(state).reasoning; }
+  bool unique_array(StateId state) const { return at(state).unique_array; }
   // The first symbol of the shortest way to an end, ties to the smallest; the state behind it chooses the
   // rest of the same way. Only if distance(state) > 0.
   Symbol shortest_symbol(StateId state) const;
+
+  // The only symbol that can come, or kSymbols if there are several, or none need come, or it is not seen at
+  // once. `blanks`: spaces and line ends count, too.
+  Symbol only_symbol(StateId state, bool blanks = true) const;
 
   bool full() const { return states_.size() >= kStatesSoft; }
   bool overflowed() const { return overflowed_; }
@@ -79,6 +81,7 @@ class Automaton {
     std::uint32_t plain_run = 0;
     bool any_text = false;
     bool reasoning = false;
+    bool unique_array = false;
     bool end = false;
   };
 
@@ -108,5 +111,10 @@ class Automaton {
   StateId start_ = kDead;
   bool overflowed_ = false;
 };
+
+inline StateId Automaton::step(StateId state, Symbol symbol) {
+  const StateId known = states_[static_cast<std::size_t>(state)].next[symbol];
+  return known != kUnknown ? known : make_step(state, symbol);
+}
 
 }  // namespace capstan::engine

@@ -135,7 +135,19 @@ Dfa Dfa::length(std::uint32_t min, std::uint32_t max) {
   return dfa;
 }
 
-Result<Dfa> Dfa::combined(const Dfa& other, bool in_other) const {
+Dfa Dfa::length_class(std::uint32_t by, std::uint32_t rest) {
+  CAPSTAN_ASSERT(rest < by && by < kDfaStatesMax);
+  Dfa dfa;
+  for (std::uint32_t count = 0; count < by; ++count) {
+    State& state = dfa.states_[dfa.add()];
+    state.final = count == rest;
+    for (std::size_t byte = 0; byte < 256; ++byte)
+      state.next[byte] = static_cast<Index>((byte & 0xC0) != 0x80 ? (count + 1) % by : count);
+  }
+  return dfa;
+}
+
+Result<Dfa> Dfa::combined(const Dfa& other, Wanted wanted) const {
   Dfa out;
   std::map<std::pair<Index, Index>, Index> known;
   std::vector<std::pair<Index, Index>> pairs;
@@ -144,8 +156,11 @@ Result<Dfa> Dfa::combined(const Dfa& other, bool in_other) const {
     if (fresh) {
       out.add();
       pairs.push_back(pair);
-      const bool other_final = pair.second != kNone && other.states_[pair.second].final;
-      out.states_.back().final = states_[pair.first].final && other_final == in_other;
+      const bool mine = pair.first != kNone && states_[pair.first].final;
+      const bool theirs = pair.second != kNone && other.states_[pair.second].final;
+      out.states_.back().final = wanted == Wanted::kBoth    ? mine && theirs
+                                 : wanted == Wanted::kFirst ? mine && !theirs
+                                                            : mine || theirs;
     }
     return at->second;
   };
@@ -154,13 +169,77 @@ Result<Dfa> Dfa::combined(const Dfa& other, bool in_other) const {
     if (out.states_.size() > kDfaStatesMax) return too_large();
     const auto [mine, theirs] = pairs[i];
     for (std::size_t byte = 0; byte < 256; ++byte) {
-      const Index next = states_[mine].next[byte];
+      const Index next = mine == kNone ? kNone : states_[mine].next[byte];
       const Index other_next = theirs == kNone ? kNone : other.states_[theirs].next[byte];
-      if (next == kNone || (in_other && other_next == kNone)) continue;
+      if (next == kNone && (wanted != Wanted::kEither || other_next == kNone)) continue;
+      if (wanted == Wanted::kBoth && other_next == kNone) continue;
       const Index target = intern({next, other_next});
       out.states_[i].next[byte] = target;
     }
   }
+  out.trim();
+  return out;
+}
+
+void Dfa::trim() {
+  std::vector<std::vector<Index>> before(states_.size());
+  std::vector<Index> open;
+  std::vector<bool> ends(states_.size());
+  for (std::size_t i = 0; i < states_.size(); ++i) {
+    Index last = kNone;
+    for (const Index next : states_[i].next) {
+      if (next != kNone && std::exchange(last, next) != next) before[next].push_back(static_cast<Index>(i));
+    }
+    ends[i] = states_[i].final;
+    if (ends[i]) open.push_back(static_cast<Index>(i));
+  }
+  while (!open.empty()) {
+    const Index state = open.back();
+    open.pop_back();
+    for (const Index from : before[state])
+      if (!ends[from]) ends[from] = true, open.push_back(from);
+  }
+  std::vector<Index> names(states_.size(), kNone);
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < states_.size(); ++i)
+    if (ends[i] || i == 0) names[i] = static_cast<Index>(kept++);
+  for (std::size_t i = 0; i < states_.size(); ++i) {
+    if (names[i] == kNone) continue;
+    State state = states_[i];
+    for (Index& next : state.next) next = next == kNone || !ends[next] ? kNone : names[next];
+    states_[names[i]] = state;
+  }
+  states_.resize(kept);
+}
+
+Dfa Dfa::between(std::uint8_t begin, std::uint8_t end) const {
+  Dfa out;
+  std::map<Index, Index> known;
+  std::vector<Index> open;
+  const auto intern = [&](Index state) {
+    const auto [at, fresh] = known.try_emplace(state, static_cast<Index>(out.states_.size()));
+    if (fresh) {
+      out.add();
+      open.push_back(state);
+    }
+    return at->second;
+  };
+  const Index start = states_[0].next[begin];
+  if (start == kNone) {
+    out.add();
+    return out;
+  }
+  intern(start);
+  for (std::size_t i = 0; i < open.size(); ++i) {
+    const State& state = states_[open[i]];
+    out.states_[i].final = state.next[end] != kNone && states_[state.next[end]].final;
+    for (std::size_t byte = 0; byte < 256; ++byte) {
+      if (state.next[byte] == kNone || byte == begin || byte == end) continue;
+      const Index target = intern(state.next[byte]);
+      out.states_[i].next[byte] = target;
+    }
+  }
+  out.trim();
   return out;
 }
 
@@ -176,6 +255,25 @@ bool Dfa::matches(std::string_view text) const {
 bool Dfa::is_empty() const {
   // Every state is reachable by construction.
   return std::ranges::none_of(states_, &State::final);
+}
+
+std::optional<std::vector<std::string>> Dfa::all_texts(std::size_t count_max) const {
+  constexpr std::size_t kBytesMax = 256;
+  std::vector<std::string> texts;
+  std::vector<std::pair<Index, std::string>> open = {{Index{0}, std::string()}};
+  std::size_t work = 0;
+  while (!open.empty()) {
+    const auto [at, text] = std::move(open.back());
+    open.pop_back();
+    if (++work > count_max * kBytesMax || text.size() > kBytesMax || open.size() > count_max)
+      return std::nullopt;
+    if (states_[at].final) texts.push_back(text);
+    if (texts.size() > count_max) return std::nullopt;
+    for (std::size_t byte = 0; byte < 256; ++byte)
+      if (states_[at].next[byte] != kNone)
+        open.emplace_back(states_[at].next[byte], text + static_cast<char>(byte));
+  }
+  return texts;
 }
 
 NodeId Dfa::emit_raw(GrammarBuilder& build, NodeId from) const {

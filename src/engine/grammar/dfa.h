@@ -8,6 +8,7 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <string_view>
 
 #include "engine/grammar/expression.h"
@@ -24,13 +25,20 @@ class Dfa {
   static Dfa length(std::uint32_t min, std::uint32_t max);
   static Result<Dfa> of_texts(const std::vector<std::string>& texts);
   static Dfa every_text();
+  // Texts whose number of characters leaves `rest` when divided by `by`.
+  static Dfa length_class(std::uint32_t by, std::uint32_t rest);
 
-  // The texts of both; those of this that are not in the other.
-  Result<Dfa> both(const Dfa& other) const { return combined(other, true); }
-  Result<Dfa> without(const Dfa& other) const { return combined(other, false); }
+  // The texts of both; those of this that are not in the other; those of either.
+  Result<Dfa> both(const Dfa& other) const { return combined(other, Wanted::kBoth); }
+  Result<Dfa> without(const Dfa& other) const { return combined(other, Wanted::kFirst); }
+  Result<Dfa> either(const Dfa& other) const { return combined(other, Wanted::kEither); }
+  // The texts t of which begin + t + end is in this set; no text has these two bytes.
+  Dfa between(std::uint8_t begin, std::uint8_t end) const;
 
   bool matches(std::string_view text) const;
   bool is_empty() const;  // no text at all
+  // All texts, if there are at most so many.
+  std::optional<std::vector<std::string>> all_texts(std::size_t count_max) const;
   std::size_t size() const { return states_.size(); }
 
   // The text as the inside of a JSON string: quotes, backslashes and control characters in their shortest
@@ -47,7 +55,10 @@ class Dfa {
   };
 
   Index add();
-  Result<Dfa> combined(const Dfa& other, bool in_other) const;
+  // Without the states that lead to no end.
+  void trim();
+  enum class Wanted { kBoth, kFirst, kEither };
+  Result<Dfa> combined(const Dfa& other, Wanted wanted) const;
 
   std::vector<State> states_;  // the first is the start
 };

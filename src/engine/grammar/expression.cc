@@ -104,6 +104,8 @@ NodeId emit(GrammarBuilder& build, NodeId from, const Expression& expression, bo
       return emit_repeat(build, from, expression, calls);
     case Expression::Kind::kRule:
       return build.call(from, expression.rule);
+    case Expression::Kind::kByte:
+      return build.symbols(from, expression.byte, expression.byte);
   }
   return from;
 }

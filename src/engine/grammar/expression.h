@@ -26,12 +26,13 @@ CodePointSet normalised(CodePointSet set);
 CodePointSet inverted(CodePointSet set);
 
 struct Expression {
-  enum class Kind { kCharacter, kSequence, kAlternatives, kRepeat, kRule };
+  enum class Kind { kCharacter, kSequence, kAlternatives, kRepeat, kRule, kByte };
   Kind kind = Kind::kSequence;  // without parts: the empty text
   CodePointSet set = {};        // of kCharacter: one of these
   std::vector<Expression> parts = {};
   int min = 0, max = kUnlimited;  // of kRepeat, of its one part
   RuleId rule = 0;                // of kRule
+  std::uint8_t byte = 0;          // of kByte: this one, which need be no part of UTF-8
 
   static Expression character(CodePointSet set) { return {.kind = Kind::kCharacter, .set = std::move(set)}; }
   static Expression sequence(std::vector<Expression> parts) {
@@ -39,6 +40,7 @@ struct Expression {
   }
   static Expression alternatives(std::vector<Expression> parts);
   static Expression repeat(Expression part, int min, int max);
+  static Expression raw(std::uint8_t byte) { return {.kind = Kind::kByte, .byte = byte}; }
   static Expression call(RuleId rule) { return {.kind = Kind::kRule, .rule = rule}; }
 };
 

@@ -5,10 +5,9 @@
 
 namespace capstan::engine {
 
-// Empty for a format that is not known. The pattern is anchored. Where RFCs leave room, it is the common
-// core: an email without quoted parts, a hostname of letters, digits and hyphens.
+// Empty for a format that is not known, or not one of texts: it then means nothing, as the standard says. The
+// pattern is anchored. Where RFCs leave room, it is the common core: an email without quoted parts, a
+// hostname of letters, digits and hyphens.
 std::string_view format_pattern(std::string_view format);
-// "date, date-time, …", for messages.
-std::string_view known_formats();
 
 }  // namespace capstan::engine

@@ -227,6 +227,20 @@ NodeId GrammarBuilder::literal(NodeId from, std::string_view bytes) {
   return from;
 }
 
+void GrammarBuilder::literals(NodeId from, std::vector<std::string> texts, NodeId to) {
+  std::ranges::sort(texts);
+  std::vector<NodeId> path = {from};  // of the text before
+  std::string_view before;
+  for (const std::string& text : texts) {
+    const auto shared = static_cast<std::size_t>(std::ranges::mismatch(text, before).in1 - text.begin());
+    path.resize(shared + 1);
+    for (std::size_t i = shared; i < text.size(); ++i)
+      path.push_back(mark(path.back(), static_cast<unsigned char>(text[i])));
+    empty(path.back(), to);
+    before = text;
+  }
+}
+
 NodeId GrammarBuilder::call(NodeId from, RuleId rule) {
   const NodeId to = new_node();
   call(from, rule, to);
@@ -276,6 +290,7 @@ Result<std::shared_ptr<const Grammar>> GrammarBuilder::finish(RuleId root) && {
     return fail(Code::kInvalid,
                 "a rule refers to itself before anything is written (left recursion), so it never ends");
   }
+  grammar_.unique_arrays = std::ranges::any_of(grammar_.nodes, &GrammarNode::unique_array);
   return std::make_shared<const Grammar>(std::move(grammar_));
 }
 

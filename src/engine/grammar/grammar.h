@@ -18,6 +18,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -56,6 +57,7 @@ struct GrammarNode {
   std::uint32_t plain_run = 0;
   bool any_text = false;   // every byte is accepted and leads back here
   bool reasoning = false;  // free text before the answer: keeps room for it (token_matcher.h)
+  bool unique_array = false;  // behind the `[` of an array whose items must differ (unique_items.h)
   bool final = false;      // the rule may end here
 };
 
@@ -63,6 +65,7 @@ struct Grammar {
   std::vector<GrammarNode> nodes;
   std::vector<NodeId> rules;  // start nodes
   RuleId root = 0;
+  bool unique_arrays = false;  // there are some
 
   std::uint32_t distance(RuleId rule) const { return nodes[rules[rule]].distance; }
 };
@@ -79,6 +82,8 @@ class GrammarBuilder {
   NodeId symbols(NodeId from, Symbol low, Symbol high);
   NodeId mark(NodeId from, Symbol symbol) { return symbols(from, symbol, symbol); }
   NodeId literal(NodeId from, std::string_view bytes);
+  // One of the texts, as a tree, so that many begin alike in one state.
+  void literals(NodeId from, std::vector<std::string> texts, NodeId to);
   NodeId call(NodeId from, RuleId rule);
   // One character whose code point is in [low, high], in UTF-8; surrogates are left out. Goes to `to`.
   void code_points(NodeId from, std::uint32_t low, std::uint32_t high, NodeId to);

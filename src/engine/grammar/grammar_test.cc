@@ -57,11 +57,18 @@ TEST(Regex, AgreesWithStdRegexOnAllShortTexts) {
                               "^(a|ab)(1|b1)?$",
                               "^a+?b??$",
                               "[-1]",
-                              "^[\\w-]+$"}) {
-    const auto expression = parse_regex(pattern);
-    ASSERT_TRUE(expression.has_value()) << pattern << expression.error().message;
-    const auto dfa = Dfa::of(*expression);
-    ASSERT_TRUE(dfa.has_value());
+                              "^[\\w-]+$",
+                              "(^a$|^b1$)",
+                              "^(a|$)",
+                              "^$|^1+$",
+                              "(^|b)1",
+                              "a$|^b",
+                              "^(?!ab)[ab1]*$",
+                              "^(?=.*1)(?!.*bb).*$",
+                              "^(?!a|b)",
+                              "^(?!(ab|1)$)[ab1]+$"}) {
+    const auto dfa = parse_pattern(pattern);
+    ASSERT_TRUE(dfa.has_value()) << pattern << dfa.error().message;
     const std::regex twin(pattern);
     for (const std::string& text : texts)
       ASSERT_EQ(dfa->matches(text), std::regex_search(text, twin)) << pattern << " on '" << text << "'";
@@ -69,7 +76,7 @@ TEST(Regex, AgreesWithStdRegexOnAllShortTexts) {
 }
 
 TEST(Regex, SetsOfTextsCombine) {
-  const Dfa words = *Dfa::of(*parse_regex("^[ab]*$"));
+  const Dfa words = *parse_pattern("^[ab]*$");
   const Dfa without = *words.without(*Dfa::of_texts({"a", "ab", ""}));
   const Dfa both = *words.both(Dfa::length(1, 2));
   for (const char* text : {"", "a", "b", "ab", "ba", "abb", "c"}) {
@@ -78,17 +85,33 @@ TEST(Regex, SetsOfTextsCombine) {
     EXPECT_EQ(without.matches(text), word && view != "a" && view != "ab" && view != "") << text;
     EXPECT_EQ(both.matches(text), word && view.size() >= 1 && view.size() <= 2) << text;
   }
-  EXPECT_TRUE(words.both(*Dfa::of(*parse_regex("^c$")))->is_empty());
+  EXPECT_TRUE(words.both(*parse_pattern("^c$"))->is_empty());
+}
+
+TEST(Regex, LookBehindStandsAtTheEndAndPropertiesAreUnicodes) {
+  const Dfa dots = *parse_pattern("^[a-z.]+(?<!\\.)$");
+  EXPECT_TRUE(dots.matches("a.b") && !dots.matches("a."));
+  const Dfa letters = *parse_pattern("^\\p{Lu}[\\p{L} ]*$");
+  EXPECT_TRUE(letters.matches("Łódź ß") && letters.matches("Ä") && !letters.matches("łódź") &&
+              !letters.matches("A1"));
+  const Dfa greek = *parse_pattern("^\\p{Script=Greek}+$");
+  EXPECT_TRUE(greek.matches("αβγ") && !greek.matches("abc"));
+  EXPECT_TRUE(parse_pattern("^\\P{L}$")->matches("1"));
+  for (const char* wrong : {"\\p{Nothing}", "a(?=b)c", "(a)\\1", "\\bword", "^(?<!a)b", "(?i)a"})
+    EXPECT_FALSE(parse_pattern(wrong).has_value()) << wrong;
 }
 
 TEST(Regex, EveryFormatIsAPatternThatCompiles) {
-  for (const char* format :
-       {"date", "time", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}) {
-    const auto expression = parse_regex(format_pattern(format));
-    ASSERT_TRUE(expression.has_value()) << format << expression.error().message;
-    EXPECT_TRUE(Dfa::of(*expression).has_value()) << format;
+  for (const char* format : {"date",          "time",         "date-time",     "duration",
+                             "email",         "hostname",     "ipv4",          "ipv6",
+                             "uuid",          "uri",          "uri-reference", "iri",
+                             "iri-reference", "uri-template", "json-pointer",  "relative-json-pointer",
+                             "regex",         "idn-email",    "idn-hostname",  "byte"}) {
+    const auto dfa = parse_pattern(format_pattern(format));
+    ASSERT_TRUE(dfa.has_value()) << format << dfa.error().message;
+    EXPECT_FALSE(dfa->is_empty() || format_pattern(format).empty()) << format;
   }
-  const Dfa date = *Dfa::of(*parse_regex(format_pattern("date")));
+  const Dfa date = *parse_pattern(format_pattern("date"));
   for (const char* yes : {"2024-02-29", "2000-02-29", "2023-12-31", "1999-04-30"})
     EXPECT_TRUE(date.matches(yes)) << yes;
   for (const char* no : {"2023-02-29", "1900-02-29", "2023-04-31", "2023-13-01", "2023-1-01"})
@@ -144,6 +167,25 @@ TEST(Gbnf, MistakesAreToldWithTheirPlace) {
 }
 
 // The twin tries every token, byte by byte, and asks whether an end is within the budget.
+TEST(TokenMatcher, TextThatMustComeIsKnown) {
+  const auto trie = testing::small_vocabulary();
+  const auto grammar = compile_gbnf("root ::= \"abc\" [0-9] (\"def\" | \"deg\" \"h\")");
+  ASSERT_TRUE(grammar.has_value());
+  TokenMatcher matcher(std::make_shared<TokenPlan>(*grammar, trie));
+  EXPECT_EQ(matcher.forced().bytes, "abc");
+  ASSERT_TRUE(matcher.accept_bytes("a"));
+  EXPECT_EQ(matcher.forced().bytes, "bc");
+  ASSERT_TRUE(matcher.accept_bytes("bc"));
+  EXPECT_EQ(matcher.forced().bytes, "");
+  ASSERT_TRUE(matcher.accept_bytes("7"));
+  EXPECT_EQ(matcher.forced().bytes, "de");
+  ASSERT_TRUE(matcher.accept_bytes("deg"));
+  EXPECT_EQ(matcher.forced().bytes, "h");
+  ASSERT_TRUE(matcher.accept_bytes("h"));
+  EXPECT_EQ(matcher.forced().bytes, "");
+  EXPECT_EQ(matcher.forced().mark, kSymbols);
+}
+
 TEST(TokenMatcher, MasksAreWhatTryingEveryTokenFinds) {
   const auto trie = small_vocabulary();
   Prng random(7);

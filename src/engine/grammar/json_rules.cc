@@ -111,7 +111,7 @@ RuleId JsonRules::string(std::uint32_t min, std::uint32_t max) {
 RuleId JsonRules::of_regex(std::optional<RuleId>& kept, std::string_view pattern) {
   if (kept) return *kept;
   kept = build_.new_rule();
-  const auto dfa = Dfa::of(parse_regex(pattern).value());
+  const auto dfa = parse_pattern(pattern);
   build_.end_rule(*kept, dfa->emit_raw(build_, build_.rule_start(*kept)));
   return *kept;
 }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <tuple>
 
 namespace capstan::engine {
@@ -25,7 +26,7 @@ Result<Decimal> Decimal::of(const Json& number) {
   const std::size_t point = text.find('.');
   out.whole = text.substr(0, point);
   out.fraction = point == std::string::npos ? "" : text.substr(point + 1);
-  if (exponent > 300 || exponent < -300) return fail(Code::kInvalid, "a number beyond 300 digits");
+  if (exponent > 340 || exponent < -340) return fail(Code::kInvalid, "a number beyond 340 digits");
   for (; exponent > 0; --exponent) {
     out.whole += out.fraction.empty() ? '0' : out.fraction.front();
     if (!out.fraction.empty()) out.fraction.erase(0, 1);
@@ -54,17 +55,58 @@ int compare(const Decimal& a, const Decimal& b) {
   return a.negative ? -order : order;
 }
 
+Result<bool> is_multiple(const Decimal& number, const Json& step) {
+  CAPSTAN_TRY(const Decimal of, Decimal::of(step));
+  const std::size_t places = std::max(number.fraction.size(), of.fraction.size());
+  const auto scaled = [&](const Decimal& value) {
+    return value.whole + value.fraction + std::string(places - value.fraction.size(), '0');
+  };
+  const std::string divisor_digits = scaled(of);
+  if (of.negative || of.is_zero() || divisor_digits.size() > 17)
+    return fail(Code::kInvalid, "multipleOf is larger than 0 and has up to 15 digits");
+  const std::uint64_t divisor = std::stoull(divisor_digits);
+  std::uint64_t remainder = 0;  // below 10^17, so ten times it fits
+  for (const char digit : scaled(number))
+    remainder = (remainder * 10 + static_cast<std::uint64_t>(digit - '0')) % divisor;
+  return remainder == 0;
+}
+
 namespace {
+
+// The steps as whole numbers of a power of ten; `multiple` first.
+struct Steps {
+  int power = 0;
+  std::vector<std::uint64_t> numerators = {};
+  std::uint64_t common = 1;  // their least common multiple; above kMultipleMax it may be any such number
+};
+
+Steps steps_of(const NumberBounds& bounds) {
+  Steps out;
+  std::vector<const Decimal*> all;
+  if (bounds.multiple) all.push_back(&*bounds.multiple);
+  for (const Decimal& other : bounds.not_multiples) all.push_back(&other);
+  for (const Decimal* step : all) out.power = std::max(out.power, static_cast<int>(step->fraction.size()));
+  for (const Decimal* step : all) {
+    const std::string digits = step->whole + step->fraction +
+                               std::string(static_cast<std::size_t>(out.power) - step->fraction.size(), '0');
+    const std::uint64_t numerator = digits.size() > 17 ? kMultipleMax + 1ull : std::stoull(digits);
+    out.numerators.push_back(std::max<std::uint64_t>(numerator, 1));
+    out.common = numerator > kMultipleMax || out.common > kMultipleMax
+                     ? kMultipleMax + 1ull
+                     : std::lcm(out.common, out.numerators.back());
+  }
+  return out;
+}
 
 // Numbers without sign in [low, high].
 class MagnitudeRange {
  public:
   MagnitudeRange(GrammarBuilder& build, const NumberBounds& bounds) : build_(build), bounds_(bounds) {
-    if (bounds_.multiple) {
-      power_ = static_cast<int>(bounds_.multiple->fraction.size());
-      const std::string digits = bounds_.multiple->whole + bounds_.multiple->fraction;
-      numerator_ = static_cast<std::uint32_t>(std::stoul(digits));
-    }
+    const Steps steps = steps_of(bounds);
+    stepped_ = !steps.numerators.empty();
+    power_ = steps.power;
+    numerator_ = static_cast<std::uint32_t>(steps.common);
+    steps_ = steps.numerators;
   }
 
   void emit(NodeId from, NodeId behind) {
@@ -98,6 +140,14 @@ class MagnitudeRange {
 
   NodeId node_of(State state) {
     if (state.over_low && state.under_high && !state.fraction) state.at = 0;
+    if (stepped_) {
+      // Digits to come multiply what is here by a power of ten: what that makes no difference to is
+      // forgotten.
+      const int to_come = state.to_come + (state.fraction ? std::max(power_ - state.at, 0) : power_);
+      std::uint64_t shared = numerator_;
+      for (int i = 0; i < to_come; ++i) shared /= std::gcd(shared, std::uint64_t{10});
+      state.remainder %= static_cast<std::uint32_t>(shared);
+    }
     const auto [at, fresh] = nodes_.try_emplace(state, 0);
     if (fresh) {
       at->second = build_.new_node();
@@ -115,17 +165,22 @@ class MagnitudeRange {
     const auto more = [&](const Decimal& bound) { return static_cast<int>(bound.fraction.size()) > read; };
     if (!state.over_low && (more(*bounds_.low) || bounds_.low_excluded)) return false;
     if (!state.under_high && !more(*bounds_.high) && bounds_.high_excluded) return false;
-    if (!bounds_.multiple) return true;
     std::uint64_t remainder = state.remainder;
     for (int i = read; i < power_; ++i) remainder = remainder * 10 % numerator_;
-    return remainder == 0;
+    return fits_steps(remainder);
+  }
+  // The first step is `multiple`, if there is one; of the others it is no multiple.
+  bool fits_steps(std::uint64_t remainder) const {
+    for (std::size_t i = 0; i < steps_.size(); ++i)
+      if ((remainder % steps_[i] == 0) != (i == 0 && bounds_.multiple)) return false;
+    return true;
   }
 
   void expand(const State& state) {
     const NodeId node = nodes_.at(state);
     if (may_end(state)) build_.empty(node, behind_);
     if (state.to_come == 0 && !state.fraction) {
-      if (!bounds_.integer && (!bounds_.multiple || power_ > 0)) {
+      if (!bounds_.integer && (!stepped_ || power_ > 0)) {
         State next = state;
         next.fraction = true;
         next.at = 0;
@@ -133,7 +188,7 @@ class MagnitudeRange {
       }
       return;
     }
-    if (state.fraction && state.at >= (bounds_.multiple ? std::min(power_, kDigitsMax) : kDigitsMax)) return;
+    if (state.fraction && state.at >= (stepped_ ? std::min(power_, kDigitsMax) : kDigitsMax)) return;
     const auto& low = state.fraction ? bounds_.low->fraction : bounds_.low->whole;
     static const std::string kNone;
     const auto& high = !bounds_.high ? kNone : state.fraction ? bounds_.high->fraction : bounds_.high->whole;
@@ -151,8 +206,9 @@ class MagnitudeRange {
       }
       next.at = state.at + 1;
       if (!state.fraction) --next.to_come;
-      if (bounds_.multiple)
-        next.remainder = (state.remainder * 10 + static_cast<std::uint32_t>(digit)) % numerator_;
+      if (stepped_) next.remainder = (state.remainder * 10 + static_cast<std::uint32_t>(digit)) % numerator_;
+      if (stepped_ && bounds_.integer && power_ == 0 && next.to_come == 0 && !fits_steps(next.remainder))
+        continue;
       const Symbol symbol = static_cast<Symbol>('0' + digit);
       build_.edge(node, symbol, symbol, node_of(next));
     }
@@ -160,8 +216,10 @@ class MagnitudeRange {
 
   GrammarBuilder& build_;
   const NumberBounds& bounds_;
-  int power_ = 0;  // of ten, by which multipleOf becomes whole
-  std::uint32_t numerator_ = 1;
+  bool stepped_ = false;
+  int power_ = 0;                // of ten, by which the steps become whole
+  std::uint32_t numerator_ = 1;  // their least common multiple
+  std::vector<std::uint64_t> steps_;
   NodeId behind_ = 0;
   std::map<State, NodeId> nodes_;
   std::vector<State> open_;
@@ -175,13 +233,9 @@ Decimal magnitude(Decimal value) {
 }  // namespace
 
 Result<NodeId> emit_number(GrammarBuilder& build, NodeId from, const NumberBounds& bounds) {
-  if (bounds.multiple) {
-    const std::string digits = bounds.multiple->whole + bounds.multiple->fraction;
-    if (digits.size() > 6 || std::stoul(digits) > kMultipleMax) {
-      return fail(Code::kInvalid, "a step with more than {} parts of its power of ten is not supported",
-                  kMultipleMax);
-    }
-  }
+  if (steps_of(bounds).common > kMultipleMax)
+    return fail(Code::kInvalid, "steps with more than {} parts of their power of ten are not supported",
+                kMultipleMax);
   const NodeId behind = build.new_node();
   const Decimal zero;
   if (!bounds.high || compare(*bounds.high, zero) >= 0) {

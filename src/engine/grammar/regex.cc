@@ -1,5 +1,8 @@
-// Recursive descent: alternatives > sequence > repetition > atom.
+// Recursive descent: alternatives > sequence > repetition > atom. Anchors and look-around become sets of
+// framed texts.
 #include "engine/grammar/regex.h"
+
+#include <optional>
 
 namespace capstan::engine {
 namespace {
@@ -12,22 +15,43 @@ const CodePointSet kSpace = {{'\t', '\r'},     {' ', ' '},       {0xA0, 0xA0},  
 // What . stands for: all but line ends.
 const CodePointSet kLineEnds = {{'\n', '\n'}, {'\r', '\r'}, {0x2028, 0x2029}};
 
+// Bytes that no text has stand for its begin and its end, so that anchors may be anywhere.
+constexpr std::uint8_t kBegin = 0xFE, kEnd = 0xFF;
+
 Expression any_text() {
   return Expression::repeat(Expression::character({{0, kCodePointMax}}), 0, kUnlimited);
 }
+
+template <class... Parts>
+Expression sequence_of(Parts... parts) {
+  std::vector<Expression> list;
+  (list.push_back(std::move(parts)), ...);
+  return Expression::sequence(std::move(list));
+}
+Expression optionally(Expression part) { return Expression::repeat(std::move(part), 0, 1); }
+
+// A top-level alternative.
+struct Alternative {
+  struct Look {
+    Expression what;
+    bool behind = false, negative = false;
+  };
+  Expression body = {};
+  std::vector<Look> looks = {};
+};
 
 class RegexParser {
  public:
   RegexParser(std::string_view text, bool whole) : text_(text), whole_(whole) {}
 
-  Result<Expression> parse() {
-    std::vector<Expression> alternatives;
+  Result<std::vector<Alternative>> parse() {
+    std::vector<Alternative> alternatives;
     do {
-      CAPSTAN_TRY(Expression one, top_level());
+      CAPSTAN_TRY(Alternative one, top_level());
       alternatives.push_back(std::move(one));
     } while (take('|'));
     if (!at_end()) return fail(Code::kInvalid, "')' without '(' at byte {}", at_);
-    return Expression::alternatives(std::move(alternatives));
+    return alternatives;
   }
 
  private:
@@ -39,23 +63,55 @@ class RegexParser {
     return true;
   }
 
-  Result<Expression> top_level() {
+  Result<Alternative> top_level() {
+    Alternative out;
     std::vector<Expression> parts;
-    if (!take('^') && !whole_) parts.push_back(any_text());
+    if (sees("^")) {
+      ++at_;
+      parts.push_back(Expression::raw(kBegin));
+    }
+    while (sees("(?=") || sees("(?!")) {
+      // Without an anchor, a match at the start is one match.
+      if (parts.empty() && !whole_) parts.push_back(Expression::raw(kBegin));
+      CAPSTAN_TRY(Alternative::Look look, look_around(3));
+      out.looks.push_back(std::move(look));
+    }
     CAPSTAN_TRY(Expression middle, sequence(0));
     parts.push_back(std::move(middle));
-    if (!take('$') && !whole_) parts.push_back(any_text());
+    while (sees("(?<=") || sees("(?<!")) {
+      CAPSTAN_TRY(Alternative::Look look, look_around(4));
+      look.behind = true;
+      out.looks.push_back(std::move(look));
+      if (!whole_ && !sees("$") && !sees("(?<"))
+        return fail(Code::kInvalid, "look-behind at byte {} is supported only before '$'", at_);
+    }
+    while (take('$')) parts.push_back(Expression::raw(kEnd));
     if (!at_end() && text_[at_] != '|' && text_[at_] != ')')
-      return fail(Code::kInvalid, "the anchor before byte {} is supported only at the end of the pattern",
-                  at_);
-    return Expression::sequence(std::move(parts));
+      return fail(Code::kInvalid, "look-behind before byte {} is supported only at the end", at_);
+    out.body = Expression::sequence(std::move(parts));
+    return out;
+  }
+
+  // "(?=", "(?!", "(?<=" or "(?<!" and what is looked for.
+  Result<Alternative::Look> look_around(std::size_t opening) {
+    Alternative::Look look{.what = {}, .negative = text_[at_ + opening - 1] == '!'};
+    at_ += opening;
+    std::vector<Expression> alternatives;
+    do {
+      CAPSTAN_TRY(Expression one, sequence(1));
+      alternatives.push_back(std::move(one));
+    } while (take('|'));
+    if (!take(')')) return fail(Code::kInvalid, "'(' without ')'");
+    look.what = Expression::alternatives(std::move(alternatives));
+    return look;
   }
 
   Result<Expression> group(int depth) {
     if (depth > kRegexDepthMax)
       return fail(Code::kInvalid, "groups are nested deeper than {}", kRegexDepthMax);
     if (sees("?=") || sees("?!") || sees("?<=") || sees("?<!"))
-      return fail(Code::kInvalid, "look-around at byte {} is not supported", at_);
+      return fail(Code::kInvalid,
+                  "look-around at byte {} is supported only at the start or the end of the pattern", at_);
     if (sees("?:")) {
       at_ += 2;
     } else if (sees("?<")) {
@@ -71,15 +127,14 @@ class RegexParser {
       CAPSTAN_TRY(Expression one, sequence(depth));
       alternatives.push_back(std::move(one));
     } while (take('|'));
-    if (!take(')'))
-      return fail(Code::kInvalid, "{}",
-                  at_end() ? "'(' without ')'" : "an anchor inside a group is not supported");
+    if (!take(')')) return fail(Code::kInvalid, "'(' without ')'");
     return Expression::alternatives(std::move(alternatives));
   }
 
   Result<Expression> sequence(int depth) {
     std::vector<Expression> parts;
-    while (!at_end() && text_[at_] != '|' && text_[at_] != ')' && text_[at_] != '$') {
+    while (!at_end() && text_[at_] != '|' && text_[at_] != ')') {
+      if (depth == 0 && (sees("(?<=") || sees("(?<!"))) break;
       CAPSTAN_TRY(Expression part, atom(depth));
       CAPSTAN_TRY(part, repeated(std::move(part)));
       parts.push_back(std::move(part));
@@ -96,15 +151,22 @@ class RegexParser {
       bounds = {1, kUnlimited};
     } else if (take('?')) {
       bounds = {0, 1};
-    } else if (take('{')) {
+    } else if (sees_bounds()) {
+      ++at_;
       CAPSTAN_TRY(bounds, read_bounds(text_, at_));
     } else {
       return part;
     }
     take('?');  // lazy: the same texts
-    if (!at_end() && (text_[at_] == '*' || text_[at_] == '+' || text_[at_] == '{'))
+    if (!at_end() && (text_[at_] == '*' || text_[at_] == '+' || sees_bounds()))
       return fail(Code::kInvalid, "nothing to repeat at byte {}", at_);
     return Expression::repeat(std::move(part), bounds.min, bounds.max);
+  }
+
+  // Another brace is itself.
+  bool sees_bounds() const {
+    return sees("{") && at_ + 1 < text_.size() &&
+           ((text_[at_ + 1] >= '0' && text_[at_ + 1] <= '9') || text_[at_ + 1] == ',');
   }
 
   Result<Expression> atom(int depth) {
@@ -120,17 +182,21 @@ class RegexParser {
         ++at_;
         return Expression::character(inverted(kLineEnds));
       case '\\': {
+        if (sees("\\A") || sees("\\z") || sees("\\Z")) {
+          at_ += 2;
+          return Expression::raw(text_[at_ - 1] == 'A' ? kBegin : kEnd);
+        }
         CAPSTAN_TRY(CodePointSet set, escape(false));
         return Expression::character(std::move(set));
       }
       case '*':
       case '+':
       case '?':
-      case '{':
         return fail(Code::kInvalid, "nothing to repeat at byte {}", at_);
       case '^':
-        return fail(Code::kInvalid, "the anchor at byte {} is supported only at the start of the pattern",
-                    at_);
+      case '$':
+        ++at_;
+        return Expression::raw(c == '^' ? kBegin : kEnd);
       default: {
         CAPSTAN_TRY(const std::uint32_t point, read_code_point(text_, at_));
         return Expression::character({{point, point}});
@@ -169,6 +235,9 @@ class RegexParser {
         return one('\v');
       case '0':
         return one(0);
+      case 'p':
+      case 'P':
+        return property(c == 'P');
       case 'x': {
         CAPSTAN_TRY(const std::uint32_t point, read_hex(text_, at_, 2));
         return one(point);
@@ -188,12 +257,28 @@ class RegexParser {
     return one(point);
   }
 
+  Result<CodePointSet> property(bool inverted_too) {
+    std::string_view name = text_.substr(at_, 1);
+    if (take('{')) {
+      const std::size_t end = text_.find('}', at_);
+      if (end == std::string_view::npos) return fail(Code::kInvalid, "'\\p{{' without '}}'");
+      name = text_.substr(at_, end - at_);
+      at_ = end + 1;
+    } else if (!name.empty()) {
+      ++at_;
+    }
+    CAPSTAN_TRY(CodePointSet set, unicode_property(name));
+    return inverted_too ? inverted(std::move(set)) : set;
+  }
+
   Result<std::uint32_t> unicode_escape() {
     if (!take('{')) {
       CAPSTAN_TRY(const std::uint32_t first, read_hex(text_, at_, 4));
       if (first < 0xD800 || first > 0xDBFF || !sees("\\u")) return first;
       at_ += 2;
       CAPSTAN_TRY(const std::uint32_t second, read_hex(text_, at_, 4));
+      if (second < 0xDC00 || second > 0xDFFF)
+        return fail(Code::kInvalid, "\\u{:04x} is no second half of a pair", second);
       return 0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00);
     }
     const std::size_t end = text_.find('}', at_);
@@ -234,13 +319,54 @@ class RegexParser {
   std::size_t at_ = 0;
 };
 
+// What is looked for, at the start or at the end of the text.
+Expression looked_for(const Alternative::Look& look) {
+  const Expression begin = Expression::raw(kBegin), end = Expression::raw(kEnd);
+  if (look.behind) return sequence_of(optionally(sequence_of(begin, any_text())), look.what, end);
+  return sequence_of(optionally(begin), look.what, optionally(sequence_of(any_text(), end)));
+}
+
+Result<Dfa> texts_of(const Alternative& alternative, bool whole) {
+  const Expression begin = Expression::raw(kBegin), end = Expression::raw(kEnd);
+  const Expression before = optionally(whole ? begin : sequence_of(begin, any_text()));
+  const Expression behind = optionally(whole ? end : sequence_of(any_text(), end));
+  CAPSTAN_TRY(const Dfa framed, Dfa::of(sequence_of(before, alternative.body, behind)));
+  Dfa out = framed.between(kBegin, kEnd);
+  for (const Alternative::Look& look : alternative.looks) {
+    CAPSTAN_TRY(const Dfa found, Dfa::of(looked_for(look)));
+    const Dfa texts = found.between(kBegin, kEnd);
+    CAPSTAN_TRY(out, look.negative ? out.without(texts) : out.both(texts));
+  }
+  return out;
+}
+
 }  // namespace
 
-Result<Expression> parse_regex(std::string_view pattern, bool whole) {
+Result<Dfa> parse_pattern(std::string_view pattern, bool whole) {
   if (pattern.size() > kRegexBytesMax)
     return fail(Code::kInvalid, "a pattern of {} bytes; at most {} are supported", pattern.size(),
                 kRegexBytesMax);
-  return RegexParser(pattern, whole).parse();
+  CAPSTAN_TRY(std::vector<Alternative> alternatives, RegexParser(pattern, whole).parse());
+  // Those without look-around go together.
+  Alternative plain;
+  std::vector<Expression> bodies;
+  for (Alternative& one : alternatives)
+    if (one.looks.empty()) bodies.push_back(std::move(one.body));
+  std::optional<Dfa> out;
+  if (!bodies.empty()) {
+    plain.body = Expression::alternatives(std::move(bodies));
+    CAPSTAN_TRY(out, texts_of(plain, whole));
+  }
+  for (const Alternative& one : alternatives) {
+    if (one.looks.empty()) continue;
+    CAPSTAN_TRY(Dfa texts, texts_of(one, whole));
+    if (out) {
+      CAPSTAN_TRY(out, out->either(texts));
+    } else {
+      out = std::move(texts);
+    }
+  }
+  return *std::move(out);
 }
 
 }  // namespace capstan::engine

@@ -7,6 +7,7 @@
 
 #include <deque>
 #include <map>
+#include <optional>
 
 #include "base/json.h"
 #include "engine/grammar/dfa.h"
@@ -36,9 +37,9 @@ class SchemaCompiler {
     Json schema;
     bool required = false;
   };
-  // Keys that the schema does not name, and the rule of their values.
+  // Keys that the schema does not name (no set: any), and the rule of their values.
   struct Extra {
-    NodeId key_begin, key_end;
+    std::optional<Dfa> keys;
     RuleId value;
   };
 
@@ -46,8 +47,7 @@ class SchemaCompiler {
   Result<Json> target(const std::string& reference) const;
   // Each writes the value's text from `from` and gives the node behind.
   Result<NodeId> value(const Json& schema, const std::string& pointer, NodeId from);
-  Result<NodeId> branches(const Json& schema, std::string_view keyword, const std::string& pointer,
-                          NodeId from);
+  Result<NodeId> branches(const Json& schema, const std::string& pointer, NodeId from);
   Result<NodeId> literals(const Json& schema, const std::string& pointer, NodeId from);
   Result<NodeId> typed(const Json& schema, std::string_view type, const std::string& pointer, NodeId from);
   Result<NodeId> string(const Json& schema, const std::string& pointer, NodeId from);
@@ -55,15 +55,39 @@ class SchemaCompiler {
   Result<NodeId> array(const Json& schema, const std::string& pointer, NodeId from);
   Result<NodeId> object(const Json& schema, const std::string& pointer, NodeId from);
 
+  // What may be at one place of an array: an item that counts for `contains`, or another.
+  struct ItemRules {
+    std::optional<RuleId> other, contained;
+  };
+  Result<ItemRules> item_rules(const Json& schema, const Json& item, bool limited,
+                               const std::string& pointer);
+  Result<std::optional<NodeId>> unique_items(const Json& schema, std::uint32_t min, std::uint32_t max,
+                                             const std::string& pointer, NodeId from);
+  // All values of a schema, if they are few.
+  Result<std::optional<std::vector<Json>>> all_values(const Json& schema, const std::string& pointer);
+  // The constants as one tree, to `behind`.
+  void emit_constants(const std::vector<Json>& values, NodeId from, NodeId behind);
+
   Result<std::vector<Property>> properties(const Json& schema, const std::string& pointer);
-  Result<std::vector<Extra>> extras(const Json& schema, const std::vector<Property>& named,
+  Result<void> bind_by_patterns(const Json& schema, Property& property, bool named,
+                                const std::string& pointer);
+  Result<std::vector<Extra>> extras(const Json& schema, const std::vector<Property>& named, bool open,
                                     const std::string& pointer);
+  Result<std::vector<NodeId>> property_step(const Property& property, const std::vector<NodeId>& counted,
+                                            std::uint32_t max, const std::string& pointer);
   Result<NodeId> member(const Property& property, const std::string& pointer, NodeId from);
-  NodeId extra_members(const std::vector<Extra>& extras, std::vector<NodeId> counted, NodeId end,
-                       std::uint32_t min, std::uint32_t max);
+  Result<RuleId> members_of(const std::vector<Extra>& extras, const std::optional<Dfa>& lengths,
+                            const std::string& pointer);
+  Result<void> extra_members(const std::vector<Extra>& extras, const std::vector<NodeId>& counted, NodeId end,
+                             std::uint32_t min, std::uint32_t max, const std::string& pointer);
+  Result<void> pattern_extras(const Json& schema, const Dfa& unnamed, const Json& others,
+                              const std::string& pointer, std::vector<Extra>& out);
   // Many patterns may not cost more than a few large ones.
   Result<void> spend(const Dfa& dfa, const std::string& pointer);
   Result<Dfa> text_of(const Json& schema, const std::string& pointer);
+  Result<Dfa> without_texts(Dfa dfa, const Json& schema, const std::string& pointer);
+  Result<Dfa> texts_under(const Json& schema, const std::string& pointer, int depth = 0);
+  Result<bool> allows_strings(const Json& schema, const std::string& pointer) const;
   Result<bool> admits(const Json& schema, const Json& literal, const std::string& pointer);
   // A bound of the schema: absent gives `otherwise`; kInvalid if it is no integer from 0.
   Result<std::uint32_t> count(const Json& schema, std::string_view keyword, std::uint32_t otherwise,

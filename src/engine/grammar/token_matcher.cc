@@ -5,6 +5,7 @@
 #include "engine/grammar/token_matcher.h"
 
 #include <algorithm>
+#include <bit>
 #include <optional>
 
 #include "base/assert.h"
@@ -211,6 +212,62 @@ void TokenMatcher::allowed(std::span<std::uint64_t> mask, std::uint32_t tokens_l
   std::ranges::fill(mask, 0);
   if (failed()) return;
   const std::lock_guard lock(ground_->mutex);
+  if (!plan_->grammar_->unique_arrays) return find_allowed(mask, tokens_left, reserve);
+  if (const std::uint32_t cost = ground_->cost(state_); tokens_left > cost)
+    tokens_left = std::max(cost, tokens_left - std::min(tokens_left, kUniqueReserve));
+  find_allowed(mask, std::max<std::uint32_t>(tokens_left, 1), reserve);
+  if (items_.idle()) return;
+  drop_repetitions(mask);
+  if (std::ranges::any_of(mask, [](std::uint64_t word) { return word != 0; })) return;
+  // All that fits would be a repetition: better longer than wrong.
+  find_allowed(mask, kDistanceMax * 4, 0);
+  drop_repetitions(mask);
+}
+
+// After the token, is there a way to end the item as another than those before? Ways that have no choice are
+// followed.
+bool TokenMatcher::leads_to_repetition(StateId state, UniqueItems items) const {
+  Automaton& automaton = ground_->automaton;
+  if (items.would_repeat())
+    return std::ranges::none_of(std::string_view("0123456789.eE"), [&](char c) {
+      return automaton.step(state, static_cast<unsigned char>(c)) != kDead;
+    });
+  constexpr int kStepsMax = 256;
+  for (int i = 0; i < kStepsMax && !items.idle(); ++i) {
+    const Symbol only = automaton.only_symbol(state, false);
+    if (only >= kFirstMark) return false;
+    state = automaton.step(state, only);
+    if (state == kDead) return false;
+    if (!items.read(static_cast<char>(only), automaton.unique_array(state))) return true;
+  }
+  return false;
+}
+
+void TokenMatcher::drop_repetitions(std::span<std::uint64_t> mask) const {
+  const TokenTrie& trie = *ground_->trie;
+  const bool first = !items_.has_items();
+  for (std::size_t word = 0; word < trie.mask_words(); ++word) {
+    // Inside a string, only a quote can end an item.
+    std::uint64_t left = items_.in_string() ? mask[word] & trie.quoted()[word] : mask[word];
+    for (; left != 0; left &= left - 1) {
+      const auto token =
+          static_cast<std::int32_t>(word * 64 + static_cast<std::size_t>(std::countr_zero(left)));
+      const std::string_view bytes = trie.bytes(token);
+      if (first && bytes.find(',') == std::string_view::npos) continue;
+      UniqueItems items = items_;
+      StateId state = state_;
+      bool fine = true;
+      for (std::size_t i = 0; i < bytes.size() && fine && state != kDead; ++i) {
+        state = ground_->automaton.step(state, static_cast<unsigned char>(bytes[i]));
+        fine = state != kDead && items.read(bytes[i], ground_->automaton.unique_array(state));
+      }
+      if (!fine || leads_to_repetition(state, std::move(items))) mask[word] &= ~(left & (~left + 1));
+    }
+  }
+}
+
+void TokenMatcher::find_allowed(std::span<std::uint64_t> mask, std::uint32_t tokens_left,
+                                std::uint32_t reserve) {
   TokenPlan::Ground& ground = *ground_;
   TokenPlan::StateMasks& masks = ground.masks(state_);
   const std::uint64_t left = std::uint64_t{tokens_left} - 1;
@@ -237,13 +294,19 @@ bool TokenMatcher::accept_symbols(std::string_view bytes, Symbol mark) {
   bool full = false;
   {
     const std::lock_guard lock(ground_->mutex);
+    Automaton& automaton = ground_->automaton;
     StateId state = state_;
-    if (mark < kSymbols) state = ground_->automaton.step(state, mark);
-    for (std::size_t i = 0; i < bytes.size() && state != kDead; ++i)
-      state = ground_->automaton.step(state, static_cast<unsigned char>(bytes[i]));
+    if (mark < kSymbols) state = automaton.step(state, mark);
+    UniqueItems items = items_;
+    const bool watch = plan_->grammar_->unique_arrays;
+    for (std::size_t i = 0; i < bytes.size() && state != kDead; ++i) {
+      state = automaton.step(state, static_cast<unsigned char>(bytes[i]));
+      if (watch && state != kDead && !items.read(bytes[i], automaton.unique_array(state))) return false;
+    }
     if (state == kDead) return false;
     state_ = state;
-    full = ground_->automaton.full();
+    items_ = std::move(items);
+    full = automaton.full();
   }
   if (full) leave_full_ground();
   return true;
@@ -257,6 +320,23 @@ bool TokenMatcher::accept(std::int32_t token) {
 }
 
 bool TokenMatcher::accept_bytes(std::string_view bytes) { return accept_symbols(bytes, kSymbols); }
+
+TokenMatcher::Forced TokenMatcher::forced() const {
+  Forced out;
+  if (state_ == kDead) return out;
+  const std::lock_guard lock(ground_->mutex);
+  StateId at = state_;
+  while (at != kDead && out.bytes.size() < kForcedBytesMax) {
+    const Symbol only = ground_->automaton.only_symbol(at);
+    if (only >= kFirstMark) {
+      out.mark = only;
+      break;
+    }
+    out.bytes += static_cast<char>(only);
+    at = ground_->automaton.step(at, only);
+  }
+  return out;
+}
 
 bool TokenMatcher::is_end() const {
   const std::lock_guard lock(ground_->mutex);

@@ -26,10 +26,15 @@
 
 #include "engine/grammar/automaton.h"
 #include "engine/grammar/token_trie.h"
+#include "engine/grammar/unique_items.h"
 
 namespace capstan::engine {
 
 inline constexpr std::size_t kMaskBytesMax = 16u << 20;
+inline constexpr std::size_t kForcedBytesMax = 256;
+// Arrays of different items need more than the shortest way, which repeats one: so many tokens are kept for
+// them.
+inline constexpr std::uint32_t kUniqueReserve = 16;
 
 class TokenPlan {
  public:
@@ -60,6 +65,14 @@ class TokenMatcher {
   bool accept(std::int32_t token);
   bool accept_bytes(std::string_view bytes);
 
+  // The text that comes next whatever the model says, at most kForcedBytesMax bytes of it, and the mark
+  // behind it (kSymbols: none is sure).
+  struct Forced {
+    std::string bytes = {};
+    Symbol mark = kSymbols;
+  };
+  Forced forced() const;
+
   bool is_end() const;
   bool reasoning() const;
   bool failed() const;
@@ -68,11 +81,15 @@ class TokenMatcher {
 
  private:
   bool accept_symbols(std::string_view bytes, Symbol mark);
+  void find_allowed(std::span<std::uint64_t> mask, std::uint32_t tokens_left, std::uint32_t reserve);
+  void drop_repetitions(std::span<std::uint64_t> mask) const;
+  bool leads_to_repetition(StateId state, UniqueItems items) const;
   void leave_full_ground();
 
   std::shared_ptr<TokenPlan> plan_;
   std::shared_ptr<TokenPlan::Ground> ground_;
   StateId state_;
+  UniqueItems items_;
 };
 
 }  // namespace capstan::engine

@@ -67,7 +67,7 @@ std::vector<TokenTrie::Node> build(const std::vector<Entry>& sorted) {
 }  // namespace
 
 TokenTrie::TokenTrie(const std::vector<std::string_view>& token_bytes, std::vector<MarkToken> marks)
-    : bytes_(token_bytes), marks_(std::move(marks)), text_(mask_words(), 0) {
+    : bytes_(token_bytes), marks_(std::move(marks)), text_(mask_words(), 0), quoted_(mask_words(), 0) {
   std::vector<Entry> all, not_plain;
   std::vector<std::uint32_t> characters(bytes_.size(), 0);
   int single_bytes = 0;
@@ -77,6 +77,7 @@ TokenTrie::TokenTrie(const std::vector<std::string_view>& token_bytes, std::vect
     single_bytes += bytes_[id].size() == 1;
     all.push_back({bytes_[id], token});
     add_token(text_, token);
+    if (bytes_[id].find('"') != std::string_view::npos) add_token(quoted_, token);
     characters[id] = plain_characters(bytes_[id]);
     if (characters[id] == 0 || characters[id] > kPlainCharactersMax) not_plain.push_back(all.back());
   }
@@ -108,6 +109,12 @@ Symbol TokenTrie::mark(std::int32_t token) const {
   for (const MarkToken& mark : marks_)
     if (mark.token == token) return mark.symbol;
   return kSymbols;
+}
+
+std::int32_t TokenTrie::token_of(Symbol symbol) const {
+  for (const MarkToken& mark : marks_)
+    if (mark.symbol == symbol) return mark.token;
+  return -1;
 }
 
 }  // namespace capstan::engine

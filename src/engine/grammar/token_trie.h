@@ -54,12 +54,16 @@ class TokenTrie {
   // Plain tokens of at most so many characters; every token without marks.
   const TokenMask& plain(std::uint32_t characters) const;
   const TokenMask& text() const { return text_; }
+  // Tokens with a quote in them.
+  const TokenMask& quoted() const { return quoted_; }
 
   std::size_t vocabulary() const { return bytes_.size(); }
   std::size_t mask_words() const { return (bytes_.size() + 63) / 64; }
   std::string_view bytes(std::int32_t token) const;
   // The symbol of a mark; kSymbols if it is none.
   Symbol mark(std::int32_t token) const;
+  // The token of a mark's symbol; -1 if there is none.
+  std::int32_t token_of(Symbol mark) const;
   // Every byte alone is a token: what a grammar allows can always be written.
   bool has_all_bytes() const { return has_all_bytes_; }
 
@@ -68,7 +72,7 @@ class TokenTrie {
   std::vector<MarkToken> marks_;
   std::vector<Node> all_, not_plain_;
   std::vector<TokenMask> plain_;  // by characters, 1 first
-  TokenMask text_;
+  TokenMask text_, quoted_;
   bool has_all_bytes_ = false;
 };
 

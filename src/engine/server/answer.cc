@@ -48,6 +48,7 @@ Answer::Answer(Context context, const SamplingRequest& request, std::string id_p
                      .count()),
       seed_(request.seed ? static_cast<std::uint64_t>(*request.seed) : fresh_seed()),
       choices_(static_cast<std::size_t>(choices)),
+      began_(static_cast<std::size_t>(choices), context_.arrived),
       first_token_(static_cast<std::size_t>(choices), context_.arrived),
       last_token_(static_cast<std::size_t>(choices), context_.arrived),
       open_choices_(choices) {}
@@ -65,9 +66,13 @@ std::uint32_t tokens_left(const ServedModel& model, const std::vector<TokenId>& 
   return static_cast<std::uint32_t>(wanted > 0 ? std::min(room, wanted) : room);
 }
 
-void Answer::start(std::vector<TokenId> prompt, int tokens_max, int top_logprobs, bool logprobs,
-                   std::vector<std::shared_ptr<TokenConstraint>> constraints) {
-  prompt_tokens_ = static_cast<int>(prompt.size());
+void Answer::start(const std::vector<std::vector<TokenId>>& prompts, int tokens_max, int top_logprobs,
+                   bool logprobs, std::vector<std::shared_ptr<TokenConstraint>> constraints) {
+  const std::size_t each = choices_a_prompt_ = choices_.size() / prompts.size();
+  cached_tokens_.resize(choices_.size());
+  for (std::size_t i = 0; i < choices_.size(); ++i)
+    prompt_tokens_.push_back(static_cast<int>(prompts[i / each].size()));
+  for (const auto& prompt : prompts) prompt_tokens_sum_ += static_cast<int>(prompt.size());
   const ModelProfile& profile = context_.model.profile;
   // top_p 0 means "the most likely token", which the engine says as temperature 0.
   const double top_p = request_.top_p.value_or(profile.top_p);
@@ -82,9 +87,9 @@ void Answer::start(std::vector<TokenId> prompt, int tokens_max, int top_logprobs
   for (const auto& [token, bias] : request_.logit_bias)
     sampling.logit_bias.emplace_back(static_cast<TokenId>(token), static_cast<float>(bias));
   for (int i = 0; i < static_cast<int>(choices_.size()); ++i) {
-    sampling.seed = Prng::at(seed_, static_cast<std::uint64_t>(i));
+    sampling.seed = Prng::at(seed_, static_cast<std::uint64_t>(i) % each);
     GenerationRequest generation{
-        .prompt = prompt,
+        .prompt = prompts[static_cast<std::size_t>(i) / each],
         .sampling = sampling,
         .tokens_max = tokens_max,
         .stop_tokens = context_.model.stop_tokens,
@@ -104,7 +109,7 @@ void Answer::start(std::vector<TokenId> prompt, int tokens_max, int top_logprobs
     choices_[static_cast<std::size_t>(i)].submitted = true;
     if (over_) cancel_rest();  // the first choice may already have found the client gone
   }
-  context_.metrics.prompt_tokens(prompt_tokens_);
+  context_.metrics.prompt_tokens(prompt_tokens_sum_);
   context_.metrics.accepted(static_cast<int>(choices_.size()), tokens_max);
   context_.writer->on_client_gone([weak = weak_from_this()] {
     if (const auto answer = weak.lock()) {
@@ -117,8 +122,13 @@ void Answer::start(std::vector<TokenId> prompt, int tokens_max, int top_logprobs
 void Answer::observe(const TokenEvent& event, int choice) {
   auto& last = last_token_[static_cast<std::size_t>(choice)];
   if (event.index == 0) {
-    cached_tokens_ = std::max(cached_tokens_, event.cached_tokens);
+    cached_tokens_[static_cast<std::size_t>(choice)] = event.cached_tokens;
     context_.metrics.first_token(seconds_since(context_.arrived));
+    auto& began = began_[static_cast<std::size_t>(choice)];
+    began = std::max(began, event.began);  // sources that do not say have no queue
+    context_.metrics.prefilled(std::chrono::duration<double>(began - context_.arrived).count(),
+                               seconds_since(began),
+                               prompt_tokens_[static_cast<std::size_t>(choice)] - event.cached_tokens);
   } else {
     context_.metrics.next_token(seconds_since(last));
   }
@@ -129,12 +139,15 @@ void Answer::observe(const TokenEvent& event, int choice) {
 }
 
 void Answer::observe_end(int choice, std::string_view reason, int tokens) {
+  longest_ = std::max(longest_, tokens);
   const auto i = static_cast<std::size_t>(choice);
-  context_.metrics.finished({.reason = reason,
-                             .seconds = seconds_since(context_.arrived),
-                             .decode_seconds = std::chrono::duration<double>(last_token_[i] - first_token_[i]).count(),
-                             .prompt_tokens = prompt_tokens_,
-                             .completion_tokens = tokens});
+  context_.metrics.finished(
+      {.reason = reason,
+       .seconds = seconds_since(context_.arrived),
+       .decode_seconds = std::chrono::duration<double>(last_token_[i] - first_token_[i]).count(),
+       .inference_seconds = std::chrono::duration<double>(last_token_[i] - began_[i]).count(),
+       .prompt_tokens = prompt_tokens_[i],
+       .completion_tokens = tokens});
 }
 
 void Answer::on_token(int choice, const TokenEvent& event) {
@@ -171,11 +184,17 @@ void Answer::choice_over(int choice, bool length) {
 }
 
 Json Answer::usage() const {
+  // A prompt is cached as far as it was for the luckiest of its choices.
+  int cached = 0;
+  for (std::size_t first = 0; first < choices_.size(); first += choices_a_prompt_)
+    cached +=
+        *std::max_element(cached_tokens_.begin() + static_cast<std::ptrdiff_t>(first),
+                          cached_tokens_.begin() + static_cast<std::ptrdiff_t>(first + choices_a_prompt_));
   return Json::object(
-      {{"prompt_tokens", prompt_tokens_},
+      {{"prompt_tokens", prompt_tokens_sum_},
        {"completion_tokens", completion_tokens_},
-       {"total_tokens", prompt_tokens_ + completion_tokens_},
-       {"prompt_tokens_details", Json::object({{"cached_tokens", cached_tokens_}})},
+       {"total_tokens", prompt_tokens_sum_ + completion_tokens_},
+       {"prompt_tokens_details", Json::object({{"cached_tokens", cached}})},
        {"completion_tokens_details", Json::object({{"reasoning_tokens", reasoning_tokens()}})}});
 }
 
@@ -203,6 +222,7 @@ void Answer::complete() {
     context_.writer->respond(http::Response::json(200, body));
   }
   over_ = true;
+  context_.metrics.longest_choice(longest_);
   context_.metrics.http_answer(context_.path, 200);
 }
 

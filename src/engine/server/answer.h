@@ -35,9 +35,9 @@ class Answer : public std::enable_shared_from_this<Answer> {
   virtual ~Answer() = default;
 
   // Submits; what the engine refuses is answered at once. `tokens_max` 0: until the context is full.
-  // `constraints`: none, or one a choice.
-  void start(std::vector<TokenId> prompt, int tokens_max, int top_logprobs, bool logprobs,
-             std::vector<std::shared_ptr<TokenConstraint>> constraints = {});
+  // `constraints`: none, or one a choice. Each prompt gets an equal share of the choices, in order.
+  void start(const std::vector<std::vector<TokenId>>& prompts, int tokens_max, int top_logprobs,
+             bool logprobs, std::vector<std::shared_ptr<TokenConstraint>> constraints = {});
 
  protected:
   Answer(Context context, const SamplingRequest& request, std::string id_prefix, int choices);
@@ -83,11 +83,14 @@ class Answer : public std::enable_shared_from_this<Answer> {
   std::uint64_t seed_;
   std::mutex mutex_;
   std::vector<Choice> choices_;
-  std::vector<std::chrono::steady_clock::time_point> first_token_, last_token_;
+  std::vector<std::chrono::steady_clock::time_point> began_, first_token_, last_token_;  // of each choice
+  int longest_ = 0;  // tokens of the longest choice so far
   int open_choices_;
-  int prompt_tokens_ = 0;
+  std::vector<int> prompt_tokens_;  // of each choice's prompt
+  int prompt_tokens_sum_ = 0;       // of all prompts
+  std::size_t choices_a_prompt_ = 1;
   int completion_tokens_ = 0;
-  int cached_tokens_ = 0;  // of the prompt
+  std::vector<int> cached_tokens_;  // of each choice's prompt
   bool started_ = false;  // the stream's head is written
   bool over_ = false;     // answered, refused or abandoned: later events are ignored
 };

@@ -195,7 +195,7 @@ void answer_chat(const Answer::Context& context, const ChatRequest& request) {
     return;
   }
   std::make_shared<ChatAnswer>(context, request)
-      ->start(prompt, static_cast<int>(wanted), request.top_logprobs, request.logprobs,
+      ->start({prompt}, static_cast<int>(wanted), request.top_logprobs, request.logprobs,
               std::move(constraints));
 }
 

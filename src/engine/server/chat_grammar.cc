@@ -34,13 +34,12 @@ Result<NodeId> bound_text(GrammarBuilder& build, NodeId from, const AnswerForm& 
       return build.call(from, rule);
     }
     case AnswerForm::Kind::kRegex: {
-      CAPSTAN_TRY(const Expression expression, parse_regex(form.text, true));
-      CAPSTAN_TRY(const Dfa dfa, Dfa::of(expression));
+      CAPSTAN_TRY(const Dfa dfa, parse_pattern(form.text, true));
       return dfa.emit_raw(build, from);
     }
     case AnswerForm::Kind::kChoice: {
       const NodeId behind = build.new_node();
-      for (const std::string& choice : form.choices) build.empty(build.literal(from, choice), behind);
+      build.literals(from, form.choices, behind);
       return behind;
     }
     case AnswerForm::Kind::kGrammar: {

@@ -1,6 +1,8 @@
 // Tokens become text, specials leave no trace in it; stop sequences apply to all of it.
 #include "engine/server/completion_answer.h"
 
+#include <algorithm>
+
 #include "engine/server/stop_strings.h"
 
 namespace capstan::engine {
@@ -8,16 +10,22 @@ namespace {
 
 class CompletionAnswer : public Answer {
  public:
-  CompletionAnswer(const Context& context, const CompletionRequest& request, std::string echo)
-      : Answer(context, request, "cmpl-", request.choices), logprobs_(request.logprobs), echo_(std::move(echo)) {
-    for (int i = 0; i < request.choices; ++i)
-      choices_.emplace_back(context.model.tokenizer, request.stop, echo_);
+  // `echoes`: of each prompt, empty or its text.
+  CompletionAnswer(const Context& context, const CompletionRequest& request,
+                   const std::vector<std::string>& echoes)
+      : Answer(context, request, "cmpl-", request.choices * static_cast<int>(echoes.size())),
+        logprobs_(request.logprobs) {
+    for (const std::string& echo : echoes)
+      for (int i = 0; i < request.choices; ++i)
+        choices_.emplace_back(context.model.tokenizer, request.stop, echo);
   }
 
  protected:
   void begin_stream() override {
-    for (int i = 0; !echo_.empty() && i < static_cast<int>(choices_.size()); ++i)
-      send_text(i, echo_, nullptr, nullptr);
+    for (int i = 0; i < static_cast<int>(choices_.size()); ++i) {
+      const std::string echo = std::exchange(choices_[static_cast<std::size_t>(i)].text, {});
+      if (!echo.empty()) send_text(i, echo, nullptr, nullptr);
+    }
   }
 
   bool token(int index, const TokenEvent& event) override {
@@ -61,7 +69,7 @@ class CompletionAnswer : public Answer {
     int tokens = 0;
     // OpenAI's four lists, of the tokens told since the last chunk.
     Json::Array logprob_tokens = {}, logprobs = {}, tops = {}, offsets = {};
-    std::size_t offset = 0;  // of the next token in the text, in bytes
+    std::size_t offset = 0;  // of the next token in the text, in characters
   };
 
   void note_logprob(Choice& choice, const TokenEvent& event) {
@@ -69,7 +77,8 @@ class CompletionAnswer : public Answer {
     choice.logprob_tokens.emplace_back(bytes);
     choice.logprobs.emplace_back(static_cast<double>(event.logprob));
     choice.offsets.emplace_back(choice.offset);
-    choice.offset += bytes.size();
+    choice.offset +=
+        static_cast<std::size_t>(std::ranges::count_if(bytes, [](char c) { return (c & 0xC0) != 0x80; }));
     Json top = Json::object();
     for (const TokenLogprob& other : event.top)
       top[context_.model.tokenizer.bytes(other.token)] = static_cast<double>(other.logprob);
@@ -108,46 +117,59 @@ class CompletionAnswer : public Answer {
   }
 
   std::optional<int> logprobs_;
-  std::string echo_;
   std::vector<Choice> choices_;
 };
 
 }  // namespace
 
+namespace {
+
+std::expected<std::vector<TokenId>, ApiError> tokens_of(const ServedModel& model,
+                                                        const CompletionRequest::Prompt& prompt) {
+  if (prompt.tokens.empty()) return model.tokenizer.encode(prompt.text);
+  std::vector<TokenId> tokens;
+  for (const std::int64_t token : prompt.tokens) {
+    if (token < 0 || token >= model.vocabulary)
+      return std::unexpected(ApiError::bad_value(
+          "prompt", fmt::format("Invalid 'prompt': token {} is outside the vocabulary of {}.", token,
+                                model.vocabulary)));
+    tokens.push_back(static_cast<TokenId>(token));
+  }
+  return tokens;
+}
+
+}  // namespace
+
 void answer_completion(const Answer::Context& context, const CompletionRequest& request) {
   const ServedModel& model = context.model;
+  const long wanted = request.tokens_max.value_or(0);
   std::optional<ApiError> error;
-  std::vector<TokenId> prompt;
-  for (const std::int64_t token : request.prompt_tokens) {
-    if (token < 0 || token >= model.vocabulary) {
-      error = ApiError::bad_value(
-          "prompt", fmt::format("Invalid 'prompt': token {} is outside the vocabulary of {}.", token,
-                                model.vocabulary));
-      break;
-    }
-    prompt.push_back(static_cast<TokenId>(token));
-  }
-  if (prompt.empty() && !error) prompt = model.tokenizer.encode(request.prompt);
-  if (!error) error = context_error(model, prompt, request.tokens_max.value_or(0));
+  std::vector<std::vector<TokenId>> prompts;
+  std::vector<std::string> echoes;
   std::vector<std::shared_ptr<TokenConstraint>> constraints;
-  for (int i = 0; i < request.choices && request.form.kind != AnswerForm::Kind::kText && !error; ++i) {
-    auto constraint = model.structured->completion(
-        model, request, tokens_left(model, prompt, request.tokens_max.value_or(0)));
-    if (constraint) {
-      constraints.push_back(*std::move(constraint));
-    } else {
-      error = constraint.error();
+  for (std::size_t i = 0; i < request.prompts.size() && !error; ++i) {
+    const auto tokens = tokens_of(model, request.prompts[i]);
+    error = tokens ? context_error(model, *tokens, wanted) : std::optional(tokens.error());
+    for (int c = 0; c < request.choices && request.form.kind != AnswerForm::Kind::kText && !error; ++c) {
+      auto constraint = model.structured->completion(model, request, tokens_left(model, *tokens, wanted));
+      if (constraint) {
+        constraints.push_back(*std::move(constraint));
+      } else {
+        error = constraint.error();
+      }
     }
+    if (error) break;
+    echoes.push_back(request.echo ? model.tokenizer.decode(*tokens) : std::string());
+    prompts.push_back(*tokens);
   }
   if (error) {
     context.metrics.http_answer(context.path, error->status);
     context.writer->respond(error_response(*error));
     return;
   }
-  const std::string echo = request.echo ? model.tokenizer.decode(prompt) : std::string();
-  std::make_shared<CompletionAnswer>(context, request, echo)
-      ->start(prompt, static_cast<int>(request.tokens_max.value_or(0)), request.logprobs.value_or(0),
-              request.logprobs.has_value(), std::move(constraints));
+  std::make_shared<CompletionAnswer>(context, request, echoes)
+      ->start(prompts, static_cast<int>(wanted), request.logprobs.value_or(0), request.logprobs.has_value(),
+              std::move(constraints));
 }
 
 }  // namespace capstan::engine

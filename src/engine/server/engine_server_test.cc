@@ -350,6 +350,35 @@ TEST_F(EngineServerTest, CompletionsContinueText) {
   EXPECT_EQ(post("/v1/completions", R"({"model":"abacus","prompt":[999]})").status, 400);
 }
 
+TEST_F(EngineServerTest, SeveralPromptsGetTheirChoicesInOrder) {
+  start("so on<|return|>");
+  const Json body = *Json::parse(
+      post("/v1/completions", R"({"model":"abacus","prompt":["a","bcd"],"n":2,"echo":true,"max_tokens":9})")
+          .body);
+  ASSERT_EQ(body.find("choices")->size(), 4u);
+  for (std::size_t i = 0; i < 4; ++i)
+    EXPECT_EQ(choice_of(body, i).get_string("text"), i < 2 ? "aso on" : "bcdso on");
+  EXPECT_EQ(body.find("usage")->get_int("prompt_tokens"), 4);
+  EXPECT_EQ(body.find("usage")->get_int("completion_tokens"), 4 * 6);
+}
+
+TEST_F(EngineServerTest, AllowedToolsLeaveTheOthersOut) {
+  start(kCall);
+  const std::string tools =
+      R"(,"tools":[{"type":"function","function":{"name":"get_weather"}},{"type":"function","function":{"name":"other"}}])";
+  const std::string choice =
+      R"(,"tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"auto",)"
+      R"("tools":[{"type":"function","function":{"name":"NAME"}}]}})";
+  const auto with = [&](std::string name) {
+    return tools + std::string(choice).replace(choice.find("NAME"), 4, name);
+  };
+  chat_json(with("get_weather"));
+  const std::string prompt = harmony::byte_level_tokenizer().decode(source_->last_request.prompt);
+  EXPECT_THAT(prompt, HasSubstr("get_weather"));
+  EXPECT_THAT(prompt, ::testing::Not(HasSubstr("other")));
+  EXPECT_EQ(chat(with("none")).status, 400);
+}
+
 TEST_F(EngineServerTest, CompletionsGiveOpenAisFourListsOfLogprobs) {
   start("so on<|return|>");
   const auto response = post("/v1/completions", R"({"model":"abacus","prompt":"x","logprobs":2})");
@@ -424,8 +453,15 @@ TEST_F(EngineServerTest, HealthModelsAndMetricsTellTheState) {
         "vllm:inter_token_latency_seconds_count{model_name=\"abacus\"} 48",
         "vllm:time_per_output_token_seconds_count{model_name=\"abacus\"} 48",
         "vllm:request_decode_time_seconds_count{model_name=\"abacus\"} 1",
+        "vllm:request_queue_time_seconds_count{model_name=\"abacus\"} 1",
+        "vllm:request_prefill_time_seconds_count{model_name=\"abacus\"} 1",
+        "vllm:request_inference_time_seconds_count{model_name=\"abacus\"} 1",
+        "vllm:request_prefill_kv_computed_tokens_sum{model_name=\"abacus\"} 21",
+        "vllm:request_max_num_generation_tokens_sum{model_name=\"abacus\"} 49",
+        "vllm:gpu_cache_usage_perc{model_name=\"abacus\"} 0.25",
         "vllm:prefix_cache_queries_total{model_name=\"abacus\"} 40",
-        "vllm:prefix_cache_hits_total{model_name=\"abacus\"} 30", "vllm:kv_cache_usage_perc{model_name=\"abacus\"} 0.25",
+        "vllm:prefix_cache_hits_total{model_name=\"abacus\"} 30",
+        "vllm:kv_cache_usage_perc{model_name=\"abacus\"} 0.25",
         "vllm:num_preemptions_total{model_name=\"abacus\"} 2",
         "vllm:request_params_n_sum{model_name=\"abacus\"} 1", "finished_reason=\"stop\"",
         "capstan_engine_http_responses_total{path=\"/v1/chat/completions\",status=\"400\"} 1"}) {

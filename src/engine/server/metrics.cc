@@ -49,6 +49,9 @@ struct Metrics::Series {
   prometheus::Gauge& kv_bytes = gauge("capstan_engine_kv_cache_bytes", "Memory of key-value caches.");
   prometheus::Gauge& kv_usage =
       gauge("vllm:kv_cache_usage_perc", "Share of the KV cache's memory that running requests hold, 0 to 1.");
+  // The name that older dashboards ask for.
+  prometheus::Gauge& gpu_usage =
+      gauge("vllm:gpu_cache_usage_perc", "The same as vllm:kv_cache_usage_perc, under its older name.");
   prometheus::Counter& prefix_queries =
       counter("vllm:prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.");
   prometheus::Counter& prefix_hits = counter("vllm:prefix_cache_hits_total", "Prompt tokens found there.");
@@ -69,6 +72,17 @@ struct Metrics::Series {
                                                     "Mean time between the tokens of a request.", kTokenSeconds);
   prometheus::Histogram& decode =
       histogram("vllm:request_decode_time_seconds", "From a request's first token to its last.", kSeconds);
+  prometheus::Histogram& queue_time =
+      histogram("vllm:request_queue_time_seconds", "From a request's arrival to the batch.", kSeconds);
+  prometheus::Histogram& prefill_time =
+      histogram("vllm:request_prefill_time_seconds", "From the batch to a request's first token.", kSeconds);
+  prometheus::Histogram& inference_time =
+      histogram("vllm:request_inference_time_seconds", "From the batch to a request's last token.", kSeconds);
+  prometheus::Histogram& computed =
+      histogram("vllm:request_prefill_kv_computed_tokens",
+                "Prompt tokens computed per request, those of the cache left out.", kTokens);
+  prometheus::Histogram& longest = histogram("vllm:request_max_num_generation_tokens",
+                                             "Generated tokens of the longest choice per request.", kTokens);
   prometheus::Histogram& params_n = histogram("vllm:request_params_n", "The n of requests.", {1, 2, 5, 10, 20});
   prometheus::Histogram& params_tokens =
       histogram("vllm:request_params_max_tokens", "The max_tokens of requests that give one.", kTokens);
@@ -96,6 +110,12 @@ void Metrics::next_token(double seconds) {
   series_->per_token.Observe(seconds);
   series_->between_tokens.Observe(seconds);
 }
+void Metrics::prefilled(double queue_seconds, double prefill_seconds, int computed_tokens) {
+  series_->queue_time.Observe(queue_seconds);
+  series_->prefill_time.Observe(prefill_seconds);
+  series_->computed.Observe(computed_tokens);
+}
+void Metrics::longest_choice(int tokens) { series_->longest.Observe(tokens); }
 void Metrics::prompt_tokens(int count) { series_->prompt.Increment(count); }
 void Metrics::generated_token() { series_->generated.Increment(); }
 
@@ -106,7 +126,10 @@ void Metrics::finished(const Finished& choice) {
   series_->latency.Observe(choice.seconds);
   series_->request_prompt.Observe(choice.prompt_tokens);
   series_->request_generated.Observe(choice.completion_tokens);
-  if (choice.completion_tokens > 0) series_->decode.Observe(choice.decode_seconds);
+  if (choice.completion_tokens > 0) {
+    series_->decode.Observe(choice.decode_seconds);
+    series_->inference_time.Observe(choice.inference_seconds);
+  }
   if (choice.completion_tokens > 1)
     series_->mean_per_token.Observe(choice.decode_seconds / (choice.completion_tokens - 1));
 }
@@ -124,8 +147,11 @@ std::string Metrics::text(const BatchStats& stats) {
   series_->running.Set(stats.running);
   series_->waiting.Set(stats.waiting);
   series_->kv_bytes.Set(static_cast<double>(stats.kv_bytes));
-  if (stats.kv_bytes_max > 0)
-    series_->kv_usage.Set(static_cast<double>(stats.kv_bytes_pinned) / static_cast<double>(stats.kv_bytes_max));
+  if (stats.kv_bytes_max > 0) {
+    const double usage = static_cast<double>(stats.kv_bytes_pinned) / static_cast<double>(stats.kv_bytes_max);
+    series_->kv_usage.Set(usage);
+    series_->gpu_usage.Set(usage);
+  }
   const std::lock_guard lock(series_->catching_up);
   raise(series_->prefix_queries, stats.prefix.query_tokens);
   raise(series_->prefix_hits, stats.prefix.hit_tokens);

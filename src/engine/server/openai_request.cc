@@ -88,9 +88,9 @@ ChatMessage read_message(const Json& item, const std::string& path,
   message.role = kRoles.at(*role);
   if (message.role == Role::kAssistant) {
     message.tool_calls = read_tool_calls(fields, error);
-    message.content = read_content(fields, message.tool_calls.empty());
     message.reasoning = fields.string("reasoning").value_or("");
     if (message.reasoning.empty()) message.reasoning = fields.string("reasoning_content").value_or("");
+    message.content = read_content(fields, message.tool_calls.empty() && message.reasoning.empty());
     for (const ToolCall& call : message.tool_calls) tool_names[call.id] = call.name;
   } else {
     message.content = read_content(fields, true);
@@ -176,12 +176,45 @@ void read_tools(FieldReader& body, ChatRequest& request, std::optional<ApiError>
   }
 }
 
+// The tools that the list does not name are as if they had not been given.
+void read_allowed_tools(FieldReader& choice, ChatRequest& request, std::optional<ApiError>& error) {
+  const Json* allowed = choice.object("allowed_tools");
+  if (allowed == nullptr) {
+    choice.fail_with(ApiError::missing("tool_choice.allowed_tools"));
+    return;
+  }
+  FieldReader fields(*allowed, "tool_choice.allowed_tools", error);
+  if (fields.choice("mode", {"auto", "required"}) == "required") request.tool_choice = ToolChoice::kRequired;
+  const Json* list = fields.array("tools", kToolsMax);
+  if (list == nullptr) {
+    fields.fail_with(ApiError::missing("tool_choice.allowed_tools.tools"));
+    return;
+  }
+  std::vector<ChatTool> kept;
+  for (std::size_t i = 0; i < list->size() && !error; ++i) {
+    const Json* function = list->items()[i].find("function");
+    const std::string name = function == nullptr ? "" : function->get_string("name").value_or("");
+    const auto known = std::ranges::find(request.tools, name, &ChatTool::name);
+    if (known != request.tools.end()) {
+      kept.push_back(*known);
+    } else {
+      fields.fail_with(ApiError::bad_value(
+          at("tool_choice.allowed_tools.tools", i),
+          fmt::format("Tool choice 'function' with name '{}' not found in 'tools' parameter.", name)));
+    }
+  }
+  request.tools = std::move(kept);
+}
+
 void read_tool_choice(FieldReader& body, ChatRequest& request, std::optional<ApiError>& error) {
   const Json* choice = body.find("tool_choice");
   if (choice == nullptr) return;
   if (choice->is_object()) {
     FieldReader fields(*choice, "tool_choice", error);
-    fields.choice("type", {"function"});
+    if (fields.choice("type", {"function", "allowed_tools"}) == "allowed_tools") {
+      read_allowed_tools(fields, request, error);
+      return;
+    }
     const Json* function = fields.object("function");
     if (function == nullptr) {
       fields.fail_with(ApiError::missing("tool_choice.function"));
@@ -294,6 +327,53 @@ void refuse_other_outputs(FieldReader& body) {
   }
 }
 
+// A text or token ids, or a list of these.
+void read_prompts(FieldReader& body, CompletionRequest& request) {
+  const Json* prompt = body.find("prompt");
+  if (prompt == nullptr) {
+    body.fail_with(ApiError::missing("prompt"));
+    return;
+  }
+  const auto is_tokens = [](const Json& json) {
+    return json.is_array() && json.size() > 0 && std::ranges::all_of(json.items(), &Json::is_int);
+  };
+  const bool one = prompt->is_string() || is_tokens(*prompt);
+  if (!one && !prompt->is_array()) {
+    body.fail_with(ApiError::wrong_type(
+        "prompt", "one of a string, array of strings, array of integers, or array of integer arrays",
+        *prompt));
+    return;
+  }
+  const std::size_t count = one ? 1 : prompt->size();
+  if (count * static_cast<std::size_t>(request.choices) > static_cast<std::size_t>(kChoicesMax)) {
+    body.fail_with(ApiError::bad_value(
+        "prompt", fmt::format("Invalid 'prompt': {} prompts with n {} are more than {} answers.", count,
+                              request.choices, kChoicesMax)));
+    return;
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    const Json& item = one ? *prompt : prompt->items()[i];
+    const std::string path = one ? "prompt" : at("prompt", i);
+    CompletionRequest::Prompt read;
+    if (item.is_string()) {
+      read.text = item.as_string();
+    } else if (is_tokens(item)) {
+      for (const Json& token : item.items()) read.tokens.push_back(token.as_int());
+    } else if (!item.is_array() || item.size() > 0) {
+      body.fail_with(ApiError::wrong_type(path, "one of a string or array of integers", item));
+      return;
+    }
+    if (read.text.empty() && read.tokens.empty()) {
+      body.fail_with(ApiError::bad_value(
+          path, fmt::format("Invalid '{}': empty. A completion continues at least one token.", path)));
+      return;
+    }
+    request.prompts.push_back(std::move(read));
+  }
+  if (request.prompts.empty())
+    body.fail_with(ApiError::bad_value("prompt", "Invalid 'prompt': empty array."));
+}
+
 std::expected<Json, ApiError> parse_object(std::string_view text) {
   auto body = Json::parse(text);
   if (!body || !body->is_object()) {
@@ -358,25 +438,7 @@ std::expected<CompletionRequest, ApiError> parse_completion_request(std::string_
   if (best_of && *best_of != request.choices)
     body.fail_with(ApiError::unsupported("best_of", "'best_of' other than 'n' is not supported."));
 
-  const Json* prompt = body.find("prompt");
-  if (prompt == nullptr) body.fail_with(ApiError::missing("prompt"));
-  if (prompt != nullptr && prompt->is_array() && prompt->size() == 1 && !prompt->items()[0].is_int())
-    prompt = &prompt->items()[0];
-  if (prompt == nullptr) {
-  } else if (prompt->is_string()) {
-    request.prompt = prompt->as_string();
-  } else if (prompt->is_array() && std::ranges::all_of(prompt->items(), &Json::is_int)) {
-    for (const Json& token : prompt->items()) request.prompt_tokens.push_back(token.as_int());
-  } else if (prompt->is_array()) {
-    body.fail_with(ApiError::unsupported(
-        "prompt", "Several prompts in one request are not supported; send one request each."));
-  } else {
-    body.fail_with(ApiError::wrong_type("prompt", "one of a string or array of integers", *prompt));
-  }
-  if (!error && request.prompt.empty() && request.prompt_tokens.empty()) {
-    body.fail_with(
-        ApiError::bad_value("prompt", "Invalid 'prompt': empty. A completion continues at least one token."));
-  }
+  read_prompts(body, request);
   if (error) return std::unexpected(*std::move(error));
   return request;
 }

@@ -26,7 +26,7 @@ inline constexpr std::size_t kMessagesMax = 4096;
 inline constexpr std::size_t kToolsMax = 128;
 inline constexpr std::size_t kStopsMax = 4;
 inline constexpr std::size_t kStopBytesMax = 256;
-inline constexpr int kChoicesMax = 8;
+inline constexpr int kChoicesMax = 128;  // of all prompts together
 inline constexpr int kChatTopLogprobsMax = 20;
 inline constexpr int kCompletionLogprobsMax = 5;
 inline constexpr std::size_t kLogitBiasEntriesMax = 1024;
@@ -88,8 +88,11 @@ struct ChatRequest : SamplingRequest {
 };
 
 struct CompletionRequest : SamplingRequest {
-  std::string prompt;
-  std::vector<std::int64_t> prompt_tokens;  // instead of `prompt`, if the request gave ids
+  struct Prompt {
+    std::string text = {};
+    std::vector<std::int64_t> tokens = {};  // instead of the text, if the request gave ids
+  };
+  std::vector<Prompt> prompts;  // at least one; each gets `choices` choices
   bool echo = false;
   std::optional<int> logprobs;  // 0..5: so many alternatives of each token
 };

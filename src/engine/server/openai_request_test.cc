@@ -112,14 +112,19 @@ TEST(ChatRequest, MutatedBodiesNeverCrash) {
 TEST(CompletionRequest, TakesTextOrTokensAndRefusesTheRest) {
   const auto text = parse_completion_request(R"({"model":"m","prompt":"2+2="})");
   ASSERT_TRUE(text.has_value());
-  EXPECT_EQ(text->prompt, "2+2=");
+  EXPECT_EQ(text->prompts.at(0).text, "2+2=");
   EXPECT_EQ(text->tokens_max, 16);
-  EXPECT_EQ(parse_completion_request(R"({"model":"m","prompt":["x"]})")->prompt, "x");
-  EXPECT_EQ(parse_completion_request(R"({"model":"m","prompt":[1,2]})")->prompt_tokens.size(), 2u);
+  EXPECT_EQ(parse_completion_request(R"({"model":"m","prompt":["x"]})")->prompts.at(0).text, "x");
+  EXPECT_EQ(parse_completion_request(R"({"model":"m","prompt":[1,2]})")->prompts.at(0).tokens.size(), 2u);
+  EXPECT_EQ(parse_completion_request(R"({"model":"m","prompt":["x","y"]})")->prompts.at(1).text, "y");
+  EXPECT_EQ(parse_completion_request(R"({"model":"m","prompt":[[1],[2,3]]})")->prompts.at(1).tokens.size(),
+            2u);
+  EXPECT_EQ(param(R"({"model":"m","prompt":["a",""]})"), "prompt[1]");
+  EXPECT_EQ(param(R"({"model":"m","prompt":["a","b"],"n":65})"), "prompt");
   const auto param = [](const char* body) { return parse_completion_request(body).error().param; };
   EXPECT_EQ(param(R"({"model":"m"})"), "prompt");
   EXPECT_EQ(param(R"({"model":"m","prompt":""})"), "prompt");
-  EXPECT_EQ(param(R"({"model":"m","prompt":["a","b"]})"), "prompt");
+  EXPECT_EQ(param(R"({"model":"m","prompt":["a",{}]})"), "prompt[1]");
   EXPECT_EQ(param(R"({"model":"m","prompt":{}})"), "prompt");
   EXPECT_EQ(param(R"({"model":"m","prompt":"x","suffix":"y"})"), "suffix");
   EXPECT_EQ(parse_completion_request(R"({"model":"m","prompt":"x","logprobs":3})")->logprobs, 3);

@@ -11,9 +11,15 @@ namespace {
 
 class AnswerConstraint : public TokenConstraint {
  public:
-  // `steer`: the answer must come to an end within `left` tokens.
-  AnswerConstraint(std::shared_ptr<TokenPlan> plan, std::uint32_t left, bool steer)
-      : matcher_(std::move(plan)), left_(left), reserve_(std::min(left / 4, kReserveMax)), steer_(steer) {}
+  // `steer`: the answer must come to an end within `left` tokens. The model outlives the answer.
+  AnswerConstraint(std::shared_ptr<TokenPlan> plan, const ServedModel& model, const TokenTrie& trie,
+                   std::uint32_t left, bool steer)
+      : matcher_(std::move(plan)),
+        tokenizer_(model.tokenizer),
+        trie_(trie),
+        left_(left),
+        reserve_(std::min(left / 4, kReserveMax)),
+        steer_(steer) {}
 
   bool mask(std::span<std::uint64_t> allowed) override {
     if (steer_) {
@@ -26,13 +32,41 @@ class AnswerConstraint : public TokenConstraint {
   void accept(TokenId token) override {
     matcher_.accept(token);
     if (left_ > 0) --left_;
+    if (next_ < forced_.size() && forced_[next_] == token)
+      ++next_;
+    else
+      forced_.clear(), next_ = 0;
+  }
+  TokenId forced() override {
+    if (next_ == forced_.size()) find_forced();
+    return next_ < forced_.size() ? forced_[next_] : -1;
   }
 
  private:
+  // The text that must come, in the tokens that the tokenizer makes of it. What follows may join with the
+  // last one, so that one is left to the model, unless a mark follows.
+  void find_forced() {
+    forced_.clear();
+    next_ = 0;
+    const TokenMatcher::Forced text = matcher_.forced();
+    const TokenId mark = text.mark < kSymbols ? trie_.token_of(text.mark) : -1;
+    if (!text.bytes.empty()) forced_ = tokenizer_.encode(text.bytes);
+    if (mark < 0 && !forced_.empty()) forced_.pop_back();
+    if (mark >= 0) forced_.push_back(mark);
+    if (forced_.empty()) return;
+    TokenMatcher ahead = matcher_;
+    const bool fits = std::ranges::all_of(forced_, [&](TokenId token) { return ahead.accept(token); });
+    if (!fits || (steer_ && forced_.size() + ahead.tokens_to_end() > left_)) forced_.clear();
+  }
+
   TokenMatcher matcher_;
+  const harmony::Tokenizer& tokenizer_;
+  const TokenTrie& trie_;  // of the matcher's plan
   std::uint32_t left_;
   std::uint32_t reserve_;
   bool steer_;
+  std::vector<TokenId> forced_;
+  std::size_t next_ = 0;
 };
 
 std::shared_ptr<const TokenTrie> make_trie(const ServedModel& model) {
@@ -103,7 +137,7 @@ StructuredAnswers::Made StructuredAnswers::chat(const ServedModel& model, const 
   if (!made) return std::unexpected(made.error());
   // A free answer that is cut off says so by its finish reason; a bound one comes to its end.
   const bool steer = request.form.kind != AnswerForm::Kind::kText || request.tool_choice != ToolChoice::kAuto;
-  return std::make_shared<AnswerConstraint>(*made, tokens_left, steer);
+  return std::make_shared<AnswerConstraint>(*made, model, *trie_, tokens_left, steer);
 }
 
 StructuredAnswers::Made StructuredAnswers::completion(const ServedModel& model,
@@ -111,7 +145,7 @@ StructuredAnswers::Made StructuredAnswers::completion(const ServedModel& model,
                                                       std::uint32_t tokens_left) {
   auto made = plan(model, "completion " + form_key(request.form), [&] { return text_grammar(request.form); });
   if (!made) return std::unexpected(made.error());
-  return std::make_shared<AnswerConstraint>(*made, tokens_left, true);
+  return std::make_shared<AnswerConstraint>(*made, model, *trie_, tokens_left, true);
 }
 
 }  // namespace capstan::engine

@@ -127,6 +127,27 @@ TEST_F(StructuredAnswerTest, ARandomModelSatisfiesAllSchemasTogetherInOneBatch) 
   }
 }
 
+TEST_F(StructuredAnswerTest, TextThatTheSchemaForcesIsToldToTheBatch) {
+  auto model = load();
+  ASSERT_TRUE(model.has_value()) << model.error().message;
+  ChatRequest request;
+  request.form = {.kind = AnswerForm::Kind::kJsonSchema,
+                  .schema = *Json::parse(R"({"const":"nothing else"})"),
+                  .param = "x"};
+  for (const std::uint32_t budget : {200u, 17u}) {
+    auto constraint = model->structured->chat(*model, request, budget);
+    ASSERT_TRUE(constraint.has_value());
+    for (const TokenId token : model->tokenizer.encode_with_specials("<|channel|>final<|message|>"))
+      (*constraint)->accept(token);
+    std::vector<TokenId> told;
+    for (TokenId token = (*constraint)->forced(); token >= 0; token = (*constraint)->forced()) {
+      told.push_back(token);
+      (*constraint)->accept(token);
+    }
+    EXPECT_EQ(model->tokenizer.decode(told), budget == 200 ? R"("nothing else"<|return|>)" : "") << budget;
+  }
+}
+
 TEST_F(StructuredAnswerTest, ResponseFormatsGrammarsAndChoicesBindTheContent) {
   serve();
   for (int seed = 0; seed < 3; ++seed) {
@@ -220,29 +241,32 @@ struct Wrong {
 
 TEST_F(StructuredAnswerTest, WhatCannotBeHonouredIsA400ThatNamesThePlace) {
   serve();
-  for (const Wrong& wrong : {
-           Wrong{R"(,"response_format":{"type":"json_schema","json_schema":{"name":"x",)"
-           R"("schema":{"type":"object","properties":{"a":{"not":{}}}}}})",
-                 "response_format", "/properties/a/not"},
-           {R"(,"response_format":{"type":"json_schema",)"
-           R"("json_schema":{"name":"x"}})", "response_format.json_schema.schema", "Missing"},
-           {R"(,"response_format":{"type":"xml"})", "response_format.type", "'xml'"},
-           {R"(,"grammar":"root ::= x")", "grammar", "'x' is used but not defined"},
-           {R"x(,"guided_regex":"(?=a)")x", "guided_regex", "look-around"},
-           {R"(,"guided_choice":[])", "guided_choice", "needs a choice"},
-           {R"(,"grammar":"root ::= \"a\"","guided_choice":["a"])", "guided_choice", "give one"},
-           {R"(,"tool_choice":"required")", "tool_choice", "only allowed when 'tools'"},
-           {R"(,"tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{"type":"function",)"
-           R"("function":{"name":"g"}})", "tool_choice", "'g' not found"},
-           {R"(,"tools":[{"type":"function","function":{"name":"f","strict":true,"parameters":{"type":"object",)"
-           R"("if":{}}}}])", "tools[0].function.parameters", "/if"}}) {
-             const auto response = chat(wrong.more);
-             EXPECT_EQ(response.status, 400) << wrong.more << response.body;
-             const Json body = Json::parse(response.body).value_or(Json());
-             ASSERT_TRUE(body.contains("error")) << wrong.more;
-             EXPECT_EQ(body.find("error")->get_string("param"), wrong.param) << response.body;
-             EXPECT_THAT(body.find("error")->get_string("message").value_or(""), HasSubstr(wrong.says));
-           }
+  for (const Wrong& wrong :
+       {Wrong{R"(,"response_format":{"type":"json_schema","json_schema":{"name":"x",)"
+              R"("schema":{"type":"object","properties":{"a":{"not":{"uniqueItems":true}}}}}})",
+              "response_format", "/properties/a/not"},
+        {R"(,"response_format":{"type":"json_schema",)"
+         R"("json_schema":{"name":"x"}})",
+         "response_format.json_schema.schema", "Missing"},
+        {R"(,"response_format":{"type":"xml"})", "response_format.type", "'xml'"},
+        {R"(,"grammar":"root ::= x")", "grammar", "'x' is used but not defined"},
+        {R"x(,"guided_regex":"a(?=a)b")x", "guided_regex", "look-around"},
+        {R"(,"guided_choice":[])", "guided_choice", "needs a choice"},
+        {R"(,"grammar":"root ::= \"a\"","guided_choice":["a"])", "guided_choice", "give one"},
+        {R"(,"tool_choice":"required")", "tool_choice", "only allowed when 'tools'"},
+        {R"(,"tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":{"type":"function",)"
+         R"("function":{"name":"g"}})",
+         "tool_choice", "'g' not found"},
+        {R"(,"tools":[{"type":"function","function":{"name":"f","strict":true,"parameters":{"type":"object",)"
+         R"("properties":{"a":{"pattern":"\\bx"}}}}}])",
+         "tools[0].function.parameters", "/properties/a/pattern"}}) {
+    const auto response = chat(wrong.more);
+    EXPECT_EQ(response.status, 400) << wrong.more << response.body;
+    const Json body = Json::parse(response.body).value_or(Json());
+    ASSERT_TRUE(body.contains("error")) << wrong.more;
+    EXPECT_EQ(body.find("error")->get_string("param"), wrong.param) << response.body;
+    EXPECT_THAT(body.find("error")->get_string("message").value_or(""), HasSubstr(wrong.says));
+  }
 }
 
 }  // namespace
