@@ -34,7 +34,7 @@ hosts: protocol http base
 sim: controller protocol routing scheduler capacity journal workload fleet base
 api: controller store http scheduler protocol workload fleet journal base
 gateway: routing harmony store http base
-agents: sandbox http store base
+agents: sandbox workload fleet http store base
 cli: http base
 '
 for file in $sources; do

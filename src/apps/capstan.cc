@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "apps/agent_command.h"
 #include "apps/journal_command.h"
 #include "apps/sandbox_command.h"
 #include "apps/sim_command.h"
@@ -84,6 +85,7 @@ int main(int argc, char** argv) {
   add_journal(app, exit_code);
   apps::add_sim(app, exit_code);
   apps::add_sandbox(app, exit_code);
+  apps::add_agent(app, globals, exit_code);
   add_worker(app, globals, exit_code);
   try {
     app.parse(argc, argv);

@@ -1,0 +1,46 @@
+#!/bin/sh
+# Goal: the agent example works with the default model from one command, its score is printed, a run that is broken off goes
+# on, and its recordings replay to the same steps in every mode.
+. "$(dirname "$0")/lib.sh"
+"$capstan" sandbox check >"$scratch/check" 2>&1 || skip "no sandboxes here: $(tail -n 1 "$scratch/check")"
+start_capstan
+wait_until 60 "abacus is served" sh -c "curl -sf $base/v1/chat/completions -d '{\"model\":\"abacus\",\"messages\":[{\"role\":\"user\",\"content\":\"1+1\"}]}'"
+examples=$(pwd)/examples/agents
+cd "$scratch"
+
+expect "one agent runs Python by itself" '^answer  121932631112635269$' "$("$capstan" agent run -f "$examples/check-the-sum.yaml")"
+expect "its recording is shown" 'python +print\(123456789 \* 987654321\)' "$("$capstan" agent show check-the-sum.run/1.jsonl)"
+
+# Broken off after some episodes, then run to the end.
+"$capstan" agent run -f "$examples/word-problems.yaml" >first.log 2>&1 &
+run=$!
+wait_until 60 "some episodes are recorded" sh -c '[ "$(ls word-problems.run/episodes/*.jsonl | wc -l)" -ge 5 ]'
+kill -INT $run
+wait $run && fail "a run that was broken off ended well"
+summary=$("$capstan" agent run -f "$examples/word-problems.yaml" --json | tail -n 1)
+expect "all episodes ended" '"episodes":58,"wanted":58,"failed":0' "$summary"
+expect "the score is good" '"mean_score":(0\.9[0-9]*|1\.0)' "$summary"
+expect "the model was asked again where the check failed" '"attempts":(5[9]|[6-9][0-9])' "$summary"
+again=$("$capstan" agent run -f "$examples/word-problems.yaml")
+expect "nothing runs twice" '58 of 58 episodes ended, 58 of them in an earlier run' "$again"
+expect "the score is printed" '^mean score 0\.9|^mean score 1' "$again"
+
+expect "the tools come to the same steps" '^18$' "$("$capstan" agent replay word-problems.run/episodes/000[05][0-9]-*.jsonl | grep -c ' the same$')"
+expect "the recordings hold together" '^58$' "$("$capstan" agent replay --check word-problems.run/episodes/*.jsonl | grep -c ' the same$')"
+expect "the model gives the same, too" ' the same$' "$("$capstan" agent replay --ask word-problems.run/episodes/00020-0000.jsonl)"
+
+sed 's/"output":"121932631112635269"/"output":"121932631112635260"/' check-the-sum.run/1.jsonl >changed.jsonl
+set +e
+changed=$("$capstan" agent replay changed.jsonl); code=$?
+set -e
+expect "a changed output is found" "step 2 differs in 'output'" "$changed"
+expect "and told by the exit code" '^1$' "$code"
+
+sed 's/^tools: .*/tools: [pyton]/' "$examples/check-the-sum.yaml" >wrong.yaml
+set +e
+wrong=$("$capstan" agent run -f wrong.yaml 2>&1); code=$?
+set -e
+expect "a mistake has its place" "wrong.yaml:9:9: unknown tool 'pyton'; did you mean 'python'\?" "$wrong"
+expect "and exit code 2" '^2$' "$code"
+cd /
+echo "agent: all passed"
