@@ -1,5 +1,4 @@
-// Milliseconds of a clock that never goes back; of no meaning but their difference. Not for the core, whose time is an
-// argument.
+// Milliseconds of a clock that never goes back; of no meaning but their difference. The core gets its time as an argument.
 #pragma once
 
 #include <chrono>

@@ -4,8 +4,7 @@
 //   candidates.set(table, service);
 //   while (auto at = candidates.choose(prompt, now_ms)) { candidates.mark_tried(*at); … }
 //
-// Threads: of the event loop.  Cost: linear in the service's replicas; a prompt's pieces are named only where there is a
-// choice.
+// Threads: of the event loop.  Cost: linear in the service's replicas; a prompt's pieces are named only where there is a choice.
 #pragma once
 
 #include <cstdint>
