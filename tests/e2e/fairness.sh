@@ -2,8 +2,8 @@
 # Goal: one key that floods the real gateway and engine does not make another one's trickle wait: the trickle's requests start
 # before those of the flood that wait in the queue. Prints the p95 of the trickle's time to the first token alone and beside the flood.
 . "$(dirname "$0")/lib.sh"
-flooders=48  # more than a replica takes at once
-asked=20
+flooders=40  # more than a replica takes at once
+asked=10
 start_capstan --require-keys
 question='{"model":"abacus","messages":[{"role":"user","content":"What is 48217 + 9386?"}],"max_tokens":200,"stream":true}'
 # time_to_first_token KEY: seconds and status; a stream's head comes with its first event.
