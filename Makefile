@@ -43,8 +43,8 @@ bench-sim: build  ## what the simulator does, and how near it comes to what was 
 	@$(BUILD)/bin/capstan-bench-sim $(if $(SCALE),--scale $(SCALE)) $(if $(ONLY),--only $(ONLY)) \
 	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(PHILLY),--philly "$(PHILLY)") $(if $(TRACES),--traces "$(TRACES)")
 
-bench-sandbox: build ## how fast sandboxes start beside bubblewrap, as root on a quiet machine: SECONDS=60, or NEIGHBOURS=5 beside bombs
-	@$(BUILD)/bin/capstan-bench-sandbox --seconds $(or $(SECONDS),60) $(if $(NEIGHBOURS),--neighbours $(NEIGHBOURS))
+bench-sandbox: build ## how fast sandboxes start beside bubblewrap and beside bombs, as root on a quiet machine: SECONDS=60 NEIGHBOURS=3
+	@$(BUILD)/bin/capstan-bench-sandbox --seconds $(or $(SECONDS),60) --neighbours $(or $(NEIGHBOURS),3)
 
 sim: build        ## random histories of faults against the controller: SEEDS=1000 FROM=1, or SEED=17 alone
 	@$(BUILD)/bin/capstan-sim-campaign $(if $(SEED),--seed $(SEED) --trace,--seeds $(or $(SEEDS),1000) --from $(or $(FROM),1))

@@ -1,8 +1,9 @@
 // Question: how fast does a sandbox with all limits start and end, beside bubblewrap, and what does it cost?
 //
-// Rounds alternate: a slice of sandboxes one after the other (each kind, ours and bubblewrap's), then a slice
-// with several at once, until the time is up. CPU counts this program, the launcher, what ran inside, and all
-// kernel threads. Prints one JSON object. Needs root and a quiet machine; bubblewrap's figures are absent
+// Rounds alternate: a slice of starts one after the other (each kind, ours and bubblewrap's, and the floors:
+// the same without any sandbox), then a slice with several at once, until the time is up. Then idle sandboxes
+// are weighed, and fifty run beside four bombs. CPU counts this program, the launcher, what ran inside, and
+// all kernel threads. Prints one JSON object. Needs root and a quiet machine; bubblewrap's figures are absent
 // without /usr/bin/bwrap.
 #include <fcntl.h>
 #include <spawn.h>
@@ -16,6 +17,7 @@
 #include <map>
 #include <thread>
 
+#include "apps/bench_sandbox/floor.h"
 #include "apps/bench_sandbox/meter.h"
 #include "apps/bench_sandbox/neighbours.h"
 #include "base/file.h"
@@ -41,8 +43,10 @@ struct Bench {
   int null = -1;
   bool with_bwrap = false;
   std::string instance = "bench-" + random_hex(4);
+  bench_sandbox::BareFork bare_fork;
   std::map<std::string, std::vector<double>> latency_ms;
   double throughput_starts = 0, throughput_ms = 0, throughput_cpu_ms = 0;
+  double python_starts = 0, python_cpu_ms = 0;
 };
 
 SandboxSpec spec_of(const Bench& bench, Network network) {
@@ -88,48 +92,45 @@ void slice(Bench& bench, const std::string& name, Run run) {
   }
 }
 
+SandboxSpec python_spec() { return {.lane = Lane::kPythonZygote, .tenant = "bench"}; }
+
+CommandSpec python(const Bench& bench, const char* code) {
+  CommandSpec command = probe(bench);
+  command.argv.clear();
+  command.cwd = "/work";
+  command.code = code;
+  return command;
+}
+
+void run_bwrap(std::vector<std::string> files, const std::vector<std::string>& program) {
+  std::vector<std::string> words = {"/usr/bin/bwrap", "--unshare-all"};
+  words.insert(words.end(), files.begin(), files.end());
+  for (const char* word :
+       {"--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--new-session", "--die-with-parent"})
+    words.emplace_back(word);
+  words.insert(words.end(), program.begin(), program.end());
+  one_program(words);
+}
+
 void one_by_one(Bench& bench) {
   const std::string root = bench.root.string();
   slice(bench, "process", [&] { one_start(bench, spec_of(bench, Network::kNone), probe(bench)); });
-  if (bench.with_bwrap) {
-    slice(bench, "bwrap", [&] {
-      one_program({"/usr/bin/bwrap", "--unshare-all", "--ro-bind", root, "/", "--proc", "/proc", "--dev",
-                   "/dev", "--tmpfs", "/tmp", "--new-session", "--die-with-parent", "/probe"});
-    });
-  }
-  CommandSpec python;
-  python.code = "pass";
-  python.stdin_fd = python.stdout_fd = python.stderr_fd = bench.null;
-  slice(bench, "python_zygote",
-        [&] { one_start(bench, {.lane = Lane::kPythonZygote, .tenant = "bench"}, python); });
+  if (bench.with_bwrap) slice(bench, "bwrap", [&] { run_bwrap({"--ro-bind", root, "/"}, {"/probe"}); });
+  const std::string program = root + "/probe";
+  slice(bench, "floor_spawn", [&] { must(bench_sandbox::run_bare(program), program); });
+  slice(bench, "floor_namespaces", [&] { must(bench_sandbox::run_in_namespaces(program), program); });
+  const double cpu = bench_sandbox::cpu_ms(bench.launcher->process_id());
+  slice(bench, "python_zygote", [&] { one_start(bench, python_spec(), python(bench, "pass")); });
+  ::usleep(50'000);  // its pool refills
+  bench.python_cpu_ms += bench_sandbox::cpu_ms(bench.launcher->process_id()) - cpu;
+  bench.python_starts += kStartsPerSlice;
   if (bench.with_bwrap) {
     slice(bench, "bwrap_python", [&] {
-      one_program({"/usr/bin/bwrap",
-                   "--unshare-all",
-                   "--ro-bind",
-                   "/usr",
-                   "/usr",
-                   "--symlink",
-                   "usr/lib",
-                   "/lib",
-                   "--symlink",
-                   "usr/lib64",
-                   "/lib64",
-                   "--proc",
-                   "/proc",
-                   "--dev",
-                   "/dev",
-                   "--tmpfs",
-                   "/tmp",
-                   "--new-session",
-                   "--die-with-parent",
-                   "/usr/bin/python3",
-                   "-I",
-                   "-S",
-                   "-c",
-                   "pass"});
+      run_bwrap({"--ro-bind", "/usr", "/usr", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64"},
+                {"/usr/bin/python3", "-I", "-S", "-c", "pass"});
     });
   }
+  slice(bench, "floor_python_fork", [&] { must(bench.bare_fork.run(), "/usr/bin/python3"); });
   slice(bench, "process_network",
         [&] { one_start(bench, spec_of(bench, Network::kNamespace), probe(bench)); });
 }
@@ -185,6 +186,7 @@ Json report(const Bench& bench, double seconds, double idle_process, double idle
   }
   out["starts_per_s"] = rounded(bench.throughput_starts * 1000 / bench.throughput_ms);
   out["cpu_ms_per_start"] = rounded(bench.throughput_cpu_ms / bench.throughput_starts);
+  out["python_cpu_ms_per_start"] = rounded(bench.python_cpu_ms / bench.python_starts);
   out["idle_process_kib"] = rounded(idle_process);
   out["idle_python_kib"] = rounded(idle_python);
   return out;
@@ -204,8 +206,9 @@ int main(int argc, char** argv) {
   int idle = 200;
   app.add_option("--seconds", seconds, "how long")->capture_default_str();
   app.add_option("--idle", idle, "sandboxes to measure memory with")->capture_default_str();
-  int neighbours = 0;
-  app.add_option("--neighbours", neighbours, "instead: rounds of fifty sandboxes beside four bombs");
+  int neighbours = 3;
+  app.add_option("--neighbours", neighbours, "rounds of fifty sandboxes beside four bombs")
+      ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
 
   Bench bench;
@@ -220,15 +223,9 @@ int main(int argc, char** argv) {
   must(started.has_value(), started ? "" : started.error().message);
   bench.launcher = std::move(*started);
 
-  if (neighbours > 0) {
-    const auto result = bench_sandbox::measure_neighbours(*bench.launcher, neighbours);
-    finish(bench);
-    must(result.has_value(), result ? "" : result.error().message);
-    std::printf("%s\n", result->dump().c_str());
-    return 0;
-  }
   one_by_one(bench);  // warm
   bench.latency_ms.clear();
+  bench.python_cpu_ms = bench.python_starts = 0;
   const double begun = now_ms();
   do {
     one_by_one(bench);
@@ -238,12 +235,17 @@ int main(int argc, char** argv) {
   CommandSpec waiting = probe(bench);
   waiting.argv.push_back("wait");
   const double idle_process = idle_kib(bench, idle, spec_of(bench, Network::kNone), waiting);
-  CommandSpec waiting_python = waiting;
-  waiting_python.argv.clear();
-  waiting_python.code = "import time\ntime.sleep(1000)";
   const double idle_python =
-      idle_kib(bench, idle / 2, {.lane = Lane::kPythonZygote, .tenant = "bench"}, waiting_python);
+      idle_kib(bench, idle / 2, python_spec(), python(bench, "import time\ntime.sleep(1000)"));
+  Json out = report(bench, took, idle_process, idle_python);
+  if (neighbours > 0) {
+    const auto beside = bench_sandbox::measure_neighbours(*bench.launcher, neighbours);
+    if (beside)
+      out["neighbours"] = *beside;
+    else
+      out["neighbours_failed"] = beside.error().message;
+  }
   finish(bench);
-  std::printf("%s\n", report(bench, took, idle_process, idle_python).dump().c_str());
+  std::printf("%s\n", out.dump().c_str());
   return 0;
 }

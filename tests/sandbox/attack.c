@@ -4,8 +4,8 @@
  *   syscall NUMBER [ARG…]        raw; an argument is a number, or s:TEXT for a string, or z:N for N zeroed bytes
  *   open PATH FLAGS              r, w, rw, c (create)
  *   socket DOMAIN TYPE PROTOCOL
- *   connect4 ADDRESS PORT | abstract NAME | int80 | x32 | tiocsti | thread | fds | caps | nnp | dumpable | kill PID | killall
- *   setuid_exec | core | rlimit | nice N | fifo_sched | daemon | sysv | keyring | fill_tmpfs | fork_bomb | fd_bomb | memfd_bomb
+ *   connect4|connect6|udp4 ADDRESS PORT
+ *   the others: main()
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -75,6 +75,22 @@ static int connect_to(const char* address, int port) {
   getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
   errno = error;
   return said(error == 0 ? 0 : -1);
+}
+
+static int connect_to_6(const char* address, int port) {
+  int fd = socket(AF_INET6, SOCK_STREAM, 0);
+  if (fd < 0) return said(-1);
+  struct sockaddr_in6 to = {.sin6_family = AF_INET6, .sin6_port = htons((unsigned short)port)};
+  inet_pton(AF_INET6, address, &to.sin6_addr);
+  return said(connect(fd, (struct sockaddr*)&to, sizeof to));
+}
+
+static int send_datagram(const char* address, int port) {
+  int fd = socket(AF_INET, SOCK_DGRAM, 0);
+  if (fd < 0) return said(-1);
+  struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((unsigned short)port)};
+  inet_pton(AF_INET, address, &to.sin_addr);
+  return said(sendto(fd, "x", 1, 0, (struct sockaddr*)&to, sizeof to));
 }
 
 static int abstract_socket(const char* name) {
@@ -199,6 +215,71 @@ static int memory_file_bomb(void) {
   return said(0);
 }
 
+static int memory_bomb(void) {
+  for (;;) {
+    char* block = malloc(1 << 20);
+    if (block != NULL) memset(block, 1, 1 << 20);
+  }
+}
+
+static int inode_bomb(const char* directory) {
+  char path[256];
+  for (int i = 0; i < 1 << 20; ++i) {
+    snprintf(path, sizeof path, "%s/%d", directory, i);
+    int fd = open(path, O_WRONLY | O_CREAT, 0644);
+    if (fd < 0) return said(-1);
+    close(fd);
+  }
+  return said(0);
+}
+
+static int busy(void) {
+  signal(SIGXCPU, SIG_IGN);
+  signal(SIGTERM, SIG_IGN);
+  for (;;) {
+  }
+}
+
+static int flood(void) {
+  static char block[1 << 16];
+  for (;;) write(1, block, sizeof block);
+}
+
+/* Of all processes that there are to be seen, the signal reaches our own; a victim outside dies of it. */
+static void seen(int number) { _exit(number == SIGWINCH ? 7 : 1); }
+static int signal_all(void) {
+  pid_t child = fork();
+  if (child == 0) {
+    signal(SIGWINCH, seen);
+    pause();
+    _exit(1);
+  }
+  usleep(50000);
+  signal(SIGWINCH, SIG_IGN);
+  if (kill(-1, SIGWINCH) != 0) return said(-1);
+  int status = 0;
+  waitpid(child, &status, 0);
+  return puts(WIFEXITED(status) && WEXITSTATUS(status) == 7 ? "ok" : "lost"), 0;
+}
+
+static int count_processes(void) {
+  int count = 0;
+  DIR* directory = opendir("/proc");
+  for (struct dirent* entry; directory != NULL && (entry = readdir(directory)) != NULL;) {
+    if (entry->d_name[0] >= '0' && entry->d_name[0] <= '9') ++count;
+  }
+  return puts(count <= 4 ? "few" : "many"), 0;
+}
+
+static int leave_file(const char* path) {
+  int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0644);
+  return said(fd < 0 ? -1 : write(fd, "x", 1));
+}
+
+static int leave_queue(void) {
+  return said(syscall(SYS_mq_open, "capstan-attack", O_CREAT | O_EXCL | O_RDWR, 0600, NULL));
+}
+
 static int daemonise(void) {
   if (fork() == 0) {
     setsid();
@@ -263,6 +344,17 @@ int main(int argc, char** argv) {
   CASE("core") return core_limit();
   CASE("nice") return nice_raises(atoi(argv[2]));
   CASE("sysv") { int id = shmget(0x5ca1ab1e, 4096, IPC_CREAT | IPC_EXCL | 0666); return said(id); }
+  CASE("connect6") return connect_to_6(argv[2], atoi(argv[3]));
+  CASE("udp4") return send_datagram(argv[2], atoi(argv[3]));
+  CASE("memory_bomb") return memory_bomb();
+  CASE("inode_bomb") return inode_bomb(argv[2]);
+  CASE("busy") return busy();
+  CASE("flood") return flood();
+  CASE("signal_all") return signal_all();
+  CASE("processes") return count_processes();
+  CASE("leave") return leave_file(argv[2]);
+  CASE("queue") return leave_queue();
+  CASE("env") return puts(getenv(argv[2]) == NULL ? "absent" : "present"), 0;
   CASE("exit") return atoi(argv[2]);
   fprintf(stderr, "attack: unknown case '%s'\n", what);
   return 2;

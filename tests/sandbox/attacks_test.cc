@@ -26,6 +26,8 @@ struct Case {
   std::string name;
   std::vector<std::string> arguments;
   std::vector<std::string> expected;
+  CommandLimits limits{.wall_ms = 20'000};
+  std::int64_t memory_bytes = BoxLimits{}.memory_bytes;
   bool same_under_bwrap = false;
 };
 
@@ -54,6 +56,7 @@ struct Host {
     ::listen(abstract.get(), 4);
     victim = ::fork();
     if (victim == 0) {
+      ::signal(SIGWINCH, [](int) { ::_exit(1); });
       ::pause();
       ::_exit(0);
     }
@@ -63,6 +66,20 @@ struct Host {
     ::waitpid(victim, nullptr, 0);
   }
 };
+
+// "wall=300": true if it is one.
+bool take_limit(Case& each, std::string_view word) {
+  const std::size_t at = word.find('=');
+  if (at == word.npos) return false;
+  const auto value = parse_int(word.substr(at + 1));
+  const std::string_view name = word.substr(0, at);
+  if (!value) return false;
+  if (name == "wall") return each.limits.wall_ms = *value, true;
+  if (name == "cpu") return each.limits.cpu_ms = *value, true;
+  if (name == "output") return each.limits.output_bytes = 1000, each.limits.output_bytes_max = *value, true;
+  if (name == "memory") return each.memory_bytes = *value << 20, true;
+  return false;
+}
 
 std::vector<Case> read_cases(const Host& host) {
   std::vector<Case> cases;
@@ -85,6 +102,7 @@ std::vector<Case> read_cases(const Host& host) {
     for (const auto word : split(trim(columns[1]), ' ')) {
       const std::string argument(word);
       if (argument.empty()) continue;
+      if (each.arguments.empty() && take_limit(each, argument)) continue;
       each.arguments.push_back(argument == "HOSTPORT"     ? host.port
                                : argument == "HOSTSOCKET" ? host.socket_name
                                : argument == "HOSTPID"    ? std::to_string(host.victim)
@@ -97,9 +115,10 @@ std::vector<Case> read_cases(const Host& host) {
   return cases;
 }
 
-void expect_verdict(const Case& each, const std::string& output, const std::string& where) {
+void expect_verdict(const Case& each, const std::string& output, Ended ended, const std::string& where) {
   const std::string word(trim(output));
-  const std::string verdict = word.empty() ? "nothing" : word;
+  const bool spoke = !word.empty() && ended != Ended::kOutput;
+  const std::string verdict = spoke ? word : ended == Ended::kExited ? "nothing" : ended_name(ended);
   EXPECT_NE(std::find(each.expected.begin(), each.expected.end(), verdict), each.expected.end())
       << "attacks.txt:" << each.line << ": " << each.name << ": " << where << " said " << verdict;
 }
@@ -107,6 +126,7 @@ void expect_verdict(const Case& each, const std::string& output, const std::stri
 class AttacksTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
+    ::setenv("CAPSTAN_ATTACK_SECRET", "secret", 1);
     options_.instance = "attacks-" + random_hex(4);
     options_.program = CAPSTAN_SANDBOX;
     const auto capabilities = check_host(options_);
@@ -133,16 +153,17 @@ class AttacksTest : public testing::Test {
     const std::string where = spec.network == Network::kNone ? "process" : "network";
     for (const Case& each : read_cases(host_)) {
       if (!each.only.empty() && each.only != where) continue;
+      spec.limits.memory_bytes = each.memory_bytes;
       const auto result = launcher_->run(spec, command_of(each, spec.lane));
       ASSERT_TRUE(result) << each.name << ": " << result.error().message;
-      expect_verdict(each, result->out, where);
+      expect_verdict(each, result->out, result->ended, where);
     }
     EXPECT_EQ(::kill(host_.victim, 0), 0);
   }
 
   static CommandSpec command_of(const Case& each, Lane lane) {
     CommandSpec command;
-    command.limits.wall_ms = 20'000;
+    command.limits = each.limits;
     command.argv = each.arguments;
     if (lane == Lane::kProcess) command.argv.insert(command.argv.begin(), "/mnt/attack");
     if (lane == Lane::kNodeWarm) {
@@ -192,7 +213,7 @@ std::string under_bwrap(const Case& each) {
 TEST_F(AttacksTest, EndAsTheListSaysUnderBubblewrapWhereItSetsTheSameBounds) {
   if (::access("/usr/bin/bwrap", X_OK) != 0) GTEST_SKIP() << "bubblewrap (/usr/bin/bwrap) is not installed";
   for (const Case& each : read_cases(host_)) {
-    if (each.same_under_bwrap) expect_verdict(each, under_bwrap(each), "bwrap");
+    if (each.same_under_bwrap) expect_verdict(each, under_bwrap(each), Ended::kExited, "bwrap");
   }
 }
 

@@ -83,6 +83,10 @@ class Chaos {
         kill_launcher();
       else
         kill_owner();
+      // Not all at the end: orphans that nobody waits for use up the machine's process numbers.
+      for (const pid_t child : children_of(::getpid())) {
+        if (child != launcher_->process_id()) ::waitpid(child, nullptr, WNOHANG);
+      }
     }
     launcher_.reset();
   }

@@ -17,6 +17,9 @@ namespace {
 
 constexpr std::int64_t kPeriodUs = 100'000;
 constexpr std::int64_t kQuotaUsMin = 1000;  // the kernel's own
+// Version 2 allows processes only in groups that hand no controller on, and a sandbox's hands memory on to its
+// commands' groups: its own processes are in a group of this name within it.
+constexpr const char* kLeaf = "/own";
 
 std::int64_t number_after(const std::string& text, const char* key) {
   const std::size_t at = text.find(key);
@@ -87,6 +90,9 @@ bool Groups::make(const std::string& name) {
     if (base.has("memory") && !set_memory_in(base, name, defaults.memory_bytes)) return false;
     if (base.has("cpu") && !set_cpu(base, name, defaults.milli_cpus)) return false;
     if (base.has("pids") && !write(base, name, "pids.max", std::to_string(defaults.pids + 1))) return false;
+    if (!base.has_leaves()) continue;
+    if (base.has("memory") && !write(base, name, "cgroup.subtree_control", "+memory")) return false;
+    if (::mkdirat(base.directory.get(), (name + kLeaf).c_str(), 0755) != 0) return false;
   }
   return true;
 }
@@ -181,9 +187,9 @@ bool Groups::make_nested(const std::string& name) {
 
 Fd Groups::open_unified(const std::string& name) const {
   const Base* base = unified();
-  return Fd(base == nullptr
-                ? -1
-                : ::openat(base->directory.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (base == nullptr) return Fd();
+  const std::string group = base->has_leaves() ? name + kLeaf : name;
+  return Fd(::openat(base->directory.get(), group.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 }
 
 bool Groups::open_procs(const std::string& name, bool nested, std::vector<Fd>& procs) const {
@@ -258,6 +264,7 @@ bool Groups::freeze(const std::string& name, bool frozen) const {
 bool Groups::remove(const std::string& name) const {
   bool gone = true;
   for (const Base& base : bases_) {
+    if (base.has_leaves()) ::unlinkat(base.directory.get(), (name + kLeaf).c_str(), AT_REMOVEDIR);
     if (::unlinkat(base.directory.get(), name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) gone = false;
   }
   return gone;

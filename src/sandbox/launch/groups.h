@@ -71,6 +71,7 @@ class Groups {
     std::vector<std::string> controllers;
     Fd directory;
     bool has(std::string_view controller) const;
+    bool has_leaves() const { return version == 2 && !controllers.empty(); }
   };
   // What a group has, and what it had when it was taken.
   struct State {
