@@ -1,5 +1,6 @@
 // How: the spec is read, the server found and its model chosen, one launcher of sandboxes started; the rest
-// is agents/loop. Ctrl-C ends what runs and keeps what is done.
+// is agents/loop. Ctrl-C ends what runs and keeps what is done. `submit` makes a task array of a spec, each
+// of whose tasks runs a shard.
 #include "apps/agent_command.h"
 
 #include <signal.h>
@@ -15,18 +16,23 @@
 #include "agents/loop/runner.h"
 #include "apps/agent_output.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "cli/exit_code.h"
 #include "sandbox/cgroup.h"
+#include "workload/quantity.h"
 
 namespace capstan::apps {
 namespace {
 
 using namespace agents::loop;
 
+constexpr std::int64_t kAgentBytes = 64 << 20;  // beside an episode's sandbox
+
 struct Options {
   std::string file, output, server, model;
   std::vector<std::string> files, without;
-  std::int64_t concurrency = 0;
+  std::string shard;  // "0/4"
+  std::int64_t concurrency = 0, shards = 1;
   bool json = false, check = false, ask = false;
 };
 
@@ -43,6 +49,16 @@ Result<AgentsSpec> read_spec(const std::string& file) {
   for (const auto& diagnostic : parsed.error())
     message += (message.empty() ? "" : "\n  ") + diagnostic.text();
   return std::unexpected(Error{Code::kInvalid, std::move(message), {}});
+}
+
+Result<Shard> parse_shard(const std::string& text) {
+  if (text.empty()) return Shard{};
+  const auto parts = split(text, '/');
+  const auto index = parse_int(parts.front()), count = parse_int(parts.back());
+  if (parts.size() != 2 || !index || !count || *index < 0 || *count <= *index) {
+    return fail(Code::kInvalid, "a shard is written as 0/4 to 3/4, not '{}'", text);
+  }
+  return Shard{*index, *count};
 }
 
 Result<std::string> key_of(const ModelSpec& model) {
@@ -118,6 +134,8 @@ Result<int> run_spec(const Options& options, const cli::Globals& globals) {
   if (!options.model.empty()) spec.agent.model.name = options.model;
   if (!options.output.empty()) spec.output = options.output;
   if (options.concurrency > 0) spec.concurrency = options.concurrency;
+  CAPSTAN_TRY(const Shard shard, parse_shard(options.shard));
+  if (shard.count > 1 && !spec.array) return fail(Code::kInvalid, "'--shard' is for kind: agents");
   CAPSTAN_TRY(const std::string server, server_of(spec.agent.model, globals));
   CAPSTAN_TRY(const std::string key, key_of(spec.agent.model));
   spec.agent.model.server
@@ -130,7 +148,7 @@ Result<int> run_spec(const Options& options, const cli::Globals& globals) {
   AgentOutput output(form_of(options, globals));
   RunnerEvents events;
   if (spec.array) {
-    output.begin_array(spec, server);
+    output.begin_array(spec, server, (spec.episode_count() - shard.index + shard.count - 1) / shard.count);
     events.on_begin = [&](const EpisodeKey&) { output.episode_began(); };
     events.on_end = [&](const EpisodeResult& result) { output.episode(result, spec.tasks[result.key.task]); };
   } else {
@@ -139,9 +157,11 @@ Result<int> run_spec(const Options& options, const cli::Globals& globals) {
     events.on_step = [&](const EpisodeKey&, const Step& step) { output.step(step); };
     events.on_end = [&](const EpisodeResult& result) { output.end(result.end, result.recording.string()); };
   }
-  Runner runner(
-      spec,
-      {.launcher = sandboxes->launcher.get(), .server = server, .key = key, .events = std::move(events)});
+  Runner runner(spec, {.launcher = sandboxes->launcher.get(),
+                       .server = server,
+                       .key = key,
+                       .shard = shard,
+                       .events = std::move(events)});
   Result<Summary> summary = [&] {
     const StopAtSignal stop([&] { runner.stop(); });
     return runner.run();
@@ -153,6 +173,51 @@ Result<int> run_spec(const Options& options, const cli::Globals& globals) {
   }
   output.summary(*summary, spec.output);
   return summary->episodes == summary->wanted ? int{cli::kOk} : int{cli::kFailed};
+}
+
+std::string quoted(std::string_view text) {
+  std::string out = "'";
+  for (const char c : text) c == '\'' ? out += "'\\''" : out += c;
+  return out + "'";
+}
+
+// A task array of `capstan agent run --shard`.
+Result<int> submit(const Options& options, const cli::Globals& globals) {
+  CAPSTAN_TRY(const AgentsSpec spec, read_spec(options.file));
+  if (!spec.array)
+    return fail(Code::kInvalid, "{} is a single agent; only kind: agents is submitted", options.file);
+  CAPSTAN_TRY(auto api, cli::ApiClient::connect(globals.connection));
+  const auto absolute = [](const std::string& path) {
+    return std::filesystem::absolute(path).lexically_normal().string();
+  };
+  std::string line = "exec " + quoted(std::filesystem::read_symlink("/proc/self/exe").string()) +
+                     " agent run --json -f " + quoted(absolute(options.file)) + " --output " +
+                     quoted(absolute(options.output.empty() ? spec.output : options.output)) + " --server " +
+                     quoted(spec.agent.model.server.empty() ? api.base_url() : spec.agent.model.server);
+  if (!options.model.empty()) line += " --model " + quoted(options.model);
+  for (const std::string& each : options.without) line += " --without " + quoted(each);
+  line += fmt::format(" --shard \"$CAPSTAN_TASK_INDEX/{}\"", options.shards);
+  const SandboxOptions& box = spec.agent.sandbox;
+  Json tasks = Json::object({{"kind", "tasks"},
+                             {"name", spec.agent.name},
+                             {"user", "root"},
+                             {"count", options.shards},
+                             {"retries", 3}});
+  tasks["resources"] =
+      Json::object({{"cpus", workload::format_milli_cpus(box.milli_cpus)},
+                    {"memory", workload::format_bytes((box.memory_bytes + kAgentBytes) * spec.concurrency)}});
+  tasks["command"] = line;
+  CAPSTAN_TRY(const Json answer,
+              api.post("/api/v1/apply?source=agents&base_dir=%2F", tasks.dump(), "application/yaml"));
+  if (globals.json()) {
+    fmt::print("{}\n", answer.pretty());
+  } else {
+    fmt::print(
+        "tasks/{0} {1} tasks, {2} episodes; capstan get {0} -f, and when it has ended: capstan agent run -f "
+        "{3}\n",
+        spec.agent.name, options.shards, spec.episode_count(), options.file);
+  }
+  return int{cli::kOk};
 }
 
 Result<int> replay_files(const Options& options, const cli::Globals& globals) {
@@ -212,6 +277,7 @@ void add_run(CLI::App& agent, cli::Globals& globals, int& exit_code) {
       ->check(CLI::Range(std::int64_t{1}, kConcurrencyMax));
   run->add_option("--without", options->without,
                   "do without this, if the host cannot enforce it (landlock, cgroup_memory, …)");
+  run->add_option("--shard", options->shard, "of an array only every n-th episode: 0/4 to 3/4");
   run->add_flag("--json", options->json, "one JSON object a line");
   run->callback([options, &globals, &exit_code] { exit_code = finish(run_spec(*options, globals)); });
 }
@@ -232,12 +298,28 @@ void add_replay(CLI::App& agent, cli::Globals& globals, int& exit_code) {
   replays->callback([options, &globals, &exit_code] { exit_code = finish(replay_files(*options, globals)); });
 }
 
+void add_submit(CLI::App& agent, cli::Globals& globals, int& exit_code) {
+  auto options = std::make_shared<Options>();  // as above
+  CLI::App* submits = agent.add_subcommand(
+      "submit", "Run an array as scheduled tasks, each a shard of its episodes (Capstan must run as root)");
+  submits->footer("Example:\n  capstan agent submit -f examples/agents/word-problems.yaml --shards 2");
+  submits->add_option("-f,--file", options->file, "kind: agents")->required()->check(CLI::ExistingFile);
+  submits->add_option("--shards", options->shards, "tasks")
+      ->required()
+      ->check(CLI::Range(std::int64_t{1}, kTasksMax));
+  submits->add_option("--output", options->output, "directory of the recordings, which all hosts share");
+  submits->add_option("--model", options->model, "in place of the spec's");
+  submits->add_option("--without", options->without, "as for run");
+  submits->callback([options, &globals, &exit_code] { exit_code = finish(submit(*options, globals)); });
+}
+
 }  // namespace
 
 void add_agent(CLI::App& app, cli::Globals& globals, int& exit_code) {
   CLI::App* agent = app.add_subcommand("agent", "Agents: a model with tools in a sandbox (as root)");
   agent->require_subcommand(1);
   add_run(*agent, globals, exit_code);
+  add_submit(*agent, globals, exit_code);
   add_replay(*agent, globals, exit_code);
   auto options = std::make_shared<Options>();  // as above
   CLI::App* show = agent->add_subcommand("show", "Print a recording for people");

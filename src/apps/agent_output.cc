@@ -176,8 +176,8 @@ void AgentOutput::end(const End& end, const std::string& recording) {
   if (!recording.empty()) fmt::print("recorded in {}; capstan agent replay {}\n", recording, recording);
 }
 
-void AgentOutput::begin_array(const AgentsSpec& spec, std::string_view server) {
-  wanted_ = spec.episode_count();
+void AgentOutput::begin_array(const AgentsSpec& spec, std::string_view server, std::int64_t wanted) {
+  wanted_ = wanted;
   if (form_ == Form::kJson) return;
   fmt::print("{}  {} at {}; {}, {} each, {} at a time\n", styled(terminal_, "1", spec.agent.name),
              spec.agent.model.name, server, counted(static_cast<std::int64_t>(spec.tasks.size()), "task"),

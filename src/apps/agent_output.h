@@ -31,7 +31,7 @@ class AgentOutput {
   void end(const agents::loop::End& end, const std::string& recording);
 
   // An array.
-  void begin_array(const agents::loop::AgentsSpec& spec, std::string_view server);
+  void begin_array(const agents::loop::AgentsSpec& spec, std::string_view server, std::int64_t wanted);
   void episode_began();
   void episode(const agents::loop::EpisodeResult& result, const agents::loop::Pairs& task);
   void summary(const agents::loop::Summary& summary, const std::string& output);

@@ -29,6 +29,14 @@ expect "the tools come to the same steps" '^18$' "$("$capstan" agent replay word
 expect "the recordings hold together" '^58$' "$("$capstan" agent replay --check word-problems.run/episodes/*.jsonl | grep -c ' the same$')"
 expect "the model gives the same, too" ' the same$' "$("$capstan" agent replay --ask word-problems.run/episodes/00020-0000.jsonl)"
 
+# As scheduled tasks: two shards, then the sum.
+if [ "$(id -u)" = 0 ]; then
+  sed -e 's/^name: .*/name: scheduled/' -e "s|^tasks: .*|tasks: $examples/word-problems.jsonl|" "$examples/word-problems.yaml" >scheduled.yaml
+  expect "it is submitted" "scheduled 2 tasks, 58 episodes" "$("$capstan" agent submit -f scheduled.yaml --shards 2)"
+  wait_until 120 "the shards have ended" state_is scheduled succeeded
+  expect "the shards ran all episodes" '58 of 58 episodes ended, 58 of them in an earlier run' "$("$capstan" agent run -f scheduled.yaml)"
+fi
+
 sed 's/"output":"121932631112635269"/"output":"121932631112635260"/' check-the-sum.run/1.jsonl >changed.jsonl
 set +e
 changed=$("$capstan" agent replay changed.jsonl); code=$?

@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::int64_t kBackoffMs = 500;
 constexpr std::int64_t kBackoffMaxMs = 30'000;
+constexpr std::int64_t kNapMs = 100;   // between looks whether somebody cancelled
 constexpr std::size_t kCallsMax = 64;  // of one reply
 constexpr std::size_t kReplyBytesMax = 16u << 20;
 constexpr std::size_t kErrorBytesMax = 64u << 10;
@@ -252,10 +253,16 @@ Result<ModelReply> ModelClient::ask(const Json& body, std::int64_t time_ms, cons
   for (;;) {
     std::int64_t wait = backoff;
     auto reply = try_once(body, std::max<std::int64_t>(1, left()), on_piece, wait);
-    if (reply || !is_passing(reply.error().code)) return reply;
+    if (reply) return reply;
+    // A time-out long before the time is over is the connection's.
+    const bool unconnected = reply.error().code == Code::kTimeout && left() > kBackoffMs;
+    if (!unconnected && !is_passing(reply.error().code)) return reply;
     wait = std::clamp<std::int64_t>(wait, 1, kBackoffMaxMs);
     if (left() <= wait) return reply;
-    std::this_thread::sleep_for(std::chrono::milliseconds(wait));
+    for (; wait > 0 && !cancelled_; wait -= kNapMs) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(std::min(wait, kNapMs)));
+    }
+    if (cancelled_) return fail(Code::kCancelled, "stopped");
     backoff = std::min(backoff * 2, kBackoffMaxMs);
   }
 }

@@ -9,6 +9,7 @@
 // A conversation that is longer than the model's context is no failure: finish "context".
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -30,7 +31,11 @@ class ModelClient {
   Result<ModelReply> ask(const Json& body, std::int64_t time_ms, const OnPiece& on_piece);
   // The name to use when a spec names none: abacus if the server has it, else its first.
   Result<std::string> choose_model();
-  void cancel() { client_.cancel(); }
+  // Ends all asks under way, and later ones, with kCancelled.
+  void cancel() {
+    cancelled_ = true;
+    client_.cancel();
+  }
 
  private:
   Result<ModelReply> try_once(const Json& body, std::int64_t time_ms, const OnPiece& on_piece,
@@ -41,6 +46,7 @@ class ModelClient {
   std::string server_;
   std::string key_;
   http::Client client_;
+  std::atomic<bool> cancelled_ = false;
 };
 
 }  // namespace capstan::agents::loop

@@ -47,16 +47,17 @@ class ReplayWorld final : public World {
     return step->reply;
   }
 
-  Result<Outcome> call(const ToolCall& call, std::int64_t) override {
+  Result<Outcome> call(const ToolCall& call, std::int64_t time_ms) override {
     CAPSTAN_TRY(const Step* const step, next(StepKind::kTool));
     if (options_.tools == nullptr) return step->outcome;
-    return compared(*step, options_.tools->call(call, recording_.spec.sandbox.call_time_ms));
+    return compared(*step, options_.tools->call(call, time_for(*step, time_ms)));
   }
 
-  Result<Outcome> judge(StepKind kind, const Program& program, const Json& facts, std::int64_t) override {
+  Result<Outcome> judge(StepKind kind, const Program& program, const Json& facts,
+                        std::int64_t time_ms) override {
     CAPSTAN_TRY(const Step* const step, next(kind));
     if (options_.tools == nullptr) return step->outcome;
-    return compared(*step, options_.tools->judge(kind, program, facts, recording_.spec.sandbox.call_time_ms));
+    return compared(*step, options_.tools->judge(kind, program, facts, time_for(*step, time_ms)));
   }
 
   Result<void> restart() override {
@@ -101,6 +102,11 @@ class ReplayWorld final : public World {
     const Step& step = recording_.steps[position_++];
     at_ms_ = step.at_ms;
     return &step;
+  }
+
+  // What ran into its end then, shall again; what did not, may be slower today.
+  std::int64_t time_for(const Step& step, std::int64_t time_ms) const {
+    return step.outcome.ended == "wall_time" ? time_ms : recording_.spec.sandbox.call_time_ms;
   }
 
   Result<Outcome> compared(const Step& recorded, Result<Outcome> now) {

@@ -1,4 +1,5 @@
-// How: a few threads take episodes from a list. A lock on the output directory keeps two runs apart.
+// How: a few threads take episodes from a list. Locks on the output directory keep two runs apart, but for
+// shards.
 #include "agents/loop/runner.h"
 
 #include <fcntl.h>
@@ -25,12 +26,13 @@ std::int64_t unix_ms() {
 
 class DirectoryLock {
  public:
-  static Result<DirectoryLock> take(const std::filesystem::path& directory) {
-    const std::string path = directory / ".lock";
+  static Result<DirectoryLock> take(const std::filesystem::path& directory, const std::string& name,
+                                    int kind) {
+    const std::string path = directory / name;
     DirectoryLock lock;
     lock.fd_ = ::open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644);
     if (lock.fd_ < 0) return fail_errno("cannot open " + path, errno);
-    if (::flock(lock.fd_, LOCK_EX | LOCK_NB) != 0) {
+    if (::flock(lock.fd_, kind | LOCK_NB) != 0) {
       return fail(Code::kConflict, "another run is writing into {}", directory.string());
     }
     return lock;
@@ -127,8 +129,10 @@ std::filesystem::path Runner::path_of(const EpisodeKey& key) const {
 }
 
 Result<void> Runner::find_earlier() {
+  std::int64_t number = 0;
   for (std::size_t task = 0; task < spec_.tasks.size(); ++task) {
     for (std::int64_t episode = 0; episode < spec_.episodes; ++episode) {
+      if (number++ % options_.shard.count != options_.shard.index) continue;
       const EpisodeKey key{task, episode};
       const auto path = path_of(key);
       if (!std::filesystem::exists(path)) {
@@ -147,6 +151,11 @@ Result<void> Runner::find_earlier() {
   }
   std::ranges::reverse(waiting_);
   return {};
+}
+
+std::int64_t Runner::wanted() const {
+  const std::int64_t all = spec_.array ? spec_.episode_count() : 1;
+  return (all - options_.shard.index + options_.shard.count - 1) / options_.shard.count;
 }
 
 Result<End> Runner::record(const AgentSpec& episode, const EpisodeKey& key,
@@ -207,24 +216,30 @@ Result<Summary> Runner::run() {
   const auto began = std::chrono::steady_clock::now();
   CAPSTAN_CHECK(make_directories(spec_.array ? std::filesystem::path(spec_.output) / "episodes"
                                              : std::filesystem::path(spec_.output)));
-  CAPSTAN_TRY(const DirectoryLock lock, DirectoryLock::take(spec_.output));
+  const bool sharded = options_.shard.count > 1;
+  CAPSTAN_TRY(const DirectoryLock lock,
+              DirectoryLock::take(spec_.output, ".lock", sharded ? LOCK_SH : LOCK_EX));
+  CAPSTAN_TRY(
+      const DirectoryLock own,
+      DirectoryLock::take(spec_.output,
+                          fmt::format(".lock-{}-{}", options_.shard.index, options_.shard.count), LOCK_EX));
   if (spec_.array) {
     CAPSTAN_CHECK(find_earlier());
   } else {
     waiting_ = {EpisodeKey{}};
   }
-  const auto wanted = std::min<std::size_t>(static_cast<std::size_t>(spec_.concurrency), waiting_.size());
+  const auto workers = std::min<std::size_t>(static_cast<std::size_t>(spec_.concurrency), waiting_.size());
   std::vector<std::jthread> threads;
-  for (std::size_t i = 0; i < wanted; ++i) threads.emplace_back([this] { work(); });
+  for (std::size_t i = 0; i < workers; ++i) threads.emplace_back([this] { work(); });
   threads.clear();  // waits
   std::ranges::sort(results_, {}, &EpisodeResult::key);
   Summary summary = summarize(results_, spec_.tasks.size());
-  summary.wanted = spec_.array ? spec_.episode_count() : 1;
+  summary.wanted = wanted();
   summary.failed = failed_;
   summary.failure = failure_;
   summary.wall_ms =
       std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - began).count();
-  if (spec_.array) {
+  if (spec_.array && !sharded) {
     CAPSTAN_CHECK(write_file_atomic(std::filesystem::path(spec_.output) / "summary.json",
                                     summary.to_json().pretty() + "\n"));
   }

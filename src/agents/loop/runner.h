@@ -8,6 +8,8 @@
 // there are not run again: a run that was broken off goes on where it stopped. A recording of another spec is
 // refused, since a summary over both would mean nothing. OUTPUT/summary.json holds the summary. A single
 // agent's recordings are OUTPUT/1.jsonl, 2.jsonl, …, one for each run.
+// Several processes share an array by shards: each runs every n-th episode;
+// a run without shards then finds them all recorded and sums up.
 //
 // Threads: run() from one, stop() from any; events are called from the runner's threads, one at a time.
 // Failure: kConflict (another spec's recordings; another run is writing there), kIo. An episode that could
@@ -69,10 +71,16 @@ struct RunnerEvents {
   std::function<void(const EpisodeResult&)> on_end = {};
 };
 
+// Episodes number `index`, `index` + `count`, …
+struct Shard {
+  std::int64_t index = 0, count = 1;
+};
+
 struct RunnerOptions {
   sandbox::Launcher* launcher = nullptr;  // not owned
   std::string server;
   std::string key;
+  Shard shard = {};  // of an array
   RunnerEvents events = {};
 };
 
@@ -85,6 +93,7 @@ class Runner {
 
  private:
   Result<void> find_earlier();
+  std::int64_t wanted() const;
   Result<void> run_one(const EpisodeKey& key);
   Result<End> record(const AgentSpec& episode, const EpisodeKey& key, const std::filesystem::path& path);
   void work();

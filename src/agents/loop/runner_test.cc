@@ -247,6 +247,33 @@ TEST_F(RunnerTest, AnArrayRunsEachEpisodeOnceWithinItsConcurrencyAndGoesOnWhereI
   EXPECT_EQ(run(other).error().code, Code::kConflict);
 }
 
+TEST_F(RunnerTest, ShardsShareAnArrayAndARunWithoutShardsSumsUp) {
+  const AgentsSpec array = spec(
+      "kind: agents\nname: a\nmodel: m\nprompt: '{{q}}'\ntasks: [{q: one}, {q: two}, {q: slow "
+      "three}]\nepisodes: 3\n");
+  std::int64_t ran = 0;
+  std::vector<std::jthread> shards;
+  for (std::int64_t index = 0; index < 4; ++index) {
+    shards.emplace_back([&, index] {
+      Runner runner(array, {.launcher = launcher_.get(), .server = server_.url(), .shard = {index, 4}});
+      const auto summary = runner.run();
+      ASSERT_TRUE(summary) << summary.error().message;
+      EXPECT_EQ(summary->episodes, summary->wanted);
+      EXPECT_EQ(summary->wanted, index == 0 ? 3 : 2);
+      const std::scoped_lock lock(server_.mutex);
+      ran += summary->episodes;
+    });
+  }
+  shards.clear();
+  EXPECT_EQ(ran, 9);
+  EXPECT_EQ(server_.requests, 9);
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "summary.json"));
+  const auto all = run(array);
+  ASSERT_TRUE(all);
+  EXPECT_EQ(all->earlier, 9);
+  EXPECT_EQ(server_.requests, 9);
+}
+
 TEST_F(RunnerTest, RecordingsOfRealToolsReplayToTheSameStepsAndAChangedOutputIsFound) {
   ASSERT_EQ(one("call it", "score: {python: 'len(calls)'}\n"), "done: 5");
   Recording recording = *read_recording(results_[0].recording);

@@ -144,6 +144,7 @@ struct AgentsSpec {
 struct ParseOptions {
   std::string source;               // of messages: the file's name
   std::string base_directory = "";  // what the paths in the spec are relative to
+  bool filled_in = false;           // of a recording: {{…}} in it is text
 };
 std::expected<AgentsSpec, std::vector<workload::Diagnostic>> parse_agents(std::string_view text,
                                                                           const ParseOptions& options);

@@ -113,7 +113,7 @@ score: {python: "1", pass: 0.25}
 task: {x: "null", y: "12"}
 )")
                        .agent;
-  spec.prompt = "tab\there, quote \" and \\, café 😀, \x01 and a\nnew line: {not: yaml} # no comment";
+  spec.prompt = "tab\there, quote \" and \\, café 😀, \x01 and a\nnew line: {not: yaml} # {{no}} comment";
   const auto back = agent_from_json(*Json::parse(spec.to_json().dump()));
   ASSERT_TRUE(back) << back.error().message;
   EXPECT_EQ(back->to_json().dump(), spec.to_json().dump());

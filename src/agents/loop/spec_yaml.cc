@@ -380,7 +380,7 @@ void check_names(Context& context, const MappingReader& document, const AgentsSp
   }
 }
 
-void read_document(Context& context, const Yaml& node, AgentsSpec& out) {
+void read_document(Context& context, const Yaml& node, bool filled_in, AgentsSpec& out) {
   MappingReader document(context, node, "an agent");
   if (node.type != Yaml::Type::kMapping) return;
   std::string kind;
@@ -406,7 +406,6 @@ void read_document(Context& context, const Yaml& node, AgentsSpec& out) {
     read_integer(context, document, "episodes", {1, kEpisodesMax}, out.episodes);
     read_integer(context, document, "concurrency", {1, kConcurrencyMax}, out.concurrency);
     document.refuse("task", "'task' is for kind: agent; write 'tasks' and a list");
-    check_names(context, document, out);
   } else {
     out.output = agent.name + ".run";
     read_text(context, document, "output", out.output);
@@ -416,6 +415,7 @@ void read_document(Context& context, const Yaml& node, AgentsSpec& out) {
       document.refuse(key, fmt::format("'{}' is for kind: agents", key));
     }
   }
+  if (!filled_in && (out.array || !agent.task.empty())) check_names(context, document, out);
   document.finish();
 }
 
@@ -432,14 +432,14 @@ std::expected<AgentsSpec, std::vector<Diagnostic>> parse_agents(std::string_view
                 fmt::format("the file must hold one document, it holds {}; start with 'kind: agent'",
                             documents->size()));
   } else {
-    read_document(context, documents->front(), out);
+    read_document(context, documents->front(), options.filled_in, out);
   }
   if (!context.diagnostics.empty()) return std::unexpected(std::move(context.diagnostics));
   return out;
 }
 
 Result<AgentSpec> agent_from_json(const Json& json) {
-  auto parsed = parse_agents(json.dump(), {.source = "recording"});
+  auto parsed = parse_agents(json.dump(), {.source = "recording", .filled_in = true});
   if (!parsed)
     return fail(Code::kCorrupt, "the recording's spec cannot be read: {}", parsed.error().front().text());
   return std::move(parsed->agent);

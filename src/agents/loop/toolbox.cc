@@ -94,8 +94,6 @@ Result<std::unique_ptr<Toolbox>> Toolbox::open(sandbox::Launcher& launcher, cons
   return box;
 }
 
-Toolbox::~Toolbox() { python_.reset(); }
-
 Result<void> Toolbox::create() {
   sandbox::SandboxSpec spec{
       .network = options_.network ? sandbox::Network::kNamespace : sandbox::Network::kNone,

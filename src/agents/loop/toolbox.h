@@ -29,7 +29,6 @@ namespace capstan::agents::loop {
 class Toolbox {
  public:
   static Result<std::unique_ptr<Toolbox>> open(sandbox::Launcher& launcher, const SandboxOptions& options);
-  ~Toolbox();
 
   // At most time_ms, and at most what the options allow a call.
   Result<Outcome> call(const ToolCall& call, std::int64_t time_ms);
@@ -55,7 +54,7 @@ class Toolbox {
   sandbox::Launcher& launcher_;
   SandboxOptions options_;
   std::unique_ptr<sandbox::Sandbox> box_;
-  std::unique_ptr<Interpreter> python_;
+  std::unique_ptr<Interpreter> python_;  // in box_, so behind it
   sandbox::Usage before_;  // of sandboxes that are gone
   std::mutex mutex_;       // guards box_ against kill()
   bool killed_ = false;
