@@ -81,15 +81,23 @@ CAPSTAN_INLINE __m256i broadcast(const void* inputs) {
   return _mm256_set1_epi32(bytes);
 }
 
-// sum += products of pairs, in 32 bits from words and in 16 bits from unsigned and signed bytes. As one piece each: g++ would
-// gather products first and then, out of registers, keep a sum in memory, whose way there and back is longer than the loop.
-CAPSTAN_INLINE void add_words(__m256i& sum, __m256i w, __m256i x) {
-  __m256i products;
-  __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(sum), "=&x"(products) : "x"(w), "x"(x));
+// Both sums += products of pairs, in 32 bits from words and in 16 bits from unsigned and signed bytes, with a token's four
+// bytes for all rows. As one piece each: g++ would gather products first and then, out of registers, keep a sum in memory,
+// whose way there and back is longer than the loop.
+using FourBytes [[gnu::may_alias, gnu::aligned(1)]] = std::int32_t;
+CAPSTAN_INLINE void add_words(__m256i (&sums)[kHalves], __m256i w0, __m256i w1, const void* inputs) {
+  __m256i x, products;
+  __asm__(
+      "vpbroadcastd %6, %2\n\tvpmaddwd %2, %4, %3\n\tvpaddd %3, %0, %0\n\tvpmaddwd %2, %5, %2\n\tvpaddd %2, %1, %1"
+      : "+x"(sums[0]), "+x"(sums[1]), "=&x"(x), "=&x"(products)
+      : "x"(w0), "x"(w1), "m"(*static_cast<const FourBytes*>(inputs)));
 }
-CAPSTAN_INLINE void add_bytes(__m256i& sum, __m256i w, __m256i x) {
-  __m256i products;
-  __asm__("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0" : "+x"(sum), "=&x"(products) : "x"(w), "x"(x));
+CAPSTAN_INLINE void add_bytes(__m256i (&sums)[kHalves], __m256i w0, __m256i w1, const void* inputs) {
+  __m256i x, products;
+  __asm__(
+      "vpbroadcastd %6, %2\n\tvpmaddubsw %2, %4, %3\n\tvpaddw %3, %0, %0\n\tvpmaddubsw %2, %5, %2\n\tvpaddw %2, %1, %1"
+      : "+x"(sums[0]), "+x"(sums[1]), "=&x"(x), "=&x"(products)
+      : "x"(w0), "x"(w1), "m"(*static_cast<const FourBytes*>(inputs)));
 }
 
 // 0, 4, 1, 5, …: of 4-bit numbers those of one line.
@@ -144,11 +152,7 @@ struct Wide {
   template <int kTokens>
   static CAPSTAN_INLINE void add_products(__m256i (*sums)[kHalves], __m256i w0, __m256i w1, const std::int16_t* inputs) {
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) {
-      const __m256i x = broadcast(inputs + static_cast<std::size_t>(t) * kTokenStride);
-      add_words(sums[t][0], w0, x);
-      add_words(sums[t][1], w1, x);
-    }
+    for (int t = 0; t < kTokens; ++t) add_words(sums[t], w0, w1, inputs + static_cast<std::size_t>(t) * kTokenStride);
   }
 };
 
@@ -213,11 +217,7 @@ struct Bytes {
   template <int kTokens>
   static CAPSTAN_INLINE void add_products(__m256i (*sums)[kHalves], __m256i w0, __m256i w1, const std::int8_t* inputs) {
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) {
-      const __m256i x = broadcast(inputs + static_cast<std::size_t>(t) * kTokenStride);
-      add_bytes(sums[t][0], w0, x);
-      add_bytes(sums[t][1], w1, x);
-    }
+    for (int t = 0; t < kTokens; ++t) add_bytes(sums[t], w0, w1, inputs + static_cast<std::size_t>(t) * kTokenStride);
   }
   template <int kTokens>
   static CAPSTAN_INLINE void widen(__m256i (*sums)[kHalves]) {
@@ -300,16 +300,32 @@ __attribute__((noinline)) void meet(const Slab<How>& slab, int blocks, const Qua
 template <class How>
 void meet_all(const Slab<How>& slab, int blocks, const PackedTask& task, int token, int count, std::size_t block,
               float (*acc)[kPanelRows]) {
-  const auto at = [&](int t) { return task.x->at(task.first + token + t, block); };
-  int t = 0;
-  for (; t + 4 <= count; t += 4) meet<How, 4>(slab, blocks, *task.x, at(t), acc + t);
-  switch (count - t) {
-    case 3:
-      return meet<How, 3>(slab, blocks, *task.x, at(t), acc + t);
-    case 2:
-      return meet<How, 2>(slab, blocks, *task.x, at(t), acc + t);
-    case 1:
-      return meet<How, 1>(slab, blocks, *task.x, at(t), acc + t);
+  // Six tokens keep all registers busy; a tile of sixteen is 6, 6 and 4.
+  const auto run = [&]<int kTokens>(int t) {
+    meet<How, kTokens>(slab, blocks, *task.x, task.x->at(task.first + token + t, block), acc + t);
+  };
+  for (int tile = 0; tile < count; tile += QuantizedRows::kTileRows) {
+    const int end = tile + QuantizedRows::kTileRows < count ? tile + QuantizedRows::kTileRows : count;
+    int t = tile;
+    for (; end - t >= 10 || end - t == 6; t += 6) run.template operator()<6>(t);
+    for (; end - t >= 7; t += 4) run.template operator()<4>(t);
+    switch (end - t) {
+      case 5:
+        run.template operator()<5>(t);
+        break;
+      case 4:
+        run.template operator()<4>(t);
+        break;
+      case 3:
+        run.template operator()<3>(t);
+        break;
+      case 2:
+        run.template operator()<2>(t);
+        break;
+      case 1:
+        run.template operator()<1>(t);
+        break;
+    }
   }
 }
 
