@@ -149,7 +149,7 @@ TEST(GgufModel, DamagedFilesNeverCrashLoadingOrTheFirstTokens) {
   const std::size_t header = valid.find("blk.1.ffn_down_exps.weight") + 100;
   Prng prng(13);
   int loaded = 0;
-  for (int round = 0; round < 500; ++round) {
+  for (int round = 0; round < 200; ++round) {
     const fs::path path = directory.path() / "m.gguf";
     testing::write_bytes(path, testing::mutated(valid, prng, round % 2 == 0 ? header : valid.size()));
     auto how = model_options(round % 4 < 2 ? "f32" : "default", 1);
@@ -165,7 +165,7 @@ TEST(GgufModel, DamagedFilesNeverCrashLoadingOrTheFirstTokens) {
     EXPECT_TRUE(logits || logits.error().code == Code::kInvalid) << logits.error().message;
     fs::remove_all(directory.path() / "cache");
   }
-  EXPECT_GT(loaded, 50);
+  EXPECT_GT(loaded, 20);
 }
 
 TEST(GgufModel, WhatDoesNotFitTogetherIsRefusedByName) {
