@@ -17,6 +17,7 @@
 #include "base/json.h"
 #include "base/prng.h"
 #include "base/text.h"
+#include "engine/kernels/peak.h"
 #include "engine/model/model.h"
 
 namespace capstan::engine {
@@ -74,6 +75,12 @@ double read_rate(int threads) {
     best = std::max(best, static_cast<double>(words) * 8 / taken);
   }
   return best;
+}
+
+// Of one prompt token, without the head: only the last one meets it.
+double multiplications_per_token(const ModelConfig& config) {
+  const double hidden = config.hidden, q = config.q_dim(), kv = config.kv_dim();
+  return config.layers * (hidden * (2 * q + 2 * kv) + 3.0 * config.experts_per_token * hidden * config.intermediate);
 }
 
 class Bench {
@@ -217,10 +224,13 @@ Result<void> run(const BenchOptions& options) {
   const std::int64_t peak_bytes = peak_rss_bytes();  // before the measurement below takes memory of its own
   const double rate = read_rate(model->threads());
   const std::uint64_t bytes = model->bytes_per_token();
-  double share = 0;
+  const double peak = peak_multiplications(model->threads());
+  double share = 0, prompt_share = 0;
   for (const Json& test : bench.results().items()) {
-    if (test.get_int("n_prompt") == 0)
-      share = test.find("avg_ts")->as_double() * static_cast<double>(bytes) / rate;
+    const double speed = test.find("avg_ts")->as_double();
+    if (test.get_int("n_prompt") == 0) share = speed * static_cast<double>(bytes) / rate;
+    if (test.get_int("n_gen") == 0 && peak > 0)
+      prompt_share = speed * multiplications_per_token(model->config()) / peak;
   }
   Json out = Json::object(
       {{"build", build_id()},
@@ -235,6 +245,8 @@ Result<void> run(const BenchOptions& options) {
        {"read_bytes_per_s", rate},
        {"bytes_per_token", bytes},
        {"decode_share_of_read_rate", share},
+       {"peak_multiplications_per_s", peak},
+       {"prefill_share_of_peak", prompt_share},
        {"tests", std::move(bench.results())}});
   if (options.json) {
     std::printf("%s\n", out.dump().c_str());
@@ -242,10 +254,10 @@ Result<void> run(const BenchOptions& options) {
     std::printf(
         "%s, %s on %s, %d threads: load %.2f s, first token after %.2f s, %.2f GB of weights, peak memory "
         "%.2f GB; reads %.1f GB/s, "
-        "decoding one sequence uses %.0f %% of that\n",
+        "decoding one sequence uses %.0f %% of that; %.0f G multiplications of 8 bits/s at most, the last prompt used %.0f %%\n",
         options.model.c_str(), model->arithmetic().c_str(), std::string(isa_name(current_isa())).c_str(),
         model->threads(), load_s, first_s, static_cast<double>(model->weight_bytes()) / 1e9,
-        static_cast<double>(peak_bytes) / 1e9, rate / 1e9, share * 100);
+        static_cast<double>(peak_bytes) / 1e9, rate / 1e9, share * 100, peak / 1e9, prompt_share * 100);
   }
   return {};
 }

@@ -143,10 +143,18 @@ constexpr int kWideOrder[] = {0, 2, 1, 3};
 void quantize_block_scalar(const float* x, std::int16_t* wide, float* scale) {
   float most = 0;
   for (int i = 0; i < kPackedBlock; ++i) most = std::max(most, std::abs(x[i]));
-  const float inverse = activation_inverse(most);
+  const float inverse = activation_inverse(most, kActivationMax);
   *scale = most / kActivationMax;
   for (int i = 0; i < kPackedBlock; ++i)
     wide[i] = static_cast<std::int16_t>(std::nearbyint(x[i / 4 * 4 + kWideOrder[i % 4]] * inverse));
+}
+
+void quantize_bytes_scalar(const float* x, std::int8_t* bytes, float* scale) {
+  float most = 0;
+  for (int i = 0; i < kPackedBlock; ++i) most = std::max(most, std::abs(x[i]));
+  const float inverse = activation_inverse(most, kByteActivationMax);
+  *scale = most / kByteActivationMax;
+  for (int i = 0; i < kPackedBlock; ++i) bytes[i] = static_cast<std::int8_t>(std::nearbyint(x[i] * inverse));
 }
 
 std::atomic<Isa>& chosen_isa() {
@@ -156,6 +164,7 @@ std::atomic<Isa>& chosen_isa() {
 
 // Below this many weights times tokens a range of panels is not worth a hand-off.
 constexpr double kWorkPerRangeMin = 600e3;
+constexpr int kTokensTogetherMin = 12;  // from so many on a range has kPanelsTogether, whose inputs are cached once
 
 }  // namespace
 
@@ -165,19 +174,25 @@ std::uint8_t* thread_scratch(std::size_t bytes) {
   return buffer.data() + (64 - reinterpret_cast<std::uintptr_t>(buffer.data()) % 64) % 64;
 }
 
-void QuantizedRows::reset(int rows, int cols) {
+QuantizedRows::Form QuantizedRows::form_of(ActivationBits bits) {
+  if (bits == ActivationBits::k8) return Form::kBytes;
+  return current_isa() >= Isa::kAvx512Vnni ? Form::kPlanes : Form::kWide;
+}
+
+void QuantizedRows::reset(int rows, int cols, ActivationBits bits) {
   CAPSTAN_ASSERT(cols % kPackedBlock == 0);
   rows_ = rows;
   cols_ = cols;
-  in_bytes_ = current_isa() >= Isa::kAvx512Vnni;
+  form_ = form_of(bits);
   const std::size_t count =
       static_cast<std::size_t>((rows + kTileRows - 1) / kTileRows) * kTileRows * blocks();
   const auto grow = [](auto& vector, std::size_t size) {
     if (vector.size() < size) vector.resize(size);
   };
   grow(scales_, count);
-  if (!in_bytes_) return grow(wide_, count * kPackedBlock);
+  if (form_ == Form::kWide) return grow(wide_, count * kPackedBlock);
   grow(high_, count * kPackedBlock);
+  if (form_ == Form::kBytes) return grow(corrections_[k12], count);
   grow(low_, count * kPackedBlock);
   for (auto& corrections : corrections_) grow(corrections, count);
 }
@@ -186,7 +201,11 @@ void QuantizedRows::set_row(int row, const float* x) {
   const auto quantize_wide = current_isa() == Isa::kScalar ? quantize_block_scalar : quantize_block_avx2;
   for (std::size_t block = 0; block < blocks(); ++block, x += kPackedBlock) {
     const std::size_t place = at(row, block), first = place * kPackedBlock;
-    if (!in_bytes_) {
+    if (form_ == Form::kBytes) {
+      set_bytes(place, x);
+      continue;
+    }
+    if (form_ == Form::kWide) {
       quantize_wide(x, wide_.data() + first, scales_.data() + place);
       continue;
     }
@@ -196,26 +215,43 @@ void QuantizedRows::set_row(int row, const float* x) {
   }
 }
 
+void QuantizedRows::set_bytes(std::size_t place, const float* x) {
+  std::int8_t* bytes = high_.data() + place * kPackedBlock;
+  (current_isa() == Isa::kScalar ? quantize_bytes_scalar : quantize_bytes_avx2)(x, bytes, scales_.data() + place);
+  int first = 0, second = 0;
+  for (int i = 0; i < kPackedBlock; i += 4) {
+    first += bytes[i] + bytes[i + 1];
+    second += bytes[i + 2] + bytes[i + 3];
+  }
+  const auto pair = [](int sum) { return static_cast<std::uint32_t>(static_cast<std::uint16_t>(-kOffsets[k12] * sum)); };
+  corrections_[k12][place] = static_cast<std::int32_t>(pair(first) | pair(second) << 16);
+}
+
 void QuantizedRows::copy_row(int row, const QuantizedRows& from, int from_row) {
-  CAPSTAN_ASSERT(in_bytes_ == from.in_bytes_);
+  CAPSTAN_ASSERT(form_ == from.form_);
   for (std::size_t block = 0; block < blocks(); ++block) {
     const std::size_t to = at(row, block), source = from.at(from_row, block);
     const auto copy = [&](auto& into, const auto& out_of) {
       std::copy_n(out_of.data() + source * kPackedBlock, kPackedBlock, into.data() + to * kPackedBlock);
     };
     scales_[to] = from.scales_[source];
-    if (!in_bytes_) {
+    if (form_ == Form::kWide) {
       copy(wide_, from.wide_);
       continue;
     }
     copy(high_, from.high_);
+    if (form_ == Form::kBytes) {
+      corrections_[k12][to] = from.corrections_[k12][source];
+      continue;
+    }
     copy(low_, from.low_);
     for (std::size_t i = 0; i < corrections_.size(); ++i) corrections_[i][to] = from.corrections_[i][source];
   }
 }
 
 int QuantizedRows::number(std::size_t at, int input) const {
-  if (in_bytes_) return 256 * high(at)[input] + low(at)[input];
+  if (form_ == Form::kBytes) return byte(at)[input];
+  if (form_ == Form::kPlanes) return 256 * high(at)[input] + low(at)[input];
   return wide(at)[input / 4 * 4 + kWideOrder[input % 4]];
 }
 
@@ -264,9 +300,12 @@ void packed_matmul(std::span<const PackedTask> tasks, ThreadPool& pool) {
     if (task.tokens == 0) continue;
     CAPSTAN_ASSERT(task.x->cols() == task.weight.cols && task.first + task.tokens <= task.x->rows());
     CAPSTAN_ASSERT(task.first % QuantizedRows::kTileRows == 0);
-    CAPSTAN_ASSERT(task.x->in_bytes() == (current_isa() >= Isa::kAvx512Vnni));
+    const bool bytes = task.x->form() == QuantizedRows::Form::kBytes;
+    CAPSTAN_ASSERT(bytes ? task.weight.type == PackedType::kMxfp4
+                         : task.x->form() == QuantizedRows::form_of(ActivationBits::k15));
     const double per_panel = static_cast<double>(kPanelRows) * task.weight.cols * std::max(task.tokens, 2);
-    const int size = std::max(1, static_cast<int>(kWorkPerRangeMin / per_panel));
+    const int least = task.tokens >= kTokensTogetherMin ? kPanelsTogether : 1;
+    const int size = std::max(least, static_cast<int>(kWorkPerRangeMin / per_panel));
     for (int panel = 0; panel < panels(task.weight.rows); panel += size)
       ranges.push_back({&task, panel, std::min(panels(task.weight.rows), panel + size)});
   }

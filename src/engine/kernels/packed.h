@@ -1,5 +1,5 @@
-// Packed weights: matrices rearranged once for integer dot products, and their products with 15-bit
-// activations.
+// Packed weights: matrices rearranged once for integer dot products, and their products with activations of 15 or 8
+// bits.
 //
 //   std::vector<std::uint8_t> bytes(packed_bytes(PackedType::kMxfp4, rows, cols));
 //   pack_panels(weight, type, 0, panels(rows), bytes.data());
@@ -16,8 +16,8 @@
 // value = (high - 128) x 2^low_bits + low: the high bytes as of kInt8, then the low bits, of which a line
 // holds 8 / low_bits groups.
 //
-// Activations have one scale a token and block of 32, and 15 bits. Sums within a block are exact integers, of
-// 31 bits at most; each is rounded once to f32, and blocks are added in f32 in order. So an output's bits
+// Activations have one scale a token and block of 32, and 15 bits or, for kMxfp4 only, 8. Sums within a block are exact
+// integers, of 31 bits at most; each is rounded once to f32, and blocks are added in f32 in order. So an output's bits
 // depend on its row and its token alone: not on the batch, the threads or the instruction set.
 // Cost: each weight is read once a call for up to 16 tokens. Source of the doubling trick: fp4 x 2 is an
 // integer. Threads: as ThreadPool.
@@ -60,19 +60,25 @@ void pack_panels(const WeightView& weight, PackedType type, int begin, int end, 
 // One number, the slow and obvious way.
 float packed_at(const PackedMatrix& weight, int row, int col);
 
+enum class ActivationBits : std::uint8_t { k15, k8 };
+
 // Rows of activations, in tiles of 16: [tile][block][16 rows][32 values], so that a tile's inputs to one
-// block lie together. The instruction set in use at reset() decides how: in two planes of signed bytes
-// (x = scale x (256 high + low)) where it multiplies bytes, else as 16-bit numbers, within each group of four
-// in the order 0, 2, 1, 3.
+// block lie together.
 class QuantizedRows {
  public:
+  // 8 bits are signed bytes. For 15 the instruction set in use at reset() decides: two planes of signed bytes
+  // (x = scale x (256 high + low)) where it multiplies bytes well, else 16-bit numbers, within each group of four
+  // in the order 0, 2, 1, 3.
+  enum class Form : std::uint8_t { kWide, kPlanes, kBytes };
+  static Form form_of(ActivationBits bits);
+
   // Room for rows of so many columns; what was there is gone.
-  void reset(int rows, int cols);
+  void reset(int rows, int cols, ActivationBits bits = ActivationBits::k15);
   int rows() const { return rows_; }
   int cols() const { return cols_; }
-  bool in_bytes() const { return in_bytes_; }
+  Form form() const { return form_; }
   void set_row(int row, const float* x);
-  void copy_row(int row, const QuantizedRows& from, int from_row);
+  void copy_row(int row, const QuantizedRows& from, int from_row);  // of the same form
 
   std::size_t blocks() const { return static_cast<std::size_t>(cols_) / kPackedBlock; }
   // The number of a row's block, for what follows.
@@ -84,8 +90,12 @@ class QuantizedRows {
   const std::int8_t* high(std::size_t at) const { return high_.data() + at * kPackedBlock; }
   const std::int8_t* low(std::size_t at) const { return low_.data() + at * kPackedBlock; }
   const float* scale(std::size_t at) const { return scales_.data() + at; }
-  int number(std::size_t at, int input) const;  // in either form
-  // In bytes only: minus an offset of stored numbers times the block's sum.
+  const std::int8_t* byte(std::size_t at) const { return high(at); }
+  int number(std::size_t at, int input) const;  // in any form
+  // kBytes only: -12 times the sum of the inputs 0 and 1 of all groups in the low half, of the inputs 2 and 3 in the high
+  // one.
+  const std::int32_t* pair_correction(std::size_t at) const { return corrections_[k12].data() + at; }
+  // kPlanes only: minus an offset of stored numbers times the block's sum.
   enum Offset { k12, k128, k8 };
   const std::int32_t* correction(Offset offset, std::size_t at) const {
     return corrections_[offset].data() + at;
@@ -93,9 +103,11 @@ class QuantizedRows {
   static constexpr int kTileRows = 16;
 
  private:
+  void set_bytes(std::size_t place, const float* x);
+
   int rows_ = 0;
   int cols_ = 0;
-  bool in_bytes_ = false;
+  Form form_ = Form::kWide;
   std::vector<std::int16_t> wide_;
   std::vector<std::int8_t> high_, low_;
   std::vector<float> scales_;
@@ -105,7 +117,7 @@ class QuantizedRows {
 struct PackedTask {
   PackedMatrix weight;
   const float* bias = nullptr;  // [rows], or null
-  const QuantizedRows* x = nullptr;
+  const QuantizedRows* x = nullptr;  // of 8 bits only with kMxfp4
   int first = 0;  // of the rows of x; a multiple of QuantizedRows::kTileRows
   int tokens = 0;
   float* out = nullptr;  // [tokens, rows], rows out_stride apart

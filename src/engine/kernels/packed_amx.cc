@@ -3,7 +3,7 @@
 // tokens is a tile of inputs (16 x 32 bytes) as it lies in QuantizedRows. Two TDPBSUD give the 16 x 16 sums
 // of the high and the low bytes; they are written out, and vectors add them with their scales while the next
 // block's products run (two pairs of sums by turns). Few tokens go to packed_avx512.cc: the bits are the
-// same. Compiled for AVX-512 and AMX; only called where the machine has them and the system lets this process
+// same. Inputs of 8 bits are one tile of them and one product. Compiled for AVX-512 and AMX; only called where the machine has them and the system lets this process
 // use them.
 #include <immintrin.h>
 #include <sys/syscall.h>
@@ -78,12 +78,27 @@ inline void multiply(const std::uint8_t* weights, Sums& sums) {
   }
 }
 
+// The same with inputs of 8 bits: sums in `high` alone.
+template <bool kOdd>
+inline void multiply_bytes(const std::uint8_t* weights, Sums& sums) {
+  _tile_loadd(6, weights, 64);
+  if constexpr (kOdd) {
+    _tile_zero(2);
+    _tile_dpbsud(2, 4, 6);
+    _tile_stored(2, sums.high, 64);
+  } else {
+    _tile_zero(0);
+    _tile_dpbsud(0, 4, 6);
+    _tile_stored(0, sums.high, 64);
+  }
+}
+
 inline __m512i value_of(const Sums& sums, int token) {
   const __m512i tops = _mm512_load_si512(sums.high[token]), rests = _mm512_load_si512(sums.low[token]);
   return _mm512_add_epi32(_mm512_slli_epi32(tops, 8), rests);
 }
 
-template <PackedType kType>
+template <PackedType kType, bool kBytes>
 struct Walk {
   static constexpr int kLow = low_bits(kType);
   static constexpr std::size_t kStep = kLow > 0 ? 2 * kTileBytes : kTileBytes;
@@ -100,6 +115,7 @@ struct Walk {
   void products(std::size_t block) const {
     const std::size_t at = first + block * kTile;
     _tile_loadd(4, x.high(at), kPackedBlock);
+    if constexpr (kBytes) return multiply_bytes<kOdd>(weights + block * kStep, sums[kOdd]);
     _tile_loadd(5, x.low(at), kPackedBlock);
     multiply<kOdd>(weights + block * kStep, sums[kOdd]);
     if constexpr (kLow > 0) multiply<kOdd>(weights + block * kStep + kTileBytes, rests[kOdd]);
@@ -110,10 +126,12 @@ struct Walk {
     const __m512 weight_scale =
         _mm512_mul_ps(block_scale<kType>(panel_at + block * shape.scale_bytes), _mm512_set1_ps(shape.factor));
     const float* scales = x.scale(at);
-    const std::int32_t* corrections = x.correction(kOffset<kType>, at);
+    const std::int32_t* corrections = kBytes ? x.pair_correction(at) : x.correction(kOffset<kType>, at);
 #pragma GCC unroll 16
     for (int t = 0; t < kTile; ++t) {
-      __m512i sum = _mm512_add_epi32(value_of(sums[kOdd], t), _mm512_set1_epi32(corrections[t]));
+      const std::int32_t correction = kBytes ? whole_correction(corrections[t]) : corrections[t];
+      const __m512i value = kBytes ? _mm512_load_si512(sums[kOdd].high[t]) : value_of(sums[kOdd], t);
+      __m512i sum = _mm512_add_epi32(value, _mm512_set1_epi32(correction));
       if constexpr (kLow > 0)
         sum = _mm512_add_epi32(_mm512_slli_epi32(sum, kLow), value_of(rests[kOdd], t));
       acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum),
@@ -122,11 +140,11 @@ struct Walk {
   }
 };
 
-template <PackedType kType>
+template <PackedType kType, bool kBytes>
 void run_tile(const PackedTask& task, const PanelShape& shape, const std::uint8_t* at,
               const std::uint8_t* weights, int panel, int token) {
   Sums sums[2], rests[2];
-  const Walk<kType> walk{at, weights, shape, *task.x, task.x->at(task.first + token, 0), sums, rests};
+  const Walk<kType, kBytes> walk{at, weights, shape, *task.x, task.x->at(task.first + token, 0), sums, rests};
   __m512 acc[kTile];
   for (auto& sum : acc) sum = _mm512_setzero_ps();
   walk.template products<false>(0);
@@ -152,7 +170,7 @@ void run_tile(const PackedTask& task, const PanelShape& shape, const std::uint8_
   }
 }
 
-template <PackedType kType>
+template <PackedType kType, bool kBytes = false>
 void run_panels(const PackedTask& task, int begin, int end) {
   const PanelShape shape(kType, task.weight.cols);
   const int whole = task.tokens % kTile >= kTokensMin ? task.tokens : task.tokens / kTile * kTile;
@@ -162,7 +180,7 @@ void run_panels(const PackedTask& task, int begin, int end) {
     const std::uint8_t* at = task.weight.data + static_cast<std::size_t>(panel) * shape.bytes;
     unpack_panel<kType>(at, shape, weights);
     for (int token = 0; token < whole; token += kTile)
-      run_tile<kType>(task, shape, at, weights, panel, token);
+      run_tile<kType, kBytes>(task, shape, at, weights, panel, token);
   }
   if (whole == task.tokens) return;
   PackedTask rest = task;
@@ -192,7 +210,11 @@ void packed_panels_amx(const PackedTask& task, int begin, int end) {
   _tile_loadconfig(&config);
   switch (task.weight.type) {
     case PackedType::kMxfp4:
-      run_panels<PackedType::kMxfp4>(task, begin, end);
+      if (task.x->form() == QuantizedRows::Form::kBytes) {
+        run_panels<PackedType::kMxfp4, true>(task, begin, end);
+      } else {
+        run_panels<PackedType::kMxfp4>(task, begin, end);
+      }
       break;
     case PackedType::kInt4:
       run_panels<PackedType::kInt4>(task, begin, end);

@@ -73,6 +73,54 @@ void run_tile(const PackedTask& task, const PanelShape& shape, const std::uint8_
   }
 }
 
+// The same with inputs of 8 bits: one product where the other has two.
+template <int kTokens>
+void run_byte_tile(const PackedTask& task, const PanelShape& shape, const std::uint8_t* panel_at, int panel, int token) {
+  constexpr PackedType kType = PackedType::kMxfp4;
+  std::size_t at = task.x->at(task.first + token, 0);
+  __m512 acc[kTokens];
+  for (auto& sum : acc) sum = _mm512_setzero_ps();
+  const std::uint8_t* numbers = panel_at + shape.numbers_at;
+  const __m512 factor = _mm512_set1_ps(shape.factor);
+  for (std::size_t block = 0; block < shape.blocks; ++block) {
+    for (std::size_t line = 0; line < shape.number_bytes; line += 64)
+      _mm_prefetch(reinterpret_cast<const char*>(numbers) + 4'096 + line, _MM_HINT_T1);
+    __m512i w[kGroups];
+    unpack<kType>(numbers, w);
+    const __m512 weight_scale =
+        _mm512_mul_ps(block_scale<kType>(panel_at + block * shape.scale_bytes), factor);
+    const float* scales = task.x->scale(at);
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; ++t) {
+      const std::int8_t* inputs = task.x->byte(at + static_cast<std::size_t>(t));
+      __m512i sums[2] = {_mm512_set1_epi32(whole_correction(*task.x->pair_correction(at + static_cast<std::size_t>(t)))),
+                         _mm512_setzero_si512()};
+      for (int g = 0; g < kGroups; ++g) sums[g % 2] = _mm512_dpbusd_epi32(sums[g % 2], w[g], four(inputs + 4 * g));
+      acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(sums[0], sums[1])),
+                               _mm512_mul_ps(weight_scale, _mm512_set1_ps(scales[t])), acc[t]);
+    }
+    numbers += shape.number_bytes;
+    at += QuantizedRows::kTileRows;
+  }
+  for (int t = 0; t < kTokens; ++t) {
+    alignas(64) float out[kPanelRows];
+    _mm512_store_ps(out, acc[t]);
+    store_panel(task, panel, token + t, out);
+  }
+}
+
+void run_byte_panels(const PackedTask& task, int begin, int end) {
+  const PanelShape shape(PackedType::kMxfp4, task.weight.cols);
+  for (int panel = begin; panel < end; ++panel) {
+    const std::uint8_t* at = task.weight.data + static_cast<std::size_t>(panel) * shape.bytes;
+    int token = 0;
+    for (; token + 8 <= task.tokens; token += 8) run_byte_tile<8>(task, shape, at, panel, token);
+    for (; token + 4 <= task.tokens; token += 4) run_byte_tile<4>(task, shape, at, panel, token);
+    for (; token + 2 <= task.tokens; token += 2) run_byte_tile<2>(task, shape, at, panel, token);
+    if (token < task.tokens) run_byte_tile<1>(task, shape, at, panel, token);
+  }
+}
+
 template <PackedType kType>
 void run_panels(const PackedTask& task, int begin, int end) {
   const PanelShape shape(kType, task.weight.cols);
@@ -89,6 +137,7 @@ void run_panels(const PackedTask& task, int begin, int end) {
 }  // namespace
 
 void packed_panels_avx512(const PackedTask& task, int begin, int end) {
+  if (task.x->form() == QuantizedRows::Form::kBytes) return run_byte_panels(task, begin, end);
   switch (task.weight.type) {
     case PackedType::kMxfp4:
       return run_panels<PackedType::kMxfp4>(task, begin, end);
@@ -106,7 +155,7 @@ void packed_panels_avx512(const PackedTask& task, int begin, int end) {
 QuantizedBlock quantize_block_avx512(const float* x, std::int8_t* high, std::int8_t* low) {
   const __m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + 16);
   const float most = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
-  const __m512 inverse = _mm512_set1_ps(activation_inverse(most));
+  const __m512 inverse = _mm512_set1_ps(activation_inverse(most, kActivationMax));
   std::int32_t sum = 0;
   for (int half = 0; half < 2; ++half) {
     const __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(half == 0 ? a : b, inverse));

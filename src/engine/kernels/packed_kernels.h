@@ -55,6 +55,9 @@ inline void store_panel(const PackedTask& task, int panel, int token, const floa
   }
 }
 
+// Panels that meet a cached part of the inputs one after the other.
+inline constexpr int kPanelsTogether = 8;
+
 // Panels [begin, end) of a task.
 void packed_panels_avx2(const PackedTask& task, int begin, int end);
 void packed_panels_avx512(const PackedTask& task, int begin, int end);
@@ -66,15 +69,16 @@ bool amx_is_granted();  // by the machine and the system; asks for it
 std::uint8_t* thread_scratch(std::size_t bytes);
 
 // 32 inputs: their scale and the sum of their integers.
-inline constexpr float kActivationMax = 127 * 256;
+inline constexpr float kActivationMax = 127 * 256, kByteActivationMax = 127;
 inline constexpr float kActivationMin = 1e-30f;  // a block of nothing larger is zero
 // What a block is multiplied with before it is rounded.
-inline float activation_inverse(float most) { return most > kActivationMin ? kActivationMax / most : 0; }
+inline float activation_inverse(float most, float largest) { return most > kActivationMin ? largest / most : 0; }
 struct QuantizedBlock {
   float scale = 0;
   std::int32_t sum = 0;
 };
 void quantize_block_avx2(const float* x, std::int16_t* wide, float* scale);
+void quantize_bytes_avx2(const float* x, std::int8_t* bytes, float* scale);
 QuantizedBlock quantize_block_avx512(const float* x, std::int8_t* high, std::int8_t* low);
 
 }  // namespace capstan::engine

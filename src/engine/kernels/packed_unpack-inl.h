@@ -55,5 +55,8 @@ constexpr QuantizedRows::Offset kOffset = kType == PackedType::kMxfp4 ? Quantize
                                           : kType == PackedType::kInt4 ? QuantizedRows::k8
                                                                        : QuantizedRows::k128;
 
+// Of a block of 8-bit inputs, from QuantizedRows::pair_correction.
+inline std::int32_t whole_correction(std::int32_t pair) { return static_cast<std::int16_t>(pair) + (pair >> 16); }
+
 }  // namespace
 }  // namespace capstan::engine

@@ -340,8 +340,8 @@ void Forward::packed_expert_products(int layer) {
     rows += (count + tile - 1) / tile * tile;
   }
   weights_.need_experts(layer, needed_experts_);
-  quantize(normed_.data(), tokens_, config_.hidden, quantized_);
-  quantized_gathered_.reset(rows, config_.hidden);
+  quantize(normed_.data(), tokens_, config_.hidden, quantized_, weights_.gate_up_inputs);
+  quantized_gathered_.reset(rows, config_.hidden, weights_.gate_up_inputs);
   over_tokens(assignments, config_.hidden, [&](int begin, int end) {
     for (int a = begin; a < end; ++a)
       quantized_gathered_.copy_row(assignment_row_[a], quantized_, assignment_token_[a]);
@@ -375,8 +375,8 @@ void Forward::packed_expert_products(int layer) {
   run(w.packed_down, w.down_bias, expert_out_);
 }
 
-void Forward::quantize(const float* x, int rows, int cols, QuantizedRows& out) {
-  out.reset(rows, cols);
+void Forward::quantize(const float* x, int rows, int cols, QuantizedRows& out, ActivationBits bits) {
+  out.reset(rows, cols, bits);
   over_tokens(rows, 4.0 * cols, [&](int begin, int end) {
     for (int i = begin; i < end; ++i) out.set_row(i, x + static_cast<std::size_t>(i) * cols);
   });

@@ -49,7 +49,7 @@ class Forward {
   void head(std::span<const int> wanted, float* out);
   void expert_products(int layer);
   void packed_expert_products(int layer);
-  void quantize(const float* x, int rows, int cols, QuantizedRows& out);
+  void quantize(const float* x, int rows, int cols, QuantizedRows& out, ActivationBits bits = ActivationBits::k15);
   // function(begin, end) over ranges of [0, count), on several threads if the work is worth it.
   template <class Function>
   void over_tokens(int count, double work_per_token, Function&& function);

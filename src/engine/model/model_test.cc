@@ -210,7 +210,7 @@ TEST(Model, MutatedCheckpointsNeverCrash) {
   const std::size_t header = valid.rfind('}', 4096) == std::string::npos ? 2000 : valid.find("\"}", 8) + 2000;
   Prng prng(5);
   int loaded = 0;
-  for (int round = 0; round < 600; ++round) {
+  for (int round = 0; round < 200; ++round) {
     std::string bytes = valid, text = config;
     for (std::uint64_t i = prng.below(4); i < 4; ++i) {
       bytes[prng.below(std::min(header, bytes.size()))] = static_cast<char>(prng.next());
@@ -228,7 +228,7 @@ TEST(Model, MutatedCheckpointsNeverCrash) {
     EXPECT_TRUE((*model)->forward(std::span(&token, 1), kv).has_value());
   }
   EXPECT_GT(loaded, 0);
-  EXPECT_LT(loaded, 600);
+  EXPECT_LT(loaded, 200);
 }
 
 }  // namespace

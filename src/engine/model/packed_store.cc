@@ -273,6 +273,7 @@ Result<std::unique_ptr<PackedStore>> PackedStore::open(Weights& weights, const P
           return true;
         }));
   }
+  weights.gate_up_inputs = dense == PackedType::kInt12 ? ActivationBits::k15 : ActivationBits::k8;
   for (const Entry& entry : entries)
     *entry.to = {entry.type, entry.from.rows, entry.from.cols, store->memory_->data() + entry.at};
   const std::size_t dense_count = weights.layers.size() * 4 + 1;

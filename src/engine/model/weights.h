@@ -49,6 +49,8 @@ struct Weights {
   WeightView head;                // (vocab, hidden); the embedding if tied
   PackedMatrix packed_head;
   std::vector<float> final_norm;  // [hidden]
+  // What the inputs of packed gate_up matrices are rounded to; set by the PackedStore.
+  ActivationBits gate_up_inputs = ActivationBits::k15;
   bool packed() const { return packed_head.data != nullptr; }
   std::vector<LayerWeights> layers;
   // To be called before these experts' packed matrices are read; set by the PackedStore.

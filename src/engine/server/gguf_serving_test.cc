@@ -238,5 +238,23 @@ TEST(MemoryNeed, WhatDoesNotFitSaysEachPartAndWhatWould) {
   EXPECT_GT(memory_available(), 1u << 20);
 }
 
+TEST(MemoryNeed, WhatIsSetAsideForKeysAndValuesCountsAsItIs) {
+  const testing::RandomCheckpoint checkpoint({.vocab = 272, .seed = 52});
+  TemporaryDirectory directory;
+  checkpoint.write(directory.path());
+  const auto opened = Checkpoint::open(directory.path());
+  ASSERT_TRUE(opened);
+  const MemoryQuestion question{.kv_bytes = 5'000'000'000};
+  const auto need = memory_need(*opened, question, 131072);
+  EXPECT_EQ(need.kv, question.kv_bytes);
+  EXPECT_EQ(*context_that_fits(*opened, question, need.total()), 131072);
+  EXPECT_EQ(need.kv_room(need.total() - 1), question.kv_bytes - 1);
+  EXPECT_EQ(need.kv_room(1), 0u);
+  const auto short_of = context_that_fits(*opened, question, need.total() - 1);
+  ASSERT_FALSE(short_of);
+  EXPECT_EQ(short_of.error().code, Code::kExhausted);
+  EXPECT_THAT(short_of.error().message, HasSubstr("--kv-bytes of at most 4999999999 would fit"));
+}
+
 }  // namespace
 }  // namespace capstan::engine

@@ -35,12 +35,20 @@ class GeneratorSource : public TokenSource {
   std::unique_ptr<Generator> generator_;
 };
 
-Result<int> fitting_context(const LoadOptions& options) {
+struct Fit {
+  int context = 0;
+  std::uint64_t kv_room = 0;  // what the weights and the working memory leave
+};
+
+Result<Fit> what_fits(const LoadOptions& options) {
   CAPSTAN_TRY(const Checkpoint checkpoint, Checkpoint::open(options.model));
-  return context_that_fits(
-      checkpoint,
-      {.arithmetic = options.arithmetic, .context = options.context, .sequences = options.sequences_max},
-      options.memory_available > 0 ? options.memory_available : memory_available());
+  const MemoryQuestion question{.arithmetic = options.arithmetic,
+                                .context = options.context,
+                                .sequences = options.sequences_max,
+                                .kv_bytes = options.kv_bytes};
+  const std::uint64_t available = options.memory_available > 0 ? options.memory_available : memory_available();
+  CAPSTAN_TRY(const int context, context_that_fits(checkpoint, question, available));
+  return Fit{context, memory_need(checkpoint, question, context).kv_room(available)};
 }
 
 std::vector<TokenId> stop_tokens(const ModelConfig& config, const harmony::FormatTokens& format) {
@@ -62,7 +70,7 @@ Result<ServedModel> load_served_model(const LoadOptions& options, const EngineSe
   CAPSTAN_TRY(const harmony::FormatTokens format, harmony::FormatTokens::of(tokenizer));
   CAPSTAN_TRY(ModelProfile profile, read_model_profile(files.directory));
   progress({"mapping the weights"});
-  CAPSTAN_TRY(const int context, fitting_context(options));
+  CAPSTAN_TRY(const Fit fit, what_fits(options));
   CAPSTAN_TRY(ModelOptions how, model_options(options.arithmetic, options.threads));
   how.yarn_truncate = options.yarn_truncate;
   how.progress = [&progress](std::uint64_t done, std::uint64_t total) {
@@ -76,14 +84,16 @@ Result<ServedModel> load_served_model(const LoadOptions& options, const EngineSe
   }
   const auto now =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch());
-  const BatchOptions batch = resolve(*model, {.sequences_max = options.sequences_max,
-                                              .queue_max = options.queue_max,
-                                              .context_max = context,
-                                              .kv_bytes_max = options.kv_bytes,
-                                              .prefix_cache = options.prefix_cache,
-                                              .boundary_token = format.start,
-                                              .speculation_tokens_max = options.speculation_tokens});
-  if (batch.context_max < (options.context > 0 ? options.context : std::min(context, kContextMin))) {
+  BatchOptions batch{.sequences_max = options.sequences_max,
+                     .queue_max = options.queue_max,
+                     .context_max = fit.context,
+                     .kv_bytes_max = options.kv_bytes,
+                     .prefix_cache = options.prefix_cache,
+                     .boundary_token = format.start,
+                     .speculation_tokens_max = options.speculation_tokens};
+  if (batch.kv_bytes_max == 0) batch.kv_bytes_max = std::min(default_kv_bytes(*model, batch), fit.kv_room);
+  batch = resolve(*model, batch);
+  if (batch.context_max < (options.context > 0 ? options.context : std::min(fit.context, kContextMin))) {
     return fail(Code::kExhausted,
                 "keys and values may take {} MiB, which holds a context of {} tokens: a larger --kv-bytes or a smaller --context "
                 "would be right",

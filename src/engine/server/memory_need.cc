@@ -33,8 +33,8 @@ bool is_mxfp4(const Checkpoint& checkpoint) {
 std::uint64_t weight_bytes(const Checkpoint& checkpoint, std::string_view arithmetic) {
   if (arithmetic == "f32" || !is_mxfp4(checkpoint)) return checkpoint.file_bytes();
   const TensorView* head = find(checkpoint, "output.weight");
-  PackedType dense = head != nullptr && head->dtype == DType::kQ8_0 ? PackedType::kInt8 : PackedType::kInt12;
-  for (const PackedType type : {PackedType::kInt12, PackedType::kInt8, PackedType::kInt4}) {
+  PackedType dense = head != nullptr && head->dtype == DType::kQ8_0 ? PackedType::kInt8 : PackedType::kInt10;
+  for (const PackedType type : {PackedType::kInt12, PackedType::kInt10, PackedType::kInt8, PackedType::kInt4}) {
     if (arithmetic == packed_type_name(type)) dense = type;
   }
   const ModelConfig& config = checkpoint.config();
@@ -81,6 +81,7 @@ MemoryNeed memory_need(const Checkpoint& checkpoint, const MemoryQuestion& quest
   const int window = std::min(context, config.sliding_window + KvCache::kChunkTokensMax + 128);
   for (const LayerType type : config.layer_types)
     need.kv += position * static_cast<std::uint64_t>(type == LayerType::kSlidingAttention ? window : context);
+  if (question.kv_bytes > 0) need.kv = question.kv_bytes;
   need.working = 2048ull * static_cast<std::uint64_t>(config.experts_per_token) *
                      static_cast<std::uint64_t>(2 * config.hidden + 3 * config.intermediate) +
                  4ull * static_cast<std::uint64_t>(question.sequences) * static_cast<std::uint64_t>(config.vocab);
@@ -122,6 +123,14 @@ Result<int> context_that_fits(const Checkpoint& checkpoint, const MemoryQuestion
     return possible;
   }
   const int shown = some ? wanted : possible;
+  if (question.kv_bytes > 0) {
+    const MemoryNeed need = memory_need(checkpoint, question, shown);
+    return fail(Code::kExhausted,
+                "{} needs {:.1f} GiB of memory: {:.1f} for weights, {:.1f} for keys and values as --kv-bytes asks, {:.1f} to work "
+                "in; {:.1f} GiB are available; --kv-bytes of at most {} would fit",
+                checkpoint.files().shown(), gib(need.total()), gib(need.weights), gib(need.kv), gib(need.working),
+                gib(available), need.kv_room(available));
+  }
   const MemoryNeed need = memory_need(checkpoint, question, shown);
   return fail(Code::kExhausted,
               "{} needs {:.1f} GiB of memory: {:.1f} for weights, {:.1f} for the KV cache of {} tokens, {:.1f} to work in; "
