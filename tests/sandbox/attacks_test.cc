@@ -169,7 +169,8 @@ class AttacksTest : public testing::Test {
     if (lane == Lane::kProcess) command.argv.insert(command.argv.begin(), "/mnt/attack");
     if (lane == Lane::kNodeWarm) {
       command.code =
-          "require('child_process').spawnSync('/mnt/attack', process.argv.slice(2), {stdio: 'inherit'})";
+          "const {status} = require('child_process').spawnSync('/mnt/attack', process.argv.slice(2), "
+          "{stdio: 'inherit'}); process.exitCode = status ?? 137;";
     }
     if (lane == Lane::kPythonZygote)
       command.code = "import os, sys\nos.execv('/mnt/attack', ['attack'] + sys.argv[1:])\n";
