@@ -221,6 +221,22 @@ Result<store::UsageOf> usage_of(const Accounts& a, const Actor& actor, const Req
   return of;
 }
 
+// What sandboxes and tasks used, grouped as the requests are; they have no model, so by model means by kind.
+Result<Json> compute_usage(Accounts& a, const store::UsageQuery& of) {
+  Json items = Json::array();
+  if (of.of.model != 0) return items;
+  const store::ComputeBy by = of.by == store::UsageBy::kProject ? store::ComputeBy::kProject
+                              : of.by == store::UsageBy::kKey   ? store::ComputeBy::kKey
+                              : of.by == store::UsageBy::kDay   ? store::ComputeBy::kDay
+                                                                : store::ComputeBy::kKind;
+  CAPSTAN_TRY(const auto lines, store::compute_report(a.database, {.by = by,
+                                                                   .since_ms = of.since_ms,
+                                                                   .until_ms = of.until_ms,
+                                                                   .of = {of.of.organisation, of.of.project, of.of.key}}));
+  for (const auto& line : lines) items.push_back(view(a.tenants, by, line));
+  return items;
+}
+
 Result<Json> usage(Accounts& a, const Request& request) {
   const Actor actor = actor_of(a, request);
   store::UsageQuery query;
@@ -242,7 +258,9 @@ Result<Json> usage(Accounts& a, const Request& request) {
   CAPSTAN_TRY(const auto lines, store::usage_report(a.database, query));
   Json items = Json::array();
   for (const auto& line : lines) items.push_back(view(a.tenants, a.catalogue, query.by, line));
-  return Json::object({{"by", by}, {"since_ms", query.since_ms}, {"usage", std::move(items)}});
+  CAPSTAN_TRY(Json compute, compute_usage(a, query));
+  return Json::object(
+      {{"by", by}, {"since_ms", query.since_ms}, {"usage", std::move(items)}, {"compute", std::move(compute)}});
 }
 
 Result<Json> usage_requests(Accounts& a, const Request& request) {

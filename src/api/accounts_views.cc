@@ -76,6 +76,21 @@ Json view(const store::Tenants& tenants, const store::Catalogue& catalogue, stor
   return out;
 }
 
+Json view(const store::Tenants& tenants, store::ComputeBy by, const store::ComputeLine& line) {
+  Json out = Json::object({{"kind", line.kind}});
+  if (by == store::ComputeBy::kProject) out["project"] = tenants.project_path(line.group);
+  if (by == store::ComputeBy::kKey) out["key"] = tenants.key_path(line.group);
+  if (by == store::ComputeBy::kDay) out["day_ms"] = line.group;
+  out["runs"] = line.sum.runs;
+  out["wall_ms"] = line.sum.wall_ms;
+  out["cpu_us"] = line.sum.cpu_us;
+  out["memory_mib_ms"] = line.sum.memory_mib_ms;
+  out["memory_peak_bytes"] = line.sum.memory_peak_bytes;
+  out["bytes_in"] = line.sum.bytes_in;
+  out["bytes_out"] = line.sum.bytes_out;
+  return out;
+}
+
 Json view(const store::Tenants& tenants, const store::Catalogue& catalogue, const store::UsageRecord& record) {
   return Json::object({{"time_ms", record.time_ms()},
                        {"request_id", text_of(record.request_id)},

@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "store/catalogue.h"
+#include "store/compute_usage.h"
 #include "store/tenants.h"
 #include "store/usage.h"
 
@@ -17,6 +18,7 @@ Json view(const store::Tenants& tenants, const store::LimitRule& rule, std::pair
 Json view(const store::Tenants& tenants, const store::Catalogue& catalogue, store::UsageBy by,
           const store::UsageLine& line);
 Json view(const store::Tenants& tenants, const store::Catalogue& catalogue, const store::UsageRecord& record);
+Json view(const store::Tenants& tenants, store::ComputeBy by, const store::ComputeLine& line);
 Json view(const store::Model& model);
 Json view(const store::Alias& alias);
 Json view(const store::AuditLine& line);

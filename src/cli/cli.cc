@@ -8,6 +8,7 @@
 #include "base/build_id.h"
 #include "cli/add_command.h"
 #include "cli/commands.h"
+#include "cli/sessions_commands.h"
 #include "cli/completion.h"
 
 namespace capstan::cli {
@@ -144,6 +145,7 @@ void add_client_commands(CLI::App& app, Globals& globals, int& exit_code) {
   add_view_commands(app, globals, exit_code);
   add_scheduling_commands(app, globals, exit_code);
   add_accounts_commands(app, globals, exit_code);
+  add_sessions_commands(app, globals, exit_code);
   add_other_commands(app, globals, exit_code);
 }
 

@@ -207,6 +207,23 @@ void print_requests(const Json& json) {
   fmt::print("{}", table.text());
 }
 
+std::string seconds(double thousandths) { return fmt::format("{:.1f}", thousandths / 1000); }
+
+// What sandboxes and tasks used.
+void print_compute(const Json& json, const std::string& by) {
+  Table table({by == "model" ? "-" : by == "day" ? "DAY" : by == "key" ? "KEY" : "PROJECT", "KIND", "RUNS", "HOURS", "CPU S",
+               "GIB S", "PEAK", "IN", "OUT"});
+  for (const Json& one : list_of(json, "compute")) {
+    const auto number = [&](std::string_view key) { return static_cast<double>(number_of(one, key)); };
+    table.add({by == "model" ? "-" : by == "day" ? format_time(number_of(one, "day_ms")).substr(0, 10) : text_of(one, by),
+               text_of(one, "kind"), std::to_string(number_of(one, "runs")),
+               fmt::format("{:.2f}", number("wall_ms") / 3'600'000), seconds(number("cpu_us") / 1000),
+               seconds(number("memory_mib_ms") / 1024), format_memory(number_of(one, "memory_peak_bytes")),
+               format_memory(number_of(one, "bytes_in")), format_memory(number_of(one, "bytes_out"))});
+  }
+  fmt::print("\n{}", table.text());
+}
+
 void print_usage(const Json& json) {
   const std::string by = text_of(json, "by");
   std::string heading = by;
@@ -219,6 +236,7 @@ void print_usage(const Json& json) {
                std::to_string(number_of(one, "reasoning_tokens")), dollars(number_of(one, "nano_dollars"))});
   }
   fmt::print("{}", table.text());
+  if (!list_of(json, "compute").empty()) print_compute(json, by);
 }
 
 }  // namespace

@@ -22,4 +22,40 @@ done
 status() { curl -s -o "$scratch/body" -w '%{http_code}' -H "X-API-Key: $1" "$base/v2/sandboxes"; }
 [ "$(status sk-capstan-wrong)" = 401 ] || fail "a wrong key was not refused"
 
+# The command line.
+id=$("$capstan" session create --timeout 600 --env GREETING=hello)
+expect "list" "$id +base +running" "$("$capstan" session list)"
+expect "exec" "^hello /home/user$" "$("$capstan" session exec "$id" -- 'echo $GREETING $PWD')"
+code=0
+printf 'line\n' | "$capstan" session exec -i "$id" -- /bin/sh -c 'read x; echo "got $x"; exit 5' >"$scratch/out" || code=$?
+[ "$code" = 5 ] || fail "exec -i ended with $code"
+expect "exec -i" "got line" "$(cat "$scratch/out")"
+"$capstan" session code "$id" 'x = 20' && expect "code" "^41$" "$("$capstan" session code "$id" '2 * x + 1')"
+head -c 100000 /dev/urandom >"$scratch/in"
+"$capstan" session cp "$scratch/in" "$id:copied" >/dev/null && "$capstan" session cp "$id:copied" "$scratch/back"
+cmp "$scratch/in" "$scratch/back" || fail "a file changed on its way in and out"
+"$capstan" session pause "$id" >/dev/null
+expect "paused" "$id +base +paused" "$("$capstan" session list)"
+code=0; "$capstan" session exec "$id" -- true 2>"$scratch/err" || code=$?
+expect "exec while paused" "paused" "$(cat "$scratch/err")"
+"$capstan" session resume "$id" >/dev/null
+"$capstan" session snapshot "$id" --name before >/dev/null
+copy=$("$capstan" session create --template before)
+expect "from a snapshot" "copied" "$("$capstan" session exec "$copy" -- ls)"
+"$capstan" session pause "$copy" >/dev/null
+"$capstan" session kill "$id" "$copy" >/dev/null
+code=0; "$capstan" session exec "$id" -- true 2>/dev/null || code=$?
+[ "$code" = 3 ] || fail "exec in a sandbox that ended gave $code, not 3"
+
+# What they used reaches the store, by project.
+usage_shows() { "$capstan" usage --by project | grep -qE "default/default +sandbox +[1-9]"; }
+wait_until 30 "usage shows sandboxes" usage_shows
+
+# Another project's key sees and opens nothing of these.
+"$capstan" org add acme >/dev/null; "$capstan" project add acme/web >/dev/null
+key=$("$capstan" key add ci --project acme/web | grep -o 'sk-capstan-[A-Za-z0-9_-]*' | head -n 1)
+mine=$("$capstan" session create)
+[ "$(status "$key")" = 200 ] && [ "$(cat "$scratch/body")" = "[]" ] || fail "a key of another project sees sandboxes: $(cat "$scratch/body")"
+code=$(curl -s -o /dev/null -w '%{http_code}' -X DELETE -H "X-API-Key: $key" "$base/sandboxes/$mine")
+[ "$code" = 404 ] || fail "a key of another project may end a sandbox: $code"
 echo "sessions: all passed"
