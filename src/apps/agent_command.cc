@@ -175,7 +175,7 @@ Result<int> run_spec(const Options& options, const cli::Globals& globals) {
   return summary->episodes == summary->wanted ? int{cli::kOk} : int{cli::kFailed};
 }
 
-std::string quoted(std::string_view text) {
+std::string shell_quoted(std::string_view text) {
   std::string out = "'";
   for (const char c : text) c == '\'' ? out += "'\\''" : out += c;
   return out + "'";
@@ -190,12 +190,13 @@ Result<int> submit(const Options& options, const cli::Globals& globals) {
   const auto absolute = [](const std::string& path) {
     return std::filesystem::absolute(path).lexically_normal().string();
   };
-  std::string line = "exec " + quoted(std::filesystem::read_symlink("/proc/self/exe").string()) +
-                     " agent run --json -f " + quoted(absolute(options.file)) + " --output " +
-                     quoted(absolute(options.output.empty() ? spec.output : options.output)) + " --server " +
-                     quoted(spec.agent.model.server.empty() ? api.base_url() : spec.agent.model.server);
-  if (!options.model.empty()) line += " --model " + quoted(options.model);
-  for (const std::string& each : options.without) line += " --without " + quoted(each);
+  std::string line = "exec " + shell_quoted(std::filesystem::read_symlink("/proc/self/exe").string()) +
+                     " agent run --json -f " + shell_quoted(absolute(options.file)) + " --output " +
+                     shell_quoted(absolute(options.output.empty() ? spec.output : options.output)) +
+                     " --server " +
+                     shell_quoted(spec.agent.model.server.empty() ? api.base_url() : spec.agent.model.server);
+  if (!options.model.empty()) line += " --model " + shell_quoted(options.model);
+  for (const std::string& each : options.without) line += " --without " + shell_quoted(each);
   line += fmt::format(" --shard \"$CAPSTAN_TASK_INDEX/{}\"", options.shards);
   const SandboxOptions& box = spec.agent.sandbox;
   Json tasks = Json::object({{"kind", "tasks"},
