@@ -11,6 +11,17 @@ constexpr std::size_t kAffinityBytes = 512;  // of the body: requests with the s
 
 }  // namespace
 
+void Candidates::set(std::shared_ptr<ReplicaTable> table, ServiceReplicas& service) {
+  std::vector<std::size_t> tried;
+  for (const std::size_t at : tried_) {
+    const auto found = std::ranges::find(service.replicas, service_->replicas[at].id, &Replica::id);
+    if (found != service.replicas.end()) tried.push_back(static_cast<std::size_t>(found - service.replicas.begin()));
+  }
+  tried_ = std::move(tried);
+  before_ = std::exchange(table_, std::move(table));
+  service_ = &service;
+}
+
 bool Candidates::may_go_to(std::size_t at, std::int64_t now_ms) const {
   return service_->replicas[at].ready && service_->states[at]->circuit.admits(now_ms) &&
          std::ranges::find(tried_, at) == tried_.end();

@@ -30,10 +30,8 @@ class Candidates {
     std::uint64_t affinity_key = 0;   // 0: from the body's beginning
   };
 
-  void set(std::shared_ptr<ReplicaTable> table, ServiceReplicas& service) {
-    table_ = std::move(table);
-    service_ = &service;
-  }
+  // Again: a newer table; who was tried stays tried, and the table before is kept for those who point into it.
+  void set(std::shared_ptr<ReplicaTable> table, ServiceReplicas& service);
   bool is_set() const { return service_ != nullptr; }
   const std::shared_ptr<ReplicaTable>& table() const { return table_; }
   const Replica& replica(std::size_t at) const { return service_->replicas[at]; }
@@ -58,7 +56,7 @@ class Candidates {
   bool may_go_to(std::size_t at, std::int64_t now_ms) const;
   std::int64_t cached_at(const CachedPrefixes& cache) const;
 
-  std::shared_ptr<ReplicaTable> table_;  // shared with requests that came while it was the latest
+  std::shared_ptr<ReplicaTable> table_, before_;  // shared with requests that came while it was the latest
   ServiceReplicas* service_ = nullptr;   // in the table
   std::vector<std::size_t> tried_;
   std::vector<std::uint64_t> names_;   // of the prompt's blocks, by an engine

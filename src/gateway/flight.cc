@@ -107,6 +107,7 @@ class Flight final : public InFlight, public AttemptSink, public std::enable_sha
   bool fits_ = true;
   bool cold_ = false;   // waits for a first replica
   bool timed_ = false;  // its first token is counted
+  bool looked_anew_ = false;
 };
 
 bool Flight::prepare() {
@@ -333,6 +334,12 @@ void Flight::next_or_refuse(Error why) {
     replica_ = &candidates_.replica(left->replica());
     if (left->held_head) relay_.on_head(*std::exchange(left->held_head, std::nullopt));
     return;
+  }
+  if (!candidates_.another(steady_now_ms()) && !std::exchange(looked_anew_, true)) {
+    // All that there were may have been replaced meanwhile.
+    const std::string counted = service_;
+    find_replicas();
+    service_ = counted;
   }
   if (candidates_.another(steady_now_ms())) return try_next();
   relay_.refuse(unreachable(last_));

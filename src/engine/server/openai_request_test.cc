@@ -119,12 +119,12 @@ TEST(CompletionRequest, TakesTextOrTokensAndRefusesTheRest) {
   EXPECT_EQ(parse_completion_request(R"({"model":"m","prompt":["x","y"]})")->prompts.at(1).text, "y");
   EXPECT_EQ(parse_completion_request(R"({"model":"m","prompt":[[1],[2,3]]})")->prompts.at(1).tokens.size(),
             2u);
-  EXPECT_EQ(param(R"({"model":"m","prompt":["a",""]})"), "prompt[1]");
-  EXPECT_EQ(param(R"({"model":"m","prompt":["a","b"],"n":65})"), "prompt");
   const auto param = [](const char* body) { return parse_completion_request(body).error().param; };
   EXPECT_EQ(param(R"({"model":"m"})"), "prompt");
   EXPECT_EQ(param(R"({"model":"m","prompt":""})"), "prompt");
   EXPECT_EQ(param(R"({"model":"m","prompt":["a",{}]})"), "prompt[1]");
+  EXPECT_EQ(param(R"({"model":"m","prompt":["a",""]})"), "prompt[1]");
+  EXPECT_EQ(param(R"({"model":"m","prompt":["a","b"],"n":65})"), "prompt");
   EXPECT_EQ(param(R"({"model":"m","prompt":{}})"), "prompt");
   EXPECT_EQ(param(R"({"model":"m","prompt":"x","suffix":"y"})"), "suffix");
   EXPECT_EQ(parse_completion_request(R"({"model":"m","prompt":"x","logprobs":3})")->logprobs, 3);
