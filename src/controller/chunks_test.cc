@@ -92,6 +92,7 @@ TEST_F(ChunksTest, ALostChunkRunsAgainAndIsNobodysFailure) {
   end(0, 1, lost);
   EXPECT_EQ(counts().failed, 0);
   ASSERT_TRUE(array().tasks.retried.contains(0));
+  done(1, 10, 0);  // makes room for it
   time_ms_ += 100'000;
   apply(Tick{});
   const auto found = array().tasks.find(0);

@@ -32,9 +32,9 @@ struct TaskOutcome {
   std::int64_t cpu_us = 0, wall_us = 0;  // of all tries
   std::int64_t memory_peak_bytes = 0;
   std::int64_t bytes = 0;  // of input, output and what was collected
-  std::string out, err;
+  std::string out{}, err{};
   bool truncated = false;
-  std::string message;  // why it could not start
+  std::string message{};  // why it could not start
 
   bool good() const { return end == protocol::TaskEnd::kSucceeded; }
   std::string line() const;  // with its newline
