@@ -4,7 +4,7 @@
 //   if (circuit.admits(now_ms)) { circuit.sent(now_ms); … circuit.succeeded() or failed(now_ms, Failure::kSoft) or gave_up(); }
 //
 // Closed: all pass. It opens after kFailuresInRow soft failures without a success between them (broken answers, 502, timeouts),
-// or at once after a hard one (nobody listens; 503: it is loading or leaving). Open: none pass for a while, which doubles each time
+// or at once after a hard one (nobody listens; 503: it loads or leaves). Open: none pass for a while, which doubles each time
 // up to kOpenMsMax. Then half-open: one probe passes; its success closes the circuit, its failure opens it again.
 // Pure: time is an argument, in milliseconds of any steady clock.  Threads: one owner.
 #pragma once
@@ -22,7 +22,10 @@ class Circuit {
   enum class Failure { kSoft, kHard };
   enum class State { kClosed, kOpen, kHalfOpen };
 
-  bool admits(std::int64_t now_ms) const { return state(now_ms) == State::kClosed || (state(now_ms) == State::kHalfOpen && !probing_); }
+  bool admits(std::int64_t now_ms) const {
+    const State now = state(now_ms);
+    return now == State::kClosed || (now == State::kHalfOpen && !probing_);
+  }
   State state(std::int64_t now_ms) const {
     if (open_ms_ == 0) return State::kClosed;
     return now_ms < open_until_ms_ ? State::kOpen : State::kHalfOpen;
