@@ -34,7 +34,7 @@ void check_body(std::string_view input) {
   if (whole->find("stream") != nullptr && !whole->find("stream")->is_null())
     must_hold(whole->get_bool("stream") == peek->stream, "another stream is read", input);
   std::string asked = body;
-  ask_for_usage(asked, *peek);
+  ask_for_usage(asked, *peek_request(asked));  // views into this copy
   const auto after = Json::parse(asked);
   must_hold(after.has_value(), "asking for usage breaks the body", input);
   must_hold(after->get_string("model") == peek->model, "asking for usage changes the model", input);

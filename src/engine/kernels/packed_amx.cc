@@ -3,8 +3,8 @@
 // tokens is a tile of inputs (16 x 32 bytes) as it lies in QuantizedRows. Two TDPBSUD give the 16 x 16 sums
 // of the high and the low bytes; they are written out, and vectors add them with their scales while the next
 // block's products run (two pairs of sums by turns). Few tokens go to packed_avx512.cc: the bits are the
-// same. Inputs of 8 bits are one tile of them and one product. Compiled for AVX-512 and AMX; only called where the machine has them and the system lets this process
-// use them.
+// same. Inputs of 8 bits are one tile of them and one product. Compiled for AVX-512 and AMX; only called
+// where the machine has them and the system lets this process use them.
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>

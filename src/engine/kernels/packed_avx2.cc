@@ -278,7 +278,8 @@ struct Slab {
 
 // The slab's blocks with kTokens tokens, onto their sums so far. `at`: the first block of the first token.
 template <class How, int kTokens>
-__attribute__((noinline)) void meet(const Slab<How>& slab, int blocks, const QuantizedRows& x, std::size_t at, float (*acc)[kPanelRows]) {
+__attribute__((noinline)) void meet(const Slab<How>& slab, int blocks, const QuantizedRows& x, std::size_t at,
+                                    float (*acc)[kPanelRows]) {
   for (int t = 0; t < kTokens; ++t) _mm_prefetch(reinterpret_cast<const char*>(acc[kTokens + t]), _MM_HINT_T0);
   for (int block = 0; block < blocks; ++block, at += QuantizedRows::kTileRows) {
     __m256i sums[kTokens][kHalves];

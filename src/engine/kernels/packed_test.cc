@@ -132,7 +132,8 @@ TEST_P(PackedTest, ComesNearTheProductOfWhatWasStored) {
         exact += term;
         size += term * term;
       }
-      ASSERT_NEAR(out[static_cast<std::size_t>(t * 32 + row)], exact, (one.inputs == ActivationBits::k8 ? 2e-2 : 2e-4) * std::sqrt(size) + 1e-4);
+      const double rounding = one.inputs == ActivationBits::k8 ? 2e-2 : 2e-4;
+      ASSERT_NEAR(out[static_cast<std::size_t>(t * 32 + row)], exact, rounding * std::sqrt(size) + 1e-4);
     }
   }
 }

@@ -52,7 +52,8 @@ struct Logits {
 };
 
 // kF32: weights exactly as stored, sums in f32. kInteger: MXFP4 experts as stored and the rest rounded to `pack.dense`, times
-// activations in 15 bits, for the experts' first matrices 8 (kernels/packed.h, packed_store.h); a checkpoint whose experts are not MXFP4 is run in f32 all the same.
+// activations in 15 bits, for the experts' first matrices 8 (kernels/packed.h, packed_store.h); a checkpoint whose experts
+// are not MXFP4 is run in f32 all the same.
 enum class Arithmetic { kF32, kInteger };
 
 struct ModelOptions {

@@ -4,8 +4,9 @@
 //   progress)); weights now refer to the store's matrices (Linear::packed, LayerWeights::packed_gate_up, …)
 //
 // MXFP4 experts keep their bits; attention and the head are rounded to `dense`; norms, biases, sinks, router
-// and embedding stay as they are. With kInt12 experts take inputs of 15 bits, else their first matrices take 8. The file is named by the format and a fingerprint of the checkpoint's files
-// (names, sizes, times), so a changed checkpoint is packed anew. It lies beside the model, or in the user's
+// and embedding stay as they are. With kInt12 experts take inputs of 15 bits, else their first matrices take 8.
+// The file is named by the format and a fingerprint of the checkpoint's files (names, sizes, times), so a changed checkpoint
+// is packed anew. It lies beside the model, or in the user's
 // cache where that cannot be written; where neither has room, matrices are packed into memory at each start.
 // A file that was not finished is never seen (it is renamed last). Layout: 4 KiB of magic and JSON (the list
 // of matrices), then each matrix at a multiple of 4 KiB. Cost: making it reads the checkpoint once and writes

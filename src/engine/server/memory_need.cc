@@ -126,8 +126,8 @@ Result<int> context_that_fits(const Checkpoint& checkpoint, const MemoryQuestion
   if (question.kv_bytes > 0) {
     const MemoryNeed need = memory_need(checkpoint, question, shown);
     return fail(Code::kExhausted,
-                "{} needs {:.1f} GiB of memory: {:.1f} for weights, {:.1f} for keys and values as --kv-bytes asks, {:.1f} to work "
-                "in; {:.1f} GiB are available; --kv-bytes of at most {} would fit",
+                "{} needs {:.1f} GiB of memory: {:.1f} for weights, {:.1f} for keys and values as --kv-bytes asks, {:.1f} to "
+                "work in; {:.1f} GiB are available; --kv-bytes of at most {} would fit",
                 checkpoint.files().shown(), gib(need.total()), gib(need.weights), gib(need.kv), gib(need.working),
                 gib(available), need.kv_room(available));
   }

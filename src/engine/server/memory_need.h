@@ -3,8 +3,8 @@
 //   CAPSTAN_TRY(const int context, context_that_fits(checkpoint, {.arithmetic = "default", .context = 0}, memory_available()));
 //
 // Weights as they will be used (packed, or mapped in f32), the KV cache (what was set aside for it, else that of one request
-// of the whole context), and the working memory of a step. More requests share what is left. Failure: kExhausted with each part, what is available, and
-// what would fit. Cost: reads two small files of /proc and /sys.
+// of the whole context), and the working memory of a step. More requests share what is left. Failure: kExhausted with
+// each part, what is available, and what would fit. Cost: reads two small files of /proc and /sys.
 #pragma once
 
 #include <algorithm>
