@@ -8,22 +8,18 @@
 namespace capstan::workload {
 namespace {
 
-// Whether what is known now holds: false after a word that is not among the known.
+// A word that is not known is kept, so that nothing more is said of a choice that was not made.
 template <std::size_t N>
-bool read_choice(Context& context, MappingReader& mapping, std::string_view key,
+void read_choice(Context& context, MappingReader& mapping, std::string_view key,
                  const std::array<std::string_view, N>& known, std::string& out) {
   const Yaml* value = mapping.take(key);
-  if (value == nullptr) return true;
-  if (!is_scalar(context, *value, key)) return false;
-  if (std::ranges::find(known, value->scalar) != known.end()) {
-    out = value->scalar;
-    return true;
-  }
+  if (value == nullptr || !is_scalar(context, *value, key)) return;
+  out = value->scalar;
+  if (std::ranges::find(known, out) != known.end()) return;
   std::string hint;
   const std::string advice = did_you_mean(value->scalar, known, hint);
   context.add(value->line, value->column, fmt::format("unknown '{}' '{}'; {}", key, value->scalar, advice),
               hint);
-  return false;
 }
 
 // The source of a program, with its line ends.
@@ -69,7 +65,7 @@ void read_task_sandbox(Context& context, MappingReader& mapping, Spec& spec) {
   constexpr std::array<std::string_view, 2> kNetworks{"none", "namespace"};
   TaskSandbox& out = spec.sandbox.emplace();
   MappingReader fields(context, *value, "'sandbox'");
-  const bool lane_known = read_choice(context, fields, "lane", kLanes, out.lane);
+  read_choice(context, fields, "lane", kLanes, out.lane);
   read_choice(context, fields, "network", kNetworks, out.network);
   read_code(context, fields, out);
   read_path(context, fields, "template", out.template_root);
@@ -84,7 +80,7 @@ void read_task_sandbox(Context& context, MappingReader& mapping, Spec& spec) {
   read_quantity(context, fields, "cpu_time", parse_duration_ms, out.cpu_time_ms);
   read_quantity(context, fields, "output", parse_bytes, out.output_bytes);
   fields.finish();
-  if (lane_known) check_lane(context, mapping, *value, out);
+  check_lane(context, mapping, *value, out);
   if (out.chunk % out.batch != 0) {
     context.add(*value, fmt::format("'chunk' is {}, but must be a multiple of 'batch', {}, such as {}",
                                     out.chunk, out.batch, (out.chunk / out.batch + 1) * out.batch));
