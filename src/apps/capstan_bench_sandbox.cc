@@ -126,8 +126,9 @@ void one_by_one(Bench& bench) {
   bench.python_starts += kStartsPerSlice;
   if (bench.with_bwrap) {
     slice(bench, "bwrap_python", [&] {
-      run_bwrap({"--ro-bind", "/usr", "/usr", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64"},
-                {"/usr/bin/python3", "-I", "-S", "-c", "pass"});
+      run_bwrap(
+          {"--ro-bind", "/usr", "/usr", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64"},
+          {"/usr/bin/python3", "-I", "-S", "-c", "pass"});
     });
   }
   slice(bench, "floor_python_fork", [&] { must(bench.bare_fork.run(), "/usr/bin/python3"); });

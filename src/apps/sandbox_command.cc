@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "cli/exit_code.h"
+#include "sandbox/bubblewrap.h"
 #include "sandbox/cgroup.h"
 #include "sandbox/launcher.h"
 
@@ -19,7 +20,7 @@ using namespace capstan::sandbox;
 
 struct Options {
   std::vector<std::string> without, binds, command;
-  std::string lane = "process", network = "none", code_file;
+  std::string lane = "process", network = "none", backend = "launcher", code_file;
   SandboxSpec spec;
   CommandLimits limits;
   double memory_mib = 256, tmpfs_mib = 64, cpus = 1, wall_s = 60, cpu_s = 60;
@@ -44,9 +45,17 @@ int check(const Options& options) {
     std::printf("%-17s %-4s %s\n", capability.name.c_str(), capability.ok ? "yes" : "NO",
                 capability.why.c_str());
   }
+  const auto lane = [](const char* name, const char* program, const char* what) {
+    std::printf("%-17s %-4s %s\n", name, ::access(program, X_OK) == 0 ? "yes" : "-", what);
+  };
+  lane("python-zygote", "/usr/bin/python3", "lane, optional: needs /usr/bin/python3 with ctypes");
+  lane("node-warm", "/usr/bin/node", "lane, optional: needs /usr/bin/node");
+  lane("bubblewrap", "/usr/bin/bwrap", "backend, optional: without landlock, tmpfs_inodes and cpu_time");
   const auto good = require(*capabilities, {options.without.begin(), options.without.end()});
   if (!good) return complain(good.error());
-  std::printf("sandboxes work here. The kernel is shared: an exploit of the kernel is not stopped.\n");
+  std::printf(
+      "sandboxes work here. The kernel is shared: an exploit of the kernel is not stopped. Disk and network "
+      "bandwidth are not limited.\n");
   return 0;
 }
 
@@ -81,6 +90,10 @@ Result<CommandResult> run_in(Options& options) {
     command.stdin_fd = 0;
     command.stdout_fd = 1;
     command.stderr_fd = 2;
+  }
+  if (options.backend == "bubblewrap") {
+    const LauncherOptions plain = launcher_options(options);
+    return run_in_bubblewrap(options.spec, command, {.instance = plain.instance, .without = plain.without});
   }
   CAPSTAN_TRY(const auto launcher, Launcher::start(launcher_options(options)));
   return launcher->run(options.spec, command);
@@ -124,6 +137,11 @@ void add_sandbox(CLI::App& app, int& exit_code) {
       "  capstan sandbox run --lane python-zygote --code task.py -- argument");
   runs->add_option("--lane", options->lane, "how it starts")
       ->check(CLI::IsMember({"process", "python-zygote", "node-warm"}))
+      ->capture_default_str();
+  runs->add_option(
+          "--backend", options->backend,
+          "launcher, or bubblewrap (needs --without cpu_time --without landlock --without tmpfs_inodes)")
+      ->check(CLI::IsMember({"launcher", "bubblewrap"}))
       ->capture_default_str();
   runs->add_option("--code", options->code_file, "source file for the interpreter lanes")
       ->check(CLI::ExistingFile);

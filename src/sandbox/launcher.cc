@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -17,8 +16,8 @@
 #include "base/text.h"
 #include "sandbox/cgroup.h"
 #include "sandbox/launcher_link.h"
-
-extern char** environ;
+#include "sandbox/start_program.h"
+#include "sandbox/validate.h"
 
 namespace capstan::sandbox {
 namespace {
@@ -29,102 +28,6 @@ constexpr std::uint32_t kUidFirst = 0x70000000;
 constexpr std::uint32_t kUidsPerLauncher = 65'536, kLaunchers = 4096;
 constexpr const char* kCanDoWithout[] = {"landlock", "cgroup_memory", "cgroup_cpu", "cgroup_pids",
                                          "namespace_net"};
-
-std::string program_of(const LauncherOptions& options) {
-  if (!options.program.empty()) return options.program;
-  std::error_code error;
-  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
-  return (self.parent_path() / "capstan-sandbox").string();
-}
-
-// Starts the program with `socket` as descriptor 3 and, if `out` is one, as its standard output.
-Result<pid_t> spawn(const std::string& program, std::vector<std::string> arguments, int socket, int out) {
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attributes;
-  ::posix_spawn_file_actions_init(&actions);
-  ::posix_spawnattr_init(&attributes);
-  ::posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-  if (out >= 0)
-    ::posix_spawn_file_actions_adddup2(&actions, out, 1);
-  else
-    ::posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
-  if (socket >= 0) ::posix_spawn_file_actions_adddup2(&actions, socket, 3);
-  sigset_t none, all;
-  ::sigemptyset(&none);
-  ::sigfillset(&all);
-  ::posix_spawnattr_setsigmask(&attributes, &none);
-  ::posix_spawnattr_setsigdefault(&attributes, &all);
-  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-  std::vector<char*> argv = {const_cast<char*>(program.c_str())};
-  for (auto& argument : arguments) argv.push_back(argument.data());
-  argv.push_back(nullptr);
-  // No secret of this process may be in the environment of what forks sandboxes.
-  char* nothing[] = {nullptr};
-  pid_t pid = -1;
-  const int error = ::posix_spawn(&pid, program.c_str(), &actions, &attributes, argv.data(), nothing);
-  ::posix_spawn_file_actions_destroy(&actions);
-  ::posix_spawnattr_destroy(&attributes);
-  if (error != 0) return fail_errno("cannot start " + program, error);
-  return pid;
-}
-
-bool is_plain_path(const std::string& path) {
-  if (path.empty() || path[0] != '/' || path.size() > 4000) return false;
-  for (const auto part : split(std::string_view(path).substr(1), '/')) {
-    if (part.empty() || part == "." || part == "..") return false;
-  }
-  return true;
-}
-
-Result<void> check_limit(const char* name, std::int64_t value, std::int64_t low, std::int64_t high) {
-  if (value >= low && value <= high) return {};
-  return fail(Code::kInvalid, "{} is {}; it must be between {} and {}", name, value, low, high);
-}
-
-Result<void> validate(const SandboxSpec& spec) {
-  const BoxLimits& limits = spec.limits;
-  constexpr std::int64_t kMany = std::int64_t{1} << 50;
-  CAPSTAN_CHECK(check_limit("memory_bytes", limits.memory_bytes, 1 << 20, kMany));
-  CAPSTAN_CHECK(check_limit("milli_cpus", limits.milli_cpus, 10, 10'000'000));
-  CAPSTAN_CHECK(check_limit("pids", limits.pids, 1, 4'000'000));
-  CAPSTAN_CHECK(check_limit("tmpfs_bytes", limits.tmpfs_bytes, 4096, kMany));
-  CAPSTAN_CHECK(check_limit("tmpfs_inodes", limits.tmpfs_inodes, 1, kMany));
-  CAPSTAN_CHECK(check_limit("open_files", limits.open_files, 8, 1 << 20));
-  if (spec.hostname.empty() || spec.hostname.size() > 64)
-    return fail(Code::kInvalid, "the host name must have 1 to 64 characters");
-  if (spec.binds.size() > 32)
-    return fail(Code::kInvalid, "{} binds; at most 32 are possible", spec.binds.size());
-  if (spec.lane == Lane::kPythonZygote && !spec.template_root.empty()) {
-    return fail(Code::kInvalid,
-                "the python-zygote lane runs this host's Python; a template needs the process lane");
-  }
-  if (spec.uid == 0) return fail(Code::kInvalid, "uid 0 is not for sandboxes; 1000 is usual");
-  for (const Bind& bind : spec.binds) {
-    if (!is_plain_path(bind.path) || (!bind.path.starts_with("/work/") && !bind.path.starts_with("/mnt/"))) {
-      return fail(Code::kInvalid, "bind path '{}' is not an absolute path below /work or /mnt", bind.path);
-    }
-    if (bind.writable && spec.host_uid == 0) {
-      return fail(Code::kInvalid, "the writable bind {} needs host_uid: the user who owns what is written",
-                  bind.path);
-    }
-  }
-  return {};
-}
-
-Result<void> validate(const CommandSpec& command) {
-  constexpr std::int64_t kYearMs = 366LL * 24 * 3600 * 1000;
-  CAPSTAN_CHECK(check_limit("wall_ms", command.limits.wall_ms, 1, kYearMs));
-  CAPSTAN_CHECK(check_limit("cpu_ms", command.limits.cpu_ms, 1, kYearMs));
-  CAPSTAN_CHECK(check_limit("output_bytes", command.limits.output_bytes, 0, 1 << 30));
-  CAPSTAN_CHECK(check_limit("output_bytes_max", command.limits.output_bytes_max, command.limits.output_bytes,
-                            std::int64_t{1} << 50));
-  if (command.code.find('\0') != std::string::npos) return fail(Code::kInvalid, "the code holds a zero byte");
-  if (command.argv.empty() && command.code.empty())
-    return fail(Code::kInvalid, "a command needs a program (argv)");
-  if (command.cwd.empty() || command.cwd[0] != '/')
-    return fail(Code::kInvalid, "cwd '{}' is not an absolute path", command.cwd);
-  return {};
-}
 
 // Descriptors in the order that the launcher expects: the template, then the binds.
 Result<std::vector<Fd>> open_paths(const SandboxSpec& spec) {
@@ -152,7 +55,7 @@ Result<std::vector<Capability>> check_host(const LauncherOptions& options) {
   if (::pipe2(ends, O_CLOEXEC) != 0) return fail_errno("cannot make a pipe", errno);
   const Fd out(ends[0]);
   Fd in(ends[1]);
-  CAPSTAN_TRY(const pid_t pid, spawn(program_of(options), {"--check"}, -1, in.get()));
+  CAPSTAN_TRY(const pid_t pid, start_program(launcher_program(options.program), {"--check"}, -1, in.get()));
   in.reset();
   std::string text;
   char buffer[4096];
@@ -169,6 +72,15 @@ Result<std::vector<Capability>> check_host(const LauncherOptions& options) {
   for (const auto& capability : cgroups.capabilities()) {
     if (capability.name != "cgroup_kill") capabilities.push_back(capability);
   }
+  const auto& bases = cgroups.bases();
+  const auto unified =
+      std::find_if(bases.begin(), bases.end(), [](const Cgroups::Base& base) { return base.version == 2; });
+  const bool groups = unified != bases.end() &&
+                      ::access((unified->directory + "/cgroup.kill").c_str(), F_OK) == 0 &&
+                      ::access((unified->directory + "/cgroup.freeze").c_str(), F_OK) == 0;
+  capabilities.push_back({"cgroup_group", groups,
+                          groups ? "version 2 at " + unified->directory + ": groups, freezes and kills"
+                                 : "no version 2 hierarchy with cgroup.kill and cgroup.freeze (Linux 5.14)"});
   cgroups.remove_instance();
   return capabilities;
 }
@@ -201,14 +113,16 @@ Result<void> LauncherLink::launch() {
     hello.u32(static_cast<std::uint32_t>(base.version)).texts(base.controllers).text(base.directory);
   hello.u32(kUidFirst + static_cast<std::uint32_t>(fnv1a(options_.instance) % kLaunchers) * kUidsPerLauncher);
   hello.u32(!options_.without.contains("landlock")).u32(options_.ready).u32(options_.ready_with_network);
-  hello.text((std::filesystem::absolute(program_of(options_)).parent_path() / "libcapstan-python-zygote.so")
+  hello.text((std::filesystem::absolute(launcher_program(options_.program)).parent_path() /
+              "libcapstan-python-zygote.so")
                  .string());
   int pair[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
     return fail_errno("cannot make a socket", errno);
   Fd ours(pair[0]), theirs(::fcntl(pair[1], F_DUPFD_CLOEXEC, 10));
   ::close(pair[1]);
-  CAPSTAN_TRY(const pid_t pid, spawn(program_of(options_), {"--serve"}, theirs.get(), -1));
+  CAPSTAN_TRY(const pid_t pid,
+              start_program(launcher_program(options_.program), {"--serve"}, theirs.get(), -1));
   theirs.reset();
   Message answer;
   const bool talked = send_message(ours.get(), hello.bytes()) && receive_message(ours.get(), answer) == 1;

@@ -70,10 +70,36 @@ TEST_F(LauncherTest, AProgramRunsAndItsOutputAndExitCodeComeBack) {
 }
 
 TEST_F(LauncherTest, InsideThereIsAnotherUserAnotherHostNameAndOnlyItsOwnProcesses) {
-  const auto result =
-      run("id -u; hostname; echo $HOME; pwd; ls /proc | grep -c '^[0-9]'; cat /proc/self/cgroup | cut -d: "
-          "-f3 | sort -u");
-  EXPECT_EQ(result.out, "1000\nsandbox\n/work\n/work\n4\n/\n") << result.err;
+  const auto result = run(
+      "id -u; hostname; echo $HOME; pwd; ls /proc > p; grep -c '^[0-9]' p; cat /proc/self/cgroup | cut -d: "
+      "-f3 | sort -u");
+  EXPECT_EQ(result.out, "1000\nsandbox\n/work\n/work\n3\n/\n") << result.err;
+}
+
+// Goal: what a cgroup's last user had and did is not its next user's. Method: one after the other, so that
+// groups are used again.
+TEST_F(LauncherTest, ALimitAboveTheDefaultHoldsForItsSandboxOnlyAndUsageStartsAtNothing) {
+  for (int i = 0; i < 2; ++i) {
+    const SandboxSpec large{.limits = {.memory_bytes = 320 << 20}},
+        little{.limits = {.memory_bytes = 48 << 20}};
+    EXPECT_EQ(run("head -c 270m /dev/zero | tail > /dev/null", large).ended, Ended::kExited);
+    EXPECT_EQ(run("head -c 80m /dev/zero | tail > /dev/null", little).ended, Ended::kMemory);
+    const auto small = run("true");
+    EXPECT_EQ(small.ended, Ended::kExited);
+    EXPECT_LT(small.usage.memory_peak_bytes, 32 << 20);
+    EXPECT_LT(small.usage.cpu_us, 1'000'000);
+  }
+}
+
+// Goal: ready ones of a shape serve it like any other, and one that was killed while it waited is not handed
+// out.
+TEST_F(LauncherTest, SandboxesOfARepeatedShapeAreWhatTheirSpecSays) {
+  const SandboxSpec shape{.limits = {.tmpfs_bytes = 1 << 20}, .hostname = "shape"};
+  for (int i = 0; i < 12; ++i) {
+    const auto result = run("hostname; head -c 2m /dev/zero > /tmp/a", shape);
+    EXPECT_EQ(result.out, "shape\n");
+    EXPECT_NE(result.err.find("No space left"), std::string::npos) << result.err;
+  }
 }
 
 TEST_F(LauncherTest, AProgramThatDoesNotExistIsAnErrorWithItsReason) {

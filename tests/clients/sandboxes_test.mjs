@@ -117,6 +117,20 @@ test('signed URLs carry files in and out', async () => {
   });
 });
 
+test('a directory is watched', async () => {
+  await within(await Sandbox.create(), async (sandbox) => {
+    await sandbox.files.makeDir('watched');
+    const seen = [];
+    const watch = await sandbox.files.watchDir('watched', (event) => { seen.push(`${event.type} ${event.name}`); },
+      { recursive: true });
+    await sandbox.commands.run('echo 1 > watched/new; mkdir watched/below');
+    await until('the new file was seen', () => seen.includes('create new') && seen.includes('write new'));
+    await sandbox.commands.run('echo 2 > watched/below/deep; rm watched/new');
+    await until('what is below was seen', () => seen.includes('create below/deep') && seen.includes('remove new'));
+    await watch.stop();
+  });
+});
+
 test('a terminal: size, input, end', async () => {
   await within(await Sandbox.create(), async (sandbox) => {
     let screen = '';
@@ -202,5 +216,27 @@ test('another sandbox\'s token opens nothing', async () => {
       });
       assert.equal(answer.status, 403);
     });
+  });
+});
+
+test('a fork has the files, a snapshot begins others', async () => {
+  await within(await Sandbox.create(), async (sandbox) => {
+    await sandbox.files.write('state.txt', 'kept');
+    await sandbox.commands.run('printf "#!/bin/sh\\necho ran\\n" > tool && chmod +x tool');
+    const [fork] = await sandbox.fork();
+    await within(fork, async () => {
+      assert.equal(await fork.files.read('state.txt'), 'kept');
+      assert.equal((await fork.commands.run('./tool')).stdout, 'ran\n');
+      await fork.files.write('state.txt', 'changed');
+      assert.equal(await sandbox.files.read('state.txt'), 'kept');
+    });
+    const snapshot = await sandbox.createSnapshot();
+    await within(await Sandbox.create(snapshot.snapshotId), async (copy) => {
+      assert.equal(await copy.files.read('state.txt'), 'kept');
+    });
+    const listed = await sandbox.listSnapshots().nextItems();
+    assert.ok(listed.some((one) => one.snapshotId === snapshot.snapshotId));
+    assert.equal(await Sandbox.deleteSnapshot(snapshot.snapshotId), true);
+    assert.equal(await Sandbox.deleteSnapshot(snapshot.snapshotId), false);
   });
 });

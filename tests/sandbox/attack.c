@@ -301,6 +301,12 @@ static int realtime(void) {
   return said(sched_setscheduler(0, SCHED_FIFO, &parameter));
 }
 
+static int deadline(void) {
+  struct { unsigned size, policy; unsigned long flags; int nice; unsigned priority; unsigned long runtime, deadline, period; } attributes = {
+      .size = 48, .policy = 6, .runtime = 10000000, .deadline = 100000000, .period = 100000000};
+  return said(syscall(SYS_sched_setattr, 0, &attributes, 0));
+}
+
 static int core_limit(void) {
   struct rlimit limit;
   getrlimit(RLIMIT_CORE, &limit);
@@ -341,6 +347,7 @@ int main(int argc, char** argv) {
   CASE("daemon") return daemonise();
   CASE("rlimit") return limit_rises();
   CASE("fifo_sched") return realtime();
+  CASE("deadline") return deadline();
   CASE("core") return core_limit();
   CASE("nice") return nice_raises(atoi(argv[2]));
   CASE("sysv") { int id = shmget(0x5ca1ab1e, 4096, IPC_CREAT | IPC_EXCL | 0666); return said(id); }

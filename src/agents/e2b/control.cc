@@ -239,6 +239,64 @@ Result<http::Response> metrics(const http::Request& request, SessionManager& man
                                       {"diskTotal", session->limits().tmpfs_bytes}})}));
 }
 
+Result<http::Response> snapshot(const http::Request& request, SessionManager& manager) {
+  CAPSTAN_TRY(const SessionPtr session, named(request, manager));
+  CAPSTAN_TRY(const Json body, body_of(request));
+  const std::string name = body.get_string("name").value_or("");
+  CAPSTAN_TRY(const std::string id, manager.templates().snapshot(*session, name));
+  Json names = Json::array();
+  if (!name.empty()) names.push_back(name);
+  return http::Response::json(201, Json::object({{"snapshotID", id}, {"names", std::move(names)}}));
+}
+
+Result<http::Response> snapshots(const http::Request& request, SessionManager& manager) {
+  const std::string of = request.query_value("sandboxID").value_or(""), name = request.query_value("name").value_or("");
+  Json out = Json::array();
+  for (const Snapshot& one : manager.templates().snapshots(owner_of(request))) {
+    if ((!of.empty() && one.session != of) || (!name.empty() && one.name != name)) continue;
+    Json names = Json::array();
+    if (!one.name.empty()) names.push_back(one.name);
+    out.push_back(Json::object({{"snapshotID", one.id},
+                                {"names", std::move(names)},
+                                {"sandboxID", one.session},
+                                {"createdAt", time_text(one.made_ms)}}));
+  }
+  return http::Response::json(200, out);
+}
+
+Result<http::Response> templates(const http::Request&, SessionManager& manager) {
+  Json out = Json::array();
+  for (const std::string& name : manager.templates().names())
+    out.push_back(Json::object({{"templateID", name}, {"aliases", Json::array()}, {"public", true}}));
+  return http::Response::json(200, out);
+}
+
+Result<http::Response> remove_snapshot(const http::Request& request, SessionManager& manager) {
+  CAPSTAN_CHECK(manager.templates().remove(request.param("id"), owner_of(request)));
+  return http::Response{.status = 204};
+}
+
+// Copies that begin with the sandbox's files; its processes are not copied.
+Result<http::Response> fork(const http::Request& request, SessionManager& manager) {
+  CAPSTAN_TRY(const SessionPtr session, named(request, manager));
+  CAPSTAN_TRY(const Json body, body_of(request));
+  CAPSTAN_TRY(const std::int64_t timeout_ms, timeout_of(body, manager, kTimeoutSDefault));
+  const std::int64_t count = body.get_int("count").value_or(1);
+  if (count < 1 || count > kForksMax) return fail(Code::kInvalid, "{} forks; 1 to {} are possible", count, kForksMax);
+  CAPSTAN_TRY(const std::string id, manager.templates().snapshot(*session, ""));
+  Json out = Json::array();
+  for (std::int64_t i = 0; i < count; ++i) {
+    SessionTerms terms = session->terms();
+    terms.owner = owner_of(request);
+    terms.timeout_ms = timeout_ms;
+    terms.snapshot = id;
+    const auto made = manager.create(std::move(terms));
+    out.push_back(made ? Json::object({{"sandbox", access(**made)}}) : Json::object({{"error", error_json(made.error())}}));
+  }
+  CAPSTAN_CHECK(manager.templates().remove(id, owner_of(request)));
+  return http::Response::json(201, out);
+}
+
 Result<http::Response> no_network(const http::Request& request, SessionManager& manager) {
   CAPSTAN_TRY(const SessionPtr session, named(request, manager));
   return fail(Code::kUnsupported, "sandboxes here have no network, so its rules cannot be changed");
@@ -259,6 +317,11 @@ void add_control_routes(http::Router& router, SessionManager& manager) {
   add(router, manager, "POST", "/sandboxes/{id}/resume", connect);
   add(router, manager, "GET", "/sandboxes/{id}/metrics", metrics);
   add(router, manager, "PUT", "/sandboxes/{id}/network", no_network);
+  add(router, manager, "POST", "/sandboxes/{id}/snapshots", snapshot);
+  add(router, manager, "POST", "/sandboxes/{id}/fork", fork);
+  add(router, manager, "GET", "/snapshots", snapshots);
+  add(router, manager, "GET", "/templates", templates);
+  add(router, manager, "DELETE", "/templates/{id...}", remove_snapshot);
 }
 
 }  // namespace capstan::agents::e2b

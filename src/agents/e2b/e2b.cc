@@ -66,6 +66,7 @@ void add_routes(http::Router& router, SessionManager& manager) {
   add_control_routes(router, manager);
   add_process_routes(router, manager);
   add_filesystem_routes(router, manager);
+  add_watch_routes(router, manager);
   add_file_routes(router, manager);
   add_code_routes(router, manager);
 }

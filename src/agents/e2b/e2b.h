@@ -28,6 +28,7 @@ void add_routes(http::Router& router, SessionManager& manager);
 void add_control_routes(http::Router& router, SessionManager& manager);
 void add_process_routes(http::Router& router, SessionManager& manager);
 void add_filesystem_routes(http::Router& router, SessionManager& manager);
+void add_watch_routes(http::Router& router, SessionManager& manager);
 void add_file_routes(http::Router& router, SessionManager& manager);
 void add_code_routes(http::Router& router, SessionManager& manager);
 

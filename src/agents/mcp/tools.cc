@@ -175,7 +175,8 @@ Result<Json> read_file(Session& session, const Json& arguments) {
   std::string text = as_utf8(piece);
   const bool more = begin + piece.size() < bytes.size();
   Json structured = Json::object({{"content", text}, {"bytes", std::ssize(bytes)}, {"truncated", more}});
-  if (more) text += fmt::format("\n[{} more bytes; read on with offset {}]", bytes.size() - begin - piece.size(), begin + piece.size());
+  const std::size_t end = begin + piece.size();
+  if (more) text += fmt::format("\n[{} more bytes; read on with offset {}]", bytes.size() - end, end);
   return result_of(std::move(text), std::move(structured));
 }
 

@@ -35,7 +35,7 @@ struct Process::Source final : http::EventLoop::Watcher {
   Source(Process& p, Channel c, int f) : process(p), channel(c), fd(f) {}
   void on_ready(std::uint32_t) override {
     const auto keep = process.shared_from_this();
-    if (read() && process.must_wait()) process.waiting_ = true;
+    if (read()) process.must_wait();
   }
   // One piece; false at the end, or if there is nothing now.
   bool read() {
@@ -153,6 +153,7 @@ void Process::deliver(Channel channel, std::string_view bytes) {
 bool Process::must_wait() {
   for (const auto& listener : listeners_) {
     if (listener->backlog_bytes() <= kBacklogBytesMax) continue;
+    waiting_ = true;  // first: the listener may call back at once
     for (const auto& source : sources_) source->unwatch();
     listener->when_caught_up([weak = weak_from_this()] {
       const auto self = weak.lock();

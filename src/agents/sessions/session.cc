@@ -4,12 +4,16 @@
 
 #include <fcntl.h>
 #include <sys/statfs.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 
+#include "agents/sessions/file_tree.h"
 #include "agents/sessions/interpreter.h"
 #include "agents/sessions/paths.h"
+#include "agents/sessions/templates.h"
 #include "base/file.h"
 
 namespace capstan::agents {
@@ -153,6 +157,30 @@ Result<void> Session::rename(const std::string& from, const std::string& to) {
   CAPSTAN_TRY(const std::string old_path, path_inside(from));
   CAPSTAN_TRY(const std::string new_path, path_inside(to));
   return sandbox::rename_inside(root_fd(), old_path, new_path);
+}
+
+Result<void> Session::copy_home(const std::filesystem::path& directory) {
+  const std::lock_guard lock(mutex_);
+  if (state_ == State::kEnded) return usable();
+  if (state_ == State::kRunning) CAPSTAN_CHECK(sandbox_->freeze());
+  const auto copied = [&]() -> Result<void> {
+    CAPSTAN_CHECK(make_directories(directory, 0700));
+    const sandbox::Fd from(::openat(root_fd(), "work", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    const sandbox::Fd to(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!from || !to) return fail_errno("cannot open the sandbox's home", errno);
+    return copy_tree(from.get(), to.get(),
+                     {.owner = ::geteuid(), .bytes_max = kSnapshotBytesMax, .files_max = kSnapshotFilesMax});
+  }();
+  if (state_ == State::kRunning) CAPSTAN_CHECK(sandbox_->thaw());
+  return copied;
+}
+
+Result<void> Session::fill_home(const std::filesystem::path& directory) {
+  const sandbox::Fd from(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  const sandbox::Fd to(::openat(root_fd(), "work", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!from || !to) return fail_errno("cannot open the snapshot", errno);
+  return copy_tree(from.get(), to.get(),
+                   {.owner = host_uid(), .bytes_max = kSnapshotBytesMax, .files_max = kSnapshotFilesMax});
 }
 
 Result<void> Session::pause() {

@@ -13,6 +13,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -35,7 +36,8 @@ class Interpreter;
 
 struct SessionTerms {
   Owner owner = {};
-  std::string template_name = "base";
+  std::string template_name = "base";  // or a snapshot's id or name
+  std::string snapshot = {};           // begins with the files of this one, if it is not empty
   Words metadata = {};
   Words env = {};  // of every command
   std::int64_t timeout_ms = 300'000;
@@ -52,6 +54,7 @@ class Session : public std::enable_shared_from_this<Session> {
           std::unique_ptr<sandbox::Sandbox> sandbox);
   ~Session();
 
+  http::EventLoop& loop() const { return loop_; }
   const std::string& id() const { return id_; }
   const std::string& token() const { return token_; }  // who has it may use the session
   const SessionTerms& terms() const { return terms_; }
@@ -74,6 +77,11 @@ class Session : public std::enable_shared_from_this<Session> {
   Result<void> rename(const std::string& from, const std::string& to);
   int root_fd() const { return sandbox_->root_fd(); }
   std::uint32_t host_uid() const { return sandbox_->host_uid(); }
+
+  // A copy of its home into `directory`, which is made, while it stands still; and the other way round, while nothing
+  // runs in it yet.
+  Result<void> copy_home(const std::filesystem::path& directory);
+  Result<void> fill_home(const std::filesystem::path& directory);
 
   Result<void> pause();
   Result<void> resume(std::int64_t timeout_ms);  // also of one that runs: it ends no earlier than that

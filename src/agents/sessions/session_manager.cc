@@ -83,7 +83,12 @@ Result<SessionPtr> SessionManager::create(SessionTerms terms) {
   CAPSTAN_CHECK(check_timeout(terms.timeout_ms));
   if (loop_ == nullptr) return fail(Code::kUnavailable, "the server does not run yet");
   CAPSTAN_TRY(sandbox::Launcher * launcher, launcher());
-  CAPSTAN_TRY(const Template form, templates_.find(terms.template_name, terms.owner));
+  CAPSTAN_TRY(Template form, templates_.find(terms.template_name, terms.owner));
+  terms.template_name = form.name;
+  if (!terms.snapshot.empty()) {
+    CAPSTAN_TRY(const Template files, templates_.find(terms.snapshot, terms.owner));
+    form.snapshot = files.snapshot;
+  }
   const Owner owner = terms.owner;
   {
     const std::lock_guard lock(mutex_);

@@ -48,7 +48,8 @@ bool run_bare(const std::string& program) {
 
 bool run_in_namespaces(const std::string& program) {
   std::vector<char> stack(64 << 10);
-  char* top = stack.data() + stack.size() - reinterpret_cast<std::uintptr_t>(stack.data() + stack.size()) % 16;
+  char* top =
+      stack.data() + stack.size() - reinterpret_cast<std::uintptr_t>(stack.data() + stack.size()) % 16;
   return ended_well(::clone(execute, top, CLONE_VM | CLONE_VFORK | SIGCHLD | kNamespaces,
                             const_cast<char*>(program.c_str())));
 }

@@ -13,7 +13,8 @@ bool run_bare(const std::string& program);
 // limits or filter. Needs root.
 bool run_in_namespaces(const std::string& program);
 
-// A warm interpreter that forks itself for each run, with no sandbox around: fork, compile "pass", exit, wait.
+// A warm interpreter that forks itself for each run, with no sandbox around: fork, compile "pass", exit,
+// wait.
 class BareFork {
  public:
   BareFork();  // one that could not be started: run() is false

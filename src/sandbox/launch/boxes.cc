@@ -173,8 +173,9 @@ void Boxes::spawn(std::uint64_t serial, Box& box, Unpacker& in, const std::vecto
   const bool interprets = box.spec.lane == Lane::kPythonZygote;
   const int socket = interprets ? take_runner(serial, box, command) : box.first.socket.get();
   if (socket < 0)
-    return refuse(box.id, id, "cannot fork the warm Python interpreter (/usr/bin/python3 with ctypes): " +
-                                  std::string(std::strerror(errno)));
+    return refuse(box.id, id,
+                  "cannot fork the warm Python interpreter (/usr/bin/python3 with ctypes): " +
+                      std::string(std::strerror(errno)));
   const std::string bytes = Packer(MessageKind::kSpawn).u32(id).u32(given).command(spec).bytes();
   // A runner that is dead already has left its reason, which its death brings up.
   if (!send_message(socket, bytes, passed) && !interprets)
@@ -346,7 +347,8 @@ void Boxes::forget(std::uint64_t serial, std::uint32_t id, const RunningCommand&
   due_.erase({command.cpu_check_us, serial, id, Timer::kCpu});
 }
 
-// A runner is dead, which one is not known. The kernel lets the first process end only when all are waited for.
+// A runner is dead, which one is not known. The kernel lets the first process end only when all are waited
+// for.
 void Boxes::on_runner(std::uint64_t serial) {
   const auto found = boxes_.find(serial);
   if (found == boxes_.end()) return;

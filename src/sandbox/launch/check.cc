@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -57,11 +58,21 @@ bool make_mounts() {
 
 bool load_filter() {
   const auto program = compile_filter(Network::kNone);
-  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-         apply_filter(program) == nullptr;
+  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && apply_filter(program) == nullptr;
 }
 
+// The kernel's own name of a process that cannot become another's.
+bool open_pidfd() { return ::syscall(SYS_pidfd_open, ::getpid(), 0) >= 0; }
+
 }  // namespace
+
+int print_filter(const char* network) {
+  const bool none = std::strcmp(network, "none") == 0;
+  if (!none && std::strcmp(network, "namespace") != 0) return 2;
+  const auto program = compile_filter(none ? Network::kNone : Network::kNamespace);
+  const auto size = static_cast<ssize_t>(program.size() * sizeof(sock_filter));
+  return ::write(1, program.data(), static_cast<std::size_t>(size)) == size ? 0 : 1;
+}
 
 int print_checks() {
   say("root", ::geteuid() == 0 ? 0 : EPERM, "runs as root");
@@ -73,6 +84,7 @@ int print_checks() {
                      {"namespace_uts", CLONE_NEWUTS},   {"namespace_cgroup", CLONE_NEWCGROUP},
                      {"namespace_net", CLONE_NEWNET}};
   for (const auto& each : kNamespaces) say(each.name, try_namespace(each.flag), "by clone3");
+  say("pidfd", try_in_child(open_pidfd), "processes are watched and killed by descriptor");
   say("mounts", try_in_child(make_mounts), "tmpfs with size and inode limits by the new mount calls");
   say("seccomp", try_in_child(load_filter), "a filter of system calls");
   const int abi = kernel::landlock_abi();

@@ -6,4 +6,8 @@ namespace capstan::sandbox {
 // Prints "name<tab>yes or no<tab>what was found", a line each, to standard output; 0.
 int print_checks();
 
+// Writes the filter for a network ("none", "namespace") to standard output, as the kernel takes it; 0, or 2
+// for another name.
+int print_filter(const char* network);
+
 }  // namespace capstan::sandbox

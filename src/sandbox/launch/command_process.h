@@ -1,8 +1,8 @@
 // What the process of a command does to itself between its birth and its program: standard input and output,
 // a session of its own, limits, the working directory.
 //
-// Used in a child that shares its parent's memory until it executes (launch/first_process.cc), so it allocates
-// nothing, and in a fork of a warm interpreter (launch/runner.cc). Threads: one.
+// Used in a child that shares its parent's memory until it executes (launch/first_process.cc), so it
+// allocates nothing, and in a fork of a warm interpreter (launch/runner.cc). Threads: one.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,8 @@
 // How it works: the lists become one action for each call number, runs of the same action become intervals,
 // and the program is a binary search over their starts. That is a fifth of what libseccomp generates, and the
 // kernel translates a filter anew for each sandbox. Only comparisons are used, so that the kernel still keeps
-// a bitmap of calls that are always allowed. libseccomp knows the numbers here, and generates the program that
-// this one must agree with in filter_test.cc.
+// a bitmap of calls that are always allowed. libseccomp knows the numbers here, and generates the program
+// that this one must agree with in filter_test.cc.
 #include "sandbox/launch/filter.h"
 
 #include <linux/audit.h>
@@ -38,7 +38,7 @@ constexpr std::uint32_t kArchitecture = AUDIT_ARCH_AARCH64;
 #error "the sandbox's filter knows x86-64 and arm64"
 #endif
 
-constexpr std::uint32_t kNumbersMax = 1024;        // beyond any call of any kernel so far
+constexpr std::uint32_t kNumbersMax = 1024;         // beyond any call of any kernel so far
 constexpr std::uint32_t kX32Begin = 0x40000000;     // x86-64 only
 constexpr std::uint32_t kSkippedCall = 0xffffffff;  // what a tracer leaves of a call
 

@@ -1,6 +1,7 @@
 // Goal: the filter decides as libseccomp's own program from the same lists does, for every call number and
 // architecture, and its rules on arguments decide as written. Method: both programs run in an interpreter of
-// classic BPF here; the kernel's cache of calls that are always allowed needs instructions of a few kinds only.
+// classic BPF here; the kernel's cache of calls that are always allowed needs instructions of a few kinds
+// only.
 #include "sandbox/launch/filter.h"
 
 #include <fcntl.h>
@@ -73,8 +74,8 @@ std::uint32_t run(const std::vector<sock_filter>& program, const seccomp_data& d
   return 0;
 }
 
-std::uint32_t decide(const std::vector<sock_filter>& program, long call, std::initializer_list<std::uint64_t> args = {},
-                     std::uint32_t architecture = kHere) {
+std::uint32_t decide(const std::vector<sock_filter>& program, long call,
+                     std::initializer_list<std::uint64_t> args = {}, std::uint32_t architecture = kHere) {
   seccomp_data data{.nr = static_cast<int>(call), .arch = architecture, .instruction_pointer = 0, .args = {}};
   std::size_t at = 0;
   for (const std::uint64_t argument : args) data.args[at++] = argument;
@@ -94,7 +95,8 @@ std::vector<sock_filter> by_libseccomp() {
   for (const char* name : kAllowedCalls) add(SCMP_ACT_ALLOW, name);
   const int memory = ::memfd_create("filter", MFD_CLOEXEC);
   EXPECT_EQ(::seccomp_export_bpf(filter, memory), 0);
-  std::vector<sock_filter> program(static_cast<std::size_t>(::lseek(memory, 0, SEEK_END)) / sizeof(sock_filter));
+  std::vector<sock_filter> program(static_cast<std::size_t>(::lseek(memory, 0, SEEK_END)) /
+                                   sizeof(sock_filter));
   EXPECT_GT(::pread(memory, program.data(), program.size() * sizeof(sock_filter), 0), 0);
   ::close(memory);
   ::seccomp_release(filter);
@@ -125,7 +127,8 @@ TEST(FilterTest, RefusesByArgumentsAndLooksAtTheirLowHalvesOnly) {
   const std::uint32_t family = SECCOMP_RET_ERRNO | EAFNOSUPPORT;
   for (const auto& filter : {none, network}) {
     EXPECT_EQ(decide(filter, SYS_clone, {SIGCHLD}), kAllow);
-    for (const std::uint64_t flag : {CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP})
+    for (const std::uint64_t flag : {CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWIPC,
+                                     CLONE_NEWUTS, CLONE_NEWCGROUP})
       EXPECT_EQ(decide(filter, SYS_clone, {kHigh | flag | SIGCHLD}), kEperm) << flag;
     for (const std::uint64_t request : {TIOCSTI, TIOCLINUX, TIOCSETD, TIOCCONS})
       EXPECT_EQ(decide(filter, SYS_ioctl, {0, kHigh | request}), kEperm) << request;
@@ -146,8 +149,8 @@ TEST(FilterTest, UsesOnlyWhatTheKernelsCacheOfAllowedCallsUnderstandsUpToItsDeci
   for (const sock_filter& step : compile_filter(Network::kNamespace)) {
     const bool known = step.code == (BPF_LD | BPF_W | BPF_ABS) || step.code == (BPF_RET | BPF_K) ||
                        step.code == (BPF_JMP | BPF_JA) || step.code == (BPF_JMP | BPF_JEQ | BPF_K) ||
-                       step.code == (BPF_JMP | BPF_JGE | BPF_K) || step.code == (BPF_JMP | BPF_JSET | BPF_K) ||
-                       step.code == (BPF_ALU | BPF_AND | BPF_K);
+                       step.code == (BPF_JMP | BPF_JGE | BPF_K) ||
+                       step.code == (BPF_JMP | BPF_JSET | BPF_K) || step.code == (BPF_ALU | BPF_AND | BPF_K);
     EXPECT_TRUE(known) << step.code;
   }
 }

@@ -17,8 +17,8 @@ namespace {
 
 constexpr std::int64_t kPeriodUs = 100'000;
 constexpr std::int64_t kQuotaUsMin = 1000;  // the kernel's own
-// Version 2 allows processes only in groups that hand no controller on, and a sandbox's hands memory on to its
-// commands' groups: its own processes are in a group of this name within it.
+// Version 2 allows processes only in groups that hand no controller on, and a sandbox's hands memory on to
+// its commands' groups: its own processes are in a group of this name within it.
 constexpr const char* kLeaf = "/own";
 
 std::int64_t number_after(const std::string& text, const char* key) {
@@ -245,7 +245,8 @@ GroupUsage Groups::usage(const std::string& name) const {
   usage.memory_bytes = memory_now(name);
   if (state == nullptr) return usage;
   // What was still charged to it when it was taken is not this one's.
-  usage.memory_peak_bytes = std::max<std::int64_t>(usage.memory_peak_bytes - state->before.memory_peak_bytes, 0);
+  usage.memory_peak_bytes =
+      std::max<std::int64_t>(usage.memory_peak_bytes - state->before.memory_peak_bytes, 0);
   usage.cpu_us -= state->before.cpu_us;
   usage.memory_kills -= state->before.memory_kills;
   return usage;

@@ -43,8 +43,8 @@ inline int attach(int mount, const char* path) {
   return move_mount(mount, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH);
 }
 
-// As fork(), with namespaces, into a version 2 cgroup (-1: the caller's), giving a pidfd. `number_at`: where the
-// child's thread number is to be written, as fork() does for the C library; 0: nowhere.
+// As fork(), with namespaces, into a version 2 cgroup (-1: the caller's), giving a pidfd. `number_at`: where
+// the child's thread number is to be written, as fork() does for the C library; 0: nowhere.
 inline pid_t clone3(std::uint64_t flags, int cgroup, int* pidfd, std::uintptr_t number_at = 0) {
   clone_args arguments{};
   arguments.flags = flags | CLONE_PIDFD;

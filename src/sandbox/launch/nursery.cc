@@ -108,7 +108,8 @@ Nursery::Pool& Nursery::add_shape(const std::string& shape, const SandboxSpec& s
   if (pools_.size() >= kShapesMax + std::size(ready_)) {
     auto oldest = pools_.end();
     for (auto it = pools_.begin(); it != pools_.end(); ++it) {
-      if (it->second.whole && (oldest == pools_.end() || it->second.asked < oldest->second.asked)) oldest = it;
+      if (it->second.whole && (oldest == pools_.end() || it->second.asked < oldest->second.asked))
+        oldest = it;
     }
     for (auto& newborn : oldest->second.newborns) dismissed_.push_back(std::move(newborn));
     pools_.erase(oldest);

@@ -1,12 +1,12 @@
-// Makes first processes (launch/first_process.h) in their cgroups and namespaces, and keeps some ready ahead, so
-// that a sandbox that is asked for starts with most of its work done. Each serves one sandbox and is never used
-// again.
+// Makes first processes (launch/first_process.h) in their cgroups and namespaces, and keeps some ready ahead,
+// so that a sandbox that is asked for starts with most of its work done. Each serves one sandbox and is never
+// used again.
 //
-// Two sorts are ready: plain ones, which are told later what sandbox they are, and whole ones for each shape of
-// sandbox (a spec without binds) that was asked for twice of late: down from root, filtered, and with a runner
-// (launch/runner.h) in the interpreter lanes, so that nothing is left but the command. Threads: one.  Cost: a
-// ready one is handed over at once; making one about 1 ms.  Bounds: kShapesMax shapes, the least lately asked
-// for goes.
+// Two sorts are ready: plain ones, which are told later what sandbox they are, and whole ones for each shape
+// of sandbox (a spec without binds) that was asked for twice of late: down from root, filtered, and with a
+// runner (launch/runner.h) in the interpreter lanes, so that nothing is left but the command. Threads: one.
+// Cost: a ready one is handed over at once; making one about 1 ms.  Bounds: kShapesMax shapes, the least
+// lately asked for goes.
 #pragma once
 
 #include <linux/filter.h>

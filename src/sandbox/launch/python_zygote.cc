@@ -1,5 +1,5 @@
-// The library that a warm Python interpreter loads (launch/zygotes.h): it serves requests for runners by forking
-// the interpreter into the pid namespace of a sandbox. In the child, the callback runs the program.
+// The library that a warm Python interpreter loads (launch/zygotes.h): it serves requests for runners by
+// forking the interpreter into the pid namespace of a sandbox. In the child, the callback runs the program.
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/prctl.h>
@@ -31,7 +31,7 @@ int run_command(const CommandSpec& command) {
 struct Server {
   int landlock_abi = 0;
   std::vector<sock_filter> filters[2];
-  Fd own_pids;                 // our own pid namespace, for our own children
+  Fd own_pids;                   // our own pid namespace, for our own children
   std::uintptr_t number_at = 0;  // where the C library keeps the number of this thread
 
   bool greet(int socket) {

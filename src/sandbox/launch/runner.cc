@@ -1,5 +1,5 @@
-// How it works: what the sandbox is made of exists already, so that entering it takes two calls: all namespaces
-// by the first process's pidfd, and the change of user inside.
+// How it works: what the sandbox is made of exists already, so that entering it takes two calls: all
+// namespaces by the first process's pidfd, and the change of user inside.
 #include "sandbox/launch/runner.h"
 
 #include <fcntl.h>
@@ -31,7 +31,8 @@ Fault enter(const Runner& runner, const SandboxSpec& spec) {
   if (::setns(runner.first, kNamespaces) != 0) return "enter the sandbox";
   if (const Fault fault = join_user(runner.first, spec.uid)) return fault;
   ::close(runner.first);
-  return runner.landlock_abi > 0 ? apply_landlock(runner.landlock_abi, writable_paths(spec), spec.network) : nullptr;
+  return runner.landlock_abi > 0 ? apply_landlock(runner.landlock_abi, writable_paths(spec), spec.network)
+                                 : nullptr;
 }
 
 [[noreturn]] void refuse(const Runner& runner, std::uint32_t command, Fault fault) {

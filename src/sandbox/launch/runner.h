@@ -1,5 +1,5 @@
-// A runner: a fork of a warm interpreter that joins a sandbox, gives up every privilege, waits for one command
-// and becomes it. It is made ahead where the launcher knows what the next sandbox will be.
+// A runner: a fork of a warm interpreter that joins a sandbox, gives up every privilege, waits for one
+// command and becomes it. It is made ahead where the launcher knows what the next sandbox will be.
 //
 // Its whole life is become_runner(): called in the child of a clone3 into the sandbox's pid namespace and
 // version 2 cgroup, still root and with every other namespace the host's. It waits until the sandbox's first

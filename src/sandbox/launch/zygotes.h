@@ -1,5 +1,5 @@
-// Warm Python interpreters, one per tenant, that fork a runner (launch/runner.h) each time they are asked: the
-// interpreter's start (12 ms) is paid once.
+// Warm Python interpreters, one per tenant, that fork a runner (launch/runner.h) each time they are asked:
+// the interpreter's start (12 ms) is paid once.
 //
 // A zygote runs this host's /usr/bin/python3 with standard modules only, as root and outside any sandbox: no
 // code of a tenant ever runs in it, only in its children, which go down from root as every first process

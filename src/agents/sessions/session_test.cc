@@ -1,0 +1,303 @@
+// Goal: sessions do what their clients rely on: processes with input, output, terminals and ends; files; pauses; timeouts;
+// limits; snapshots; what was used. Method: a real launcher (skipped where the host cannot enforce sandboxes) and an event
+// loop of the test's own.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <filesystem>
+#include <thread>
+
+#include "agents/sessions/directory_watch.h"
+#include "agents/sessions/interpreter.h"
+#include "agents/sessions/paths.h"
+#include "agents/sessions/session_manager.h"
+#include "base/file.h"
+#include "base/log.h"
+
+namespace capstan::agents {
+namespace {
+
+TEST(Paths, BeginAtHomeAndStayInside) {
+  EXPECT_EQ(*path_inside("a/b"), "/work/a/b");
+  EXPECT_EQ(*path_inside("~/a"), "/work/a");
+  EXPECT_EQ(*path_inside("/home/user"), "/work");
+  EXPECT_EQ(*path_inside("/home/user2/x"), "/home/user2/x");
+  EXPECT_EQ(*path_inside("../../../etc/passwd"), "/etc/passwd");
+  EXPECT_EQ(*path_inside("/a/./b//../c/"), "/a/c");
+  EXPECT_EQ(*path_inside("/"), "/");
+  EXPECT_EQ(shown_path("/work/a"), "/home/user/a");
+  EXPECT_EQ(shown_path("/workshop"), "/workshop");
+  EXPECT_FALSE(path_inside(""));
+  EXPECT_FALSE(path_inside(std::string_view("a\0b", 3)));
+}
+
+// Waits for a process's end and keeps what it wrote.
+class Kept final : public ProcessListener {
+ public:
+  void on_output(Channel channel, std::string_view bytes) override {
+    const std::lock_guard lock(mutex_);
+    (channel == Channel::kErr ? err : out) += bytes;
+  }
+  void on_end(const Result<sandbox::CommandResult>& result) override {
+    const std::lock_guard lock(mutex_);
+    ended_ = result;
+    changed_.notify_all();
+  }
+  Result<sandbox::CommandResult> wait() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return ended_.has_value(); });
+    return *ended_;
+  }
+  std::string out, err;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::optional<Result<sandbox::CommandResult>> ended_;
+};
+
+class Sessions : public testing::Test {
+ protected:
+  void SetUp() override {
+    directory_ = std::filesystem::temp_directory_path() / ("capstan-sessions-" + random_hex(6));
+    loop_thread_ = std::thread([this] { loop_.run(); });
+    open({});
+    if (const auto able = manager_->check(); !able) GTEST_SKIP() << able.error().message;
+  }
+  void TearDown() override {
+    manager_.reset();
+    loop_.stop();
+    loop_thread_.join();
+    std::filesystem::remove_all(directory_);
+  }
+  void open(ManagerLimits limits) {
+    manager_.reset();
+    manager_ = std::make_unique<SessionManager>(ManagerOptions{.instance = "sessions-test",
+                                                               .directory = directory_,
+                                                               .limits = limits});
+    manager_->run_on(loop_);
+  }
+  SessionPtr make(SessionTerms terms = {}) {
+    auto made = manager_->create(std::move(terms));
+    if (!made) ADD_FAILURE() << made.error().message;
+    return made ? *made : nullptr;
+  }
+  std::string shell(const SessionPtr& session, const std::string& script, int exit_code = 0) {
+    const auto kept = std::make_shared<Kept>();
+    const auto process = session->start({.argv = {"/bin/sh", "-c", script}}, kept);
+    if (!process) return process.error().message;
+    const auto result = kept->wait();
+    EXPECT_TRUE(result && result->exit_code == exit_code) << script << ": " << kept->err;
+    return kept->out;
+  }
+  void until(const char* what, const std::function<bool()>& check) {
+    for (int i = 0; i < 500; ++i) {
+      if (check()) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    ADD_FAILURE() << "waited in vain until " << what;
+  }
+
+  std::filesystem::path directory_;
+  http::EventLoop loop_;
+  std::thread loop_thread_;
+  std::unique_ptr<SessionManager> manager_;
+};
+
+TEST_F(Sessions, CommandsShareFilesAndEndWithTheirExitCode) {
+  const auto session = make({.env = {{"NAME", "value"}}});
+  EXPECT_EQ(shell(session, "echo $NAME $HOME; pwd -P; echo text > a"), "value /home/user\n/work\n");
+  EXPECT_EQ(*session->read("a"), "text\n");
+  EXPECT_EQ(shell(session, "cat a; exit 4", 4), "text\n");
+  EXPECT_TRUE(session->processes().empty());
+}
+
+TEST_F(Sessions, OutputOfManyMegabytesWaitsForTheSlowestListener) {
+  class Slow final : public ProcessListener {
+   public:
+    void on_output(Channel, std::string_view bytes) override { pending += bytes.size(), total += bytes.size(); }
+    void on_end(const Result<sandbox::CommandResult>&) override { over = true; }
+    std::size_t backlog_bytes() override { return pending; }
+    void when_caught_up(std::function<void()> callback) override {
+      highest = std::max(highest, pending);
+      pending = 0;
+      callback();
+    }
+    std::size_t pending = 0, highest = 0;
+    std::atomic<std::size_t> total{0};
+    std::atomic<bool> over{false};
+  };
+  const auto session = make();
+  const auto slow = std::make_shared<Slow>();
+  ASSERT_TRUE(session->start({.argv = {"/usr/bin/head", "-c", "20000000", "/dev/zero"}}, slow));
+  until("it ended", [&] { return slow->over.load(); });
+  EXPECT_EQ(slow->total, 20'000'000u);
+  EXPECT_GT(slow->highest, kBacklogBytesMax);
+  EXPECT_LE(slow->highest, kBacklogBytesMax + (64u << 10));
+}
+
+TEST_F(Sessions, ADaemonThatKeepsTheOutputOpenDelaysNothing) {
+  const auto session = make();
+  EXPECT_EQ(shell(session, "sleep 1000 & echo done"), "done\n");
+}
+
+TEST_F(Sessions, InputReachesAProgramUntilItIsClosed) {
+  const auto session = make();
+  const auto kept = std::make_shared<Kept>();
+  const auto process = session->start({.argv = {"/bin/cat"}, .input = true}, kept);
+  ASSERT_TRUE(process);
+  const std::string large(300'000, 'x');  // more than a pipe holds
+  ASSERT_TRUE((*process)->write_input(large));
+  ASSERT_TRUE((*process)->close_input());
+  EXPECT_FALSE((*process)->close_input());
+  ASSERT_TRUE(kept->wait());
+  EXPECT_EQ(kept->out, large);
+}
+
+TEST_F(Sessions, AProgramThatDoesNotExistIsAnErrorOfTheProcess) {
+  const auto session = make();
+  const auto kept = std::make_shared<Kept>();
+  ASSERT_TRUE(session->start({.argv = {"/no/such/program"}}, kept));
+  const auto result = kept->wait();
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, Code::kNotFound);
+  EXPECT_FALSE(session->start({.argv = {"/bin/true"}, .cwd = "/nowhere"}, nullptr));
+}
+
+TEST_F(Sessions, ATimeoutEndsASessionOrPausesIt) {
+  const auto ends = make({.timeout_ms = 300});
+  const auto pauses = make({.timeout_ms = 300, .pause_at_end = true, .auto_resume = true});
+  until("one ended", [&] { return !manager_->find(ends->id(), Owner{}); });
+  EXPECT_EQ(ends->state(), Session::State::kEnded);
+  until("the other paused", [&] { return pauses->state() == Session::State::kPaused; });
+  EXPECT_FALSE(pauses->start({.argv = {"/bin/true"}}, nullptr));
+  EXPECT_TRUE(pauses->wake());  // auto_resume
+  EXPECT_EQ(shell(pauses, "echo on"), "on\n");
+}
+
+TEST_F(Sessions, LimitsOnTheirNumberRefuseAndLeaveRoomAgain) {
+  open({.sessions_max = 3, .sessions_of_project_max = 2});
+  const Owner other{.organisation = 1, .project = 9, .key = 0};
+  const auto first = make(), second = make();
+  const auto third = manager_->create({});
+  ASSERT_FALSE(third);
+  EXPECT_EQ(third.error().code, Code::kExhausted);
+  ASSERT_TRUE(manager_->create({.owner = other}));
+  EXPECT_FALSE(manager_->create({.owner = other}));
+  EXPECT_FALSE(manager_->find(first->id(), other));  // not its project's
+  EXPECT_FALSE(manager_->find(first->id(), second->token()));
+  ASSERT_TRUE(manager_->end(first->id(), Owner{}));
+  EXPECT_TRUE(manager_->create({}));
+}
+
+TEST_F(Sessions, WhatWasUsedIsRecordedInPartsUntilItIsSettled) {
+  open({.sample_every_ms = 100, .record_every_ms = 300});
+  const auto session = make({.owner = {2, 3, 4}});
+  shell(session, "head -c 50m /dev/zero | tail -c 1 > /dev/null; i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done");
+  ASSERT_TRUE(session->write("f", "12345"));
+  until("a part was recorded", [&] { return !manager_->usage(10).records.empty(); });
+  ASSERT_TRUE(manager_->end(session->id(), {2, 3, 4}));
+  const auto batch = manager_->usage(1'000);
+  ASSERT_GE(batch.records.size(), 2u);
+  store::ComputeSum sum;
+  for (const auto& record : batch.records) {
+    EXPECT_EQ(record.project, 3);
+    sum.runs += record.sum.runs;
+    sum.cpu_us += record.sum.cpu_us;
+    sum.bytes_in += record.sum.bytes_in;
+    sum.wall_ms += record.sum.wall_ms;
+  }
+  EXPECT_EQ(sum.runs, 1);
+  EXPECT_GT(sum.cpu_us, 0);
+  EXPECT_EQ(sum.bytes_in, 5);
+  EXPECT_GT(sum.wall_ms, 0);
+  manager_->settle(batch.last - 1);
+  EXPECT_EQ(manager_->usage(1'000).records.size(), 1u);
+  manager_->settle(batch.last);
+  EXPECT_TRUE(manager_->usage(1'000).records.empty());
+}
+
+TEST_F(Sessions, ASnapshotKeepsFilesLinksAndModesOnly) {
+  const auto session = make();
+  shell(session, "mkdir d; echo kept > d/f; chmod 700 d/f; ln -s f d/link; mkfifo pipe; echo tmp > /tmp/t");
+  const auto id = manager_->templates().snapshot(*session, "mine");
+  ASSERT_TRUE(id) << id.error().message;
+  const auto copy = make({.template_name = "mine"});
+  ASSERT_TRUE(copy);
+  EXPECT_EQ(shell(copy, "cat d/link; stat -c %a d/f; stat -c %U d/link; ls; ls /tmp"), "kept\n700\nuser\nd\n");
+  const Owner other{.organisation = 1, .project = 9, .key = 0};
+  EXPECT_FALSE(manager_->templates().find(*id, other));
+  EXPECT_FALSE(manager_->templates().snapshot(*session, "../evil"));
+  ASSERT_TRUE(manager_->templates().remove(*id, Owner{}));
+  EXPECT_FALSE(manager_->create({.template_name = "mine"}));
+}
+
+TEST_F(Sessions, TemplatesAreFilesWithLimitsOfTheirOwn) {
+  std::filesystem::create_directories(directory_ / "templates");
+  ASSERT_TRUE(write_file_atomic(directory_ / "templates/small.json", R"({"memory_mib": 64, "disk_mib": 1, "env": {"A": "b"}})"));
+  const auto session = make({.template_name = "small"});
+  ASSERT_TRUE(session);
+  EXPECT_EQ(session->limits().memory_bytes, 64 << 20);
+  EXPECT_EQ(shell(session, "echo $A; head -c 2m /dev/zero > f 2>/dev/null || echo full"), "b\nfull\n");
+  ASSERT_TRUE(write_file_atomic(directory_ / "templates/wrong.json", R"({"memory": 64})"));
+  const auto wrong = manager_->create({.template_name = "wrong"});
+  ASSERT_FALSE(wrong);
+  EXPECT_NE(wrong.error().message.find("'memory' is unknown"), std::string::npos);
+}
+
+TEST_F(Sessions, ADirectoryIsWatchedBelowWhatIsMadeLater) {
+  const auto session = make();
+  std::mutex mutex;
+  std::vector<std::string> seen;
+  const auto watch = DirectoryWatch::start(loop_, session->root_fd(), "/work", {.recursive = true},
+                                           [&](Change change, const std::string& name) {
+                                             const std::lock_guard lock(mutex);
+                                             seen.push_back(fmt::format("{} {}", static_cast<int>(change), name));
+                                           });
+  ASSERT_TRUE(watch) << watch.error().message;
+  shell(session, "mkdir -p a/b; echo 1 > a/b/f; mv a/b/f a/g; rm a/g");
+  const auto has = [&](const std::string& line) {
+    const std::lock_guard lock(mutex);
+    return std::ranges::find(seen, line) != seen.end();
+  };
+  until("all changes were seen", [&] { return has("0 a") && has("0 a/b") && has("0 a/b/f") && has("2 a/g"); });
+  (*watch)->stop();
+}
+
+TEST_F(Sessions, CodeKeepsItsVariablesAndAbandonedCellsAreInterrupted) {
+  class Lines final : public CodeSink {
+   public:
+    void on_line(std::string_view json) override {
+      const std::lock_guard lock(mutex);
+      lines += json;
+    }
+    void on_done() override { done = true; }
+    std::mutex mutex;
+    std::string lines;
+    std::atomic<bool> done{false};
+  };
+  const auto session = make();
+  const auto run = [&](const std::string& code) {
+    const auto lines = std::make_shared<Lines>();
+    const auto begun = session->interpreter().execute({.code = code}, lines);
+    EXPECT_TRUE(begun) << begun.error().message;
+    until("the cell ended", [&] { return lines->done.load(); });
+    const std::lock_guard lock(lines->mutex);
+    return lines->lines;
+  };
+  run("x = 1");
+  EXPECT_NE(run("x + 1").find("\"text\": \"2\""), std::string::npos);
+  const auto endless = std::make_shared<Lines>();
+  ASSERT_TRUE(session->interpreter().execute({.code = "print('begun', flush=True)\nwhile True: pass"}, endless));
+  until("it began", [&] {
+    const std::lock_guard lock(endless->mutex);
+    return endless->lines.find("begun") != std::string::npos;
+  });
+  session->interpreter().abandon(endless);
+  EXPECT_NE(run("x").find("\"text\": \"1\""), std::string::npos);
+  EXPECT_FALSE(session->interpreter().execute({.code = "1", .language = "cobol"}, endless));
+}
+
+}  // namespace
+}  // namespace capstan::agents
