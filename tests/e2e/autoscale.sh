@@ -7,7 +7,7 @@ kind: service
 name: zero
 engine: {model: abacus}
 replicas: 0
-autoscale: {min: 0, max: 2, ttft: 2s, calm: 3s}
+autoscale: {min: 0, max: 2, ttft: 2s, calm: 8s}
 resources: {cpus: 0.1}
 YAML
 ready_is() { "$capstan" -o json get zero | tr -d ' \n' | grep -q "\"ready\":$1,\"wanted\":$1"; }
