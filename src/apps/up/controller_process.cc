@@ -190,6 +190,7 @@ int run_controller(const ControllerOptions& options) {
   const auto epoch = (*driver)->status().epoch;
   if (const auto written = write_address(options.data, options.up, (*server)->port(), epoch); !written)
     return fail_with(written.error());
+  backend.arrive();
   if (!options.up.bare) {
     if (const auto served = serve_default_model(**driver); !served) return fail_with(served.error());
   }

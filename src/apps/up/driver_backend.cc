@@ -83,6 +83,7 @@ bool DriverBackend::wait_for_event(std::int64_t since, int timeout_ms) {
 }
 
 Result<void> DriverBackend::ready() {
+  if (!arrived_) return fail(Code::kUnavailable, "the controller starts");
   if (driver_.status().disk_full)
     return fail(Code::kExhausted,
                 "the disk of the data directory is full; commands wait, running ranks go on");

@@ -37,6 +37,8 @@ class DriverBackend final : public api::Backend, public gateway::ReplicaDirector
   // Services behind the gateway and their replicas; none once the driver leaves.
   controller::Served served() const;
 
+  // From now on ready() may hold: whoever looks for this process finds it.
+  void arrive() { arrived_ = true; }
   // From now on waits end at once: the process leaves.
   void leave();
 
@@ -46,6 +48,7 @@ class DriverBackend final : public api::Backend, public gateway::ReplicaDirector
   std::mutex mutex_;
   std::condition_variable changed_;
   std::atomic<std::int64_t> newest_event_{0};
+  std::atomic<bool> arrived_{false};
   bool leaving_ = false;
   std::int64_t follow_id_ = 0;
 };
