@@ -16,7 +16,6 @@ class SandboxTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     options_.instance = "test-" + random_hex(4);
-    options_.program = CAPSTAN_SANDBOX;
     const auto capabilities = sandbox::check_host(options_);
     ASSERT_TRUE(capabilities) << capabilities.error().message;
     if (const auto good = sandbox::require(*capabilities, {}); !good) {
