@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/file.h"
@@ -21,6 +22,13 @@
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
 
 namespace capstan {
+
+// What a fuzzer checks: if it does not hold, says which and on what input, and aborts.
+inline void must_hold(bool holds, const char* what, std::string_view input) {
+  if (holds) return;
+  std::fprintf(stderr, "%s; input: %.*s\n", what, static_cast<int>(input.size()), input.data());
+  std::abort();
+}
 
 // Bytes changed, removed, doubled, and pieces of other seeds put in.
 inline std::string mutated(std::string text, const std::vector<std::string>& seeds, Prng& random) {

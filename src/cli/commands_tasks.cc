@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <thread>
 
+#include "base/steady_time.h"
 #include "cli/commands.h"
 #include "cli/format.h"
 
@@ -14,12 +15,6 @@ namespace {
 constexpr int kPollMs = 500;
 constexpr int kLineMs = 10'000;  // where there is no terminal to draw on
 constexpr int kBarWidth = 30;
-
-std::int64_t now_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 bool has_ended(const std::string& state) {
   return state == "succeeded" || state == "failed" || state == "cancelled";
@@ -32,7 +27,7 @@ class Progress {
     const std::int64_t ready = number_of(workload, "ready"),
                        wanted = std::max<std::int64_t>(number_of(workload, "wanted"), 1);
     if (began_ms_ == 0) {
-      began_ms_ = now_ms();
+      began_ms_ = steady_now_ms();
       first_ = ready;
     }
     const auto filled = static_cast<int>(ready * kBarWidth / wanted);
@@ -41,7 +36,7 @@ class Progress {
     std::string line = fmt::format("[{}] {}/{} {}", bar, ready, wanted, text_of(workload, "state"));
     if (const Json* tasks = workload.find("tasks"); tasks != nullptr && number_of(*tasks, "failed") > 0)
       line += fmt::format(", {} failed", number_of(*tasks, "failed"));
-    const std::int64_t elapsed_ms = now_ms() - began_ms_, done = ready - first_;
+    const std::int64_t elapsed_ms = steady_now_ms() - began_ms_, done = ready - first_;
     if (done > 0 && elapsed_ms >= 1000) {
       line += fmt::format(", {}/s", done * 1000 / elapsed_ms);
       if (ready < wanted) line += fmt::format(", {} s left", (wanted - ready) * elapsed_ms / done / 1000);
@@ -67,9 +62,9 @@ int wait(const Globals& globals, const std::vector<std::string>& names) {
       if (!workload && workload.error().code != Code::kUnavailable) return report(workload.error());
       if (workload) {
         state = text_of(*workload, "state");
-        const bool show = terminal || has_ended(state) || now_ms() - shown_ms >= kLineMs;
+        const bool show = terminal || has_ended(state) || steady_now_ms() - shown_ms >= kLineMs;
         if (show) {
-          shown_ms = now_ms();
+          shown_ms = steady_now_ms();
           fmt::print(stderr, "{}{}: {}{}", terminal ? "\r\033[K" : "", name, progress.text(*workload),
                      terminal && !has_ended(state) ? "" : "\n");
           std::fflush(stderr);

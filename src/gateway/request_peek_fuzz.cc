@@ -2,8 +2,6 @@
 // be what a full parser reads, a rewritten body must say the same but for what was put in, and how a stream is cut must not
 // change it.
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <string>
 
 #include "base/fuzz_rounds.h"
@@ -16,12 +14,6 @@ namespace {
 
 using namespace capstan;
 using namespace capstan::gateway;
-
-void must_hold(bool holds, const char* what, std::string_view input) {
-  if (holds) return;
-  std::fprintf(stderr, "%s; input: %.*s\n", what, static_cast<int>(input.size()), input.data());
-  std::abort();
-}
 
 void check_body(std::string_view input) {
   std::string body(input);

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "base/file.h"
+#include "base/fuzz_rounds.h"
 #include "harmony/parser_soup.h"
 #include "harmony/tokenizer_testing.h"
 
@@ -16,12 +17,6 @@ namespace {
 
 using namespace capstan;
 using namespace capstan::harmony;
-
-void must_hold(bool holds, const char* what, std::string_view input) {
-  if (holds) return;
-  std::fprintf(stderr, "%s; input: %.*s\n", what, static_cast<int>(input.size()), input.data());
-  std::abort();
-}
 
 // The same stream whole and byte by byte.
 void check_parser(std::string_view input) {

@@ -117,6 +117,15 @@ struct Waiting {
 struct Watchers {
   std::mutex mutex;
   std::map<std::string, Waiting> all;
+
+  // The session's one that a message names; under mutex.
+  Result<std::map<std::string, Waiting>::iterator> find(const Session& session, const Json& message) {
+    const std::string id = message.get_string("watcherId").value_or("");
+    const auto found = all.find(id);
+    if (found == all.end() || found->second.session != session.id())
+      return fail(Code::kNotFound, "there is no watcher {}", id);
+    return found;
+  }
 };
 
 Result<Json> create_watcher(const std::shared_ptr<Watchers>& watchers, const SessionManager& manager, Session& session,
@@ -149,11 +158,8 @@ Result<Json> create_watcher(const std::shared_ptr<Watchers>& watchers, const Ses
 }
 
 Result<Json> watcher_events(Watchers& watchers, const Session& session, const Json& message) {
-  const std::string id = message.get_string("watcherId").value_or("");
   const std::lock_guard lock(watchers.mutex);
-  const auto found = watchers.all.find(id);
-  if (found == watchers.all.end() || found->second.session != session.id())
-    return fail(Code::kNotFound, "there is no watcher {}", id);
+  CAPSTAN_TRY(const auto found, watchers.find(session, message));
   Json events = Json::array();
   for (const auto& [change, name] : found->second.events) events.push_back(event_json(change, name));
   found->second.events.clear();
@@ -161,11 +167,8 @@ Result<Json> watcher_events(Watchers& watchers, const Session& session, const Js
 }
 
 Result<Json> remove_watcher(Watchers& watchers, const Session& session, const Json& message) {
-  const std::string id = message.get_string("watcherId").value_or("");
   const std::lock_guard lock(watchers.mutex);
-  const auto found = watchers.all.find(id);
-  if (found == watchers.all.end() || found->second.session != session.id())
-    return fail(Code::kNotFound, "there is no watcher {}", id);
+  CAPSTAN_TRY(const auto found, watchers.find(session, message));
   found->second.watch->stop();
   watchers.all.erase(found);
   return Json::object();

@@ -34,6 +34,19 @@ class Collector {
   void show(std::string_view piece, bool reasoning) const {
     if (on_piece_ && !piece.empty()) on_piece_(piece, reasoning);
   }
+  // The APIs' names for what went in and what came out differ.
+  void take_usage(const Json* usage, const std::string& input, const std::string& output) {
+    if (usage == nullptr || !usage->is_object()) return;
+    reply.tokens.input = usage->get_int(input).value_or(0);
+    reply.tokens.output = usage->get_int(output).value_or(0);
+    if (const Json* details = usage->find(input + "_details"); details != nullptr) {
+      reply.tokens.cached = details->get_int("cached_tokens").value_or(0);
+    }
+    if (const Json* details = usage->find(output + "_details"); details != nullptr) {
+      reply.tokens.reasoning = details->get_int("reasoning_tokens").value_or(0);
+    }
+  }
+
   const OnPiece& on_piece_;
   bool complete_ = false;
 };
@@ -45,7 +58,7 @@ class ChatCollector final : public Collector {
     if (const Json* failed = event.find("error"); failed != nullptr && !failed->is_null()) {
       error = failed->get_string("message").value_or("the server failed");
     }
-    take_usage(event.find("usage"));
+    take_usage(event.find("usage"), "prompt_tokens", "completion_tokens");
     const Json* choices = event.find("choices");
     if (choices == nullptr || !choices->is_array() || choices->size() == 0) return;
     const Json& choice = choices->items().front();
@@ -81,17 +94,6 @@ class ChatCollector final : public Collector {
     }
   }
 
-  void take_usage(const Json* usage) {
-    if (usage == nullptr || !usage->is_object()) return;
-    reply.tokens.input = usage->get_int("prompt_tokens").value_or(0);
-    reply.tokens.output = usage->get_int("completion_tokens").value_or(0);
-    if (const Json* details = usage->find("prompt_tokens_details"); details != nullptr) {
-      reply.tokens.cached = details->get_int("cached_tokens").value_or(0);
-    }
-    if (const Json* details = usage->find("completion_tokens_details"); details != nullptr) {
-      reply.tokens.reasoning = details->get_int("reasoning_tokens").value_or(0);
-    }
-  }
 };
 
 class ResponsesCollector final : public Collector {
@@ -132,16 +134,7 @@ class ResponsesCollector final : public Collector {
     reply.finish = response.get_string("status") == "incomplete" ? "length"
                    : reply.calls.empty()                         ? "stop"
                                                                  : "tool_calls";
-    const Json* usage = response.find("usage");
-    if (usage == nullptr || !usage->is_object()) return;
-    reply.tokens.input = usage->get_int("input_tokens").value_or(0);
-    reply.tokens.output = usage->get_int("output_tokens").value_or(0);
-    if (const Json* details = usage->find("input_tokens_details"); details != nullptr) {
-      reply.tokens.cached = details->get_int("cached_tokens").value_or(0);
-    }
-    if (const Json* details = usage->find("output_tokens_details"); details != nullptr) {
-      reply.tokens.reasoning = details->get_int("reasoning_tokens").value_or(0);
-    }
+    take_usage(response.find("usage"), "input_tokens", "output_tokens");
   }
 
   static std::string texts(const Json& item) {

@@ -28,11 +28,6 @@ Json usage() {
                                {"prompt_tokens_details", Json::object({{"cached_tokens", 2}})}})}});
 }
 
-http::Response context_too_long() {
-  const Json error = Json::object({{"message", "too long"}, {"code", "context_length_exceeded"}});
-  return http::Response::json(400, Json::object({{"error", error}}));
-}
-
 // Answers with the last user's text in capitals; what a text begins with makes it misbehave.
 class Server {
  public:

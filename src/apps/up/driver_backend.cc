@@ -11,15 +11,17 @@
 namespace capstan::apps {
 namespace {
 
-// Of the service's label, "300ms" say; 0 where there is none.
-std::int64_t hedge_after_ms(const controller::State& state, const std::string& service) {
+// What services' labels say, "300ms" say, by their name.
+std::map<std::string, std::int64_t> hedges_after_ms(const controller::State& state) {
+  std::map<std::string, std::int64_t> out;
   for (const auto& [id, workload] : state.workloads) {
-    if (workload.spec.name != service || controller::has_ended(workload.state)) continue;
+    if (controller::has_ended(workload.state)) continue;
     for (const auto& [name, value] : workload.spec.labels) {
-      if (name == "capstan.hedge_after") return std::max<std::int64_t>(workload::parse_duration_ms(value).value_or(0), 0);
+      if (name == "capstan.hedge_after")
+        out.emplace(workload.spec.name, std::max<std::int64_t>(workload::parse_duration_ms(value).value_or(0), 0));
     }
   }
-  return 0;
+  return out;
 }
 
 }  // namespace
@@ -105,10 +107,8 @@ std::vector<gateway::Replica> DriverBackend::replicas() const {
   std::map<std::string, std::int64_t> weights, hedges_ms;
   (void)driver_.read([&](const controller::State& state) {
     all = controller::served(state);
-    for (const auto& service : all.services) {
-      weights[service.name] = service.weight;
-      hedges_ms[service.name] = hedge_after_ms(state, service.name);
-    }
+    hedges_ms = hedges_after_ms(state);
+    for (const auto& service : all.services) weights[service.name] = service.weight;
   });
   for (const auto& replica : all.replicas) {
     const std::string host = replica.address.empty() ? "127.0.0.1" : replica.address;

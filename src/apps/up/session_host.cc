@@ -18,6 +18,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/sha256.h"
+#include "base/steady_time.h"
 #include "base/text.h"
 #include "http/server.h"
 #include "sandbox/launcher.h"
@@ -32,11 +33,6 @@ constexpr std::int64_t kUsageMax = 10'000;
 
 std::atomic<bool> stop_asked{false};
 static_assert(std::atomic<bool>::is_always_lock_free);  // written by a signal handler
-
-std::int64_t steady_ms() {
-  using namespace std::chrono;
-  return duration_cast<milliseconds>(steady_clock::now().time_since_epoch()).count();
-}
 
 Json json_of(const store::ComputeRecord& r) {
   return Json::object({{"id", r.id},
@@ -139,8 +135,8 @@ Result<void> serve(const DataDirectory& data, const Identity& identity) {
 void SessionHost::ensure() {
   if (child_ > 0 && ::waitpid(child_, nullptr, WNOHANG) != child_) return;
   child_ = -1;
-  if (started_ms_ != 0 && steady_ms() - started_ms_ < kRestartMs) return;
-  started_ms_ = steady_ms();
+  if (started_ms_ != 0 && steady_now_ms() - started_ms_ < kRestartMs) return;
+  started_ms_ = steady_now_ms();
   const pid_t supervisor = ::getpid();
   child_ = ::fork();
   if (child_ < 0) log_error("cannot start the session host", "errno={}", errno);

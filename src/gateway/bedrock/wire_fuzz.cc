@@ -2,17 +2,13 @@
 // requests of both APIs. No input may crash them; what is read must hold together.
 //
 // With clang: `clang++ -fsanitize=fuzzer,address -std=c++23 -DCAPSTAN_LIBFUZZER …` makes a libFuzzer target
-// of it. Without, main() runs damaged copies of good inputs (argument: how many) and every file named after
-// it, so `make test` keeps it alive.
+// of it. Without, main() runs damaged copies of good inputs (base/fuzz_rounds.h).
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <string>
 #include <vector>
 
-#include "base/file.h"
-#include "base/prng.h"
 #include "base/base64.h"
+#include "base/fuzz_rounds.h"
 #include "gateway/bedrock/converse_request.h"
 #include "gateway/bedrock/event_stream.h"
 #include "gateway/bedrock/sigv4.h"
@@ -25,12 +21,6 @@ namespace {
 
 using namespace capstan;
 using namespace capstan::gateway;
-
-void must_hold(bool holds, const char* what, std::string_view input) {
-  if (holds) return;
-  std::fprintf(stderr, "%s; input: %.*s\n", what, static_cast<int>(input.size()), input.data());
-  std::abort();
-}
 
 // Nobody who does not know the secret gets in, whatever the header says.
 void check_signature(std::string_view input) {
@@ -105,8 +95,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 
 #ifndef CAPSTAN_LIBFUZZER
 int main(int argc, char** argv) {
-  const int rounds = argc > 1 ? std::atoi(argv[1]) : 2'000;
-  const std::vector<std::string> good = {
+  const std::vector<std::string> seeds = {
       "AWS4-HMAC-SHA256 Credential=K/20261123/us-east-1/bedrock/aws4_request, SignedHeaders=host;x-amz-date, "
       "Signature=" +
           std::string(64, 'a'),
@@ -127,35 +116,6 @@ int main(int argc, char** argv) {
       R"("outputConfig":{"textFormat":{"type":"json_schema","structure":{"jsonSchema":{"schema":"{}"}}}}})",
       R"({"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f",)"
       R"("arguments":"{}"}}]},"logprobs":{"content":[]}}],"usage":{"prompt_tokens":1}})"};
-  Prng random(42);
-  for (int round = 0; round < rounds; ++round) {
-    std::string input = good[random.below(good.size())];
-    for (std::uint64_t i = random.below(4); i > 0; --i) {
-      const std::size_t at = random.below(input.size());
-      const std::string& other = good[random.below(good.size())];
-      switch (random.below(4)) {
-        case 0:
-          input[at] = static_cast<char>(random.below(256));
-          break;
-        case 1:
-          input.erase(at, 1 + random.below(8));
-          break;
-        case 2:
-          input.insert(at, other.substr(random.below(other.size()), random.below(20)));
-          break;
-        default:
-          input.resize(at + 1);
-      }
-      if (input.empty()) input = "{";
-    }
-    LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(input.data()), input.size());
-  }
-  for (int i = 2; i < argc; ++i) {
-    const auto input = read_file(argv[i]);
-    if (!input) return 1;
-    LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(input->data()), input->size());
-  }
-  std::printf("%d damaged inputs, %d files\n", rounds, argc > 2 ? argc - 2 : 0);
-  return 0;
+  return fuzz_rounds(argc, argv, seeds, 2'000);
 }
 #endif
