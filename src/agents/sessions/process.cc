@@ -192,8 +192,8 @@ void Process::finish(const Result<sandbox::CommandResult>& result) {
   sources_.clear();
   std::vector<ListenerPtr> listeners;
   listeners.swap(listeners_);
+  if (on_gone_) std::exchange(on_gone_, {})();  // first: who hears of the end no longer finds the process in the list
   for (const auto& listener : listeners) listener->on_end(*ended_);
-  if (on_gone_) std::exchange(on_gone_, {})();
 }
 
 Result<void> Process::write_input(std::string_view bytes) {

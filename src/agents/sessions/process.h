@@ -65,7 +65,7 @@ struct ProcessSpec {
 
 class Process : public std::enable_shared_from_this<Process> {
  public:
-  // `on_gone` is called on the loop after every listener's on_end.
+  // `on_gone` is called on the loop before any listener's on_end.
   static Result<std::shared_ptr<Process>> start(http::EventLoop& loop, sandbox::Sandbox& sandbox, ProcessSpec spec,
                                                 int number, ListenerPtr first, std::function<void()> on_gone);
   Process(http::EventLoop& loop, ProcessSpec spec, int number, std::function<void()> on_gone);
