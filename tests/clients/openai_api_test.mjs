@@ -50,7 +50,8 @@ test('responses: stateless ones take their sealed reasoning back', async () => {
   assert.ok(reasoning.encrypted_content);
   const input = [{ role: 'user', content: question }, ...first.output, { role: 'user', content: question }];
   assert.ok((await ask(input, { store: false, include })).output_text);
-  reasoning.encrypted_content = `00${reasoning.encrypted_content.slice(2)}`;
+  const sealed = reasoning.encrypted_content;
+  reasoning.encrypted_content = (sealed.startsWith('00') ? 'ff' : '00') + sealed.slice(2);
   reasoning.content = [];
   await assert.rejects(ask(input, { store: false }), (error) => error.status === 400 && error.code === 'invalid_encrypted_content');
 });

@@ -205,25 +205,25 @@ void Answer::send(Json chunk) {
 }
 
 void Answer::complete() {
+  if (streaming() && request_.include_usage) {
+    Json chunk =
+        head(context_.path.ends_with("/chat/completions") ? "chat.completion.chunk" : "text_completion");
+    chunk["choices"] = Json::array();
+    chunk["usage"] = usage();
+    send(std::move(chunk));
+  }
+  if (over_) return;
+  over_ = true;
+  context_.metrics.longest_choice(longest_);  // before the client, which may look them up, sees the end
+  context_.metrics.http_answer(context_.path, 200);
   if (streaming()) {
-    if (request_.include_usage) {
-      Json chunk =
-          head(context_.path.ends_with("/chat/completions") ? "chat.completion.chunk" : "text_completion");
-      chunk["choices"] = Json::array();
-      chunk["usage"] = usage();
-      send(std::move(chunk));
-    }
-    if (over_) return;
     context_.writer->write(http::sse_event("[DONE]"));
     context_.writer->finish();
-  } else {
-    Json body = whole();
-    body["usage"] = usage();
-    context_.writer->respond(http::Response::json(200, body));
+    return;
   }
-  over_ = true;
-  context_.metrics.longest_choice(longest_);
-  context_.metrics.http_answer(context_.path, 200);
+  Json body = whole();
+  body["usage"] = usage();
+  context_.writer->respond(http::Response::json(200, body));
 }
 
 void Answer::refuse(const ApiError& error) {

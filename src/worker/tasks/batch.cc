@@ -14,15 +14,15 @@ constexpr std::size_t kHeadBytesMax = 256;
 constexpr std::size_t kNumbers = 9;
 
 // In a function, so that nothing of it is in the way of the code, which runs in a module of its own each
-// time. What the code forks does not come back here. Descriptors 0, 1 and 2 are files in memory, made anew
-// for each task.
+// time. What the code forks does not come back here, and ends with its task. Descriptors 0, 1 and 2 are files in memory, made anew
+// for each task: what an earlier one left running writes to its own.
 constexpr std::string_view kPython = R"PY(
 def _batch():
     import builtins, os, sys, time, traceback, types
     keep, source = _KEEP, _SOURCE
     me, reply = os.getpid(), os.dup(1)
     tasks = os.fdopen(os.dup(0), 'rb', 1 << 16)
-    files = [os.memfd_create(name) for name in ('in', 'out', 'err')]
+    files = []
     code = fault = None
     try: code = compile(source, '<code>', 'exec')
     except BaseException as error: fault = error
@@ -36,10 +36,9 @@ def _batch():
         head = tasks.readline().split()
         if not head: break
         data = tasks.read(int(head[3]))
-        for number, file in enumerate(files):
-            os.ftruncate(file, 0)
-            os.lseek(file, 0, 0)
-            os.dup2(file, number)
+        for file in files: os.close(file)
+        files = [os.memfd_create(name) for name in ('in', 'out', 'err')]
+        for number, file in enumerate(files): os.dup2(file, number)
         if data:
             os.write(0, data)
             os.lseek(0, 0, 0)
@@ -68,6 +67,8 @@ def _batch():
         except BaseException:
             status = status or 120
         if os.getpid() != me: os._exit(status)
+        try: os.kill(-1, 9)
+        except ProcessLookupError: pass
         sizes = [os.fstat(file).st_size for file in files]
         out = os.pread(files[1], keep, 0)
         err = os.pread(files[2], keep - len(out), 0)

@@ -81,9 +81,14 @@ static void run_program(char** argv) {
   _exit(errno == ENOENT ? 127 : 126);
 }
 
+// New ones: what an earlier program left running, until it is killed, writes to its own.
 static void renew_files(const char* input, size_t size) {
   for (int i = 0; i < 3; ++i) {
-    if (ftruncate(files[i], 0) != 0 || lseek(files[i], 0, SEEK_SET) != 0) die("files");
+    if (files[i] > 0) close(files[i]);
+    const int file = memfd_create("task", MFD_CLOEXEC);
+    files[i] = fcntl(file, F_DUPFD_CLOEXEC, 10);
+    close(file);
+    if (files[i] < 0) die("make files");
   }
   for (size_t done = 0; done < size;) {
     const ssize_t count = write(files[0], input + done, size - done);
@@ -149,12 +154,6 @@ int main(int argc, char** argv) {
   FILE* tasks = fdopen(fcntl(0, F_DUPFD_CLOEXEC, 10), "r");
   reply_fd = fcntl(1, F_DUPFD_CLOEXEC, 10);
   if (tasks == NULL || reply_fd < 0) die("begin");
-  for (int i = 0; i < 3; ++i) {
-    const int file = memfd_create("task", MFD_CLOEXEC);
-    files[i] = fcntl(file, F_DUPFD_CLOEXEC, 10);
-    close(file);
-    if (files[i] < 0) die("make files");
-  }
   char index[24], number[24];
   unsigned long size = 0;
   while (fscanf(tasks, "T %23s %23s %lu", index, number, &size) == 3 && getc(tasks) == '\n') {
