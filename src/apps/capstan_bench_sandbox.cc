@@ -15,6 +15,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <thread>
 
 #include "apps/bench_sandbox/floor.h"
@@ -36,12 +37,13 @@ using bench_sandbox::now_ms;
 constexpr int kStartsPerSlice = 20;
 constexpr int kThroughputPerSlice = 400;
 constexpr int kAtOnce = 4;
+constexpr const char* kParts[] = {"process", "network", "python", "bwrap", "floors", "throughput", "idle"};
 
 struct Bench {
   std::unique_ptr<Launcher> launcher;
   std::filesystem::path root;  // a template: nothing but the probe
   int null = -1;
-  bool with_bwrap = false;
+  std::set<std::string> parts;  // of kParts
   std::string instance = "bench-" + random_hex(4);
   bench_sandbox::BareFork bare_fork;
   std::map<std::string, std::vector<double>> latency_ms;
@@ -84,7 +86,8 @@ void one_program(const std::vector<std::string>& words) {
 }
 
 template <class Run>
-void slice(Bench& bench, const std::string& name, Run run) {
+void slice(Bench& bench, const char* part, const std::string& name, Run run) {
+  if (!bench.parts.contains(part)) return;
   for (int i = 0; i < kStartsPerSlice; ++i) {
     const double begun = now_ms();
     run();
@@ -112,31 +115,36 @@ void run_bwrap(std::vector<std::string> files, const std::vector<std::string>& p
   one_program(words);
 }
 
-void one_by_one(Bench& bench) {
-  const std::string root = bench.root.string();
-  slice(bench, "process", [&] { one_start(bench, spec_of(bench, Network::kNone), probe(bench)); });
-  if (bench.with_bwrap) slice(bench, "bwrap", [&] { run_bwrap({"--ro-bind", root, "/"}, {"/probe"}); });
-  const std::string program = root + "/probe";
-  slice(bench, "floor_spawn", [&] { must(bench_sandbox::run_bare(program), program); });
-  slice(bench, "floor_namespaces", [&] { must(bench_sandbox::run_in_namespaces(program), program); });
+void python_starts(Bench& bench) {
+  if (!bench.parts.contains("python")) return;
   const double cpu = bench_sandbox::cpu_ms(bench.launcher->process_id());
-  slice(bench, "python_zygote", [&] { one_start(bench, python_spec(), python(bench, "pass")); });
+  slice(bench, "python", "python_zygote", [&] { one_start(bench, python_spec(), python(bench, "pass")); });
   ::usleep(50'000);  // its pool refills
   bench.python_cpu_ms += bench_sandbox::cpu_ms(bench.launcher->process_id()) - cpu;
   bench.python_starts += kStartsPerSlice;
-  if (bench.with_bwrap) {
-    slice(bench, "bwrap_python", [&] {
-      run_bwrap(
-          {"--ro-bind", "/usr", "/usr", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64"},
-          {"/usr/bin/python3", "-I", "-S", "-c", "pass"});
-    });
-  }
-  slice(bench, "floor_python_fork", [&] { must(bench.bare_fork.run(), "/usr/bin/python3"); });
-  slice(bench, "process_network",
+}
+
+void one_by_one(Bench& bench) {
+  const std::string root = bench.root.string();
+  slice(bench, "process", "process", [&] { one_start(bench, spec_of(bench, Network::kNone), probe(bench)); });
+  slice(bench, "bwrap", "bwrap", [&] { run_bwrap({"--ro-bind", root, "/"}, {"/probe"}); });
+  const std::string program = root + "/probe";
+  slice(bench, "floors", "floor_spawn", [&] { must(bench_sandbox::run_bare(program), program); });
+  slice(bench, "floors", "floor_namespaces",
+        [&] { must(bench_sandbox::run_in_namespaces(program), program); });
+  python_starts(bench);
+  slice(bench, "bwrap", "bwrap_python", [&] {
+    run_bwrap(
+        {"--ro-bind", "/usr", "/usr", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64"},
+        {"/usr/bin/python3", "-I", "-S", "-c", "pass"});
+  });
+  slice(bench, "floors", "floor_python_fork", [&] { must(bench.bare_fork.run(), "/usr/bin/python3"); });
+  slice(bench, "network", "process_network",
         [&] { one_start(bench, spec_of(bench, Network::kNamespace), probe(bench)); });
 }
 
 void at_once(Bench& bench) {
+  if (!bench.parts.contains("throughput")) return;
   const double begun = now_ms(), cpu = bench_sandbox::cpu_ms(bench.launcher->process_id());
   std::vector<std::jthread> threads;
   for (int i = 0; i < kAtOnce; ++i) {
@@ -153,7 +161,7 @@ void at_once(Bench& bench) {
 }
 
 // The difference that `count` idle sandboxes make.
-double idle_kib(Bench& bench, int count, const SandboxSpec& spec, const CommandSpec& command) {
+double idle_kib(const Bench& bench, int count, const SandboxSpec& spec, const CommandSpec& command) {
   std::vector<std::unique_ptr<sandbox::Command>> idle;
   ::usleep(500'000);
   const double before = bench_sandbox::machine_memory_kib();
@@ -173,7 +181,7 @@ double rounded(double value) {
   return static_cast<double>(static_cast<std::int64_t>(value * 1000 + 0.5)) / 1000;
 }
 
-Json report(const Bench& bench, double seconds, double idle_process, double idle_python) {
+Json report(const Bench& bench, double seconds) {
   Json out = Json::object(
       {{"seconds", rounded(seconds)}, {"cpus", static_cast<int>(std::thread::hardware_concurrency())}});
   for (const auto& [name, values] : bench.latency_ms) {
@@ -181,16 +189,25 @@ Json report(const Bench& bench, double seconds, double idle_process, double idle
     out[name + "_p99_ms"] = rounded(bench_sandbox::quantile(values, 0.99));
     out[name + "_starts"] = static_cast<std::int64_t>(values.size());
   }
-  if (bench.with_bwrap) {
+  if (bench.latency_ms.contains("process") && bench.latency_ms.contains("bwrap")) {
     out["ratio_to_bwrap"] = rounded(bench_sandbox::quantile(bench.latency_ms.at("process"), 0.5) /
                                     bench_sandbox::quantile(bench.latency_ms.at("bwrap"), 0.5));
   }
-  out["starts_per_s"] = rounded(bench.throughput_starts * 1000 / bench.throughput_ms);
-  out["cpu_ms_per_start"] = rounded(bench.throughput_cpu_ms / bench.throughput_starts);
-  out["python_cpu_ms_per_start"] = rounded(bench.python_cpu_ms / bench.python_starts);
-  out["idle_process_kib"] = rounded(idle_process);
-  out["idle_python_kib"] = rounded(idle_python);
+  if (bench.throughput_starts > 0) {
+    out["starts_per_s"] = rounded(bench.throughput_starts * 1000 / bench.throughput_ms);
+    out["cpu_ms_per_start"] = rounded(bench.throughput_cpu_ms / bench.throughput_starts);
+  }
+  if (bench.python_starts > 0)
+    out["python_cpu_ms_per_start"] = rounded(bench.python_cpu_ms / bench.python_starts);
   return out;
+}
+
+void weigh_idle(const Bench& bench, int count, Json& out) {
+  CommandSpec waiting = probe(bench);
+  waiting.argv.push_back("wait");
+  out["idle_process_kib"] = rounded(idle_kib(bench, count, spec_of(bench, Network::kNone), waiting));
+  const CommandSpec sleeping = python(bench, "import time\ntime.sleep(1000)");
+  out["idle_python_kib"] = rounded(idle_kib(bench, count / 2, python_spec(), sleeping));
 }
 
 void finish(Bench& bench) {
@@ -210,6 +227,10 @@ int main(int argc, char** argv) {
   int neighbours = 3;
   app.add_option("--neighbours", neighbours, "rounds of fifty sandboxes beside four bombs")
       ->capture_default_str();
+  std::vector<std::string> only(std::begin(kParts), std::end(kParts));
+  app.add_option("--only", only, "what to measure; python,idle is short")
+      ->delimiter(',')
+      ->check(CLI::IsMember(std::vector<std::string>(std::begin(kParts), std::end(kParts))));
   CLI11_PARSE(app, argc, argv);
 
   Bench bench;
@@ -219,7 +240,8 @@ int main(int argc, char** argv) {
     std::filesystem::create_directories(bench.root / directory);
   const auto self = std::filesystem::read_symlink("/proc/self/exe").parent_path();
   std::filesystem::copy_file(self / "capstan-sandbox-probe", bench.root / "probe");
-  bench.with_bwrap = ::access("/usr/bin/bwrap", X_OK) == 0;
+  bench.parts.insert(only.begin(), only.end());
+  if (::access("/usr/bin/bwrap", X_OK) != 0) bench.parts.erase("bwrap");
   auto started = Launcher::start({.instance = bench.instance, .ready = 8, .ready_with_network = 4});
   must(started.has_value(), started ? "" : started.error().message);
   bench.launcher = std::move(*started);
@@ -233,12 +255,8 @@ int main(int argc, char** argv) {
     at_once(bench);
   } while (now_ms() - begun < seconds * 1000);
   const double took = (now_ms() - begun) / 1000;
-  CommandSpec waiting = probe(bench);
-  waiting.argv.push_back("wait");
-  const double idle_process = idle_kib(bench, idle, spec_of(bench, Network::kNone), waiting);
-  const double idle_python =
-      idle_kib(bench, idle / 2, python_spec(), python(bench, "import time\ntime.sleep(1000)"));
-  Json out = report(bench, took, idle_process, idle_python);
+  Json out = report(bench, took);
+  if (bench.parts.contains("idle")) weigh_idle(bench, idle, out);
   if (neighbours > 0) {
     const auto beside = bench_sandbox::measure_neighbours(*bench.launcher, neighbours);
     if (beside)
