@@ -5,7 +5,7 @@ export CCACHE_BASEDIR ?= $(CURDIR)
 export CCACHE_NOHASHDIR ?= 1
 
 .PHONY: build test test-slow lint ci eval-abacus bench-engine bench-gateway bench-openb bench-sandbox bench-schedule bench-tasks bench-sim sim \
-  fuzz clean
+  fuzz leaks clean
 
 build:            ## compile everything
 	@cmake -S . -B $(BUILD) -G Ninja >/dev/null && ninja -C $(BUILD)
@@ -15,6 +15,9 @@ test:             ## all tests but the slow ones
 
 test-slow: build  ## the slow ones too: 200 rounds of the crash test
 	@cd $(BUILD) && ctest --output-on-failure
+
+leaks: build       ## 10,000 runs of sandboxes with random kills, and nothing left, as root: RUNS=10000 SEEDS="1 2"
+	@for seed in $(or $(SEEDS),1 2); do RUNS=$(or $(RUNS),10000) SEED=$$seed $(BUILD)/bin/sandbox_leaks_test || exit 1; done
 
 lint: build       ## arrows between folders, bans in the core, sizes, headers that compile alone
 	@ninja -C $(BUILD) check_headers

@@ -22,10 +22,7 @@
 namespace capstan::sandbox {
 namespace {
 
-// Users of sandboxes, seen from the host, are numbers that no account has: 65,536 for each of 4,096
-// launchers.
-constexpr std::uint32_t kUidFirst = 0x70000000;
-constexpr std::uint32_t kUidsPerLauncher = 65'536, kLaunchers = 4096;
+constexpr std::uint32_t kUidFirst = 0x70000000, kLaunchers = 4096;
 constexpr const char* kCanDoWithout[] = {"landlock", "cgroup_memory", "cgroup_cpu", "cgroup_pids",
                                          "namespace_net"};
 
@@ -49,6 +46,10 @@ std::vector<int> numbers_of(const std::vector<Fd>& fds) {
 }
 
 }  // namespace
+
+std::uint32_t host_uid_first(std::string_view instance) {
+  return kUidFirst + static_cast<std::uint32_t>(fnv1a(instance) % kLaunchers) * kUidsPerLauncher;
+}
 
 Result<std::vector<Capability>> check_host(const LauncherOptions& options) {
   int ends[2];
@@ -111,7 +112,7 @@ Result<void> LauncherLink::launch() {
   hello.text(options_.instance).u32(static_cast<std::uint32_t>(cgroups.bases().size()));
   for (const auto& base : cgroups.bases())
     hello.u32(static_cast<std::uint32_t>(base.version)).texts(base.controllers).text(base.directory);
-  hello.u32(kUidFirst + static_cast<std::uint32_t>(fnv1a(options_.instance) % kLaunchers) * kUidsPerLauncher);
+  hello.u32(host_uid_first(options_.instance));
   hello.u32(!options_.without.contains("landlock")).u32(options_.ready).u32(options_.ready_with_network);
   hello.text((std::filesystem::absolute(launcher_program(options_.program)).parent_path() /
               "libcapstan-python-zygote.so")

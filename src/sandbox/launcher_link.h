@@ -19,6 +19,11 @@
 
 namespace capstan::sandbox {
 
+// Users of sandboxes, seen from the host, are numbers that no account has: so many from here for each
+// launcher.
+inline constexpr std::uint32_t kUidsPerLauncher = 65'536;
+std::uint32_t host_uid_first(std::string_view instance);
+
 struct Command::State {
   std::uint64_t box = 0;
   std::uint32_t id = 0;

@@ -14,8 +14,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "sandbox/bubblewrap.h"
-#include "sandbox/cgroup.h"
-#include "sandbox/launcher.h"
+#include "sandbox/sandbox_testing.h"
 #include "sandbox/wire.h"
 
 namespace capstan::sandbox {
@@ -124,28 +123,11 @@ void expect_verdict(const Case& each, const std::string& output, Ended ended, co
       << "attacks.txt:" << each.line << ": " << each.name << ": " << where << " said " << verdict;
 }
 
-class AttacksTest : public testing::Test {
+class AttacksTest : public SandboxTest {
  protected:
   static void SetUpTestSuite() {
     ::setenv("CAPSTAN_ATTACK_SECRET", "secret", 1);
-    options_.instance = "attacks-" + random_hex(4);
-    options_.program = CAPSTAN_SANDBOX;
-    const auto capabilities = check_host(options_);
-    ASSERT_TRUE(capabilities) << capabilities.error().message;
-    if (const auto good = require(*capabilities, {}); !good) {
-      why_not_ = good.error().message;
-      return;
-    }
-    auto started = Launcher::start(options_);
-    ASSERT_TRUE(started) << started.error().message;
-    launcher_ = std::move(*started);
-  }
-  static void TearDownTestSuite() {
-    launcher_.reset();
-    Cgroups::detect("sandbox-" + options_.instance).remove_instance();
-  }
-  void SetUp() override {
-    if (launcher_ == nullptr) GTEST_SKIP() << why_not_;
+    SandboxTest::SetUpTestSuite();
   }
 
   void run_all(SandboxSpec spec) {
@@ -178,9 +160,6 @@ class AttacksTest : public testing::Test {
   }
 
   Host host_;
-  static inline LauncherOptions options_;
-  static inline std::unique_ptr<Launcher> launcher_;
-  static inline std::string why_not_;
 };
 
 TEST_F(AttacksTest, EndAsTheListSaysInTheProcessLane) { run_all({}); }
@@ -225,7 +204,6 @@ TEST_F(AttacksTest, EndAsTheListSaysUnderBubblewrapWhereItSetsTheSameBounds) {
 TEST_F(AttacksTest, EndAsTheListSaysInTheBubblewrapBackendButForWhatItLacks) {
   if (::access("/usr/bin/bwrap", X_OK) != 0) GTEST_SKIP() << "bubblewrap (/usr/bin/bwrap) is not installed";
   const BubblewrapOptions backend{.instance = options_.instance,
-                                  .program = CAPSTAN_SANDBOX,
                                   .without = {bubblewrap_lacks().begin(), bubblewrap_lacks().end()}};
   for (const Case& each : read_cases(host_)) {
     if (each.bwrap != "same" && each.bwrap != "filter") continue;

@@ -1,12 +1,13 @@
 // Goal: after many runs of all kinds, with tasks, launchers, owners and whatever a launcher has for children
-// killed at random, nothing is left: no cgroup, mount, descriptor or process, and so no namespace, which only
-// these hold. Method: random runs by seed, then a comparison with what was there before. This process takes
-// the orphans of killed launchers, so that none is lost sight of; each must end by itself. RUNS sets how many
-// (300; 10,000 in the slow test).
+// killed at random, nothing is left: no cgroup, mount, descriptor, process, socket or file, and so no
+// namespace, which only these hold. Method: random runs by seed, then a comparison with what was there
+// before. This process takes the orphans of killed launchers, so that none is lost sight of; each must end by
+// itself. RUNS sets how many (300; 10,000 in the slow test), SEED which.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,7 +20,7 @@
 #include "base/file.h"
 #include "base/prng.h"
 #include "sandbox/cgroup.h"
-#include "sandbox/launcher.h"
+#include "sandbox/launcher_link.h"
 
 namespace capstan::sandbox {
 namespace {
@@ -42,14 +43,46 @@ std::vector<pid_t> children_of(pid_t parent) {
   return children;
 }
 
+constexpr int kDepthMax = 3;
+
+// Files where programs put what is temporary that are named as the instance, or that a user of its sandboxes
+// owns.
+void look_for_files(const std::string& instance, const std::filesystem::path& expected,
+                    std::set<std::string>& files) {
+  const std::uint32_t uids = host_uid_first(instance);
+  constexpr auto kQuietly = std::filesystem::directory_options::skip_permission_denied;
+  for (const char* directory : {"/tmp", "/var/tmp", "/dev/shm", "/run"}) {
+    std::error_code error;  // others come and go meanwhile
+    for (std::filesystem::recursive_directory_iterator it(directory, kQuietly, error), end;
+         !error && it != end; it.increment(error)) {
+      if (it->path() == expected || it.depth() == kDepthMax) it.disable_recursion_pending();
+      if (it->path() == expected) continue;
+      struct stat status {};
+      const bool owned = ::lstat(it->path().c_str(), &status) == 0 && status.st_uid - uids < kUidsPerLauncher;
+      if (owned || it->path().filename().string().find(instance) != std::string::npos)
+        files.insert(it->path());
+    }
+  }
+}
+
 // What belongs to this test's launchers, by name, on the whole machine.
 struct Left {
-  std::set<std::string> processes, cgroups;
+  std::set<std::string> processes, cgroups, files, sockets;
   std::size_t mounts = 0, descriptors = 0;
 };
 
-Left look(const Cgroups& cgroups, const std::string& program) {
+// The folder is the test's own, named as the instance; what launchers and their users make for themselves for
+// a while goes below its temporary/.
+Left look(const Cgroups& cgroups, const std::filesystem::path& folder, const std::string& instance) {
   Left left;
+  const std::string program = folder / "capstan-sandbox";
+  look_for_files(instance, folder, left.files);
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
+    left.files.insert(entry.path());
+  std::ifstream sockets("/proc/net/unix");
+  for (std::string line; std::getline(sockets, line);) {
+    if (line.find(instance) != line.npos) left.sockets.insert(line.substr(line.rfind(' ') + 1));
+  }
   for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
     std::error_code error;
     const auto executable = std::filesystem::read_symlink(entry.path() / "exe", error);
@@ -101,8 +134,13 @@ class Chaos {
   }
 
   CommandSpec command() {
-    constexpr const char* kScripts[] = {
-        "true", "exit 7", "sleep 0.02", "setsid sleep 50 & true", "sleep 50", "echo x > /tmp/f; kill -9 $$"};
+    constexpr const char* kScripts[] = {"true",
+                                        "exit 7",
+                                        "sleep 0.02",
+                                        "setsid sleep 50 & true",
+                                        "sleep 50",
+                                        "echo x > /tmp/f; kill -9 $$",
+                                        "mkfifo /work/p; echo x > /dev/shm/f; sleep 0.01"};
     CommandSpec spec{.argv = {"/bin/sh", "-c", kScripts[random_.below(std::size(kScripts))]}};
     spec.limits.wall_ms = 1 + static_cast<std::int64_t>(random_.below(60));
     return spec;
@@ -111,6 +149,7 @@ class Chaos {
   SandboxSpec sandbox() {
     SandboxSpec spec{.network = random_.below(4) == 0 ? Network::kNamespace : Network::kNone};
     if (random_.below(4) == 0) spec.limits.memory_bytes = 300 << 20;
+    if (random_.below(8) == 0) spec.binds = {{"/usr/share", "/mnt/share", false}};
     return spec;
   }
 
@@ -214,13 +253,12 @@ TEST(LeaksTest, NothingIsLeftAfterManyRunsWithRandomKills) {
   options.instance = "leaks-" + random_hex(4);
   // A copy of the launcher under a name of its own, so that its processes can be told from all others.
   const auto folder = std::filesystem::temp_directory_path() / ("capstan-" + options.instance);
-  const auto program = folder / "capstan-sandbox";
-  std::filesystem::create_directory(folder);
-  std::filesystem::copy_file(CAPSTAN_SANDBOX, program);
-  const std::string library = "libcapstan-python-zygote.so";  // what it looks for beside itself
-  std::filesystem::copy_file(std::filesystem::path(CAPSTAN_SANDBOX).parent_path() / library,
-                             folder / library);
-  options.program = program;
+  options.program = folder / "capstan-sandbox";
+  std::filesystem::create_directories(folder / "temporary");
+  ::setenv("TMPDIR", (folder / "temporary").c_str(), 1);
+  const auto built = std::filesystem::path(CAPSTAN_SANDBOX).parent_path();
+  for (const char* name : {"capstan-sandbox", "libcapstan-python-zygote.so"})
+    std::filesystem::copy_file(built / name, folder / name);
   const auto capabilities = check_host(options);
   ASSERT_TRUE(capabilities) << capabilities.error().message;
   if (const auto good = require(*capabilities, {}); !good) {
@@ -228,27 +266,31 @@ TEST(LeaksTest, NothingIsLeftAfterManyRunsWithRandomKills) {
     GTEST_SKIP() << good.error().message;
   }
   const Cgroups cgroups = Cgroups::detect("sandbox-" + options.instance);
-  const Left before = look(cgroups, program);
+  const Left before = look(cgroups, folder, options.instance);
   const char* runs = std::getenv("RUNS");
   const char* seed = std::getenv("SEED");
   Chaos(seed != nullptr ? std::strtoull(seed, nullptr, 10) : 1, options)
       .run(runs != nullptr ? std::atoi(runs) : 300);
   // Those of killed launchers are taken down by the kernel, in its own time.
-  Left after = look(cgroups, program);
+  Left after = look(cgroups, folder, options.instance);
   const auto reap = [] {
     while (::waitpid(-1, nullptr, WNOHANG) > 0) {
     }
     return children_of(::getpid());
   };
   auto orphans = reap();
-  for (int i = 0; i < 500 && !(after.processes.empty() && after.cgroups.empty() && orphans.empty()); ++i) {
+  for (int i = 0; i < 500 && !(after.processes.empty() && after.cgroups.empty() && after.sockets.empty() &&
+                               orphans.empty());
+       ++i) {
     ::usleep(10'000);
-    after = look(cgroups, program);
+    after = look(cgroups, folder, options.instance);
     orphans = reap();
   }
   EXPECT_TRUE(orphans.empty()) << orphans.size() << " orphans live on";
   EXPECT_EQ(after.processes, before.processes);
   EXPECT_EQ(after.cgroups, before.cgroups);
+  EXPECT_EQ(after.files, before.files);
+  EXPECT_EQ(after.sockets, before.sockets);
   EXPECT_EQ(after.mounts, before.mounts);
   EXPECT_EQ(after.descriptors, before.descriptors);
   cgroups.remove_instance();

@@ -6,8 +6,8 @@
 #include <thread>
 
 #include "agents/loop/replay.h"
-#include "agents/loop/sandbox_testing.h"
 #include "http/server.h"
+#include "sandbox/sandbox_testing.h"
 
 namespace capstan::agents::loop {
 namespace {
@@ -129,7 +129,7 @@ class Server {
   std::unique_ptr<http::Server> server_;
 };
 
-class RunnerTest : public SandboxTest {
+class RunnerTest : public sandbox::SandboxTest {
  protected:
   void TearDown() override { std::filesystem::remove_all(directory_); }
 

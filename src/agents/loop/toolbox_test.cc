@@ -2,12 +2,12 @@
 // to them.
 #include "agents/loop/toolbox.h"
 
-#include "agents/loop/sandbox_testing.h"
+#include "sandbox/sandbox_testing.h"
 
 namespace capstan::agents::loop {
 namespace {
 
-class ToolboxTest : public SandboxTest {
+class ToolboxTest : public sandbox::SandboxTest {
  protected:
   void open(SandboxOptions options = {}) {
     auto opened = Toolbox::open(*launcher_, options);

@@ -1,4 +1,6 @@
-// A launcher of sandboxes for this folder's tests, or why this host has none.
+// For tests: a launcher of sandboxes that lives as long as a suite. Where this host cannot enforce what
+// sandboxes promise, the suite's tests skip and say what is missing. The launcher's program, capstan-sandbox,
+// is the one beside the test's own.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -10,33 +12,33 @@
 #include "sandbox/cgroup.h"
 #include "sandbox/launcher.h"
 
-namespace capstan::agents::loop {
+namespace capstan::sandbox {
 
 class SandboxTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     options_.instance = "test-" + random_hex(4);
-    const auto capabilities = sandbox::check_host(options_);
+    const auto capabilities = check_host(options_);
     ASSERT_TRUE(capabilities) << capabilities.error().message;
-    if (const auto good = sandbox::require(*capabilities, {}); !good) {
+    if (const auto good = require(*capabilities, {}); !good) {
       why_not_ = good.error().message;
       return;
     }
-    auto started = sandbox::Launcher::start(options_);
+    auto started = Launcher::start(options_);
     ASSERT_TRUE(started) << started.error().message;
     launcher_ = std::move(*started);
   }
   static void TearDownTestSuite() {
     launcher_.reset();
-    sandbox::Cgroups::detect("sandbox-" + options_.instance).remove_instance();
+    Cgroups::detect("sandbox-" + options_.instance).remove_instance();
   }
   void SetUp() override {
     if (launcher_ == nullptr) GTEST_SKIP() << why_not_;
   }
 
-  static inline sandbox::LauncherOptions options_;
-  static inline std::unique_ptr<sandbox::Launcher> launcher_;
+  static inline LauncherOptions options_;
+  static inline std::unique_ptr<Launcher> launcher_;
   static inline std::string why_not_;
 };
 
-}  // namespace capstan::agents::loop
+}  // namespace capstan::sandbox
