@@ -11,51 +11,19 @@
 #include <filesystem>
 
 #include "base/file.h"
-#include "sandbox/cgroup.h"
+#include "sandbox/sandbox_testing.h"
 
 namespace capstan::sandbox {
 namespace {
 
-LauncherOptions options_named(const std::string& instance) {
-  LauncherOptions options;
-  options.instance = instance;
-  options.program = CAPSTAN_SANDBOX;
-  return options;
-}
-
-class LauncherTest : public testing::Test {
+class LauncherTest : public SandboxTest {
  protected:
-  static void SetUpTestSuite() {
-    options_ = options_named("test-" + random_hex(4));
-    const auto capabilities = check_host(options_);
-    ASSERT_TRUE(capabilities) << capabilities.error().message;
-    const auto good = require(*capabilities, {});
-    if (!good) {
-      why_not_ = good.error().message;
-      return;
-    }
-    auto started = Launcher::start(options_);
-    ASSERT_TRUE(started) << started.error().message;
-    launcher_ = std::move(*started);
-  }
-  static void TearDownTestSuite() {
-    launcher_.reset();
-    Cgroups::detect("sandbox-" + options_.instance).remove_instance();
-  }
-  void SetUp() override {
-    if (launcher_ == nullptr) GTEST_SKIP() << why_not_;
-  }
-
   static CommandResult run(const std::string& script, const SandboxSpec& spec = {},
                            CommandLimits limits = {}) {
     auto result = launcher_->run(spec, {.argv = {"/bin/sh", "-c", script}, .limits = limits});
     EXPECT_TRUE(result) << result.error().message;
     return result ? *result : CommandResult{};
   }
-
-  static inline LauncherOptions options_;
-  static inline std::unique_ptr<Launcher> launcher_;
-  static inline std::string why_not_;
 };
 
 TEST_F(LauncherTest, AProgramRunsAndItsOutputAndExitCodeComeBack) {
@@ -290,31 +258,6 @@ TEST_F(LauncherTest, NodeSourceRunsInAProcessThatWasStartedAheadAndServesOnce) {
   command.code = "for (;;) {}";
   command.limits.wall_ms = 100;
   EXPECT_EQ(launcher_->run(spec, command)->ended, Ended::kWallTime);
-}
-
-TEST_F(LauncherTest, PythonSourceRunsInAForkOfAWarmInterpreter) {
-  const SandboxSpec spec{.lane = Lane::kPythonZygote, .tenant = "t"};
-  CommandSpec command{.argv = {"one", "two"}, .env = {"A=b"}};
-  command.code =
-      "import os, sys, json\nprint(sys.argv[1:], os.environ['A'], os.getuid(), os.getcwd(), "
-      "os.getpid())\nsys.exit(4)\n";
-  const auto result = launcher_->run(spec, command);
-  ASSERT_TRUE(result) << result.error().message;
-  EXPECT_EQ(result->out, "['one', 'two'] b 1000 /work 2\n") << result->err;
-  EXPECT_EQ(result->exit_code, 4);
-  command.code = "print('before')\nraise ValueError('wrong')\n";
-  const auto raised = launcher_->run(spec, command);
-  EXPECT_EQ(raised->exit_code, 1);
-  EXPECT_EQ(raised->out, "before\n");
-  EXPECT_NE(raised->err.find("ValueError: wrong"), std::string::npos) << raised->err;
-  command.code =
-      "import threading, random\nt = threading.Thread(target=lambda: "
-      "print('thread'))\nt.start()\nprint(random.random())\n";
-  const auto first = launcher_->run(spec, command), second = launcher_->run(spec, command);
-  EXPECT_NE(first->out.find("thread\n"), std::string::npos) << first->err;
-  EXPECT_NE(first->out, second->out);
-  EXPECT_EQ(launcher_->run({.lane = Lane::kPythonZygote, .template_root = "/"}, command).error().code,
-            Code::kInvalid);
 }
 
 }  // namespace

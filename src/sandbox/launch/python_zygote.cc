@@ -1,31 +1,66 @@
 // The library that a warm Python interpreter loads (launch/zygotes.h): it serves requests for runners by
-// forking the interpreter into the pid namespace of a sandbox. In the child, the callback runs the program.
+// forking the interpreter into the pid namespace of a sandbox. What the program of zygotes.cc defines is
+// called in the child: prepare() as soon as it is confined, run() when its command has come.
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 
 #include "sandbox/launch/kernel.h"
+#include "sandbox/launch/python_api.h"
 #include "sandbox/launch/runner.h"
 #include "sandbox/wire.h"
 
 namespace {
 
 using namespace capstan::sandbox;
-using RunCode = int (*)(const char* code, char** argv, char** env);
 
-RunCode run_code = nullptr;
+PyObject *prepare = nullptr, *run = nullptr;  // of the program
+
+PyObject* bytes_of(const std::string& text) {
+  return PyBytes_FromStringAndSize(text.data(), static_cast<std::ptrdiff_t>(text.size()));
+}
+
+PyObject* list_of(const std::vector<std::string>& texts) {
+  PyObject* list = PyList_New(0);
+  for (const auto& text : texts) {
+    PyObject* item = bytes_of(text);
+    PyList_Append(list, item);
+    Py_DecRef(item);
+  }
+  return list;
+}
+
+// What standard input, output and error are, a letter each: the null device, a pipe or socket, something
+// else.
+std::string kinds_of_stdio() {
+  std::string kinds;
+  for (int i = 0; i < 3; ++i) {
+    struct stat status {};
+    ::fstat(i, &status);
+    const bool null = S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3);
+    const bool pipe = S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode);
+    kinds += null ? 'n' : pipe ? 'p' : 'o';
+  }
+  return kinds;
+}
+
+void prepare_interpreter() {
+  PyOS_AfterFork_Child();
+  if (PyObject_CallFunctionObjArgs(prepare, nullptr) == nullptr) PyErr_Print();
+}
 
 int run_command(const CommandSpec& command) {
-  std::vector<char*> argv, env;
-  for (const auto& text : command.argv) argv.push_back(const_cast<char*>(text.c_str()));
-  for (const auto& text : command.env) env.push_back(const_cast<char*>(text.c_str()));
-  argv.push_back(nullptr);
-  env.push_back(nullptr);
-  return run_code(command.code.c_str(), argv.data(), env.data());
+  PyObject* status = PyObject_CallFunctionObjArgs(run, bytes_of(command.code), list_of(command.argv),
+                                                  list_of(command.env), bytes_of(kinds_of_stdio()), nullptr);
+  if (status != nullptr) return static_cast<int>(PyLong_AsLong(status));
+  PyErr_Print();
+  return 1;
 }
 
 struct Server {
@@ -59,6 +94,7 @@ struct Server {
                   .gate = message.fds[2].get(),
                   .filter = filters[static_cast<std::size_t>(spec.network)],
                   .landlock_abi = landlock_abi,
+                  .prepare = prepare_interpreter,
                   .run_code = run_command};
     for (std::size_t i = 4; i < message.fds.size(); ++i) runner.cgroups.push_back(message.fds[i].get());
     int pidfd = -1;
@@ -79,15 +115,18 @@ struct Server {
 
 }  // namespace
 
-// Returns when the launcher is gone.
-extern "C" __attribute__((visibility("default"))) int capstan_python_zygote_serve(int socket,
-                                                                                  RunCode callback) {
-  run_code = callback;
+// Called as the initialisation of a module, of which it makes nothing: ends the process when the launcher is
+// gone.
+extern "C" __attribute__((visibility("default"))) PyObject* PyInit_capstan_python_zygote() {
+  PyObject* program = PyImport_AddModule("__main__");
+  prepare = PyObject_GetAttrString(program, "prepare");
+  run = PyObject_GetAttrString(program, "run");
+  constexpr int kSocket = 3;
   Server server;
-  if (!server.greet(socket)) return 1;
-  for (Message message; receive_message(socket, message) == 1;) {
-    server.answer(socket, message);
+  if (prepare == nullptr || run == nullptr || !server.greet(kSocket)) ::_exit(1);
+  for (Message message; receive_message(kSocket, message) == 1;) {
+    server.answer(kSocket, message);
     message.fds.clear();
   }
-  return 0;
+  ::_exit(0);
 }

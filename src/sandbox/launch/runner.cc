@@ -54,6 +54,7 @@ void become_runner(const Runner& given, const SandboxSpec& spec) {
     if (!null || ::dup2(null.get(), i) < 0) refuse(runner, 0, "open /dev/null");
   }
   if (const Fault fault = apply_filter(runner.filter)) refuse(runner, 0, fault);
+  runner.prepare();
   Message message;
   if (receive_message(runner.socket, message) != 1) ::_exit(1);  // the launcher is gone
   Unpacker in(message.bytes);

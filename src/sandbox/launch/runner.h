@@ -25,6 +25,8 @@ struct Runner {
   std::vector<int> cgroups{};  // cgroup.procs files to join, open for writing
   std::span<const sock_filter> filter{};
   int landlock_abi = 0;  // 0: do without
+  // Does what can be done before the command is known.
+  void (*prepare)() = nullptr;
   // Runs the source in this process and returns its exit status.
   int (*run_code)(const CommandSpec& command) = nullptr;
 };

@@ -13,89 +13,12 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "sandbox/launch/zygote_program.h"
+
 namespace capstan::sandbox {
 namespace {
 
 constexpr int kAnswerSecondsMax = 30;  // a busy host
-
-// Runs in the zygote, and `run` in its children's children. A child's interpreter is as after os.fork().
-// Runs in the zygote; run() in its children. A child's interpreter is as after os.fork(). What children do is
-// done a few times before the first is born: the interpreter then has its caches filled in pages that all
-// share.
-constexpr const char* kProgram = R"PY(
-import ctypes, sys, os, gc, builtins, types, traceback, atexit, threading, random, json, re, math, io
-import collections, itertools, functools, datetime, time, string, decimal, fractions, statistics
-
-after_fork = ctypes.pythonapi.PyOS_AfterFork_Child
-
-def enter(argv, env):
-    os.environb.clear()
-    for entry in env:
-        if entry is None: break
-        name, _, value = entry.partition(b'=')
-        os.environb[name] = value
-    sys.argv = ['-c']
-    for each in argv:
-        if each is None: break
-        sys.argv.append(os.fsdecode(each))
-    sys.path.insert(0, os.getcwd())
-    sys.stdin = open(0, 'r', encoding='utf-8', errors='surrogateescape', closefd=False)
-    sys.stdout = open(1, 'w', encoding='utf-8', errors='surrogateescape', closefd=False, buffering=1 if os.isatty(1) else -1)
-    sys.stderr = open(2, 'w', encoding='utf-8', errors='backslashreplace', closefd=False, buffering=1)
-
-def execute(code):
-    status = 0
-    try:
-        main = types.ModuleType('__main__')
-        main.__builtins__ = builtins
-        sys.modules['__main__'] = main
-        exec(compile(code, '<code>', 'exec'), main.__dict__)
-    except SystemExit as exit:
-        if exit.code is None: status = 0
-        elif isinstance(exit.code, int): status = exit.code & 255
-        else:
-            print(exit.code, file=sys.stderr)
-            status = 1
-    except BaseException as error:
-        status = 1
-        trace = error.__traceback__
-        traceback.print_exception(type(error), error, trace.tb_next if trace is not None else None)
-    return status
-
-def leave(status):
-    try:
-        threading._shutdown()
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BaseException:
-        status = status or 120
-    return status
-
-def run(code, argv, env):
-    after_fork()
-    enter(argv, env)
-    gc.enable()
-    return leave(execute(code))
-
-def rehearse():
-    before = sys.argv, sys.path[:], sys.stdin, sys.stdout, sys.stderr, sys.modules['__main__'], dict(os.environb)
-    for _ in range(10):
-        enter([b'one', None], [b'PATH=/usr/bin', None])
-        execute(b'import sys')
-        sys.stdout.flush()
-    sys.argv, sys.path[:], sys.stdin, sys.stdout, sys.stderr, sys.modules['__main__'], environment = before
-    os.environb.clear()
-    os.environb.update(environment)
-
-texts = ctypes.POINTER(ctypes.c_char_p)
-callback = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_char_p, texts, texts)(run)
-rehearse()
-gc.collect()
-gc.disable()
-gc.freeze()
-ctypes.PyDLL(sys.argv[1]).capstan_python_zygote_serve(3, callback)
-)PY";
 
 }  // namespace
 
@@ -125,8 +48,8 @@ Fault Zygotes::start_zygote(Zygote& zygote) {
     sigset_t none;
     ::sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
-    const char* argv[] = {"python3", "-I", "-S", "-c", kProgram, library_.c_str(), nullptr};
-    const char* env[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", nullptr};
+    const char* argv[] = {"python3", "-I", "-S", "-c", kZygoteProgram, library_.c_str(), nullptr};
+    const char* env[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "LD_BIND_NOW=1", nullptr};
     ::execve("/usr/bin/python3", const_cast<char**>(argv), const_cast<char**>(env));
     ::_exit(127);
   }
