@@ -29,6 +29,7 @@ struct Options {
   int streams = 1'000;
   int tokens = 250;
   std::string only = {};  // requests or streams; empty: both
+  bool http1 = false;     // to the origin, as to servers other than our engine
   bool requested() const { return only != "streams"; }
   bool streamed() const { return only != "requests"; }
 };
@@ -103,7 +104,9 @@ void compare_requests(const Servers& servers, const std::string& key, const Opti
 Result<Json> measure(const Options& options, const std::string& self, const std::string& folder) {
   CAPSTAN_TRY(const Child origin, Child::start({self, "--role", "origin"}, 0));
   CAPSTAN_TRY(const Child gateway,
-              Child::start({self, "--role", "gateway", "--origin", std::to_string(origin.port()), "--folder", folder}, 0));
+              Child::start({self, "--role", "gateway", "--origin", std::to_string(origin.port()), "--folder", folder,
+                            options.http1 ? "--http1" : "--http1=false"},
+                           0));
   CAPSTAN_TRY(const std::string key, read_file(folder + "/key"));
   auto nginx = start_nginx(folder, origin.port());
   if (nginx && !*nginx) return std::unexpected(nginx->error());
@@ -135,12 +138,13 @@ int run(int argc, char** argv) {
   app.add_option("--streams", options.streams, "streams at once, 50 tokens a second each")->check(CLI::Range(1, 10'000));
   app.add_option("--tokens", options.tokens, "tokens a stream")->check(CLI::Range(1, 100'000));
   app.add_option("--only", options.only, "one of the two")->check(CLI::IsMember({"requests", "streams"}));
+  app.add_flag("--http1", options.http1, "the gateway speaks HTTP/1.1 to its replica, as to a server that is not our engine");
   app.add_option("--role", role, "internal: origin or gateway")->group("");
   app.add_option("--origin", origin_port, "internal: its port")->group("");
   app.add_option("--folder", folder_of_gateway, "internal: where the gateway's tables lie")->group("");
   CLI11_PARSE(app, argc, argv);
   if (role == "origin") return run_origin();
-  if (role == "gateway") return run_gateway(origin_port, folder_of_gateway);
+  if (role == "gateway") return run_gateway(origin_port, !options.http1, folder_of_gateway);
   char folder[] = "/tmp/capstan-bench-gateway-XXXXXX";
   if (::mkdtemp(folder) == nullptr) return 1;
   const auto result = measure(options, std::filesystem::read_symlink("/proc/self/exe").string(), folder);

@@ -292,7 +292,8 @@ bool Flight::start_on(std::optional<Attempt>& attempt) {
   attempt.emplace(*this, *chosen, candidates_.state(*chosen), uncached, answer_tokens_, steady_now_ms());
   candidates_.note_sent(*chosen);
   compose_for(*replica_);
-  attempt->start(*core_->client, replica_->url, upstream_, call_.body, {.silence_timeout_ms = kReplicaSilenceMs});
+  attempt->start(*core_->client, replica_->url, upstream_, call_.body,
+                 {.silence_timeout_ms = kReplicaSilenceMs, .http2 = replica_->http2});
   return true;
 }
 

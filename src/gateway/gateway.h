@@ -38,6 +38,7 @@ struct Replica {
   std::string service = {};   // several services may serve one model (a canary); their requests go by weight
   std::int64_t weight = 100;  // of the service
   std::int64_t hedge_after_ms = 0;  // another replica is asked, too, if the first says nothing for so long; 0: never
+  bool http2 = false;         // it speaks HTTP/2 without being asked, as our engine does: requests share its connections
   // Of a server that is not ours: what stands before its paths in place of "/v1" ("/openai/v1"), and that it is told nothing
   // of who asks.
   std::string base_path = {};

@@ -36,7 +36,8 @@ class Directory final : public ReplicaDirectory {
 // So many that one after another does not come to it while earlier ones are being put away.
 constexpr int kRequestsMax = 12;
 
-class GatewayTest : public testing::Test {
+// Whose replicas speak HTTP/1.1, or HTTP/2.
+class GatewayTest : public testing::TestWithParam<bool> {
  protected:
   void SetUp() override {
     upstream_.add(
@@ -58,6 +59,7 @@ class GatewayTest : public testing::Test {
         });
     replica_ = std::move(http::Server::start({}, upstream_.handler()).value());
     directory_.list = {{"a-1", "abacus", fmt::format("http://127.0.0.1:{}", replica_->port()), true}};
+    directory_.list[0].http2 = GetParam();
     gateway_.mount(router_);
     server_ = std::move(http::Server::start({}, router_.handler()).value());
     url_ = fmt::format("http://127.0.0.1:{}", server_->port());
@@ -86,6 +88,7 @@ class GatewayTest : public testing::Test {
     others_.push_back(std::move(http::Server::start({}, router.handler()).value()));
     directory_.list.push_back({fmt::format("other-{}", others_.size()), "abacus",
                                fmt::format("http://127.0.0.1:{}", others_.back()->port()), true});
+    directory_.list.back().http2 = GetParam();
   }
   static Json error_of(const http::Response& response) { return *Json::parse(response.body)->find("error"); }
 
@@ -104,7 +107,7 @@ class GatewayTest : public testing::Test {
   std::string last_id_;
 };
 
-TEST_F(GatewayTest, RelaysBytesUnchangedAndNamesTheRequest) {
+TEST_P(GatewayTest, RelaysBytesUnchangedAndNamesTheRequest) {
   const std::string body = R"({"model": "abacus",  "messages": []})";
   for (const char* target : {"/v1/chat/completions", "/openai/v1/chat/completions"}) {
     const auto answer = post(body, target);
@@ -114,7 +117,7 @@ TEST_F(GatewayTest, RelaysBytesUnchangedAndNamesTheRequest) {
   }
 }
 
-TEST_F(GatewayTest, ModelsAreListed) {
+TEST_P(GatewayTest, ModelsAreListed) {
   const auto answer = client_.request(url_, {.target = "/v1/models"}, {});
   EXPECT_EQ(
       answer->body,
@@ -124,7 +127,7 @@ TEST_F(GatewayTest, ModelsAreListed) {
 }
 
 // Goal: a request for a service without replicas waits for the first one, which the autoscaler sees it wait for.
-TEST_F(GatewayTest, TheFirstRequestWaitsForAReplicaFromZero) {
+TEST_P(GatewayTest, TheFirstRequestWaitsForAReplicaFromZero) {
   auto replica = directory_.list.front();
   replica.service = "calculator";
   directory_.list.clear();
@@ -150,7 +153,7 @@ TEST_F(GatewayTest, TheFirstRequestWaitsForAReplicaFromZero) {
 }
 
 // Goal: two services of one model share its requests by weight, and one without a ready replica is passed over.
-TEST_F(GatewayTest, ServicesOfOneModelShareItByWeight) {
+TEST_P(GatewayTest, ServicesOfOneModelShareItByWeight) {
   std::atomic<int> canary{0};
   add_replica([&](const http::Request&, const http::ResponseWriterPtr& writer) {
     ++canary;
@@ -167,7 +170,7 @@ TEST_F(GatewayTest, ServicesOfOneModelShareItByWeight) {
   EXPECT_EQ(canary, before);
 }
 
-TEST_F(GatewayTest, WrongRequestsGetOpenAiErrors) {
+TEST_P(GatewayTest, WrongRequestsGetOpenAiErrors) {
   EXPECT_EQ(post("{").status, 400);
   EXPECT_EQ(error_of(post("{}")).get_string("param"), "model");
   const auto answer = post(R"({"model":"abakus"})");
@@ -177,7 +180,7 @@ TEST_F(GatewayTest, WrongRequestsGetOpenAiErrors) {
   EXPECT_EQ(error_of(answer).get_string("code"), "model_not_found");
 }
 
-TEST_F(GatewayTest, NotReadyIsRetryableAndSaysWhy) {
+TEST_P(GatewayTest, NotReadyIsRetryableAndSaysWhy) {
   directory_.list[0].ready = false;
   auto answer = post(R"({"model":"abacus"})");
   EXPECT_EQ(answer.status, 503);
@@ -188,13 +191,13 @@ TEST_F(GatewayTest, NotReadyIsRetryableAndSaysWhy) {
   EXPECT_EQ(error_of(answer).get_string("message"), "model 'abacus' is not ready: waits for 2 cpus");
 }
 
-TEST_F(GatewayTest, ADeadReplicaIsPassedOver) {
+TEST_P(GatewayTest, ADeadReplicaIsPassedOver) {
   directory_.list.push_back({"dead", "abacus", "http://127.0.0.1:1", true});
   for (int i = 0; i < 20; ++i) EXPECT_EQ(post(fmt::format(R"({{"model":"abacus","n":{}}})", i)).status, 200);
   EXPECT_EQ(served_, 20);
 }
 
-TEST_F(GatewayTest, AClientThatLeavesEndsTheReplicasWork) {
+TEST_P(GatewayTest, AClientThatLeavesEndsTheReplicasWork) {
   const http::Request request{
       .method = "POST", .target = "/v1/chat/completions", .body = R"({"model":"abacus","stream":true})"};
   int pieces = 0;
@@ -208,7 +211,7 @@ TEST_F(GatewayTest, AClientThatLeavesEndsTheReplicasWork) {
   EXPECT_TRUE(metric_is(R"(capstan_gateway_requests_total{model="abacus",status="499"})", "1"));
 }
 
-TEST_F(GatewayTest, ABusyReplicaIsPassedOverAndTheLastOnesRefusalIsTold) {
+TEST_P(GatewayTest, ABusyReplicaIsPassedOverAndTheLastOnesRefusalIsTold) {
   std::atomic<int> refused{0};
   for (const int status : {503, 429}) {
     add_replica([status, &refused](const http::Request&, const http::ResponseWriterPtr& writer) {
@@ -228,7 +231,7 @@ TEST_F(GatewayTest, ABusyReplicaIsPassedOverAndTheLastOnesRefusalIsTold) {
 
 // Goal: a stream that breaks off must not look like a short answer. Method: a replica whose connection breaks
 // inside an event.
-TEST_F(GatewayTest, AStreamThatBreaksOffEndsWithAnError) {
+TEST_P(GatewayTest, AStreamThatBreaksOffEndsWithAnError) {
   directory_.list.clear();
   std::atomic<bool> leave{false};
   add_replica([&leave](const http::Request&, const http::ResponseWriterPtr& writer) {
@@ -255,7 +258,7 @@ TEST_F(GatewayTest, AStreamThatBreaksOffEndsWithAnError) {
   EXPECT_EQ(Json::parse(events[1])->find("error")->get_string("code"), "replica_lost");
 }
 
-TEST_F(GatewayTest, TokensAreCountedFromWhatReplicasReport) {
+TEST_P(GatewayTest, TokensAreCountedFromWhatReplicasReport) {
   directory_.list.clear();
   add_replica([](const http::Request& request, const http::ResponseWriterPtr& writer) {
     const Json usage = Json::object({{"prompt_tokens", 5}, {"completion_tokens", 7}});
@@ -273,7 +276,7 @@ TEST_F(GatewayTest, TokensAreCountedFromWhatReplicasReport) {
   EXPECT_TRUE(metric_is(R"(capstan_gateway_tokens_total{kind="prompt",model="abacus"})", "10"));
 }
 
-TEST_F(GatewayTest, MoreThanTheLimitIsRefusedAndRetryable) {
+TEST_P(GatewayTest, MoreThanTheLimitIsRefusedAndRetryable) {
   directory_.list.clear();
   std::atomic<int> held{0};
   add_replica([&held](const http::Request&, const http::ResponseWriterPtr& writer) {
@@ -299,7 +302,7 @@ TEST_F(GatewayTest, MoreThanTheLimitIsRefusedAndRetryable) {
 
 // Goal: a stream's tokens are counted, and the client sees what it asked for. Method: a replica that reports
 // usage only if it is asked to, as OpenAI has it.
-TEST_F(GatewayTest, TheGatewayAsksForUsageAndTakesItOutAgain) {
+TEST_P(GatewayTest, TheGatewayAsksForUsageAndTakesItOutAgain) {
   directory_.list.clear();
   add_replica([](const http::Request& request, const http::ResponseWriterPtr& writer) {
     EXPECT_EQ(Json::parse(request.body)->find("stream_options")->get_bool("include_usage"), true);
@@ -383,7 +386,7 @@ class GatewayAdmissionTest : public GatewayTest {
   OneAtATime* admission_ = nullptr;
 };
 
-TEST_F(GatewayAdmissionTest, WhoHasNoKeyOrNoMoneyIsRefusedInTheApisShape) {
+TEST_P(GatewayAdmissionTest, WhoHasNoKeyOrNoMoneyIsRefusedInTheApisShape) {
   EXPECT_EQ(ask("", R"({"model":"abacus"})").status, 401);
   EXPECT_EQ(client_.request(url_, {.target = "/v1/models"}, {})->status, 401);
   const auto answer = ask("poor", R"({"model":"abacus"})");
@@ -392,7 +395,7 @@ TEST_F(GatewayAdmissionTest, WhoHasNoKeyOrNoMoneyIsRefusedInTheApisShape) {
   EXPECT_EQ(served_, 0);
 }
 
-TEST_F(GatewayAdmissionTest, WhoMustWaitIsServedLaterAndEverybodyIsSettled) {
+TEST_P(GatewayAdmissionTest, WhoMustWaitIsServedLaterAndEverybodyIsSettled) {
   std::atomic<bool> release{false};
   directory_.list.clear();
   add_replica([&release](const http::Request&, const http::ResponseWriterPtr& writer) {
@@ -421,7 +424,7 @@ TEST_F(GatewayAdmissionTest, WhoMustWaitIsServedLaterAndEverybodyIsSettled) {
   EXPECT_TRUE(admission_->settled[1].exact);
 }
 
-TEST_F(GatewayAdmissionTest, WhoLeavesIsSettledWithWhatCame) {
+TEST_P(GatewayAdmissionTest, WhoLeavesIsSettledWithWhatCame) {
   const http::Request request{.method = "POST",
                               .target = "/v1/chat/completions",
                               .headers = {{"authorization", "a"}},
@@ -443,7 +446,7 @@ TEST_F(GatewayAdmissionTest, WhoLeavesIsSettledWithWhatCame) {
 }
 
 // Goal: what batches need: a request from inside goes the same way as one from outside.
-TEST_F(GatewayTest, ARequestFromInsideIsServedAndUnknownPathsAreTold) {
+TEST_P(GatewayTest, ARequestFromInsideIsServedAndUnknownPathsAreTold) {
   class Keep final : public http::ResponseWriter {
    public:
     void respond(http::Response response) override { answer.set_value(std::move(response)); }
@@ -470,6 +473,10 @@ TEST(FindUsageTest, TheLastReportCountsAndTextDoesNot) {
       R"({"usage":{"prompt_tokens":9,"completion_tokens":8,"completion_tokens_details":{"reasoning_tokens":7}}})");
   EXPECT_EQ(usage.reasoning_tokens, 7);
 }
+
+std::string version(const testing::TestParamInfo<bool>& info) { return info.param ? "Http2" : "Http1"; }
+INSTANTIATE_TEST_SUITE_P(OfBothVersions, GatewayTest, testing::Bool(), version);
+INSTANTIATE_TEST_SUITE_P(OfBothVersions, GatewayAdmissionTest, testing::Bool(), version);
 
 }  // namespace
 }  // namespace capstan::gateway

@@ -1,13 +1,14 @@
-// The client of an event loop: HTTP/1.1 requests whose answers come as callbacks, over kept connections.
+// The client of an event loop: requests whose answers come as callbacks, over kept connections of HTTP/1.1 or, to servers
+// that are known to speak it, many at once over one of HTTP/2.
 //
 //   AsyncClient client(loop);
 //   call = client.start(url, {.method = "POST", .target = "/v1/chat/completions", .headers = …}, body, {}, sink);
-//   call.reset();   // gives it up: no more callbacks, the connection is closed
+//   call.reset();   // gives it up: no more callbacks, its connection (of HTTP/2: its stream) is closed
 //
 // Threads: of the loop.  Ownership: url, body and sink outlive the call. Callbacks never come from inside start(); after
 // on_end none comes. A callback may destroy its call.  Failure: as in client.h (kUnavailable, kTimeout, kInvalid).
 // A request on a kept connection that the server had closed meanwhile is tried once more on a fresh one.
-// Bounds: kKeptMax idle connections, closed after kKeptMs; a paused call reads nothing.
+// Bounds: kKeptMax idle connections, closed after kKeptMs; a paused call reads nothing (of HTTP/2: a window's bytes).
 #pragma once
 
 #include <memory>
@@ -39,6 +40,7 @@ class AsyncCall {
 struct CallOptions {
   int connect_timeout_ms = 5'000;
   int silence_timeout_ms = 60'000;  // without a byte either way
+  bool http2 = false;  // the server is known to speak it without being asked; for http:// only
 };
 
 class AsyncClient {

@@ -22,12 +22,13 @@ constexpr std::int64_t kNever = 1'000'000'000'000;  // limits that count and do 
 
 class OneReplica final : public gateway::ReplicaDirectory {
  public:
-  explicit OneReplica(int port)
+  OneReplica(int port, bool http2)
       : list_{{.id = "bench-1",
                .model = "bench",
                .url = fmt::format("http://127.0.0.1:{}", port),
                .ready = true,
-               .service = "bench"}} {}
+               .service = "bench",
+               .http2 = http2}} {}
   std::vector<gateway::Replica> replicas() const override { return list_; }
   std::uint64_t version() const override { return 1; }
   std::vector<std::pair<std::string, std::string>> waiting() const override { return {}; }
@@ -48,7 +49,7 @@ Result<std::string> make_key(store::Tenants& tenants) {
   return key.token;
 }
 
-Result<void> serve(int origin_port, const std::filesystem::path& folder) {
+Result<void> serve(int origin_port, bool http2, const std::filesystem::path& folder) {
   const store::Tables* const tables[] = {&store::kTenantTables, &store::kCatalogueTables, &store::kUsageTables};
   CAPSTAN_TRY(const auto database, store::open_sqlite((folder / "store.sqlite").string(), tables, {}));
   CAPSTAN_TRY(const auto tenants, store::Tenants::open(*database, folder / "secrets.key"));
@@ -57,7 +58,7 @@ Result<void> serve(int origin_port, const std::filesystem::path& folder) {
   CAPSTAN_TRY(const std::string key, make_key(*tenants));
   CAPSTAN_CHECK(write_file_atomic(folder / "key", key, 0600));
   gateway::Callers callers(*tenants);
-  const OneReplica replica(origin_port);
+  const OneReplica replica(origin_port, http2);
   gateway::Gateway gateway(replica, std::make_shared<prometheus::Registry>(), {.access_log = (folder / "access.log").string()});
   gateway.set_authenticator(
       std::make_unique<gateway::BearerAuthenticator>(callers, gateway::BearerOptions{.require_keys = true}));
@@ -73,9 +74,9 @@ Result<void> serve(int origin_port, const std::filesystem::path& folder) {
 
 }  // namespace
 
-int run_gateway(int origin_port, const std::string& folder) {
+int run_gateway(int origin_port, bool http2, const std::string& folder) {
   log_configure("bench-gateway", LogLevel::kWarn);
-  const auto served = serve(origin_port, folder);
+  const auto served = serve(origin_port, http2, folder);
   if (!served) fmt::print(stderr, "bench-gateway: {}\n", served.error().message);
   return served ? 0 : 1;
 }

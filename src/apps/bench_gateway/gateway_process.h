@@ -8,6 +8,6 @@ namespace capstan::bench_gateway {
 
 // Before the origin at that port. Serves until standard input ends; prints the port first, after it has written the key into
 // `folder`/key. Its tables lie in `folder`.
-int run_gateway(int origin_port, const std::string& folder);
+int run_gateway(int origin_port, bool http2, const std::string& folder);
 
 }  // namespace capstan::bench_gateway
