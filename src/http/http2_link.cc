@@ -93,9 +93,9 @@ void Http2Link::close() {
 
 bool Http2Link::has_room() const {
   if (draining_ || nghttp2_session_get_next_stream_id(session_) > kIdLast) return false;
-  if (!settled_) return streams_.size() < kStreamsBeforeSettings;
-  return streams_.size() < std::min<std::size_t>(
-                               kStreamsMax, nghttp2_session_get_remote_settings(session_, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS));
+  const std::size_t allowed = settled_ ? nghttp2_session_get_remote_settings(session_, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
+                                       : kStreamsBeforeSettings;
+  return streams_.size() < std::min(kStreamsMax, allowed);
 }
 
 std::int32_t Http2Link::begin(Call& call) {

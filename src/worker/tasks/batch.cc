@@ -14,8 +14,8 @@ constexpr std::size_t kHeadBytesMax = 256;
 constexpr std::size_t kNumbers = 9;
 
 // In a function, so that nothing of it is in the way of the code, which runs in a module of its own each
-// time. What the code forks does not come back here, and ends with its task. Descriptors 0, 1 and 2 are files in memory, made anew
-// for each task: what an earlier one left running writes to its own.
+// time. What the code forks does not come back here, and ends with its task. Descriptors 0, 1 and 2 are files in
+// memory, made anew for each task: what an earlier one left running writes to its own.
 constexpr std::string_view kPython = R"PY(
 def _batch():
     import builtins, os, sys, time, traceback, types
