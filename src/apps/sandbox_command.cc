@@ -48,7 +48,7 @@ int check(const Options& options) {
   const auto lane = [](const char* name, const char* program, const char* what) {
     std::printf("%-17s %-4s %s\n", name, ::access(program, X_OK) == 0 ? "yes" : "-", what);
   };
-  lane("python-zygote", "/usr/bin/python3", "lane, optional: needs /usr/bin/python3 with ctypes");
+  lane("python-zygote", "/usr/bin/python3", "lane, optional: needs /usr/bin/python3");
   lane("node-warm", "/usr/bin/node", "lane, optional: needs /usr/bin/node");
   lane("bubblewrap", "/usr/bin/bwrap", "backend, optional: without landlock, tmpfs_inodes and cpu_time");
   const auto good = require(*capabilities, {options.without.begin(), options.without.end()});

@@ -174,7 +174,7 @@ void Boxes::spawn(std::uint64_t serial, Box& box, Unpacker& in, const std::vecto
   const int socket = interprets ? take_runner(serial, box, command) : box.first.socket.get();
   if (socket < 0)
     return refuse(box.id, id,
-                  "cannot fork the warm Python interpreter (/usr/bin/python3 with ctypes): " +
+                  "cannot fork the warm Python interpreter (/usr/bin/python3): " +
                       std::string(std::strerror(errno)));
   const std::string bytes = Packer(MessageKind::kSpawn).u32(id).u32(given).command(spec).bytes();
   // A runner that is dead already has left its reason, which its death brings up.

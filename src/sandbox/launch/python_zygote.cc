@@ -1,7 +1,8 @@
 // The library that a warm Python interpreter loads (launch/zygotes.h): it serves requests for runners by
-// forking the interpreter into the pid namespace of a sandbox. What the program of zygotes.cc defines is
-// called in the child: prepare() as soon as it is confined, run() when its command has come.
+// forking the interpreter into the pid namespace of a sandbox. What the program (zygote_program.h)
+// defines is called in the child: prepare() as soon as it is confined, run() when its command has come.
 #include <fcntl.h>
+#include <malloc.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
 #include "sandbox/launch/kernel.h"
@@ -48,6 +50,20 @@ std::string kinds_of_stdio() {
     kinds += null ? 'n' : pipe ? 'p' : 'o';
   }
   return kinds;
+}
+
+// Takes what is free between the interpreter's objects, so that what a child allocates lies close together at
+// the end of the heap, in few pages.
+void fill_heap() {
+  constexpr std::size_t kSizeMax = 64 << 10, kSmall = 1024, kStep = 16;
+  ::mallopt(M_TOP_PAD, 4 * kSizeMax);
+  void* end = std::malloc(kSizeMax);  // of what is not mapped alone
+  for (std::size_t size = kSizeMax; size >= kStep; size -= size > kSmall ? kSmall : kStep) {
+    void* block = std::malloc(size);
+    while (block != nullptr && block < end) block = std::malloc(size);
+    std::free(block);
+  }
+  std::free(end);
 }
 
 void prepare_interpreter() {
@@ -122,6 +138,7 @@ extern "C" __attribute__((visibility("default"))) PyObject* PyInit_capstan_pytho
   prepare = PyObject_GetAttrString(program, "prepare");
   run = PyObject_GetAttrString(program, "run");
   constexpr int kSocket = 3;
+  fill_heap();
   Server server;
   if (prepare == nullptr || run == nullptr || !server.greet(kSocket)) ::_exit(1);
   for (Message message; receive_message(kSocket, message) == 1;) {

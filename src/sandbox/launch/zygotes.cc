@@ -121,7 +121,7 @@ Fault Zygotes::make(const SandboxSpec& spec, const Birth& birth, pid_t& pid, Fd&
     errno = static_cast<int>(in.u32());
     break;
   }
-  return "fork the warm Python interpreter (/usr/bin/python3 with ctypes)";
+  return "fork the warm Python interpreter (/usr/bin/python3)";
 }
 
 }  // namespace capstan::sandbox
