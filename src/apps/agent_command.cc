@@ -18,7 +18,6 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "cli/exit_code.h"
-#include "sandbox/cgroup.h"
 #include "workload/quantity.h"
 
 namespace capstan::apps {
@@ -86,10 +85,6 @@ class Sandboxes {
                                           .without = {options.without.begin(), options.without.end()},
                                           .ready = ready}));
     return out;
-  }
-  ~Sandboxes() {
-    launcher.reset();
-    sandbox::Cgroups::detect("sandbox-" + instance).remove_instance();
   }
   std::string instance = "agent-" + std::to_string(::getpid());
   std::unique_ptr<sandbox::Launcher> launcher;

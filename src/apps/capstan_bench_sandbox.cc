@@ -23,7 +23,6 @@
 #include "apps/bench_sandbox/neighbours.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "sandbox/cgroup.h"
 #include "sandbox/launcher.h"
 
 extern char** environ;
@@ -213,7 +212,6 @@ void weigh_idle(const Bench& bench, int count, Json& out) {
 void finish(Bench& bench) {
   bench.launcher.reset();
   std::filesystem::remove_all(bench.root);
-  Cgroups::detect("sandbox-" + bench.instance).remove_instance();
 }
 
 }  // namespace

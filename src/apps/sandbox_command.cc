@@ -10,7 +10,6 @@
 #include "base/text.h"
 #include "cli/exit_code.h"
 #include "sandbox/bubblewrap.h"
-#include "sandbox/cgroup.h"
 #include "sandbox/launcher.h"
 
 namespace capstan::apps {
@@ -101,7 +100,6 @@ Result<CommandResult> run_in(Options& options) {
 
 int run(Options& options) {
   const auto result = run_in(options);
-  Cgroups::detect("sandbox-cli-" + std::to_string(::getpid())).remove_instance();
   if (!result) return complain(result.error());
   std::fwrite(result->out.data(), 1, result->out.size(), stdout);
   std::fwrite(result->err.data(), 1, result->err.size(), stderr);

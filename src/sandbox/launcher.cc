@@ -165,16 +165,22 @@ void LauncherLink::stop() {
   {
     const std::lock_guard lock(mutex_);
     if (std::exchange(stopped_, true)) return;
-    if (socket_) ::shutdown(socket_.get(), SHUT_RDWR);
   }
   std::map<std::string, Warm> warm;  // its commands hold this object
   {
     const std::lock_guard lock(mutex_);
     warm.swap(warm_);
   }
-  if (!thread_.joinable()) return;
+  if (thread_.joinable() && leave() != 0 && launch()) leave();  // a killed one leaves to another what it had
+}
+
+// The launcher's wait status. It ends when nothing of its sandboxes is left.
+int LauncherLink::leave() {
+  ::shutdown(socket_.get(), SHUT_RDWR);
   thread_.join();
-  ::waitpid(pid_, nullptr, 0);  // it ends when nothing of its sandboxes is left
+  int status = 0;
+  ::waitpid(pid_, &status, 0);
+  return status;
 }
 
 Result<std::unique_ptr<Command>> LauncherLink::start_alone(const SandboxSpec& given,

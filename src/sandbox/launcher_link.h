@@ -75,6 +75,7 @@ class LauncherLink : public std::enable_shared_from_this<LauncherLink> {
   };
   Result<Warm> warm_up(const SandboxSpec& spec);
   Result<void> launch();
+  int leave();
   Result<void> ensure_running();
   Result<void> send(const std::string& bytes, const std::vector<int>& fds);
   Result<std::unique_ptr<Command>> begin(std::uint64_t box, Packer packer, std::vector<int> fds,

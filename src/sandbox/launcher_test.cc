@@ -11,6 +11,7 @@
 #include <filesystem>
 
 #include "base/file.h"
+#include "sandbox/cgroup.h"
 #include "sandbox/sandbox_testing.h"
 
 namespace capstan::sandbox {
@@ -233,6 +234,21 @@ TEST_F(LauncherTest, AWrongSpecIsRefusedWithWhatWouldBeRight) {
 TEST_F(LauncherTest, ALargeEnvironmentArrives) {
   CommandSpec command{.argv = {"/bin/sh", "-c", "echo ${#BIG}"}, .env = {"BIG=" + std::string(100'000, 'x')}};
   EXPECT_EQ(launcher_->run({}, command)->out, "100000\n");
+}
+
+TEST_F(LauncherTest, AtItsEndALauncherTakesItsCgroupsAlongAndThoseOfOneThatWasKilled) {
+  for (const bool killed : {false, true}) {
+    const std::string instance = "end-" + random_hex(4);
+    auto launcher = Launcher::start({.instance = instance});
+    ASSERT_TRUE(launcher) << launcher.error().message;
+    const Cgroups cgroups = Cgroups::detect("sandbox-" + instance);
+    const auto running = (*launcher)->start({}, {.argv = {"/bin/sleep", "50"}});
+    ASSERT_TRUE(running) << running.error().message;
+    if (killed) ::kill((*launcher)->process_id(), SIGKILL);
+    launcher->reset();
+    EXPECT_EQ((*running)->wait()->ended, Ended::kLost);
+    for (const auto& base : cgroups.bases()) EXPECT_NE(::access(base.directory.c_str(), F_OK), 0) << killed;
+  }
 }
 
 TEST_F(LauncherTest, WithANetworkNamespaceLoopbackWorksAndNothingElse) {

@@ -9,7 +9,6 @@
 #include <string>
 
 #include "base/file.h"
-#include "sandbox/cgroup.h"
 #include "sandbox/launcher.h"
 
 namespace capstan::sandbox {
@@ -28,10 +27,7 @@ class SandboxTest : public testing::Test {
     ASSERT_TRUE(started) << started.error().message;
     launcher_ = std::move(*started);
   }
-  static void TearDownTestSuite() {
-    launcher_.reset();
-    Cgroups::detect("sandbox-" + options_.instance).remove_instance();
-  }
+  static void TearDownTestSuite() { launcher_.reset(); }
   void SetUp() override {
     if (launcher_ == nullptr) GTEST_SKIP() << why_not_;
   }

@@ -1,14 +1,17 @@
 #!/bin/sh
-# Goal: an array of 20,000 tiny tasks in sandboxes is complete, with nothing lost and nothing recorded twice, though controller
-# and worker are killed while it runs; failures are told apart by their reason.
+# Goal: an array of 20,000 tiny tasks in sandboxes is complete, with nothing lost and nothing recorded twice, though controller,
+# worker and the launcher of sandboxes are killed while it runs; failures are told apart by their reason; in the end nothing is left.
 . "$(dirname "$0")/lib.sh"
 [ "$(id -u)" = 0 ] || skip "sandboxes need root"
 "$capstan" sandbox check >/dev/null 2>&1 || skip "this host cannot enforce what sandboxes promise"
+export TMPDIR=$scratch/tmp
+mkdir -m 1777 "$TMPDIR"
 start_capstan --bare
 tasks=20000
 
 pid_in() { sed -n 's/.*"pid": *\([0-9]*\).*/\1/p' "$1"; }
 ended() { "$capstan" -o json get "$1" | sed -n 's/^ *"ready": *\([0-9]*\).*/\1/p'; }
+launcher() { pgrep -P "$(pid_in "$CAPSTAN_DATA_DIR/worker/worker.json")" -f 'capstan-sandbox --serve'; }
 ended_at_least() { [ "$(ended "$1")" -ge "$2" ]; }
 
 cat >"$scratch/squares.yaml" <<YAML
@@ -30,6 +33,8 @@ kill -9 "$(pid_in "$CAPSTAN_DATA_DIR/controller.json")"
 wait "$up_pid" || true
 start_capstan --bare
 wait_until 60 "the array goes on" ended_at_least squares $((tasks / 4))
+kill -9 "$(launcher)"
+wait_until 60 "the array goes on" ended_at_least squares $((tasks / 2))
 kill -9 "$(pid_in "$CAPSTAN_DATA_DIR/worker/worker.json")"
 "$capstan" wait squares || fail "squares did not succeed: $("$capstan" explain squares)"
 
@@ -67,4 +72,15 @@ wait_until 20 "long runs" state_is long running
 "$capstan" cancel long >/dev/null
 wait_until 20 "long is cancelled" state_is long cancelled
 if pgrep -f '^sleep 3131$' >/dev/null; then fail "a cancelled task still runs"; fi
+
+# Nothing is left: no process, no cgroup, no temporary file, no file of a sandbox's user.
+last=$(launcher)
+group=$(find "/proc/$last/fd" -lname '*/sandbox-*-tasks' -printf '%l\n' | sed 's,.*/,,' | sort -u)
+expect "the launcher's cgroup" '^sandbox-[0-9a-f]*-tasks$' "$group"
+"$capstan" down >/dev/null 2>&1
+wait "$up_pid" || true
+up_pid=
+kill -0 "$last" 2>/dev/null && fail "the launcher still runs"
+left=$(find /sys/fs/cgroup -type d -name "$group"; find "$TMPDIR" -mindepth 1; find "$scratch" -uid +1879048191)
+[ -z "$left" ] || fail "left behind: $left"
 echo "tasks: all passed"

@@ -35,10 +35,24 @@ bool Groups::Base::has(std::string_view controller) const {
 }
 
 bool Groups::add_base(int version, std::vector<std::string> controllers, const std::string& directory) {
+  const std::size_t slash = directory.rfind('/');
+  for (const std::string& path : {directory.substr(0, slash), directory}) {
+    if (::mkdir(path.c_str(), 0755) != 0 || version != 2) continue;
+    const Fd control(::open((path + "/cgroup.subtree_control").c_str(), O_WRONLY | O_CLOEXEC));
+    for (const auto& controller : controllers)
+      (void)!::write(control.get(), ("+" + controller).data(), controller.size() + 1);
+  }
   Fd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd) return false;
-  bases_.push_back({version, std::move(controllers), std::move(fd)});
+  bases_.push_back({version, std::move(controllers), std::move(fd), directory.substr(slash + 1)});
   return true;
+}
+
+void Groups::remove_bases() {
+  for (const Base& base : bases_) {
+    const Fd parent(::openat(base.directory.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    ::unlinkat(parent.get(), base.name.c_str(), AT_REMOVEDIR);
+  }
 }
 
 bool Groups::has(std::string_view controller) const {

@@ -34,7 +34,8 @@ struct GroupUsage {
 
 class Groups {
  public:
-  // `directory` belongs to this launcher alone. Exactly one base must be of version 2.
+  // `directory` belongs to this launcher alone, and is made anew if the one before has just removed it. Exactly
+  // one base must be of version 2.
   bool add_base(int version, std::vector<std::string> controllers, const std::string& directory);
   bool has(std::string_view controller) const;
 
@@ -62,6 +63,8 @@ class Groups {
   bool remove(const std::string& name) const;
   // No more spare ones: for the end.
   void remove_spares();
+  // When no group is left.
+  void remove_bases();
   // What an earlier launcher left in these directories: killed and removed. False if something is left.
   bool sweep() const;
 
@@ -70,6 +73,7 @@ class Groups {
     int version = 0;
     std::vector<std::string> controllers;
     Fd directory;
+    std::string name;  // in its parent
     bool has(std::string_view controller) const;
     bool has_leaves() const { return version == 2 && !controllers.empty(); }
   };

@@ -47,6 +47,7 @@ class Server {
     watch(socket_.get(), kUserTag);
     if (!greet()) return 1;
     while (socket_ || !boxes_.empty()) turn();
+    groups_.remove_bases();
     return 0;
   }
 

@@ -12,7 +12,6 @@
 #include <thread>
 
 #include "base/file.h"
-#include "sandbox/cgroup.h"
 
 namespace capstan::worker {
 namespace {
@@ -35,7 +34,6 @@ class TaskRunnerTest : public testing::Test {
   void TearDown() override {
     runner_.reset();
     fs::remove_all(path_);
-    sandbox::Cgroups::detect("sandbox-" + instance_ + "-tasks").remove_instance();
   }
 
   // A worker's life; the one before ends as abruptly as a destructor can.
