@@ -1,4 +1,5 @@
 // wait, results: a workload's progress until it has ended; what tasks in sandboxes gave.
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -48,6 +49,14 @@ class Progress {
   std::int64_t began_ms_ = 0, first_ = 0;
 };
 
+// As much of a line as the terminal's width holds: one that wraps could not be drawn over.
+std::string fitted(std::string line) {
+  winsize size{};
+  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 && line.size() >= size.ws_col)
+    line.resize(size.ws_col - 1u);
+  return line;
+}
+
 }  // namespace
 
 int wait(const Globals& globals, const std::vector<std::string>& names) {
@@ -65,8 +74,12 @@ int wait(const Globals& globals, const std::vector<std::string>& names) {
         const bool show = terminal || has_ended(state) || steady_now_ms() - shown_ms >= kLineMs;
         if (show) {
           shown_ms = steady_now_ms();
-          fmt::print(stderr, "{}{}: {}{}", terminal ? "\r\033[K" : "", name, progress.text(*workload),
-                     terminal && !has_ended(state) ? "" : "\n");
+          const std::string line = name + ": " + progress.text(*workload);
+          if (terminal) fmt::print(stderr, "\r\033[K");
+          if (terminal && !has_ended(state))
+            fmt::print(stderr, "{}", fitted(line));
+          else
+            fmt::print(stderr, "{}\n", line);
           std::fflush(stderr);
         }
         if (has_ended(state) && state != "succeeded") {
