@@ -47,8 +47,9 @@ bench-sim: build  ## what the simulator does, and how near it comes to what was 
 	@$(BUILD)/bin/capstan-bench-sim $(if $(SCALE),--scale $(SCALE)) $(if $(ONLY),--only $(ONLY)) \
 	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(PHILLY),--philly "$(PHILLY)") $(if $(TRACES),--traces "$(TRACES)")
 
-bench-sandbox: build ## how fast sandboxes start beside bubblewrap and beside bombs, as root on a quiet machine: SECONDS=60 NEIGHBOURS=3
-	@$(BUILD)/bin/capstan-bench-sandbox --seconds $(or $(SECONDS),60) --neighbours $(or $(NEIGHBOURS),3)
+bench-sandbox: build ## how fast sandboxes start beside bubblewrap and beside bombs, as root on a quiet machine: SECONDS=60 NEIGHBOURS=3 ONLY=python,idle
+	@$(BUILD)/bin/capstan-bench-sandbox --seconds $(or $(SECONDS),60) --neighbours $(or $(NEIGHBOURS),3) \
+	  $(if $(ONLY),--only $(ONLY))
 
 bench-tasks: build ## a million tiny tasks in sandboxes, the controller killed half-way: TASKS=1000000 LANE=python BATCH=1000, as root
 	@tools/bench_tasks.py $(BUILD)/bin --tasks $(or $(TASKS),1000000) --lane $(or $(LANE),python) --batch $(or $(BATCH),1000) --kill
