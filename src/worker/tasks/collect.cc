@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <filesystem>
 #include <memory>
 
 #include "worker/descriptor.h"
@@ -29,18 +28,22 @@ void give_to(int parent, const std::string& name, const RankUser& user) {
   (void)!::fchown(entry.get(), user.uid, user.gid);
 }
 
-Result<Descriptor> open_for(const std::string& directory, const std::string& below, const std::string& name,
-                            const RankUser& user) {
+Result<Descriptor> open_folder(const std::string& directory, const std::string& below, const RankUser& user) {
   const AsUser as(user);
   const std::string folder = directory + "/" + below;
   for (const auto& made : {directory, folder}) {
     if (::mkdir(made.c_str(), 0755) != 0 && errno != EEXIST) return fail_errno("cannot make " + made, errno);
   }
-  std::error_code ignored;
-  std::filesystem::remove_all(folder + "/" + name, ignored);
   Descriptor opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!opened) return fail_errno("cannot open " + folder, errno);
   return opened;
+}
+
+// With the user's rights, once what a worker left that was killed while it copied is the user's.
+void remove_earlier(int folder, const std::string& name, const RankUser& user) {
+  if (user.switched) give_to(folder, name, user);
+  const AsUser as(user);
+  (void)sandbox::remove_inside(folder, "/" + name);
 }
 
 }  // namespace
@@ -48,7 +51,8 @@ Result<Descriptor> open_for(const std::string& directory, const std::string& bel
 Result<sandbox::CopyReport> collect(int box_root, const std::string& path, const std::string& directory,
                                     const std::string& below, const std::string& name, const RankUser& user,
                                     const sandbox::CopyLimits& limits) {
-  CAPSTAN_TRY(const Descriptor folder, open_for(directory, below, name, user));
+  CAPSTAN_TRY(const Descriptor folder, open_folder(directory, below, user));
+  remove_earlier(folder.get(), name, user);
   auto copied =
       sandbox::copy_out(box_root, path, fmt::format("/proc/self/fd/{}/{}", folder.get(), name), limits);
   if (user.switched) give_to(folder.get(), name, user);
