@@ -37,6 +37,8 @@ struct ServedReplica {
   std::string address;
   std::int64_t port = 0;
   bool ready = false;
+  std::int64_t hedge_after_ms = 0;  // as in workload::Spec
+  bool http2 = false;
 };
 // A service behind the gateway, with or without replicas.
 struct ServedService {

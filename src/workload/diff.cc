@@ -41,6 +41,8 @@ std::string describe(const std::optional<EngineSpec>& engine) {
                               : fmt::format("{} with context {}", engine->model, engine->context);
 }
 
+std::string describe(std::optional<bool> given) { return !given ? "default" : *given ? "true" : "false"; }
+
 std::string describe(const std::optional<HealthCheck>& health) {
   if (!health) return "none";
   return fmt::format("{} every {}, timeout {}, start within {}", health->path,
@@ -118,6 +120,8 @@ void compare_kind(Differ& differ, const Spec& from, const Spec& to) {
       if (from.engine != to.engine)
         differ.text("engine", describe(from.engine), describe(to.engine), Restart::kRanks);
       differ.text("model_name", from.model_name, to.model_name, Restart::kRanks);
+      differ.duration("hedge_after", from.hedge_after_ms, to.hedge_after_ms, Restart::kNone);
+      differ.text("http2", describe(from.http2), describe(to.http2), Restart::kNone);
       differ.integer("port", from.port, to.port, Restart::kRanks);
       if (from.health != to.health)
         differ.text("health", describe(from.health), describe(to.health), Restart::kRanks);

@@ -148,6 +148,8 @@ struct Spec {
   std::int64_t weight = 100;  // share of a model's requests, among the services that serve it (canary)
   std::optional<EngineSpec> engine;
   std::string model_name;  // the name under which the gateway serves it; empty: not behind the gateway
+  std::int64_t hedge_after_ms = 0;  // the gateway asks another replica, too, if one says nothing for so long; 0: never
+  std::optional<bool> http2;        // replicas take HTTP/2 with prior knowledge; absent: those of `engine` do
   std::int64_t port = 0;   // 0: chosen by Capstan for each replica
   std::optional<HealthCheck> health;
 
@@ -157,6 +159,8 @@ struct Spec {
   std::int64_t retries = 0;      // of each task
   std::int64_t timeout_ms = 0;   // of each try; 0: none
   std::optional<TaskSandbox> sandbox;
+
+  bool speaks_http2() const { return http2.value_or(engine.has_value()); }
 
   // What is placed: single tasks, or chunks of them that run in sandboxes.
   std::int64_t chunk() const { return sandbox ? sandbox->chunk : 1; }

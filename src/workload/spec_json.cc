@@ -131,6 +131,8 @@ void write_kind(Writer& out, const Spec& spec, const Spec& base, Defaults defaul
                 Json(Json::Object{{"model", spec.engine->model}, {"context", spec.engine->context}}));
       }
       out.add("model_name", spec.model_name, base.model_name);
+      out.add("hedge_after_ms", spec.hedge_after_ms, base.hedge_after_ms);
+      if (spec.http2) out.add("http2", Json(*spec.http2));
       out.add("port", spec.port, base.port);
       if (spec.health) out.add("health", health_to_json(*spec.health));
       break;
@@ -162,6 +164,9 @@ class Reader {
     if (value == nullptr) return;
     if (!value->is_bool()) return miss(key);
     out = value->as_bool();
+  }
+  void read(std::string_view key, std::optional<bool>& out) {
+    if (json_.contains(key)) read(key, out.emplace());
   }
   void read(std::string_view key, std::string& out) {
     const Json* value = json_.find(key);
@@ -265,6 +270,8 @@ void read_kind(Reader& in, Spec& spec) {
         part.read("context", engine.context);
       });
       in.read("model_name", spec.model_name);
+      in.read("hedge_after_ms", spec.hedge_after_ms);
+      in.read("http2", spec.http2);
       in.read("port", spec.port);
       in.part("health", [&](Reader& part) {
         HealthCheck& health = spec.health.emplace();

@@ -43,6 +43,24 @@ TEST(SpecTest, EngineServiceGetsHealthAndAModelName) {
   EXPECT_EQ(spec.health->path, "/health");
 }
 
+TEST(SpecTest, TheGatewayIsToldHowToAskReplicas) {
+  const Spec engine = parse_one("kind: service\nname: chat\nengine: {model: abacus}\nhedge_after: 0.3\n");
+  EXPECT_EQ(engine.hedge_after_ms, 300);
+  EXPECT_TRUE(engine.speaks_http2());
+  const std::string command = "kind: service\nname: chat\ncommand: serve\nmodel_name: m\n";
+  EXPECT_FALSE(parse_one(command).speaks_http2());
+  EXPECT_TRUE(parse_one(command + "http2: true\n").speaks_http2());
+  const auto changes = differences(parse_one(command), parse_one(command + "http2: true\nhedge_after: 1s\n"));
+  ASSERT_EQ(changes.size(), 2u);
+  EXPECT_EQ(changes[0].path + " " + changes[0].from + " " + changes[0].to, "hedge_after 0s 1s");
+  EXPECT_EQ(changes[1].path + " " + changes[1].from + " " + changes[1].to, "http2 default true");
+  EXPECT_EQ(changes[1].restart, Restart::kNone);
+  const auto wrong = parse_specs("kind: service\nname: a\ncommand: x\nhttp2: true\n", {.source = "t.yaml"});
+  ASSERT_FALSE(wrong);
+  EXPECT_EQ(wrong.error().front().text(),
+            "t.yaml:4:8: 'http2' is how the gateway asks; give the service a 'model_name'");
+}
+
 // Goal: both stored forms lose nothing, with every field away from its default at least once.
 TEST(SpecTest, StoredFormsReadBackEqual) {
   for (const char* yaml :
@@ -56,6 +74,7 @@ TEST(SpecTest, StoredFormsReadBackEqual) {
         "-3\n"
         "placement: {required: none}\n",
         "kind: service\nname: b\nengine: {model: ./m, context: 512}\nhealth: {path: /ok}\n",
+        "kind: service\nname: b\ncommand: 'true'\nmodel_name: m\nhedge_after: 300ms\nhttp2: false\n",
         "kind: service\nname: b\ncommand: 'true'\nreplicas: 4\nplacement: {required: block}\nenv: {A: ''}\n",
         "kind: tasks\nname: c\ncount: 1000000\nparallelism: 4\nretries: 2\ntimeout: 30s\ncommand: "
         "'true'\n"}) {

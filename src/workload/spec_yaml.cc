@@ -124,6 +124,20 @@ void read_autoscale(Context& context, MappingReader& mapping, Spec& spec) {
     context.add(*value, "'autoscale' follows what the gateway sees; give the service a 'model_name'");
 }
 
+// How the gateway asks the replicas.
+void read_gateway_fields(Context& context, MappingReader& mapping, Spec& spec) {
+  for (const std::string_view key : {"hedge_after", "http2"}) {
+    const Yaml* value = mapping.peek(key);
+    if (value != nullptr && spec.model_name.empty() && !spec.engine)
+      context.add(*value, fmt::format("'{}' is how the gateway asks; give the service a 'model_name'", key));
+  }
+  read_quantity(context, mapping, "hedge_after", parse_duration_ms, spec.hedge_after_ms);
+  if (mapping.peek("http2") == nullptr) return;
+  bool http2 = false;
+  read_bool(context, mapping, "http2", http2);
+  spec.http2 = http2;
+}
+
 void read_service(Context& context, MappingReader& mapping, Spec& spec) {
   read_integer(context, mapping, "replicas", {0, kReplicasMax}, spec.replicas);
   read_integer(context, mapping, "weight", {0, kWeightMax}, spec.weight);
@@ -137,6 +151,7 @@ void read_service(Context& context, MappingReader& mapping, Spec& spec) {
     if (!spec.health) spec.health.emplace();
   }
   read_autoscale(context, mapping, spec);
+  read_gateway_fields(context, mapping, spec);
   const Yaml* port = mapping.peek("port");
   const std::int64_t most = spec.autoscale ? spec.autoscale->max : spec.replicas;
   if (spec.port != 0 && most > 1 && port != nullptr) {

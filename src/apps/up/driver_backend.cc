@@ -6,25 +6,7 @@
 #include <map>
 #include <memory>
 
-#include "workload/quantity.h"
-
 namespace capstan::apps {
-namespace {
-
-// What services' labels say, "300ms" say, by their name.
-std::map<std::string, std::int64_t> hedges_after_ms(const controller::State& state) {
-  std::map<std::string, std::int64_t> out;
-  for (const auto& [id, workload] : state.workloads) {
-    if (controller::has_ended(workload.state)) continue;
-    for (const auto& [name, value] : workload.spec.labels) {
-      if (name == "capstan.hedge_after")
-        out.emplace(workload.spec.name, std::max<std::int64_t>(workload::parse_duration_ms(value).value_or(0), 0));
-    }
-  }
-  return out;
-}
-
-}  // namespace
 
 DriverBackend::DriverBackend(controller::Driver& driver, std::function<void(bool)> on_shutdown)
     : driver_(driver), on_shutdown_(std::move(on_shutdown)) {
@@ -104,10 +86,9 @@ controller::Served DriverBackend::served() const {
 std::vector<gateway::Replica> DriverBackend::replicas() const {
   std::vector<gateway::Replica> out;
   controller::Served all;
-  std::map<std::string, std::int64_t> weights, hedges_ms;
+  std::map<std::string, std::int64_t> weights;
   (void)driver_.read([&](const controller::State& state) {
     all = controller::served(state);
-    hedges_ms = hedges_after_ms(state);
     for (const auto& service : all.services) weights[service.name] = service.weight;
   });
   for (const auto& replica : all.replicas) {
@@ -118,7 +99,7 @@ std::vector<gateway::Replica> DriverBackend::replicas() const {
                    .ready = replica.ready,
                    .service = replica.service,
                    .weight = weights[replica.service],
-                   .hedge_after_ms = hedges_ms[replica.service]});
+                   .hedge_after_ms = replica.hedge_after_ms});
   }
   return out;
 }
