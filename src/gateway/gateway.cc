@@ -2,6 +2,7 @@
 // flight.cc, how its answer comes back in relay.cc.
 #include "gateway/gateway.h"
 
+#include "base/assert.h"
 #include "gateway/core.h"
 #include "gateway/flight.h"
 #include "gateway/openai_error.h"
@@ -35,6 +36,13 @@ http::Response with_id(const http::Request& request, http::Response response) {
   return response;
 }
 
+void serve_endpoint(Core& core, const Gateway::Endpoint& endpoint, const Gateway::ErrorShape& shape,
+                    const http::Request& request, const http::ResponseWriterPtr& writer) {
+  const auto caller = core.authenticator->authenticate(request);
+  if (!caller) return writer->respond(with_id(request, shape(caller.error())));
+  endpoint(request, *caller, writer);
+}
+
 http::Response refuse_route(const http::Request& request, int status, const std::string& allow) {
   const std::string message =
       status == 405 ? fmt::format("{} is not allowed on {}; use {}", request.method, request.path, allow)
@@ -52,6 +60,9 @@ struct Gateway::State {
     std::string pattern;
     ExchangeFactory factory;
     Blocking blocking;
+    Takes takes = {};
+    Endpoint diverted = {};
+    ErrorShape shape = {};
   };
   struct EndpointRoute {
     std::string method;
@@ -100,6 +111,18 @@ void Gateway::add_exchange(std::string method, std::string pattern, ExchangeFact
   state_->exchanges.push_back({std::move(method), std::move(pattern), std::move(factory), blocking});
 }
 
+void Gateway::divert(const std::string& pattern, Takes takes, Endpoint endpoint, ErrorShape shape) {
+  for (auto& route : state_->exchanges) {
+    if (route.pattern != pattern) continue;
+    CAPSTAN_ASSERT(route.blocking == Blocking::kBegin);
+    route.takes = std::move(takes);
+    route.diverted = std::move(endpoint);
+    route.shape = std::move(shape);
+    return;
+  }
+  CAPSTAN_ASSERT(false);
+}
+
 void Gateway::add_endpoint(std::string method, std::string pattern, Endpoint endpoint, ErrorShape shape) {
   state_->endpoints.push_back({std::move(method), std::move(pattern), std::move(endpoint), std::move(shape)});
 }
@@ -119,9 +142,10 @@ void Gateway::mount(http::Router& router) {
     both(route.pattern, [&](const std::string& pattern) {
       if (route.blocking == Blocking::kBegin) {
         router.add(route.method, pattern,
-                   [core = state_->core, factory = route.factory](const http::Request& request,
-                                                                  const http::ResponseWriterPtr& writer) {
-                     fly_after_blocking(core, factory(), request, nullptr, writer);
+                   [core = state_->core, route](const http::Request& request, const http::ResponseWriterPtr& writer) {
+                     if (!route.takes || !route.takes(request))
+                       return fly_after_blocking(core, route.factory(), request, nullptr, writer);
+                     serve_endpoint(*core, route.diverted, route.shape, request, writer);
                    });
       } else {
         router.add_on_loop(route.method, pattern,
@@ -135,9 +159,7 @@ void Gateway::mount(http::Router& router) {
   for (const auto& route : state_->endpoints) {
     const auto handler = [core = state_->core, endpoint = route.endpoint, shape = route.shape](
                              const http::Request& request, const http::ResponseWriterPtr& writer) {
-      const auto caller = core->authenticator->authenticate(request);
-      if (!caller) return writer->respond(with_id(request, shape(caller.error())));
-      endpoint(request, *caller, writer);
+      serve_endpoint(*core, endpoint, shape, request, writer);
     };
     both(route.pattern, [&](const std::string& pattern) { router.add(route.method, pattern, handler); });
   }
@@ -153,7 +175,9 @@ Result<void> Gateway::perform(http::Request request, const CallerPtr& caller,
   http::EventLoop* loop = state_->core->loop;
   if (loop == nullptr) return fail(Code::kUnavailable, "the server does not run");
   request.path = request.target;
-  if (route->blocking == Blocking::kBegin) {
+  if (route->takes && route->takes(request)) {
+    route->diverted(request, caller, writer);
+  } else if (route->blocking == Blocking::kBegin) {
     fly_after_blocking(state_->core, route->factory(), std::move(request), caller, writer);
   } else {
     loop->post([core = state_->core, exchange = std::shared_ptr<Exchange>(route->factory()),
@@ -161,6 +185,8 @@ Result<void> Gateway::perform(http::Request request, const CallerPtr& caller,
   }
   return {};
 }
+
+http::EventLoop* Gateway::loop() const { return state_->core->loop; }
 
 const ServiceWatch& Gateway::watch() const { return state_->core->watch; }
 

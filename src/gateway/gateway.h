@@ -43,6 +43,7 @@ struct Replica {
   // of who asks.
   std::string base_path = {};
   bool external = false;
+  std::string key = {};  // that server's; sent as a bearer, and never shown
 };
 
 // What the gateway needs of the world; the controller's state stands behind it.
@@ -86,11 +87,15 @@ class Gateway {
   enum class Blocking { kNever, kBegin };
   void add_exchange(std::string method, std::string pattern, ExchangeFactory factory,
                     Blocking blocking = Blocking::kNever);
+  // Those requests of an exchange's route that need more than one call of a replica go to `endpoint` instead, as below.
+  // The route is one with Blocking::kBegin.
+  using Takes = std::function<bool(const http::Request&)>;
   // A route without a replica behind it (files, catalogues). The handler runs on the pool and may block; who
   // is not authenticated gets `shape` of the refusal.
   using Endpoint = std::function<void(const http::Request&, const CallerPtr&, const http::ResponseWriterPtr&)>;
   using ErrorShape = std::function<http::Response(const ApiError&)>;
   void add_endpoint(std::string method, std::string pattern, Endpoint endpoint, ErrorShape shape);
+  void divert(const std::string& pattern, Takes takes, Endpoint endpoint, ErrorShape shape);
   void set_authenticator(std::unique_ptr<Authenticator> authenticator);
   void set_admission(std::unique_ptr<Admission> admission);
 
@@ -98,6 +103,8 @@ class Gateway {
   // A request that comes from inside (a line of a batch), to the exchange whose pattern is its target; the caller
   // is known already. The answer comes to `writer`, on the event loop. kUnavailable unless the server runs.
   Result<void> perform(http::Request request, const CallerPtr& caller, const http::ResponseWriterPtr& writer);
+  // Of the server that serves the routes; null unless it runs.
+  http::EventLoop* loop() const;
   // What autoscaling needs to know of each service.
   const ServiceWatch& watch() const;
   void cancel();  // ends all requests under way, for shutting down

@@ -20,6 +20,7 @@ class HostAddress {
  public:
   struct Host {
     std::string url, token;
+    std::string refusal = {};  // why it makes no sandboxes; empty: it does
   };
   explicit HostAddress(std::filesystem::path file) : file_(std::move(file)) {}
   std::optional<Host> now() const;

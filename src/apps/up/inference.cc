@@ -5,6 +5,7 @@
 #include <array>
 #include <set>
 
+#include "apps/up/session_host.h"
 #include "gateway/bedrock/bedrock.h"
 #include "store/secret_box.h"
 
@@ -57,7 +58,8 @@ Inference::Inference(std::unique_ptr<Tenancy> tenancy, const DataDirectory& data
     : tenancy_(std::move(tenancy)),
       directory_(replicas, tenancy_->catalogue()),
       gateway_(directory_, std::move(registry),
-               {.directory_ttl_ms = kDirectoryTtlMs, .access_log = (data.path() / "log/access.log").string()}) {}
+               {.directory_ttl_ms = kDirectoryTtlMs, .access_log = (data.path() / "log/access.log").string()}),
+      code_(data.path() / kSessionsAddress) {}
 
 Result<std::unique_ptr<Inference>> Inference::open(const DataDirectory& data,
                                                    const gateway::ReplicaDirectory& replicas,
@@ -72,7 +74,9 @@ Result<std::unique_ptr<Inference>> Inference::open(const DataDirectory& data,
   house.plug_into(inference->gateway_);
   CAPSTAN_TRY(inference->openai_,
               gateway::openai::OpenAiApi::make(inference->gateway_, house.database(),
-                                               {.files = data.path() / "files", .seal_key = std::move(key)}));
+                                               {.files = data.path() / "files",
+                                                .seal_key = std::move(key),
+                                                .code = &inference->code_}));
   gateway::bedrock::add_routes(inference->gateway_, bedrock_catalogue(inference->directory_, house.catalogue()));
   return inference;
 }

@@ -12,6 +12,7 @@
 
 #include "apps/up/catalogue_directory.h"
 #include "apps/up/data_directory.h"
+#include "apps/up/session_code.h"
 #include "apps/up/tenancy.h"
 #include "gateway/gateway.h"
 #include "gateway/openai/openai.h"
@@ -29,7 +30,10 @@ class Inference {
   Tenancy& tenancy() { return *tenancy_; }
   api::Accounts accounts() { return tenancy_->accounts(); }
   store::Database& database() { return tenancy_->database(); }
-  void mount(http::Router& router) { gateway_.mount(router); }
+  void mount(http::Router& router) {
+    gateway_.mount(router);
+    code_.mount(router);
+  }
   void start() { openai_->start(); }  // batches go on
   void cancel() { gateway_.cancel(); }
 
@@ -40,6 +44,7 @@ class Inference {
   std::unique_ptr<Tenancy> tenancy_;
   CatalogueDirectory directory_;
   gateway::Gateway gateway_;
+  SessionCode code_;
   std::unique_ptr<gateway::openai::OpenAiApi> openai_;
 };
 

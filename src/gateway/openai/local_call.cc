@@ -1,6 +1,7 @@
 #include "gateway/openai/local_call.h"
 
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 
 #include "gateway/openai_error.h"
@@ -36,14 +37,20 @@ class LocalCall::Catcher final : public http::ResponseWriter {
   }
   void cancel() {
     std::function<void()> callback;
+    http::EventLoop* loop = nullptr;
     {
       const std::scoped_lock lock(mutex_);
       if (cancelled_ || answer_) return;
       cancelled_ = true;
       callback = std::move(on_gone_);
+      if (gateway_ != nullptr) loop = gateway_->loop();
     }
-    if (callback) callback();
+    if (callback && loop != nullptr) loop->post(std::move(callback));  // without a loop there is no work any more
     changed_.notify_all();
+  }
+  void belongs_to(const Gateway& gateway) {
+    const std::scoped_lock lock(mutex_);
+    gateway_ = &gateway;
   }
   http::Response wait() {
     std::unique_lock lock(mutex_);
@@ -64,10 +71,23 @@ class LocalCall::Catcher final : public http::ResponseWriter {
   std::optional<http::Response> answer_;
   http::Response streamed_;
   bool cancelled_ = false;
+  const Gateway* gateway_ = nullptr;
   std::function<void()> on_gone_;
 };
 
 LocalCall::LocalCall() : catcher_(std::make_shared<Catcher>()) {}
+
+http::Response LocalCall::await(Gateway& gateway,
+                                const std::function<Result<void>(const http::ResponseWriterPtr&)>& begin) {
+  catcher_->belongs_to(gateway);
+  if (catcher_->client_gone()) return catcher_->wait();
+  if (const auto begun = begin(catcher_); !begun) {
+    const bool unknown = begun.error().code == Code::kNotFound;
+    return to_response(
+        {.status = unknown ? 404 : 503, .message = begun.error().message, .code = unknown ? "unknown_url" : ""});
+  }
+  return catcher_->wait();
+}
 
 http::Response LocalCall::perform(Gateway& gateway, const CallerPtr& caller, const std::string& target,
                                   std::string body) {
@@ -75,10 +95,9 @@ http::Response LocalCall::perform(Gateway& gateway, const CallerPtr& caller, con
                         .target = target,
                         .headers = {{"content-type", "application/json"}},
                         .body = std::move(body)};
-  if (catcher_->client_gone()) return catcher_->wait();
-  if (const auto performed = gateway.perform(std::move(request), caller, catcher_); !performed)
-    return to_response({.status = 404, .message = performed.error().message, .code = "unknown_url"});
-  return catcher_->wait();
+  return await(gateway, [&](const http::ResponseWriterPtr& writer) {
+    return gateway.perform(std::move(request), caller, writer);
+  });
 }
 
 void LocalCall::cancel() { catcher_->cancel(); }

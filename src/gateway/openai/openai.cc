@@ -38,6 +38,14 @@ std::int64_t limit_of(const http::Request& request, std::int64_t otherwise, std:
   return std::clamp<std::int64_t>(asked ? parse_int(*asked).value_or(otherwise) : otherwise, 1, most);
 }
 
+// Whether `include` asks for what code printed.
+bool wants_outputs(const http::Request& request) {
+  for (const std::string_view name : {"include", "include[]", "include[0]"}) {
+    if (request.query_value(name) == "code_interpreter_call.outputs") return true;
+  }
+  return false;
+}
+
 // One page of a response's input items, newest first unless asked otherwise.
 Json page_of(Json::Array items, const http::Request& request) {
   if (request.query_value("order").value_or("desc") == "desc") std::ranges::reverse(items);
@@ -104,16 +112,16 @@ void route(Gateway& gateway, std::string method, std::string pattern,
 Result<std::unique_ptr<OpenAiApi>> OpenAiApi::make(Gateway& gateway, store::Database& database,
                                                    OpenAiOptions options) {
   CAPSTAN_TRY(auto files, FileStore::open(database, std::move(options.files)));
-  std::unique_ptr<OpenAiApi> api(
-      new OpenAiApi(gateway, database, std::move(options.seal_key), std::move(files)));
+  std::unique_ptr<OpenAiApi> api(new OpenAiApi(gateway, database, std::move(options), std::move(files)));
   CAPSTAN_CHECK(api->responses_.store().fail_interrupted());
   return api;
 }
 
-OpenAiApi::OpenAiApi(Gateway& gateway, store::Database& database, std::string seal_key,
+OpenAiApi::OpenAiApi(Gateway& gateway, store::Database& database, OpenAiOptions options,
                      std::unique_ptr<FileStore> files)
     : files_(std::move(files)),
-      responses_(gateway, database, std::move(seal_key)),
+      responses_(gateway, database, std::move(options.seal_key)),
+      code_(gateway, responses_, options.code),
       batches_(gateway, database, *files_) {
   gateway.add_exchange("POST", "/v1/embeddings", [] { return std::make_unique<EmbeddingsExchange>(); });
   add_responses(gateway);
@@ -127,13 +135,22 @@ void OpenAiApi::add_responses(Gateway& gateway) {
   gateway.add_exchange(
       "POST", "/v1/responses", [this] { return std::make_unique<ResponsesExchange>(responses_); },
       Gateway::Blocking::kBegin);
+  gateway.divert(
+      "/v1/responses", CodeRequests::takes,
+      [this](const http::Request& request, const CallerPtr& caller, const http::ResponseWriterPtr& writer) {
+        code_.serve(request, caller, writer);
+      },
+      to_response);
   route(gateway, "GET", "/v1/responses/{id}", [this](const http::Request& request, const Caller& caller) {
     if (request.query_value("stream") == "true")
       return to_response({.message = "a stored response is fetched whole; leave 'stream' out",
                           .param = "stream",
                           .code = "unsupported_parameter"});
-    const auto found = responses_.store().find(owner_of(caller), request.param("id"));
-    return answer_of(found ? Result<Json>(found->response) : std::unexpected(found.error()));
+    auto found = responses_.store().find(owner_of(caller), request.param("id"));
+    if (!found) return answer_of(Result<Json>(std::unexpected(found.error())));
+    if (Json* output = found->response.find("output"); output != nullptr && !wants_outputs(request))
+      hide_outputs(output->items());
+    return http::Response::json(200, found->response);
   });
   route(gateway, "DELETE", "/v1/responses/{id}", [this](const http::Request& request, const Caller& caller) {
     const std::string id = request.param("id");
@@ -151,6 +168,7 @@ void OpenAiApi::add_responses(Gateway& gateway) {
           if (!found->previous_id.empty())
             items = responses_.store().history(owner, found->previous_id).value_or(Json::Array());
           items.insert(items.end(), found->input.begin(), found->input.end());
+          if (!wants_outputs(request)) hide_outputs(items);
           return http::Response::json(200, page_of(std::move(items), request));
         });
   route(gateway, "POST", "/v1/responses/{id}/cancel",

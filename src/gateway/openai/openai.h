@@ -1,7 +1,7 @@
 // OpenAI's API on the gateway beyond what is relayed as it is: responses, files, batches, embeddings.
 //
-//   CAPSTAN_TRY(auto api, OpenAiApi::make(gateway, database, {.files = data / "files", .seal_key = key})); //
-//   before Gateway::mount() gateway.mount(router); api->start(); // batches go on
+//   CAPSTAN_TRY(auto api, OpenAiApi::make(gateway, database, {.files = data / "files", .seal_key = key}));
+//   gateway.mount(router);  …  api->start();   // batches go on
 //
 // The tables are kOpenAiTables. Threads: as the gateway's. The gateway and the database outlive it, and no
 // request comes after it.
@@ -12,6 +12,7 @@
 #include <string>
 
 #include "gateway/openai/batches.h"
+#include "gateway/openai/code_requests.h"
 #include "gateway/openai/file_store.h"
 #include "gateway/openai/responses_state.h"
 
@@ -20,6 +21,7 @@ namespace capstan::gateway::openai {
 struct OpenAiOptions {
   std::filesystem::path files;  // a directory of its own
   std::string seal_key;         // of store::load_or_make_key
+  CodeRunner* code = nullptr;   // of the tool code_interpreter, which is refused without it; outlives the API
 };
 
 class OpenAiApi {
@@ -29,14 +31,14 @@ class OpenAiApi {
   void start();
 
  private:
-  OpenAiApi(Gateway& gateway, store::Database& database, std::string seal_key,
-            std::unique_ptr<FileStore> files);
+  OpenAiApi(Gateway& gateway, store::Database& database, OpenAiOptions options, std::unique_ptr<FileStore> files);
   void add_responses(Gateway& gateway);
   void add_files(Gateway& gateway);
   void add_batches(Gateway& gateway);
 
   std::unique_ptr<FileStore> files_;
   ResponsesState responses_;
+  CodeRequests code_;
   Batches batches_;
 };
 

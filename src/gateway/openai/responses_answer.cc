@@ -15,8 +15,8 @@ void ResponsesAnswer::emit(std::string type, Json fields, Events& events) {
   events.push_back(std::move(event));
 }
 
-Json ResponsesAnswer::place() const {
-  return Json::object({{"item_id", *output_.back().get_string("id")}, {"output_index", output_.size() - 1}});
+Json ResponsesAnswer::place_of(std::size_t item) const {
+  return Json::object({{"item_id", *output_[item].get_string("id")}, {"output_index", item}});
 }
 
 ResponsesAnswer::Events ResponsesAnswer::begin() {
@@ -40,38 +40,52 @@ void ResponsesAnswer::emit_part(std::string_view what, Events& events) {
   emit(fmt::format("response.content_part.{}", what), std::move(fields), events);
 }
 
-void ResponsesAnswer::open(Kind kind, const CallDelta* call, Events& events) {
-  close(events, true);
-  kind_ = kind;
-  text_.clear();
-  logprobs_.clear();
-  Json item = Json::object();
+// The item as it begins.
+Json ResponsesAnswer::opened(Kind kind, const CallDelta* call) {
   if (kind == Kind::kReasoning) {
-    item = Json::object({{"id", "rs_" + context_.new_id()},
-                         {"type", "reasoning"},
-                         {"summary", Json::array()},
-                         {"content", Json::array()}});
+    Json item = Json::object({{"id", "rs_" + context_.new_id()},
+                              {"type", "reasoning"},
+                              {"summary", Json::array()},
+                              {"content", Json::array()}});
     if (call_.encrypted_reasoning) item["encrypted_content"] = nullptr;
     item["status"] = "in_progress";
-  } else if (call != nullptr) {
-    call_index_ = call->index;
+    return item;
+  }
+  if (kind == Kind::kCode) {
+    return Json::object({{"id", "ci_" + context_.new_id()},
+                         {"type", "code_interpreter_call"},
+                         {"status", "in_progress"},
+                         {"code", ""},
+                         {"container_id", call_.container},
+                         {"outputs", nullptr}});
+  }
+  if (call != nullptr) {
     const bool custom = kind == Kind::kCustomCall;
-    item = Json::object({{"id", (custom ? "ctc_" : "fc_") + context_.new_id()},
+    return Json::object({{"id", (custom ? "ctc_" : "fc_") + context_.new_id()},
                          {"type", custom ? "custom_tool_call" : "function_call"},
                          {"status", "in_progress"},
                          {"call_id", call->id.empty() ? "call_" + context_.new_id() : call->id},
                          {"name", call->name},
                          {custom ? "input" : "arguments", ""}});
-  } else {
-    item = Json::object({{"id", "msg_" + context_.new_id()},
-                         {"type", "message"},
-                         {"status", "in_progress"},
-                         {"role", "assistant"},
-                         {"content", Json::array()}});
   }
+  return Json::object({{"id", "msg_" + context_.new_id()},
+                       {"type", "message"},
+                       {"status", "in_progress"},
+                       {"role", "assistant"},
+                       {"content", Json::array()}});
+}
+
+void ResponsesAnswer::open(Kind kind, const CallDelta* call, Events& events) {
+  close(events, true);
+  kind_ = kind;
+  text_.clear();
+  logprobs_.clear();
+  if (call != nullptr) call_index_ = call->index;
+  Json item = opened(kind, call);
   output_.push_back(item);
   emit("response.output_item.added",
        Json::object({{"output_index", output_.size() - 1}, {"item", std::move(item)}}), events);
+  if (kind == Kind::kCode) emit("response.code_interpreter_call.in_progress", place(), events);
   if (call == nullptr) emit_part("added", events);
 }
 
@@ -93,8 +107,8 @@ std::string_view ResponsesAnswer::delta_type() const {
 void ResponsesAnswer::append(const std::string& text, const Json::Array& logprobs, Events& events) {
   text_ += text;
   logprobs_.insert(logprobs_.end(), logprobs.begin(), logprobs.end());
-  // A custom tool's input is told when it is whole: its pieces are pieces of JSON.
-  if (text.empty() || kind_ == Kind::kCustomCall) return;
+  // A custom tool's input and code are told when they are whole: their pieces are pieces of JSON.
+  if (text.empty() || kind_ == Kind::kCustomCall || kind_ == Kind::kCode) return;
   Json fields = place();
   if (kind_ != Kind::kCall) fields["content_index"] = 0;
   fields["delta"] = text;
@@ -128,6 +142,7 @@ void ResponsesAnswer::finish_item(Json& item, bool complete) const {
 void ResponsesAnswer::close(Events& events, bool complete) {
   if (kind_ == Kind::kNone) return;
   Json& item = output_.back();
+  if (kind_ == Kind::kCode) return close_code(item, events, complete);
   if (kind_ == Kind::kCall || kind_ == Kind::kCustomCall) {
     close_call(item, events);
   } else {
@@ -140,9 +155,70 @@ void ResponsesAnswer::close(Events& events, bool complete) {
     item["content"].push_back(part(text_));
   }
   finish_item(item, complete);
-  emit("response.output_item.done", Json::object({{"output_index", output_.size() - 1}, {"item", item}}),
-       events);
+  emit_done(output_.size() - 1, events);
   kind_ = Kind::kNone;
+}
+
+// The call is whole; what it does comes after the turn.
+void ResponsesAnswer::close_code(Json& item, Events& events, bool complete) {
+  kind_ = Kind::kNone;
+  const auto arguments = Json::parse(text_);
+  const auto written = arguments && arguments->is_object() ? arguments->get_string("code") : std::nullopt;
+  std::string code = written.value_or(text_);  // what is no JSON is taken for the code itself
+  item["code"] = code;
+  Json fields = place();
+  fields["delta"] = code;
+  emit("response.code_interpreter_call_code.delta", std::move(fields), events);
+  fields = place();
+  fields["code"] = code;
+  emit("response.code_interpreter_call_code.done", std::move(fields), events);
+  if (complete) {
+    codes_.push_back({output_.size() - 1, std::move(code)});
+  } else {
+    item["status"] = "incomplete";
+    emit_done(output_.size() - 1, events);
+  }
+}
+
+void ResponsesAnswer::emit_done(std::size_t item, Events& events) {
+  emit("response.output_item.done", Json::object({{"output_index", item}, {"item", shown(output_[item])}}), events);
+}
+
+Json ResponsesAnswer::shown(Json item) const {
+  if (!call_.code_outputs) hide_outputs(item);
+  return item;
+}
+
+ResponsesAnswer::Events ResponsesAnswer::end_turn() {
+  Events events;
+  close(events, complete());
+  usage_ = usage();
+  turn_usage_ = {};
+  if (!codes_.empty()) finish_reason_.clear();  // it goes on
+  return events;
+}
+
+ResponsesAnswer::Events ResponsesAnswer::code_begins(std::size_t item) {
+  Events events;
+  output_[item]["status"] = "interpreting";
+  emit("response.code_interpreter_call.interpreting", place_of(item), events);
+  return events;
+}
+
+ResponsesAnswer::Events ResponsesAnswer::code_ran(std::size_t item, const std::string& logs, bool finished) {
+  Events events;
+  output_[item]["status"] = finished ? "completed" : "failed";
+  output_[item]["outputs"] = Json::array({Json::object({{"type", "logs"}, {"logs", logs}})});
+  if (finished) emit("response.code_interpreter_call.completed", place_of(item), events);
+  emit_done(item, events);
+  return events;
+}
+
+ResponsesAnswer::Events ResponsesAnswer::code_ignored(std::size_t item) {
+  Events events;
+  output_[item]["status"] = "incomplete";
+  emit_done(item, events);
+  return events;
 }
 
 ResponsesAnswer::Events ResponsesAnswer::push(const ChatDelta& delta) {
@@ -156,33 +232,65 @@ ResponsesAnswer::Events ResponsesAnswer::push(const ChatDelta& delta) {
   say(Kind::kText, delta.content, call_.logprobs ? delta.logprobs : Json::Array());
   say(Kind::kRefusal, delta.refusal, {});
   for (const CallDelta& call : delta.calls) {
-    const bool in_call = kind_ == Kind::kCall || kind_ == Kind::kCustomCall;
+    const bool in_call = kind_ == Kind::kCall || kind_ == Kind::kCustomCall || kind_ == Kind::kCode;
     if (!in_call || call_index_ != call.index) {
       const bool custom = std::ranges::find(call_.custom_tools, call.name) != call_.custom_tools.end();
-      open(custom ? Kind::kCustomCall : Kind::kCall, &call, events);
+      const bool code = call_.code && call.name == kCodeFunction;
+      calls_client_ = calls_client_ || !code;
+      open(code ? Kind::kCode : custom ? Kind::kCustomCall : Kind::kCall, &call, events);
     }
     append(call.arguments, {}, events);
   }
   if (!delta.finish_reason.empty()) finish_reason_ = delta.finish_reason;
   if (!delta.service_tier.empty()) service_tier_ = delta.service_tier;
-  if (!delta.usage.is_null()) usage_ = delta.usage;
+  if (!delta.usage.is_null()) {
+    turn_usage_ = read_usage(delta.usage);
+    usage_known_ = true;
+  }
   return events;
 }
 
+bool ResponsesAnswer::complete() const { return finish_reason_ != "length" && finish_reason_ != "content_filter"; }
+
 ResponsesAnswer::Events ResponsesAnswer::finish() {
+  if (!complete()) return stop(finish_reason_ == "length" ? "max_output_tokens" : "content_filter");
   Events events;
-  const bool complete = finish_reason_ != "length" && finish_reason_ != "content_filter";
-  close(events, complete);
-  status_ = complete ? "completed" : "incomplete";
-  emit("response." + status_, Json::object({{"response", response()}}), events);
+  close(events, true);
+  status_ = "completed";
+  emit("response.completed", Json::object({{"response", response()}}), events);
   return events;
+}
+
+ResponsesAnswer::Events ResponsesAnswer::stop(std::string reason) {
+  Events events;
+  close(events, false);
+  for (std::size_t item = 0; item < output_.size(); ++item) {
+    const auto status = output_[item].get_string("status");
+    if (status != "in_progress" && status != "interpreting") continue;
+    const auto ended = code_ignored(item);
+    events.insert(events.end(), ended.begin(), ended.end());
+  }
+  status_ = "incomplete";
+  stop_reason_ = std::move(reason);
+  emit("response.incomplete", Json::object({{"response", response()}}), events);
+  return events;
+}
+
+ChatUsage ResponsesAnswer::usage() const {
+  return {.input = usage_.input + turn_usage_.input,
+          .cached = usage_.cached + turn_usage_.cached,
+          .cache_write = usage_.cache_write + turn_usage_.cache_write,
+          .output = usage_.output + turn_usage_.output,
+          .reasoning = usage_.reasoning + turn_usage_.reasoning};
 }
 
 ResponsesAnswer::Events ResponsesAnswer::fail(const OpenAiError& error) {
   Events events;
   kind_ = Kind::kNone;
-  if (!output_.empty() && output_.back().get_string("status") == "in_progress")
-    output_.back()["status"] = "incomplete";
+  for (Json& item : output_) {
+    const auto status = item.get_string("status");
+    if (status == "in_progress" || status == "interpreting") item["status"] = "incomplete";
+  }
   status_ = "failed";
   const bool limited = error.status == 429;
   error_ = Json::object({{"code", limited              ? "rate_limit_exceeded"
@@ -196,12 +304,17 @@ ResponsesAnswer::Events ResponsesAnswer::fail(const OpenAiError& error) {
 void ResponsesAnswer::cancel() { status_ = "cancelled"; }
 
 Json ResponsesAnswer::response() const {
+  Json out = stored();
+  if (!call_.code_outputs) hide_outputs(out.find("output")->items());
+  return out;
+}
+
+Json ResponsesAnswer::stored() const {
   Json incomplete;
-  if (status_ == "incomplete")
-    incomplete["reason"] = finish_reason_ == "length" ? "max_output_tokens" : "content_filter";
+  if (status_ == "incomplete") incomplete["reason"] = stop_reason_;
   Json usage;
-  if (!usage_.is_null()) {
-    const ChatUsage told = read_usage(usage_);
+  if (usage_known_) {
+    const ChatUsage told = this->usage();
     usage = Json::object({{"input_tokens", told.input},
                           {"input_tokens_details", Json::object({{"cached_tokens", told.cached}})},
                           {"output_tokens", told.output},
@@ -221,6 +334,14 @@ Json ResponsesAnswer::response() const {
   for (const auto& [key, value] : call_.echo.members()) out[key] = value;
   if (!service_tier_.empty()) out["service_tier"] = service_tier_;
   return out;
+}
+
+void hide_outputs(Json& item) {
+  if (item.get_string("type") == "code_interpreter_call") item["outputs"] = nullptr;
+}
+
+void hide_outputs(Json::Array& items) {
+  for (Json& item : items) hide_outputs(item);
 }
 
 }  // namespace capstan::gateway::openai

@@ -7,14 +7,18 @@
 //
 // Order: response.created, response.in_progress; an item: output_item.added, content_part.added, deltas,
 // their .done, content_part.done, output_item.done; then response.completed, incomplete or failed.
-// sequence_number counts from 0. An item ends when one of another kind begins. Threads: one owner.  Cost:
-// keeps the answer's text.
+// sequence_number counts from 0. An item ends when one of another kind begins.
+//
+// An answer may have several turns: end_turn() after each; what take_codes() gives is then run (code_begins, code_ran)
+// or not (code_ignored), and items() is what the next turn is to know. Outputs of code are shown where the request
+// includes them, and always stored. Threads: one owner.  Cost: keeps the answer's text.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
@@ -41,11 +45,26 @@ class ResponsesAnswer {
   Events fail(const OpenAiError& error);
   void cancel();  // the response becomes "cancelled"; no more events
   Json response() const;
+  Json stored() const;  // with the outputs of code, whoever asked for them
   const std::string& status() const { return status_; }
   bool ended() const { return !finish_reason_.empty(); }  // the model said why it stopped
 
+  struct Code {
+    std::size_t item = 0;  // its place in items()
+    std::string text;
+  };
+  Events end_turn();
+  std::vector<Code> take_codes() { return std::exchange(codes_, {}); }  // of the turn that has ended
+  Events code_begins(std::size_t item);
+  Events code_ran(std::size_t item, const std::string& logs, bool finished);
+  Events code_ignored(std::size_t item);
+  Events stop(std::string reason);  // the end: incomplete, and why
+  const Json::Array& items() const { return output_; }
+  bool calls_client() const { return calls_client_; }  // a function or custom tool was called
+  ChatUsage usage() const;                             // of all turns
+
  private:
-  enum class Kind { kNone, kReasoning, kText, kRefusal, kCall, kCustomCall };
+  enum class Kind { kNone, kReasoning, kText, kRefusal, kCall, kCustomCall, kCode };
   void emit(std::string type, Json fields, Events& events);
   void open(Kind kind, const CallDelta* call, Events& events);
   void close(Events& events, bool complete);
@@ -54,21 +73,35 @@ class ResponsesAnswer {
   void emit_part(std::string_view what, Events& events);
   void finish_item(Json& item, bool complete) const;
   void close_call(Json& item, Events& events);
-  Json place() const;  // item_id and output_index of the open item
+  void close_code(Json& item, Events& events, bool complete);
+  Json opened(Kind kind, const CallDelta* call);
+  Json shown(Json item) const;
+  Json place_of(std::size_t item) const;
+  void emit_done(std::size_t item, Events& events);
+  Json place() const { return place_of(output_.size() - 1); }  // item_id and output_index of the open item
   std::string_view delta_type() const;
+  bool complete() const;  // as far as the model says
 
   const ResponsesCall call_;
   const ResponsesContext context_;
   std::int64_t sequence_ = 0;
   std::string status_ = "in_progress";
-  std::string finish_reason_, service_tier_;
-  Json usage_, error_;
+  std::string finish_reason_, stop_reason_, service_tier_;
+  ChatUsage usage_, turn_usage_;  // of the turns before, of this one
+  bool usage_known_ = false;
+  bool calls_client_ = false;
+  Json error_;
   Json::Array output_;
+  std::vector<Code> codes_;
   // The open item, the last of output_:
   Kind kind_ = Kind::kNone;
   std::int64_t call_index_ = 0;
   std::string text_;
   Json::Array logprobs_;
 };
+
+// Takes the outputs of code out of an item, or out of all those of a list.
+void hide_outputs(Json& item);
+void hide_outputs(Json::Array& items);
 
 }  // namespace capstan::gateway::openai

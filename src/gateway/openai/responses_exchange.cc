@@ -10,21 +10,16 @@ http::Response ResponsesExchange::error(const ApiError& error) const { return to
 
 std::expected<UpstreamCall, http::Response> ResponsesExchange::begin(http::Request& request,
                                                                      const Caller& caller) {
-  auto call = parse_responses_request(request.body);
+  auto call = state_.read(request.body);
   if (!call) return std::unexpected(to_response(call.error()));
   call_ = *std::move(call);
   owner_ = owner_of(caller);
-  const bool stream = call_.stream;
-  if (call_.background) {
-    if (stream)
-      return std::unexpected(to_response(
-          {.message = "'stream' and 'background' together are not served; fetch the response by its id",
-           .param = "stream",
-           .code = "unsupported_parameter"}));
-  }
-  auto chat = state_.chat(call_, owner_);
+  const auto previous = state_.history(call_, owner_);
+  if (!previous) return std::unexpected(to_response(previous.error()));
+  auto chat = state_.chat(call_, owner_, *previous);
   if (!chat) return std::unexpected(to_response(chat.error()));
-  if (call_.background) return std::unexpected(state_.begin_background(call_, *std::move(chat), caller));
+  if (call_.background)
+    return std::unexpected(state_.begin_background(call_, caller, state_.chat_completion(chat->dump())));
   answer_.emplace(state_.answer(call_));
   UpstreamCall out{.model = call_.model, .body = chat->dump()};
   if (const auto peek = peek_request(out.body)) {

@@ -95,6 +95,7 @@ class Messages {
     if (type == "function_call" || type == "custom_tool_call")
       return add_call(item, path, type == "custom_tool_call");
     if (type == "function_call_output" || type == "custom_tool_call_output") return add_output(item, path);
+    if (type == "code_interpreter_call") return add_code(item);
     if (type == "item_reference" && !referenced) return add_reference(item, path);
     return {};
   }
@@ -183,6 +184,22 @@ class Messages {
     return {};
   }
 
+  // A call that ran here, and what came of it; skipped where that is not told.
+  Status add_code(const Json& item) {
+    const auto id = item.get_string("id"), code = item.get_string("code");
+    const Json* outputs = item.find("outputs");
+    if (!id || !code || outputs == nullptr || !outputs->is_array()) return {};
+    std::string logs;
+    for (const Json& output : outputs->items()) logs += output.get_string("logs").value_or("");
+    const std::string arguments = Json::object({{"code", *code}}).dump();
+    calls_.push_back(Json::object({{"id", *id},
+                                   {"type", "function"},
+                                   {"function", Json::object({{"name", kCodeFunction}, {"arguments", arguments}})}}));
+    flush();
+    out_.push_back(Json::object({{"role", "tool"}, {"tool_call_id", *id}, {"content", logs}}));
+    return {};
+  }
+
   Status add_reference(const Json& item, const std::string& path) {
     const std::string id = item.get_string("id").value_or("");
     const auto found = sources_.find(id);
@@ -207,6 +224,7 @@ std::string_view prefix_of(const std::string& type) {
   if (type == "reasoning") return "rs_";
   if (type == "function_call") return "fc_";
   if (type == "custom_tool_call") return "ctc_";
+  if (type == "code_interpreter_call") return "ci_";
   return type == "message" ? "msg_" : "item_";
 }
 

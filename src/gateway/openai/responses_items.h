@@ -1,8 +1,8 @@
 // Items of the Responses API (messages, reasoning, function calls and their outputs) as chat messages.
 //
-// A model's turn may be several items: reasoning, a message, calls. They become one assistant message. Items
-// that only a hosted tool could have made (web_search_call and others) are skipped, as are types that we do
-// not know. Threads: pure; the two functions are called from where it is called.  Failure: OpenAI's error,
+// A model's turn may be several items: reasoning, a message, calls. They become one assistant message; a call of
+// the code interpreter ends it, and its outputs follow. Items that only another hosted tool could have made
+// (web_search_call and others) are skipped, as are types that we do not know. Threads: pure; the two functions are called from where it is called.  Failure: OpenAI's error,
 // with the item's path.
 #pragma once
 
@@ -10,11 +10,15 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/json.h"
 #include "gateway/openai_error.h"
 
 namespace capstan::gateway::openai {
+
+// What the model knows the tool code_interpreter as.
+inline constexpr std::string_view kCodeFunction = "python";
 
 struct ItemSources {
   // The reasoning in an encrypted_content; nullopt if it was not closed here.

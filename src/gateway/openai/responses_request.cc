@@ -1,8 +1,25 @@
 #include "gateway/openai/responses_request.h"
 
 #include <algorithm>
+#include <cctype>
 
 namespace capstan::gateway::openai {
+
+bool is_container_id(std::string_view text) {
+  constexpr std::size_t kBytesMax = 64;
+  const auto plain = [](unsigned char c) { return std::isalnum(c) != 0 || c == '_' || c == '-'; };
+  return text.starts_with("cntr_") && text.size() <= kBytesMax && std::ranges::all_of(text, plain);
+}
+
+bool asks_for_code(std::string_view body) {
+  if (body.find("code_interpreter") == std::string_view::npos) return false;
+  const auto json = Json::parse(body);
+  const Json* tools = json ? json->find("tools") : nullptr;
+  return tools != nullptr && tools->is_array() && std::ranges::any_of(tools->items(), [](const Json& tool) {
+    return tool.get_string("type") == "code_interpreter";
+  });
+}
+
 namespace {
 
 using Status = std::expected<void, OpenAiError>;
@@ -104,21 +121,68 @@ std::expected<Json, OpenAiError> function_of(const Json& tool, const std::string
   return Json::object({{"type", "function"}, {"function", std::move(function)}});
 }
 
+// {"type": "code_interpreter", "container": "cntr_…" | {"type": "auto"}}
+Status read_code_interpreter(const Json& tool, const std::string& path, ResponsesCall& call) {
+  if (call.code) return wrong(path, "'tools' may hold one code_interpreter", "duplicate_tool");
+  const Json* container = given(tool, "container");
+  if (container == nullptr)
+    return wrong(path + ".container", fmt::format("'{}.container' is missing; give {{\"type\": \"auto\"}}", path),
+                 "missing_required_parameter");
+  if (container->is_string()) {
+    call.container = container->as_string();
+    if (!is_container_id(call.container))
+      return wrong(path + ".container", fmt::format("'{}.container' must be the id of a container (cntr_…) or "
+                                                    "{{\"type\": \"auto\"}}, not '{}'", path, call.container));
+  } else if (container->get_string("type") != "auto") {
+    return wrong(path + ".container.type", fmt::format("'{}.container' must be an id or of type auto", path));
+  }
+  for (const std::string_view key : {"file_ids", "memory_limit", "network_policy"}) {
+    const Json* wish = given(*container, key);
+    if (wish == nullptr || (wish->is_array() && wish->size() == 0) || wish->get_string("type") == "disabled") continue;
+    return wrong(fmt::format("{}.container.{}", path, key),
+                 fmt::format("'{}.container.{}' is not served: containers begin without files and network, and all have "
+                             "the same memory; leave it out",
+                             path, key),
+                 "unsupported_parameter");
+  }
+  call.code = true;
+  Json code = Json::object({{"code", Json::object({{"type", "string"}})}});
+  Json function = Json::object({{"name", kCodeFunction},
+                                {"description",
+                                 "Runs Python code and returns what it prints and the value of its last expression. "
+                                 "Variables stay for the next call. There is no network."}});
+  function["parameters"] =
+      Json::object({{"type", "object"}, {"properties", std::move(code)}, {"required", Json::array({"code"})}});
+  call.settings["tools"].push_back(Json::object({{"type", "function"}, {"function", std::move(function)}}));
+  return {};
+}
+
 Status read_tools(const Json& body, ResponsesCall& call) {
   const Json* tools = given(body, "tools");
   if (tools == nullptr) return {};
   if (tools->size() > kResponsesToolsMax)
     return wrong("tools", fmt::format("'tools' may hold {} tools, not {}", kResponsesToolsMax, tools->size()),
                  "array_above_max_length");
+  bool taken = false;
   for (std::size_t i = 0; i < tools->size(); ++i) {
     const Json& tool = tools->items()[i];
     const std::string type = tool.get_string("type").value_or("");
+    const std::string path = fmt::format("tools[{}]", i);
+    if (type == "code_interpreter") {
+      if (auto read = read_code_interpreter(tool, path, call); !read) return read;
+      continue;
+    }
     if (type != "function" && type != "custom") continue;
-    auto function = function_of(tool, fmt::format("tools[{}]", i), type == "custom");
+    auto function = function_of(tool, path, type == "custom");
     if (!function) return std::unexpected(function.error());
+    taken = taken || tool.get_string("name") == kCodeFunction;
     if (type == "custom") call.custom_tools.push_back(*tool.get_string("name"));
     call.settings["tools"].push_back(*std::move(function));
   }
+  if (call.code && taken)
+    return wrong("tools", fmt::format("a function named '{}' and code_interpreter cannot be told apart by the model; "
+                                      "give the function another name",
+                                      kCodeFunction));
   return {};
 }
 
@@ -133,8 +197,10 @@ void allow_only(const Json& choice, ResponsesCall& call) {
   if (allowed == nullptr || !allowed->is_array() || tools == nullptr) return;
   std::erase_if(tools->items(), [&](const Json& tool) {
     const auto name = tool.find("function")->get_string("name");
-    return std::ranges::none_of(allowed->items(),
-                                [&](const Json& one) { return one.get_string("name") == name; });
+    return std::ranges::none_of(allowed->items(), [&](const Json& one) {
+      const bool code = call.code && one.get_string("type") == "code_interpreter";
+      return code ? name == kCodeFunction : one.get_string("name") == name;
+    });
   });
   if (tools->size() == 0) call.settings.erase("tools");
 }
@@ -156,6 +222,8 @@ Status read_tool_choice(const Json& body, ResponsesCall& call) {
     if (!name)
       return wrong("tool_choice.name", "'tool_choice.name' is missing", "missing_required_parameter");
     call.settings["tool_choice"] = named_choice(*name);
+  } else if (type == "code_interpreter" && call.code) {
+    call.settings["tool_choice"] = named_choice(std::string(kCodeFunction));
   } else if (type == "allowed_tools") {
     allow_only(*choice, call);
     if (call.settings.contains("tools"))
@@ -195,6 +263,7 @@ void read_include(const Json& body, ResponsesCall& call) {
   for (const Json& item : include == nullptr ? Json::Array{} : include->items()) {
     if (item == Json("reasoning.encrypted_content")) call.encrypted_reasoning = true;
     if (item == Json("message.output_text.logprobs")) call.logprobs = true;
+    if (item == Json("code_interpreter_call.outputs")) call.code_outputs = true;
   }
   if (call.logprobs || given(body, "top_logprobs") != nullptr) {
     call.settings["logprobs"] = true;
@@ -217,6 +286,11 @@ Status read_settings(const Json& body, ResponsesCall& call) {
     if (most->as_int() < 1)
       return wrong("max_output_tokens", "'max_output_tokens' must be at least 1", "integer_below_min_value");
     call.settings["max_completion_tokens"] = *most;
+  }
+  if (const Json* most = given(body, "max_tool_calls")) {
+    call.tool_calls_max = most->as_int();
+    if (call.tool_calls_max < 1)
+      return wrong("max_tool_calls", "'max_tool_calls' must be at least 1", "integer_below_min_value");
   }
   if (const Json* reasoning = given(body, "reasoning")) {
     if (const auto effort = reasoning->get_string("effort")) call.settings["reasoning_effort"] = *effort;

@@ -27,24 +27,32 @@ ResponsesState::~ResponsesState() {
   for (const auto& [id, one] : rest) one->call.cancel();
 }
 
-std::expected<Json, ApiError> ResponsesState::chat(const ResponsesCall& call, const std::string& owner) {
-  Json::Array previous;
-  if (!call.previous_response_id.empty()) {
-    auto history = store_.history(owner, call.previous_response_id);
-    if (!history) {
-      const bool absent = history.error().code == Code::kNotFound;
-      return std::unexpected(ApiError{
-          .status = absent                                   ? 400
-                    : history.error().code == Code::kInvalid ? 400
-                                                             : 500,
-          .message = absent
-                         ? fmt::format("Previous response with id '{}' not found.", call.previous_response_id)
-                         : history.error().message,
-          .param = "previous_response_id",
-          .code = absent ? "previous_response_not_found" : ""});
-    }
-    previous = *std::move(history);
-  }
+std::expected<ResponsesCall, ApiError> ResponsesState::read(std::string_view body) const {
+  auto call = parse_responses_request(body);
+  if (call && call->background && call->stream)
+    return std::unexpected(
+        ApiError{.message = "'stream' and 'background' together are not served; fetch the response by its id",
+                 .param = "stream",
+                 .code = "unsupported_parameter"});
+  return call;
+}
+
+std::expected<Json::Array, ApiError> ResponsesState::history(const ResponsesCall& call,
+                                                             const std::string& owner) const {
+  if (call.previous_response_id.empty()) return Json::Array();
+  auto history = store_.history(owner, call.previous_response_id);
+  if (history) return *std::move(history);
+  const bool absent = history.error().code == Code::kNotFound;
+  return std::unexpected(
+      ApiError{.status = absent || history.error().code == Code::kInvalid ? 400 : 500,
+               .message = absent ? fmt::format("Previous response with id '{}' not found.", call.previous_response_id)
+                                 : history.error().message,
+               .param = "previous_response_id",
+               .code = absent ? "previous_response_not_found" : ""});
+}
+
+std::expected<Json, ApiError> ResponsesState::chat(const ResponsesCall& call, const std::string& owner,
+                                                   const Json::Array& previous) const {
   const ItemSources sources{[&](const std::string& blob) -> std::optional<std::string> {
                               auto text = store::unseal(seal_key_, blob, kSealContext);
                               return text ? std::optional(*std::move(text)) : std::nullopt;
@@ -73,7 +81,13 @@ void ResponsesState::keep(const ResponsesCall& call, const std::string& owner, c
               .response = response});
 }
 
-http::Response ResponsesState::begin_background(const ResponsesCall& call, Json chat, const Caller& caller) {
+ResponsesState::Ask ResponsesState::chat_completion(std::string body) {
+  return [this, body = std::move(body)](LocalCall& local, const CallerPtr& caller, const ResponsesAnswer&) {
+    return local.perform(gateway_, caller, "/v1/chat/completions", body);
+  };
+}
+
+http::Response ResponsesState::begin_background(const ResponsesCall& call, const Caller& caller, Ask ask) {
   const std::scoped_lock lock(mutex_);
   std::erase_if(background_, [](const auto& entry) { return entry.second->done; });
   if (background_.size() >= kBackgroundMax)
@@ -91,25 +105,30 @@ http::Response ResponsesState::begin_background(const ResponsesCall& call, Json 
   response["status"] = "queued";
   auto& one = background_[id] = std::make_unique<Background>();
   one->thread = std::jthread(
-      [this, id, call, answer = std::move(answer), body = chat.dump(), who = std::make_shared<Caller>(caller),
-       local = &one->call]() mutable { make(id, call, std::move(answer), std::move(body), who, *local); });
+      [this, id, call, answer = std::move(answer), ask = std::move(ask), who = std::make_shared<Caller>(caller),
+       local = &one->call]() mutable { make(id, call, std::move(answer), ask, who, *local); });
   return http::Response::json(200, response);
 }
 
-void ResponsesState::make(const std::string& id, const ResponsesCall& call, ResponsesAnswer answer,
-                          std::string body, CallerPtr caller, LocalCall& local) {
-  const http::Response got = local.perform(gateway_, caller, "/v1/chat/completions", std::move(body));
-  const auto delta =
-      got.status == 200 ? read_chat_completion(got.body) : std::unexpected(read_error(got.status, got.body));
-  if (got.status == 499) {
-    answer.cancel();
-  } else if (delta) {
-    answer.push(*delta);
-    answer.finish();
+void ResponsesState::make(const std::string& id, const ResponsesCall& call, ResponsesAnswer answer, const Ask& ask,
+                          const CallerPtr& caller, LocalCall& local) {
+  const http::Response got = ask(local, caller, answer);
+  const auto made = got.status == 200 ? Json::parse(got.body) : Json();
+  if (made && made->get_string("object") == "response") {
+    keep(call, owner_of(*caller), *made);
   } else {
-    answer.fail(delta.error());
+    const auto delta =
+        got.status == 200 ? read_chat_completion(got.body) : std::unexpected(read_error(got.status, got.body));
+    if (got.status == 499) {
+      answer.cancel();
+    } else if (delta) {
+      answer.push(*delta);
+      answer.finish();
+    } else {
+      answer.fail(delta.error());
+    }
+    keep(call, owner_of(*caller), answer.response());
   }
-  keep(call, owner_of(*caller), answer.response());
   const std::scoped_lock lock(mutex_);
   if (const auto found = background_.find(id); found != background_.end()) found->second->done = true;
 }

@@ -4,6 +4,7 @@
 // Threads: safe from any.  Bounds: kBackgroundMax responses at once; more are refused with 429.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -28,13 +29,22 @@ class ResponsesState {
   ~ResponsesState();  // cancels what is under way and waits
 
   ResponseStore& store() { return store_; }
-  // The chat body of a request, with what came before it.
-  std::expected<Json, ApiError> chat(const ResponsesCall& call, const std::string& owner);
+  // The request, checked.
+  std::expected<ResponsesCall, ApiError> read(std::string_view body) const;
+  // What came before it, by previous_response_id.
+  std::expected<Json::Array, ApiError> history(const ResponsesCall& call, const std::string& owner) const;
+  // The chat body of a request, behind what came before it.
+  std::expected<Json, ApiError> chat(const ResponsesCall& call, const std::string& owner,
+                                     const Json::Array& previous) const;
   ResponsesAnswer answer(const ResponsesCall& call);
   void keep(const ResponsesCall& call, const std::string& owner, const Json& response);
 
-  // Makes a response on a thread of its own; what the client gets at once.
-  http::Response begin_background(const ResponsesCall& call, Json chat, const Caller& caller);
+  // Makes a response on a thread of its own; what the client gets at once. `ask` waits for the chat completion, or for
+  // the whole response object.
+  using Ask = std::function<http::Response(LocalCall& call, const CallerPtr& caller, const ResponsesAnswer& answer)>;
+  http::Response begin_background(const ResponsesCall& call, const Caller& caller, Ask ask);
+  // Of a chat completion.
+  Ask chat_completion(std::string body);
   // The cancelled response; 404, or 400 if it was not made in the background.
   http::Response cancel_background(const std::string& owner, const std::string& id);
 
@@ -44,8 +54,8 @@ class ResponsesState {
     std::jthread thread;
     bool done = false;
   };
-  void make(const std::string& id, const ResponsesCall& call, ResponsesAnswer answer, std::string body,
-            CallerPtr caller, LocalCall& local);
+  void make(const std::string& id, const ResponsesCall& call, ResponsesAnswer answer, const Ask& ask,
+            const CallerPtr& caller, LocalCall& local);
 
   Gateway& gateway_;
   ResponseStore store_;

@@ -1,0 +1,291 @@
+// How: a run is up to three requests one after the other: the container's session made, or prolonged; then its code,
+// whose events come as JSON, one a line. Giving the last one up interrupts the code.
+#include "apps/up/session_code.h"
+
+#include <map>
+#include <mutex>
+#include <set>
+
+#include "agents/front/front.h"
+#include "agents/front/relay.h"
+#include "agents/sessions/owner.h"
+#include "http/async_client.h"
+#include "http/client.h"
+
+namespace capstan::apps {
+namespace {
+
+constexpr std::string_view kContainer = "openai_container";  // in a session's metadata
+constexpr std::size_t kKnownMax = 10'000;
+constexpr std::size_t kLineBytesMax = 8u << 20;
+constexpr std::size_t kAnswerBytesMax = 1u << 20;
+constexpr int kHostTimeoutMs = 30'000;  // for what is not code
+
+struct Sandbox {
+  std::string id, token;
+};
+
+std::string owner_header(const gateway::Caller& caller) {
+  return agents::header_of({caller.organisation_number, caller.project_number, caller.key_number});
+}
+
+std::string key_of(const gateway::Caller& caller, const std::string& container) {
+  return fmt::format("{}/{}", caller.project_number, container);
+}
+
+// Where `at` may be cut without cutting a character.
+std::size_t boundary(std::string_view text, std::size_t at) {
+  while (at > 0 && at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) --at;
+  return at;
+}
+
+Error error_of(int status, std::string_view body) {
+  const auto json = Json::parse(body);
+  const std::string message =
+      json ? json->get_string("message").value_or("") : fmt::format("the sandboxes' host answered {}", status);
+  const Code code = status == 429   ? Code::kExhausted
+                    : status == 404 ? Code::kNotFound
+                    : status == 501 ? Code::kUnsupported
+                                    : Code::kUnavailable;
+  return {code, message, {}};
+}
+
+}  // namespace
+
+void CodeLogs::add(std::string_view text) {
+  constexpr std::size_t kHalf = kLogsBytesMax / 2;
+  if (head_.size() < kHalf && tail_.empty()) {
+    const std::size_t taken = boundary(text, std::min(kHalf - head_.size(), text.size()));
+    head_ += text.substr(0, taken);
+    text.remove_prefix(taken);
+  }
+  tail_ += text;
+  if (tail_.size() <= 2 * kHalf) return;
+  const std::size_t gone = boundary(tail_, tail_.size() - kHalf);
+  left_out_ += gone;
+  tail_.erase(0, gone);
+}
+
+std::string CodeLogs::text() const {
+  constexpr std::size_t kHalf = kLogsBytesMax / 2;
+  const std::size_t more = tail_.size() > kHalf ? boundary(tail_, tail_.size() - kHalf) : 0;
+  if (left_out_ + more == 0) return head_ + tail_;
+  return fmt::format("{}\n[{} bytes left out]\n{}", head_, left_out_ + more, tail_.substr(more));
+}
+
+struct SessionCode::State {
+  explicit State(std::filesystem::path file) : address(std::move(file)) {}
+  const agents::HostAddress address;
+  std::mutex mutex;
+  std::map<std::string, Sandbox> known;  // by project and container
+  // Of the loop:
+  http::EventLoop* loop = nullptr;
+  std::unique_ptr<http::AsyncClient> client;
+  std::set<SessionRun*> runs;
+
+  std::optional<Sandbox> find(const std::string& key) {
+    const std::scoped_lock lock(mutex);
+    const auto found = known.find(key);
+    return found == known.end() ? std::nullopt : std::optional(found->second);
+  }
+  void note(const std::string& key, Sandbox sandbox) {
+    const std::scoped_lock lock(mutex);
+    if (known.size() >= kKnownMax) known.clear();  // find() brings back what is still there
+    known[key] = std::move(sandbox);
+  }
+  void forget(const std::string& key) {
+    const std::scoped_lock lock(mutex);
+    known.erase(key);
+  }
+};
+
+class SessionCode::SessionRun final : public CodeRunner::Run, public http::CallSink {
+ public:
+  SessionRun(std::shared_ptr<State> state, Work work, std::function<void(Result<Outcome>)> done)
+      : state_(std::move(state)), work_(std::move(work)), done_(std::move(done)) {
+    key_ = key_of(*work_.caller, work_.container);
+    state_->runs.insert(this);
+  }
+  ~SessionRun() override { state_->runs.erase(this); }
+
+  void begin() {
+    auto host = state_->address.now();
+    if (!host) return end_later({Code::kUnavailable, "the sandboxes' host has not started yet; try again in a moment", {}});
+    host_ = std::move(*host);
+    sandbox_ = state_->find(key_);
+    sandbox_ ? prolong() : create();
+  }
+  void shut_down() { end(fail(Code::kUnavailable, "the server is shutting down")); }
+
+  void on_head(http::Response& head) override { status_ = head.status; }
+  void on_piece(std::string_view piece) override {
+    if (step_ != Step::kExecute || status_ != 200) {
+      answer_ += piece.substr(0, kAnswerBytesMax - answer_.size());
+      return;
+    }
+    for (std::size_t end; (end = piece.find('\n')) != std::string_view::npos; piece.remove_prefix(end + 1)) {
+      line_ += piece.substr(0, end);
+      take_line();
+      line_.clear();
+    }
+    if (line_.size() < kLineBytesMax) line_ += piece;  // what is longer is no JSON then, and left out
+  }
+  void on_end(Result<void> result) override {
+    if (!result)
+      return end(fail(Code::kUnavailable, "the sandboxes' host does not answer: {}", result.error().message));
+    const bool good = status_ >= 200 && status_ < 300;
+    if (step_ == Step::kCreate) return good ? created() : end(std::unexpected(error_of(status_, answer_)));
+    if (good) return step_ == Step::kProlong ? execute() : end(Outcome{logs_.text(), !ended_});
+    // The session that we know is gone.
+    if ((status_ != 404 && status_ != 502) || renewed_) return end(std::unexpected(error_of(status_, answer_)));
+    state_->forget(key_);
+    renewed_ = true;
+    create();
+  }
+
+ private:
+  enum class Step { kCreate, kProlong, kExecute };
+
+  void send(Step step, std::string method, std::string target, const Json& body, int silence_ms) {
+    step_ = step;
+    status_ = 0;
+    answer_.clear();
+    body_ = body.dump();
+    request_ = {.method = std::move(method), .target = std::move(target), .headers = {{"content-type", "application/json"}}};
+    request_.headers.set(agents::kHostTokenHeader, host_.token);
+    request_.headers.set(agents::kOwnerHeader, owner_header(*work_.caller));
+    if (step == Step::kExecute) {
+      request_.headers.set("e2b-sandbox-id", sandbox_->id);
+      request_.headers.set("x-access-token", sandbox_->token);
+    }
+    call_ = state_->client->start(host_.url, request_, body_, {.silence_timeout_ms = silence_ms}, *this);
+  }
+  void create() {
+    send(Step::kCreate, "POST", "/v2/sandboxes",
+         Json::object({{"templateID", "base"},
+                       {"timeout", kIdleS},
+                       {"metadata", Json::object({{std::string(kContainer), work_.container}})}}),
+         kHostTimeoutMs);
+  }
+  void created() {
+    const auto json = Json::parse(answer_);
+    if (!json) return end(fail(Code::kUnavailable, "the sandboxes' host answered no JSON"));
+    sandbox_ = {json->get_string("sandboxID").value_or(""), json->get_string("envdAccessToken").value_or("")};
+    state_->note(key_, *sandbox_);
+    if (renewed_) logs_.add("[a new container: earlier variables and files are gone]\n");
+    execute();
+  }
+  void prolong() {
+    send(Step::kProlong, "POST", fmt::format("/sandboxes/{}/timeout", sandbox_->id), Json::object({{"timeout", kIdleS}}),
+         kHostTimeoutMs);
+  }
+  void execute() {
+    timer_ = std::make_unique<http::EventLoop::Timer>(*state_->loop, [alive = std::weak_ptr(alive_), this] {
+      state_->loop->post([alive, this] {  // not from within the timer, which goes with the run
+        if (!alive.expired()) time_is_over();
+      });
+    });
+    timer_->arm(work_.time_ms);
+    send(Step::kExecute, "POST", "/execute", Json::object({{"code", work_.code}}),
+         static_cast<int>(work_.time_ms) + kHostTimeoutMs);
+  }
+
+  void take_line() {
+    const auto event = Json::parse(line_);
+    if (!event || !event->is_object()) return;
+    const std::string type = event->get_string("type").value_or("");
+    if (type == "stdout" || type == "stderr") logs_.add(event->get_string("text").value_or(""));
+    if (type == "result") logs_.add(event->get_string("text").value_or("") + "\n");
+    if (type != "error") return;
+    logs_.add(event->get_string("traceback").value_or(""));
+    ended_ = ended_ || event->get_string("name") == "KernelDied";
+  }
+  void time_is_over() {
+    call_.reset();  // interrupts it
+    logs_.add(fmt::format("\n[interrupted: it ran longer than {} s]", work_.time_ms / 1000));
+    end(Outcome{logs_.text(), false});
+  }
+  void end_later(Error error) {
+    state_->loop->post([alive = std::weak_ptr(alive_), this, error = std::move(error)] {
+      if (!alive.expired()) end(std::unexpected(error));
+    });
+  }
+  // The last of it: `done` destroys this.
+  void end(Result<Outcome> outcome) {
+    const auto done = std::move(done_);
+    call_.reset();
+    timer_.reset();
+    done(std::move(outcome));
+  }
+
+  const std::shared_ptr<State> state_;  // shared with the runner
+  const Work work_;
+  std::function<void(Result<Outcome>)> done_;
+  const std::shared_ptr<int> alive_ = std::make_shared<int>();  // shared with nobody: tells tasks on the loop
+  std::string key_;
+  agents::HostAddress::Host host_;
+  std::optional<Sandbox> sandbox_;
+  http::Request request_;
+  std::string body_, answer_, line_;
+  CodeLogs logs_;
+  Step step_ = Step::kCreate;
+  int status_ = 0;
+  bool renewed_ = false, ended_ = false;
+  std::unique_ptr<http::EventLoop::Timer> timer_;
+  std::unique_ptr<http::AsyncCall> call_;
+};
+
+SessionCode::SessionCode(std::filesystem::path address) : state_(std::make_shared<State>(std::move(address))) {}
+SessionCode::~SessionCode() = default;
+
+void SessionCode::mount(http::Router& router) {
+  router.add_loop_hooks(
+      [state = state_](http::EventLoop& loop) {
+        state->loop = &loop;
+        state->client = std::make_unique<http::AsyncClient>(loop);
+      },
+      [state = state_] {
+        const auto all = state->runs;
+        for (SessionRun* run : all) {
+          if (state->runs.contains(run)) run->shut_down();
+        }
+        state->client.reset();
+      });
+}
+
+Result<void> SessionCode::check() {
+  const auto host = state_->address.now();
+  if (!host) return fail(Code::kUnavailable, "the sandboxes' host has not started yet; try again in a moment");
+  if (!host->refusal.empty()) return fail(Code::kUnsupported, "{}", host->refusal);
+  return {};
+}
+
+Result<void> SessionCode::find(const gateway::Caller& caller, const std::string& container) {
+  const auto host = state_->address.now();
+  if (!host) return fail(Code::kUnavailable, "the sandboxes' host has not started yet; try again in a moment");
+  http::Client client;
+  const auto ask = [&](std::string target) -> Result<Json> {
+    const http::Request request{.target = std::move(target),
+                                .headers = {{std::string(agents::kHostTokenHeader), host->token},
+                                            {std::string(agents::kOwnerHeader), owner_header(caller)}}};
+    CAPSTAN_TRY(const http::Response answer, client.request(host->url, request, {.timeout_ms = kHostTimeoutMs}));
+    if (answer.status != 200) return std::unexpected(error_of(answer.status, answer.body));
+    return Json::parse(answer.body);
+  };
+  CAPSTAN_TRY(const Json list, ask(fmt::format("/v2/sandboxes?limit=1&metadata={}%3D{}", kContainer, container)));
+  if (!list.is_array() || list.size() == 0)
+    return fail(Code::kNotFound, "Container with id '{}' not found; containers end when they were idle for {} minutes.",
+                container, kIdleS / 60);
+  const std::string id = list.items()[0].get_string("sandboxID").value_or("");
+  CAPSTAN_TRY(const Json about, ask("/sandboxes/" + id));
+  state_->note(key_of(caller, container), {id, about.get_string("envdAccessToken").value_or("")});
+  return {};
+}
+
+std::unique_ptr<gateway::openai::CodeRunner::Run> SessionCode::run(Work work, std::function<void(Result<Outcome>)> done) {
+  auto run = std::make_unique<SessionRun>(state_, std::move(work), std::move(done));
+  run->begin();
+  return run;
+}
+
+}  // namespace capstan::apps

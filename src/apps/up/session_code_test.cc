@@ -1,0 +1,194 @@
+// Goal: containers of code: made with their first code, found again by their project alone, renewed when they are gone,
+// interrupted in time; output is bounded. Method: over sockets, against a scripted session host.
+#include "apps/up/session_code.h"
+
+#include <gtest/gtest.h>
+
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "agents/front/front.h"
+#include "agents/sessions/owner.h"
+#include "base/file.h"
+
+namespace capstan::apps {
+namespace {
+
+using Outcome = gateway::openai::CodeRunner::Outcome;
+
+class SessionCodeTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    host_.add("POST", "/v2/sandboxes", [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
+      note("create " + request.headers.get(agents::kOwnerHeader) + " " + request.body);
+      if (full_) return writer->respond(http::Response::json(429, Json::object({{"message", "no more"}})));
+      container_ = *Json::parse(request.body)->find("metadata")->get_string("openai_container");
+      writer->respond(http::Response::json(201, Json::object({{"sandboxID", "s1"}, {"envdAccessToken", "t1"}})));
+    });
+    host_.add("GET", "/v2/sandboxes", [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
+      Json list = Json::array();
+      const bool own = request.headers.get(agents::kOwnerHeader) == "1/7/3";
+      if (own && request.query_value("metadata") == "openai_container=" + container_)
+        list.push_back(Json::object({{"sandboxID", "s1"}}));
+      writer->respond(http::Response::json(200, list));
+    });
+    host_.add("GET", "/sandboxes/{id}", [](const http::Request&, const http::ResponseWriterPtr& writer) {
+      writer->respond(http::Response::json(200, Json::object({{"envdAccessToken", "t1"}})));
+    });
+    host_.add("POST", "/sandboxes/{id}/timeout", [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
+      note("prolong " + request.body);
+      if (gone_.exchange(false)) return writer->respond(http::Response::json(404, Json::object({{"message", "no"}})));
+      writer->respond({.status = 204});
+    });
+    host_.add("POST", "/execute", [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
+      note(fmt::format("execute {} {}", request.headers.get("e2b-sandbox-id"), request.headers.get("x-access-token")));
+      const std::string code = *Json::parse(request.body)->get_string("code");
+      writer->start(200, {{"content-type", "application/x-ndjson"}});
+      writer->write("{\"type\":\"stdout\",\"text\":\"out\\n\"}\n{\"type\":\"resu");
+      writer->write("lt\",\"text\":\"" + code + "\",\"is_main_result\":true}\n");
+      if (code == "die") writer->write("{\"type\":\"error\",\"name\":\"KernelDied\",\"traceback\":\"it ended\"}\n");
+      if (code == "1/0") writer->write("{\"type\":\"error\",\"name\":\"ZeroDivisionError\",\"traceback\":\"trace\"}\n");
+      while (code == "hang" && !writer->client_gone()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      if (code == "hang") note("interrupted");
+      writer->finish();
+    });
+    host_.add_guard("/", [](const http::Request& request) -> std::optional<http::Response> {
+      if (request.headers.get(agents::kHostTokenHeader) == "secret") return std::nullopt;
+      return http::Response::text(403, "no");
+    });
+    host_server_ = std::move(http::Server::start({}, host_.handler()).value());
+    address("");
+    code_.mount(front_);
+    front_.add_loop_hooks([this](http::EventLoop& loop) { loop_ = &loop; }, [] {});
+    front_server_ = std::move(http::Server::start({}, front_.handler()).value());
+  }
+  void TearDown() override {
+    front_server_.reset();
+    host_server_.reset();
+    std::filesystem::remove(file_);
+  }
+
+  void address(const std::string& refusal) {
+    const Json json =
+        Json::object({{"port", host_server_->port()}, {"token", "secret"}, {"refusal", refusal}});
+    ASSERT_TRUE(write_file_atomic(file_, json.dump(), 0600));
+  }
+  void note(std::string line) {
+    const std::scoped_lock lock(mutex_);
+    said_.push_back(std::move(line));
+  }
+  std::vector<std::string> said() {
+    const std::scoped_lock lock(mutex_);
+    return std::exchange(said_, {});
+  }
+  // Runs it and waits.
+  std::string run(const std::string& code, std::int64_t time_ms = 10'000, const std::string& container = "cntr_1") {
+    std::string text;
+    bool over = false;
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::unique_ptr<gateway::openai::CodeRunner::Run> run;
+    loop_->post([&] {
+      run = code_.run({.caller = caller_, .container = container, .code = code, .time_ms = time_ms},
+                      [&](Result<Outcome> outcome) {
+                        run.reset();
+                        const std::scoped_lock lock(mutex);
+                        text = outcome ? outcome->logs + (outcome->finished ? "" : " [not finished]")
+                                       : "error: " + outcome.error().message;
+                        over = true;
+                        changed.notify_all();
+                      });
+    });
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return over; });
+    return text;
+  }
+
+  const std::filesystem::path file_ = testing::TempDir() + "session_code_" + random_hex(6) + ".json";
+  SessionCode code_{file_};
+  http::Router host_, front_;
+  std::unique_ptr<http::Server> host_server_, front_server_;
+  http::EventLoop* loop_ = nullptr;
+  gateway::CallerPtr caller_ = std::make_shared<gateway::Caller>(gateway::Caller{.project_number = 7, .key_number = 3});
+  std::atomic<bool> full_{false}, gone_{false};
+  std::string container_;
+  std::mutex mutex_;
+  std::vector<std::string> said_;
+};
+
+TEST_F(SessionCodeTest, TheFirstCodeMakesTheContainerAndLaterCodeProlongsIt) {
+  EXPECT_EQ(run("1"), "out\n1\n");
+  EXPECT_EQ(said(), (std::vector<std::string>{
+                        R"(create 1/7/3 {"templateID":"base","timeout":1200,"metadata":{"openai_container":"cntr_1"}})",
+                        "execute s1 t1"}));
+  EXPECT_EQ(run("2"), "out\n2\n");
+  EXPECT_EQ(said(), (std::vector<std::string>{R"(prolong {"timeout":1200})", "execute s1 t1"}));
+}
+
+TEST_F(SessionCodeTest, AContainerIsFoundByItsProjectAlone) {
+  EXPECT_FALSE(code_.find(*caller_, "cntr_1"));
+  EXPECT_EQ(run("1"), "out\n1\n");
+  EXPECT_TRUE(code_.find(*caller_, "cntr_1"));
+  const auto other = code_.find({.project_number = 8, .key_number = 3}, "cntr_1");
+  ASSERT_FALSE(other);
+  EXPECT_EQ(other.error().code, Code::kNotFound);
+}
+
+TEST_F(SessionCodeTest, AContainerThatIsGoneIsMadeAgainAndTheOutputSaysSo) {
+  (void)run("1");
+  gone_ = true;
+  EXPECT_EQ(run("2"), "[a new container: earlier variables and files are gone]\nout\n2\n");
+}
+
+TEST_F(SessionCodeTest, ErrorsOfTheCodeAreOutputAndAPythonThatDiesIsToldApart) {
+  EXPECT_EQ(run("1/0"), "out\n1/0\ntrace");
+  EXPECT_EQ(run("die"), "out\ndie\nit ended [not finished]");
+}
+
+TEST_F(SessionCodeTest, CodeThatRunsTooLongIsInterrupted) {
+  EXPECT_EQ(run("hang", 100), "out\nhang\n\n[interrupted: it ran longer than 0 s] [not finished]");
+  for (int i = 0; i < 5'000; ++i) {
+    const auto lines = said();
+    if (!lines.empty() && lines.back() == "interrupted") return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  FAIL() << "the host was not told";
+}
+
+TEST_F(SessionCodeTest, WithoutAHostOrRoomThereIsAnErrorThatSaysWhy) {
+  full_ = true;
+  EXPECT_EQ(run("1"), "error: no more");
+  EXPECT_TRUE(code_.check());
+  address("no user namespaces");
+  std::filesystem::last_write_time(file_, std::filesystem::file_time_type::clock::now() + std::chrono::seconds(5));
+  EXPECT_EQ(code_.check().error().code, Code::kUnsupported);
+  EXPECT_EQ(code_.check().error().message, "no user namespaces");
+  std::filesystem::remove(file_);
+  EXPECT_EQ(code_.check().error().code, Code::kUnavailable);
+  EXPECT_EQ(run("1"), "error: the sandboxes' host has not started yet; try again in a moment");
+}
+
+TEST(CodeLogs, OfLongOutputTheBeginningAndTheEndAreKeptInWholeCharacters) {
+  CodeLogs logs;
+  std::string all;
+  for (int i = 0; i < 100'000; ++i) {
+    logs.add("é");
+    all += "é";
+  }
+  logs.add("end");
+  const std::string text = logs.text();
+  const std::size_t gap = text.find("\n[");
+  ASSERT_NE(gap, std::string::npos);
+  EXPECT_EQ(gap, kLogsBytesMax / 2);
+  EXPECT_TRUE(text.ends_with("éend"));
+  EXPECT_LE(text.size(), kLogsBytesMax + 64);
+  EXPECT_TRUE(Json::parse(Json(text).dump()));
+  CodeLogs few;
+  few.add("a");
+  few.add("b");
+  EXPECT_EQ(few.text(), "ab");
+}
+
+}  // namespace
+}  // namespace capstan::apps

@@ -1,0 +1,103 @@
+#include "gateway/openai/code_requests.h"
+
+#include <algorithm>
+
+#include "base/file.h"
+#include "gateway/openai_error.h"
+
+namespace capstan::gateway::openai {
+namespace {
+
+ApiError error_of(const Error& error) {
+  if (error.code == Code::kUnsupported)
+    return {.message = fmt::format("code_interpreter is not available: {}", error.message),
+            .param = "tools",
+            .code = "unsupported_parameter"};
+  if (error.code == Code::kNotFound) return {.status = 404, .message = error.message, .param = "tools"};
+  return {.status = error.code == Code::kExhausted ? 429 : 503,
+          .message = error.message,
+          .type = "server_error",
+          .code = "container_unavailable"};
+}
+
+// The ids of the containers that these items ran in, the last first.
+void add_containers(const Json::Array& items, std::vector<std::string>& out) {
+  for (auto item = items.rbegin(); item != items.rend(); ++item) {
+    const auto id = item->get_string("container_id");
+    if (id && is_container_id(*id) && std::ranges::find(out, *id) == out.end()) out.push_back(*id);
+  }
+}
+
+}  // namespace
+
+bool CodeRequests::takes(const http::Request& request) { return asks_for_code(request.body); }
+
+void CodeRequests::serve(const http::Request& request, const CallerPtr& caller,
+                         const http::ResponseWriterPtr& writer) {
+  const auto begun = begin(request, caller, writer);
+  if (begun) return;
+  http::Response refusal = to_response(begun.error());
+  const std::string id = request.headers.get("x-request-id");
+  refusal.headers.set("x-request-id", id.empty() || id.size() > 128 ? "req_" + random_hex(12) : id);
+  writer->respond(std::move(refusal));
+}
+
+std::expected<void, ApiError> CodeRequests::begin(const http::Request& request, const CallerPtr& caller,
+                                                  const http::ResponseWriterPtr& writer) {
+  if (runner_ == nullptr) return std::unexpected(error_of({Code::kUnsupported, "this gateway has no sandboxes", {}}));
+  auto call = state_.read(request.body);
+  if (!call) return std::unexpected(call.error());
+  if (const auto able = runner_->check(); !able) return std::unexpected(error_of(able.error()));
+  const std::string owner = owner_of(*caller);
+  const auto previous = state_.history(*call, owner);
+  if (!previous) return std::unexpected(previous.error());
+  if (auto given = give_container(*call, *previous, *caller); !given) return given;
+  auto chat = state_.chat(*call, owner, *previous);
+  if (!chat) return std::unexpected(chat.error());
+  if (call->background) {
+    http::Response queued = state_.begin_background(*call, *caller, in_the_background(*call, *std::move(chat)));
+    queued.headers.set("x-request-id", "req_" + random_hex(12));
+    writer->respond(std::move(queued));
+    return {};
+  }
+  ResponsesAnswer answer = state_.answer(*call);
+  CodeLoopParts parts{.gateway = gateway_, .runner = *runner_};
+  if (call->store) {
+    parts.keep = [&state = state_, call = *call, owner](const Json& response) { state.keep(call, owner, response); };
+  }
+  const auto started = CodeLoop::start(
+      std::move(parts),
+      {.call = *call, .chat = *std::move(chat), .answer = std::move(answer), .caller = caller}, writer, request);
+  if (!started) return std::unexpected(error_of(started.error()));
+  return {};
+}
+
+std::expected<void, ApiError> CodeRequests::give_container(ResponsesCall& call, const Json::Array& previous,
+                                                           const Caller& caller) {
+  if (!call.container.empty()) {
+    const auto found = runner_->find(caller, call.container);
+    if (!found) return std::unexpected(error_of(found.error()));
+    return {};
+  }
+  std::vector<std::string> known;
+  add_containers(call.input, known);
+  add_containers(previous, known);
+  if (!known.empty() && runner_->find(caller, known.front())) {
+    call.container = known.front();
+  } else {
+    call.container = "cntr_" + random_hex(24);
+  }
+  return {};
+}
+
+ResponsesState::Ask CodeRequests::in_the_background(ResponsesCall call, Json chat) {
+  return [this, call = std::move(call), chat = std::move(chat)](LocalCall& local, const CallerPtr& caller,
+                                                                const ResponsesAnswer& answer) {
+    return local.await(gateway_, [&](const http::ResponseWriterPtr& writer) {
+      return CodeLoop::start({.gateway = gateway_, .runner = *runner_},
+                             {.call = call, .chat = chat, .answer = answer, .caller = caller}, writer, {});
+    });
+  };
+}
+
+}  // namespace capstan::gateway::openai

@@ -1,0 +1,34 @@
+// Requests of the Responses API with the tool code_interpreter: checked, given a container, and begun.
+//
+//   gateway.divert("/v1/responses", CodeRequests::takes, [&](…) { requests.serve(request, caller, writer); }, to_response);
+//
+// `auto` goes on in the container of the conversation's last call (by previous_response_id, or among the input's
+// items), if it is still there. Threads: serve on one that may block.  Failure: 400 without containers, 404 an unknown
+// container, 503 while their host is away; and as code_loop.h.
+#pragma once
+
+#include "gateway/openai/code_loop.h"
+#include "gateway/openai/responses_state.h"
+
+namespace capstan::gateway::openai {
+
+class CodeRequests {
+ public:
+  // `runner` may be null: there are no containers. All outlive this.
+  CodeRequests(Gateway& gateway, ResponsesState& state, CodeRunner* runner)
+      : gateway_(gateway), state_(state), runner_(runner) {}
+  static bool takes(const http::Request& request);
+  void serve(const http::Request& request, const CallerPtr& caller, const http::ResponseWriterPtr& writer);
+
+ private:
+  std::expected<void, ApiError> begin(const http::Request& request, const CallerPtr& caller,
+                                      const http::ResponseWriterPtr& writer);
+  std::expected<void, ApiError> give_container(ResponsesCall& call, const Json::Array& previous, const Caller& caller);
+  ResponsesState::Ask in_the_background(ResponsesCall call, Json chat);
+
+  Gateway& gateway_;
+  ResponsesState& state_;
+  CodeRunner* const runner_;
+};
+
+}  // namespace capstan::gateway::openai

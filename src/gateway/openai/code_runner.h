@@ -1,0 +1,47 @@
+// Where the Responses API's code_interpreter runs its code: containers, each with a Python that keeps its variables.
+//
+//   if (auto able = runner.check(); !able) …                  // why this Capstan has no containers
+//   run = runner.run({.caller = caller, .container = "cntr_…", .code = "6 * 7", .time_ms = 60'000}, done);
+//   run.reset();                                              // gives it up: the code is interrupted, done never comes
+//
+// A container belongs to its caller's project, begins with its first code, and ends when it was idle for long.
+// Threads: run() and what it returns on the gateway's event loop, and done comes there, once, not from inside
+// run(); the others on any, and may block for a moment.
+// Failure: what the code does wrong is in its Outcome; an error is one of the host of the containers.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "gateway/admission.h"
+
+namespace capstan::gateway::openai {
+
+class CodeRunner {
+ public:
+  struct Work {
+    CallerPtr caller;
+    std::string container;
+    std::string code;
+    std::int64_t time_ms = 0;  // then it is interrupted
+  };
+  struct Outcome {
+    std::string logs = {};  // what it printed, its last expression's value, its traceback; bounded
+    bool finished = true;   // false: it was interrupted, or its Python ended
+  };
+  class Run {
+   public:
+    virtual ~Run() = default;
+  };
+
+  virtual ~CodeRunner() = default;
+  // kUnavailable, kUnsupported: there are no containers, and why.
+  virtual Result<void> check() = 0;
+  // kNotFound: the caller's project has no such container (any more).
+  virtual Result<void> find(const Caller& caller, const std::string& container) = 0;
+  virtual std::unique_ptr<Run> run(Work work, std::function<void(Result<Outcome>)> done) = 0;
+};
+
+}  // namespace capstan::gateway::openai

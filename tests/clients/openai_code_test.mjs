@@ -1,0 +1,66 @@
+// The official `openai` client and the Responses API's code interpreter: abacus calls Python by itself for a sum that is too
+// long for its working. Environment: settings.mjs; needs sandboxes.
+import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { test } from 'node:test';
+import OpenAI from 'openai';
+import { key, model, url } from './settings.mjs';
+
+const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: key, maxRetries: 2, timeout: 120_000 });
+const tools = [{ type: 'code_interpreter', container: { type: 'auto' } }];
+const include = ['code_interpreter_call.outputs'];
+const product = 'What is 123456789 * 987654321?', answer = '121932631112635269';
+const ask = (input, more = {}) => client.responses.create({ model, input, temperature: 0, tools, include, ...more });
+const callOf = (response) => response.output.find((item) => item.type === 'code_interpreter_call');
+
+test('a whole answer, with the code, what it printed and the usage of all turns', async () => {
+  const response = await ask(product);
+  assert.equal(response.status, 'completed');
+  assert.equal(response.output_text, answer);
+  const call = callOf(response);
+  assert.equal(call.status, 'completed');
+  assert.match(call.code, /123456789 \* 987654321/);
+  assert.equal(call.outputs[0].logs.trim(), answer);
+  assert.match(call.container_id, /^cntr_/);
+  assert.equal(response.usage.total_tokens, response.usage.input_tokens + response.usage.output_tokens);
+  const plain = await ask(product, { include: [] });
+  assert.equal(callOf(plain).outputs, null);
+  assert.equal(callOf(await client.responses.retrieve(plain.id, { include })).outputs[0].logs.trim(), answer);
+});
+
+test('a stream has the events of the code in order', async () => {
+  const types = [];
+  let last;
+  const stream = client.responses.stream({ model, input: product, temperature: 0, tools });
+  for await (const event of stream) { types.push(event.type); last = event; }
+  const code = types.filter((type) => type.startsWith('response.code_interpreter_call'));
+  assert.deepEqual(code, ['_call.in_progress', '_call_code.delta', '_call_code.done', '_call.interpreting', '_call.completed']
+    .map((end) => `response.code_interpreter${end}`));
+  assert.equal(last.type, 'response.completed');
+  assert.equal((await stream.finalResponse()).output_text, answer);
+});
+
+test('a conversation goes on in its container, and the container is named again', async () => {
+  const first = await ask(product);
+  const container = callOf(first).container_id;
+  const second = await ask('What is 987654321 * 123456788?', { previous_response_id: first.id });
+  assert.equal(callOf(second)?.container_id ?? container, container);
+  const third = await ask(product, { tools: [{ type: 'code_interpreter', container }] });
+  assert.equal(callOf(third).container_id, container);
+  await assert.rejects(ask(product, { tools: [{ type: 'code_interpreter', container: 'cntr_0' }] }), OpenAI.NotFoundError);
+});
+
+test('in the background', async () => {
+  let response = await ask(product, { background: true });
+  while (['queued', 'in_progress'].includes(response.status)) {
+    await sleep(50);
+    response = await client.responses.retrieve(response.id);
+  }
+  assert.equal(response.output_text, answer);
+});
+
+test('what containers do not offer is refused by name', async () => {
+  const container = { type: 'auto', file_ids: ['file-1'] };
+  await assert.rejects(ask(product, { tools: [{ type: 'code_interpreter', container }] }), (error) =>
+    error.status === 400 && error.param === 'tools[0].container.file_ids' && error.code === 'unsupported_parameter');
+});
