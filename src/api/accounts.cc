@@ -20,6 +20,7 @@ using store::KeyPtr;
 using store::Role;
 
 constexpr std::int64_t kListMax = 10'000;
+constexpr std::size_t kRecordsMax = 1'000;
 
 std::int64_t now_ms() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
@@ -263,6 +264,44 @@ Result<Json> usage_requests(Accounts& a, const Actor& actor, const Request& requ
   return Json::object({{"requests", std::move(items)}});
 }
 
+// What programs of the control token's holder used (an agent's sandboxes), for the project of a key, or the default one.
+Result<Json> record_agents(Accounts& a, const Actor& actor, const Request& request) {
+  CAPSTAN_CHECK(actor.may(Role::kOwner, 0));
+  CAPSTAN_TRY(const Json body, Json::parse(request.body));
+  const Json* list = body.find("records");
+  if (list == nullptr || !list->is_array() || list->size() > kRecordsMax)
+    return fail(Code::kInvalid, "'records' must be an array of at most {} objects", kRecordsMax);
+  store::ComputeRecord whose;
+  whose.time_ms = actor.by.now_ms;
+  whose.kind = "agent";
+  whose.project = whose.organisation = 1;
+  if (const auto key = body.get_string("key"); key && !key->empty()) {
+    CAPSTAN_TRY(const KeyPtr found, a.tenants.find_by_bearer(*key, actor.by.now_ms));
+    whose.key = found->id;
+    whose.project = found->project;
+    whose.organisation = found->organisation;
+  }
+  std::vector<store::ComputeRecord> records;
+  for (const Json& one : list->items()) {
+    store::ComputeRecord record = whose;
+    record.id = one.get_string("id").value_or("");
+    record.name = one.get_string("name").value_or("");
+    record.sum.runs = 1;
+    for (const auto& [name, out] : {std::pair{"wall_ms", &record.sum.wall_ms},
+                                    {"cpu_us", &record.sum.cpu_us},
+                                    {"memory_mib_ms", &record.sum.memory_mib_ms},
+                                    {"memory_peak_bytes", &record.sum.memory_peak_bytes}}) {
+      *out = one.get_int(name).value_or(0);
+      if (*out < 0) return fail(Code::kInvalid, "'{}' of record '{}' is negative", name, record.id);
+    }
+    if (!record.id.starts_with("agent/"))
+      return fail(Code::kInvalid, "a record's id must begin with 'agent/', not '{}'", record.id);
+    records.push_back(std::move(record));
+  }
+  CAPSTAN_CHECK(a.database.write([&](store::Session& session) { return store::insert_compute(session, records); }));
+  return done();
+}
+
 Result<Json> list_models(Accounts& a) {
   Json models = Json::array(), aliases = Json::array();
   for (const auto& model : a.catalogue.models()) models.push_back(view(*model));
@@ -279,7 +318,10 @@ Result<Json> put_model(Accounts& a, const Actor& actor, const Request& request) 
   store::Model model = known && known->name == name ? *known : store::Model{};
   Body body(request, actor.by.now_ms);
   body.need("name", model.name);
+  const std::string source = model.source;
   body.read("source", model.source);
+  if (model.source != source) model.upstream_key.clear();  // it was for another server
+  body.read("key", model.upstream_key);
   body.read("format", model.format);
   body.read("context_length", model.context_length);
   body.read("modalities", model.modalities);
@@ -368,6 +410,7 @@ void mount_accounts(http::Router& router, Accounts accounts) {
   route("POST", "limits/{id}/remove", &remove_limit);
   route("GET", "usage", &usage);
   route("GET", "usage/requests", &usage_requests);
+  route("POST", "usage/agents", &record_agents);
   route("GET", "models", [](Accounts& a, const Actor&, const Request&) { return list_models(a); });
   route("POST", "models", &put_model);
   route("POST", "models/remove", &remove_model);

@@ -121,6 +121,7 @@ Json view(const store::Model& model) {
                        {"price_input", model.price.input},
                        {"price_cached", model.price.cached},
                        {"price_output", model.price.output},
+                       {"has_key", !model.upstream_key.empty()},
                        {"requests_per_replica", model.requests_per_replica},
                        {"card", model.card},
                        {"created_ms", model.created_ms}});

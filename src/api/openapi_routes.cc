@@ -29,6 +29,7 @@ constexpr Route kAccounts[] = {
     {"post", "/api/v1/limits/{id}/remove", "removeLimit", "Remove one"},
     {"get", "/api/v1/usage", "getUsage", "Tokens and cost, by model, project, key or day"},
     {"get", "/api/v1/usage/requests", "listUsageRequests", "The latest requests, one by one"},
+    {"post", "/api/v1/usage/agents", "recordAgents", "What agents' sandboxes used {key, records}"},
     {"get", "/api/v1/models", "listCatalogue", "The catalogue of models and their aliases"},
     {"post", "/api/v1/models", "putModel", "Add a model or change what is said of it"},
     {"post", "/api/v1/models/remove", "removeModel", "Remove one that no alias points to {name}"},

@@ -14,6 +14,7 @@
 
 #include "agents/loop/replay.h"
 #include "agents/loop/runner.h"
+#include "apps/agent_account.h"
 #include "apps/agent_output.h"
 #include "base/file.h"
 #include "base/text.h"
@@ -25,6 +26,7 @@ namespace {
 
 using namespace agents::loop;
 
+constexpr std::size_t kKeyBytesMax = 64 << 10;
 constexpr std::int64_t kAgentBytes = 64 << 20;  // beside an episode's sandbox
 
 struct Options {
@@ -61,6 +63,10 @@ Result<Shard> parse_shard(const std::string& text) {
 }
 
 Result<std::string> key_of(const ModelSpec& model) {
+  if (!model.key_file.empty()) {
+    CAPSTAN_TRY(const std::string text, read_file(model.key_file, kKeyBytesMax));
+    return std::string(trim(text));
+  }
   const char* name = model.key_env.empty() ? "CAPSTAN_API_KEY" : model.key_env.c_str();
   const char* value = std::getenv(name);
   if (value == nullptr && !model.key_env.empty()) {
@@ -133,11 +139,13 @@ Result<int> run_spec(const Options& options, const cli::Globals& globals) {
   if (shard.count > 1 && !spec.array) return fail(Code::kInvalid, "'--shard' is for kind: agents");
   CAPSTAN_TRY(const std::string server, server_of(spec.agent.model, globals));
   CAPSTAN_TRY(const std::string key, key_of(spec.agent.model));
+  AgentAccount account(globals.connection, spec.agent.model.server, key);
   spec.agent.model.server
       .clear();  // where the model runs is told beside the spec: it changes nothing that it answers
   if (spec.agent.model.name.empty()) {
     CAPSTAN_TRY(spec.agent.model.name, ModelClient(spec.agent.model.api, server, key).choose_model());
   }
+  CAPSTAN_CHECK(account.price(spec));
   CAPSTAN_TRY(const auto sandboxes,
               Sandboxes::start(options, static_cast<unsigned>(std::min<std::int64_t>(spec.concurrency, 8))));
   AgentOutput output(form_of(options, globals));
@@ -145,12 +153,18 @@ Result<int> run_spec(const Options& options, const cli::Globals& globals) {
   if (spec.array) {
     output.begin_array(spec, server, (spec.episode_count() - shard.index + shard.count - 1) / shard.count);
     events.on_begin = [&](const EpisodeKey&) { output.episode_began(); };
-    events.on_end = [&](const EpisodeResult& result) { output.episode(result, spec.tasks[result.key.task]); };
+    events.on_end = [&](const EpisodeResult& result) {
+      output.episode(result, spec.tasks[result.key.task]);
+      account.record(spec.agent.name, result);
+    };
   } else {
     output.begin(spec.episode(0, 0), server);
     events.on_piece = [&](std::string_view piece, bool reasoning) { output.piece(piece, reasoning); };
     events.on_step = [&](const EpisodeKey&, const Step& step) { output.step(step); };
-    events.on_end = [&](const EpisodeResult& result) { output.end(result.end, result.recording.string()); };
+    events.on_end = [&](const EpisodeResult& result) {
+      output.end(result.end, result.recording.string());
+      account.record(spec.agent.name, result);
+    };
   }
   Runner runner(spec, {.launcher = sandboxes->launcher.get(),
                        .server = server,
@@ -186,6 +200,7 @@ Result<int> submit(const Options& options, const cli::Globals& globals) {
     return std::filesystem::absolute(path).lexically_normal().string();
   };
   std::string line = "exec " + shell_quoted(std::filesystem::read_symlink("/proc/self/exe").string()) +
+                     " --data-dir " + shell_quoted(absolute(cli::data_directory_of(globals.connection).string())) +
                      " agent run --json -f " + shell_quoted(absolute(options.file)) + " --output " +
                      shell_quoted(absolute(options.output.empty() ? spec.output : options.output)) +
                      " --server " +

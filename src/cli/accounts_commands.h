@@ -60,6 +60,7 @@ int audit(const Globals& globals, std::int64_t since);
 
 struct ModelOptions {
   std::string name, source, format, licence, card_file;
+  std::string key_file, key_env;  // a file that holds the source's key, or a variable that does; empty holds none
   std::int64_t context = -1;
   std::vector<std::string> modalities;
   std::string price_input, price_cached, price_output;  // dollars for a million tokens

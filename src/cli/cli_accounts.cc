@@ -109,6 +109,9 @@ void add_model_commands(CLI::App& app, Globals& globals, int& exit_code) {
       exit_code, options, [&](const auto& o) { return model_add(globals, o); });
   command->add_option("name", options->name, "the name that clients ask for")->required();
   command->add_option("--source", options->source, "its directory, or the URL of an OpenAI-compatible server");
+  auto* key_file =
+      command->add_option("--key-file", options->key_file, "a file with that server's key, or -; an empty one takes it away");
+  command->add_option("--key-env", options->key_env, "the name of the variable with that server's key")->excludes(key_file);
   command->add_option("--format", options->format, "gpt-oss, gguf, …");
   command->add_option("--context", options->context, "tokens of prompt and answer together")->check(CLI::NonNegativeNumber);
   command->add_option("--modalities", options->modalities, "text, image, …")->delimiter(',');

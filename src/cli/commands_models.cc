@@ -1,6 +1,8 @@
 // model: the catalogue.
 #include <cstdio>
+#include <cstdlib>
 
+#include "base/text.h"
 #include "cli/accounts_commands.h"
 #include "cli/commands.h"
 #include "cli/format.h"
@@ -20,6 +22,19 @@ std::string price_of(const Json& model, std::string_view key) {
 }
 
 std::string or_dash(std::string text) { return text.empty() ? "-" : text; }
+
+// The key of a model's source; it stands in no argument, where others could read it.
+Result<std::string> upstream_key(const ModelOptions& options) {
+  std::string key;
+  if (!options.key_env.empty()) {
+    const char* value = std::getenv(options.key_env.c_str());
+    if (value == nullptr) return fail(Code::kInvalid, "the variable {} is not set", options.key_env);
+    key = value;
+  } else {
+    CAPSTAN_TRY(key, read_input(options.key_file));
+  }
+  return std::string(trim(key));
+}
 
 }  // namespace
 
@@ -77,6 +92,11 @@ int model_add(const Globals& globals, const ModelOptions& options) {
     const auto micro = parse_decimal(*value, kMicroDigits);
     if (!micro) return report(micro.error());
     body[key] = *micro;
+  }
+  if (!options.key_file.empty() || !options.key_env.empty()) {
+    const auto key = upstream_key(options);
+    if (!key) return report(key.error());
+    body["key"] = *key;
   }
   if (!options.card_file.empty()) {
     const auto card = read_input(options.card_file);

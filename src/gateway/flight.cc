@@ -259,7 +259,10 @@ void Flight::compose() {
 // What our own servers are told of who asks; what the client says of itself there never reaches them.
 void Flight::compose_for(const Replica& replica) {
   upstream_.target = replica.base_path.empty() ? call_.target : replica.base_path + call_.target.substr(kVersion.size());
-  if (replica.external) return;
+  if (replica.external) {
+    if (!replica.key.empty()) upstream_.headers.set("authorization", "Bearer " + replica.key);
+    return;
+  }
   upstream_.headers.set("x-capstan-tenant", caller_->organisation + "/" + caller_->project);
   const auto tier = static_cast<int>(std::max(call_.tier == ServiceTier::kDefault ? caller_->tier : call_.tier, caller_->tier));
   upstream_.headers.set("x-capstan-priority", std::to_string(static_cast<int>(ServiceTier::kDefault) - tier));

@@ -5,10 +5,13 @@
 
 #include <atomic>
 #include <chrono>
+#include <filesystem>
 #include <future>
 #include <mutex>
 #include <thread>
 
+#include "base/file.h"
+#include "base/text.h"
 #include "gateway/gateway.h"
 #include "http/client.h"
 
@@ -196,9 +199,72 @@ TEST_F(ResilienceTest, ReplicasAreToldWhoAsksAndForeignServersAreNot) {
   there.base_path = "/openai/v1";
   there.external = true;
   directory_.set({there});
-  EXPECT_EQ(post(R"({"model":"m"})", forged)->status, 200);
+  const http::Headers with_key{{"x-capstan-tenant", "somebody/else"}, {"authorization", "Bearer the-clients"}};
+  EXPECT_EQ(post(R"({"model":"m"})", with_key)->status, 200);
   EXPECT_EQ(seen.find("x-capstan-tenant"), nullptr);
   EXPECT_EQ(seen.find("x-capstan-priority"), nullptr);
+  EXPECT_EQ(seen.find("authorization"), nullptr);
+  there.key = "sk-there";
+  directory_.set({there});
+  EXPECT_EQ(post(R"({"model":"m"})", with_key)->status, 200);
+  EXPECT_EQ(seen.get("authorization"), "Bearer sk-there");
+}
+
+// Goal: what an operator finds of a request afterwards. Method: an access log in a file, a replica that notes its headers.
+TEST(AccessLine, EveryRequestHasOneObjectWithItsTraceAndTheReplicaHasTheSameTrace) {
+  const std::string trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+  const std::filesystem::path file = testing::TempDir() + "access_line_" + random_hex(6);
+  http::Headers seen;
+  Scripted replica([&seen](const http::Request& request, const http::ResponseWriterPtr& writer) {
+    seen = request.headers;
+    writer->respond(http::Response::json(
+        200, *Json::parse(R"({"usage":{"prompt_tokens":9,"completion_tokens":4,"prompt_tokens_details":{"cached_tokens":5}}})")));
+  });
+  Directory directory;
+  directory.set({replica.replica("a-1")});
+  {
+    Gateway gateway(directory, std::make_shared<prometheus::Registry>(), {.access_log = file.string()});
+    http::Router router;
+    gateway.mount(router);
+    const auto server = http::Server::start({}, router).value();
+    http::Client client;
+    const auto ask = [&](std::string body, http::Headers headers) {
+      return client.request(fmt::format("http://127.0.0.1:{}", server->port()),
+                            {.method = "POST",
+                             .target = "/v1/chat/completions",
+                             .headers = std::move(headers),
+                             .body = std::move(body)},
+                            {});
+    };
+    EXPECT_EQ(ask(R"({"model":"m","messages":[]})", {{"traceparent", trace},
+                                                     {"tracestate", "vendor=value"},
+                                                     {"x-request-id", "mine"},
+                                                     {"authorization", "Bearer sk-secret"}})
+                  ->status,
+              200);
+    EXPECT_EQ(ask(R"({"model":"unknown"})", {})->status, 404);
+  }
+  EXPECT_EQ(seen.get("traceparent"), trace);
+  EXPECT_EQ(seen.get("tracestate"), "vendor=value");
+  EXPECT_EQ(seen.get("x-request-id"), "mine");
+  const std::string text = read_file(file, 1 << 20).value();
+  EXPECT_EQ(text.find("sk-secret"), std::string::npos);
+  const auto lines = split(text, '\n');
+  ASSERT_EQ(lines.size(), 3u);  // the last one is empty
+  Json line = Json::parse(lines[0]).value();
+  EXPECT_GT(line.get_int("time_ms"), 0);
+  for (const char* time : {"time_ms", "queued_ms", "first_byte_ms", "total_ms"}) {
+    EXPECT_TRUE(line.get_int(time)) << time;
+    line.erase(time);
+  }
+  EXPECT_EQ(line.dump(),
+            R"({"id":"mine","path":"/v1/chat/completions","status":200,"model":"m","replica":"a-1","organisation":"default",)"
+            R"("project":"default","stream":false,"prompt_tokens":9,"cached_tokens":5,"completion_tokens":4,)" +
+                fmt::format(R"("traceparent":"{}"}})", trace));
+  const Json refused = Json::parse(lines[1]).value();
+  EXPECT_EQ(refused.get_int("status"), 404);
+  EXPECT_FALSE(refused.get_string("replica"));
+  std::filesystem::remove(file);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "base/text.h"
+#include "store/secret_box.h"
 
 namespace capstan::store {
 
@@ -22,7 +23,8 @@ INSERT INTO model_name VALUES (1, 'abacus');
 INSERT INTO model VALUES (1, '', 'gpt-oss', 4096, 'text', 'Apache-2.0', 0, 0, 0,
   'Answers checkable mathematics and shows its working: 4.1 M parameters, one token a byte, harmony format.', 0);
 )",
-                                           "ALTER TABLE model ADD COLUMN requests_per_replica BIGINT NOT NULL DEFAULT 0"}};
+                                           "ALTER TABLE model ADD COLUMN requests_per_replica BIGINT NOT NULL DEFAULT 0",
+                                           "ALTER TABLE model ADD COLUMN sealed_key TEXT NOT NULL DEFAULT ''"}};
 
 namespace {
 
@@ -33,6 +35,7 @@ constexpr std::int64_t kRequestsPerReplicaMax = 100'000;
 constexpr std::size_t kTargetsMax = 16;
 constexpr std::int64_t kWeightMax = 1'000'000;
 constexpr std::size_t kCardMax = 64 << 10;
+constexpr std::size_t kUpstreamKeyMax = 4096;
 constexpr std::size_t kNumbersMax = 100'000;  // of names that are only in usage
 
 Result<void> check_name(std::string_view name) {
@@ -65,16 +68,30 @@ Result<void> check(const Model& model) {
   return {};
 }
 
-Result<void> save(Session& session, const Model& model) {
+Result<void> check_key(const Model& model, bool kept_secret) {
+  if (model.upstream_key.empty()) return {};
+  if (!model.has_upstream())
+    return fail(Code::kInvalid, "a key is for a model whose source is the URL of a server; '{}' has '{}'", model.name,
+                model.source);
+  if (!kept_secret) return fail(Code::kUnsupported, "this catalogue has no place for secrets");
+  // What may stand in a header.
+  const auto plain = [](unsigned char c) { return c > ' ' && c < 127; };
+  if (model.upstream_key.size() <= kUpstreamKeyMax && std::ranges::all_of(model.upstream_key, plain)) return {};
+  return fail(Code::kInvalid, "the key must be at most {} printable ASCII characters without blanks", kUpstreamKeyMax);
+}
+
+std::string key_context(std::string_view model) { return fmt::format("model {}", model); }
+
+Result<void> save(Session& session, const Model& model, const std::string& sealed_key) {
   CAPSTAN_TRY(const auto named, session.run("INSERT INTO model_name VALUES ($1, $2) ON CONFLICT DO NOTHING",
                                             {model.id, model.name}));
   CAPSTAN_TRY(const auto old, session.run("DELETE FROM model WHERE id = $1", {model.id}));
   CAPSTAN_TRY(const auto rows,
-              session.run("INSERT INTO model VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+              session.run("INSERT INTO model VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
                           {model.id, model.source, model.format, model.context_length,
                            fmt::format("{}", fmt::join(model.modalities, ",")), model.licence, model.price.input,
                            model.price.cached, model.price.output, model.card, model.created_ms,
-                           model.requests_per_replica}));
+                           model.requests_per_replica, sealed_key}));
   (void)named, (void)old, (void)rows;
   return {};
 }
@@ -108,11 +125,16 @@ struct Catalogue::Index {
   std::int64_t next_number() const { return names.empty() ? 1 : names.rbegin()->first + 1; }
 };
 
-Catalogue::Catalogue(Database& database) : database_(database), index_(std::make_unique<Index>()) {}
+Catalogue::Catalogue(Database& database, std::string secrets_key)
+    : database_(database), secrets_key_(std::move(secrets_key)), index_(std::make_unique<Index>()) {}
 Catalogue::~Catalogue() = default;
 
-Result<std::unique_ptr<Catalogue>> Catalogue::open(Database& database) {
-  std::unique_ptr<Catalogue> catalogue(new Catalogue(database));
+Result<std::unique_ptr<Catalogue>> Catalogue::open(Database& database, const std::filesystem::path& secrets_key) {
+  std::string key;
+  if (!secrets_key.empty()) {
+    CAPSTAN_TRY(key, load_or_make_key(secrets_key));
+  }
+  std::unique_ptr<Catalogue> catalogue(new Catalogue(database, std::move(key)));
   CAPSTAN_CHECK(catalogue->load());
   catalogue->note_change();
   return catalogue;
@@ -126,7 +148,7 @@ Result<void> Catalogue::load() {
   }
   CAPSTAN_TRY(const Rows models,
               database_.read("SELECT id, source, format, context_length, modalities, licence, price_input, "
-                             "price_cached, price_output, card, created_ms, requests_per_replica FROM model"));
+                             "price_cached, price_output, card, created_ms, requests_per_replica, sealed_key FROM model"));
   for (const Row& row : models) {
     Model model{.id = row.integer(0),
                 .name = index_->names[row.integer(0)],
@@ -141,6 +163,9 @@ Result<void> Catalogue::load() {
                 .created_ms = row.integer(10)};
     const std::string modalities = row.text(4);
     for (const std::string_view part : split(modalities, ',')) model.modalities.emplace_back(part);
+    if (const std::string sealed = row.text(12); !sealed.empty()) {
+      CAPSTAN_TRY(model.upstream_key, unseal(secrets_key_, sealed, key_context(model.name)));
+    }
     index_->models[model.name] = std::make_shared<const Model>(model);
   }
   CAPSTAN_TRY(const Rows aliases, database_.read("SELECT name, target, weight FROM model_alias ORDER BY name, target"));
@@ -234,6 +259,7 @@ std::int64_t Catalogue::number_of(std::string_view name) {
 
 Result<ModelPtr> Catalogue::put(const Change& by, Model model) {
   CAPSTAN_CHECK(check(model));
+  CAPSTAN_CHECK(check_key(model, !secrets_key_.empty()));
   const std::lock_guard changing(index_->changing);
   {
     const std::shared_lock lock(index_->mutex);
@@ -243,11 +269,13 @@ Result<ModelPtr> Catalogue::put(const Change& by, Model model) {
   model.id = number_of(model.name);
   if (model.id == 0) return fail(Code::kExhausted, "there are {} names of models already", kNumbersMax);
   model.created_ms = by.now_ms;
+  const bool has_key = !model.upstream_key.empty();
+  const std::string sealed = has_key ? seal(secrets_key_, model.upstream_key, key_context(model.name)) : "";
   CAPSTAN_CHECK(database_.write([&](Session& session) -> Result<void> {
-    CAPSTAN_CHECK(save(session, model));
+    CAPSTAN_CHECK(save(session, model, sealed));
     return Tenants::note(session, by, "model.put", model.name,
-                         fmt::format("input {} cached {} output {}", model.price.input, model.price.cached,
-                                     model.price.output));
+                         fmt::format("input {} cached {} output {}{}", model.price.input, model.price.cached,
+                                     model.price.output, has_key ? ", with a key" : ""));
   }));
   auto kept = std::make_shared<const Model>(std::move(model));
   const std::unique_lock lock(index_->mutex);

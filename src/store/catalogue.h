@@ -1,6 +1,6 @@
 // Catalogue: models as objects of their own, whether or not a service serves them now.
 //
-//   CAPSTAN_TRY(auto catalogue, Catalogue::open(*database));
+//   CAPSTAN_TRY(auto catalogue, Catalogue::open(*database, directory / "secrets.key"));
 //   CAPSTAN_CHECK(catalogue->put({"control token", now_ms}, {.name = "gpt-oss-20b", .context_length = 131'072}));
 //   ModelPtr model = catalogue->find("openai.gpt-oss-20b-1:0");        // by name or alias; null if unknown
 //   std::string name = catalogue->resolve("chat", hash_of_request);    // a weighted alias, for canaries
@@ -13,6 +13,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -46,6 +47,7 @@ struct Model {
   std::string licence = {};
   Price price = {};
   std::string card = {};  // text for people
+  std::string upstream_key = {};  // a bearer for the server of `source`; never shown, stored sealed
   std::int64_t requests_per_replica = 0;  // that a replica serves well together; 0: the gateway's own number
   std::int64_t created_ms = 0;
 
@@ -64,7 +66,8 @@ struct Alias {
 
 class Catalogue {
  public:
-  static Result<std::unique_ptr<Catalogue>> open(Database& database);
+  // `secrets_key`: the file of load_or_make_key; without it models can have no upstream_key.
+  static Result<std::unique_ptr<Catalogue>> open(Database& database, const std::filesystem::path& secrets_key = {});
   ~Catalogue();
 
   // By name, or by an alias (of several targets the heaviest). Null if there is none.
@@ -90,10 +93,11 @@ class Catalogue {
  private:
   struct Index;
   void note_change();  // with the index locked
-  explicit Catalogue(Database& database);
+  Catalogue(Database& database, std::string secrets_key);
   Result<void> load();
 
   Database& database_;
+  const std::string secrets_key_;
   std::unique_ptr<Index> index_;
   std::atomic<std::uint64_t> version_{1};
   std::atomic<bool> has_aliases_{false};

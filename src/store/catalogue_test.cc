@@ -31,7 +31,7 @@ class CatalogueTest : public testing::Test {
     database_.reset();
     const Tables* list[] = {&kTenantTables, &kCatalogueTables};
     database_ = open_sqlite((directory_ / "store.sqlite").string(), list, {.fsync = false}).value();
-    catalogue_ = Catalogue::open(*database_).value();
+    catalogue_ = Catalogue::open(*database_, directory_ / "secrets.key").value();
   }
   std::filesystem::path directory_;
   std::unique_ptr<Database> database_;
@@ -60,6 +60,24 @@ TEST_F(CatalogueTest, AbacusIsThereAndWhatIsPutIsThereAfterARestart) {
   EXPECT_EQ(found->card, model.card);
   EXPECT_EQ(catalogue_->models().size(), 2u);
   EXPECT_EQ(catalogue_->name_of(found->id), "gpt-oss-20b");
+}
+
+TEST_F(CatalogueTest, AKeyForAModelElsewhereIsStoredSealedAndIsThereAfterARestart) {
+  const Model model{.name = "there", .source = "https://host/v1", .upstream_key = "sk-very-secret"};
+  ASSERT_TRUE(catalogue_->put(by_, model).has_value());
+  open();
+  EXPECT_EQ(catalogue_->find("there")->upstream_key, "sk-very-secret");
+  const auto rows = database_->read("SELECT sealed_key FROM model WHERE source <> ''");
+  ASSERT_TRUE(rows.has_value());
+  EXPECT_EQ((*rows)[0].text(0).find("very"), std::string::npos);
+  const auto audit = database_->read("SELECT detail FROM audit");
+  ASSERT_TRUE(audit.has_value());
+  for (const Row& row : *audit) EXPECT_EQ(row.text(0).find("very"), std::string::npos);
+  Model wrong = model;
+  wrong.upstream_key = "two words";
+  EXPECT_THAT(catalogue_->put(by_, wrong).error().message, HasSubstr("printable ASCII"));
+  wrong = {.name = "here", .source = "/models/here", .upstream_key = "sk"};
+  EXPECT_THAT(catalogue_->put(by_, wrong).error().message, HasSubstr("the URL of a server"));
 }
 
 TEST_F(CatalogueTest, AWeightedAliasSplitsRequestsByTheirHashAndTheSameHashGetsTheSameModel) {

@@ -37,6 +37,24 @@ if [ "$(id -u)" = 0 ]; then
   expect "the shards ran all episodes" '58 of 58 episodes ended, 58 of them in an earlier run' "$("$capstan" agent run -f scheduled.yaml)"
 fi
 
+# Under a key and at the catalogue's price: tokens, dollars and what the sandbox used are the project's.
+expect "without a key they are the default project's" '^default/default +agent +[1-9]' "$("$capstan" usage --by project)"
+"$capstan" org add acme >/dev/null; "$capstan" project add acme/web >/dev/null
+"$capstan" key add ci --project acme/web | grep -o 'sk-capstan-[A-Za-z0-9_-]*' | head -n 1 >key
+"$capstan" model add abacus --price-input 10 --price-output 100 >/dev/null
+sed -e 's/^name: .*/name: paid/' -e 's/^model: .*/model: {name: abacus, temperature: 0, key_file: key}/' "$examples/check-the-sum.yaml" >paid.yaml
+expect "it costs" '\$0\.0[0-9]*[1-9]' "$("$capstan" agent run -f paid.yaml)"
+expect "its tokens are the project's" '^acme/web +[2-9] .*\$0\.0[0-9]*[1-9]' "$("$capstan" usage --by project)"
+expect "its sandbox is the project's" '^acme/web +agent +1 ' "$("$capstan" usage --by project)"
+sed -i 's/^budget: .*/budget: {steps: 6, dollars: 0.000001}/' paid.yaml
+expect "a budget in dollars ends it" 'dollars' "$("$capstan" agent run -f paid.yaml || true)"
+"$capstan" model add abacus --price-input 0 --price-output 0 >/dev/null
+set +e
+wrong=$("$capstan" agent run -f paid.yaml 2>&1); code=$?
+set -e
+expect "dollars without a price" "what tokens of 'abacus' cost is not known" "$wrong"
+expect "and exit code 2" '^2$' "$code"
+
 sed 's/"output":"121932631112635269"/"output":"121932631112635260"/' check-the-sum.run/1.jsonl >changed.jsonl
 set +e
 changed=$("$capstan" agent replay changed.jsonl); code=$?

@@ -54,6 +54,50 @@ expect "none elsewhere" 'another organisation' "$(as_admin key add made --projec
 expect "no owner" 'cannot make one with the role owner' "$(as_admin key add o --project acme/web --role owner)"
 expect "not the fleet" 'control token' "$(as_admin status)"
 
+# A model elsewhere, behind a key of its own; an alias that splits requests between it and abacus.
+cat >"$scratch/elsewhere.py" <<'PY'
+import http.server, json, sys
+
+class Elsewhere(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        said = "key " + self.headers.get("authorization", "none")
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
+        body = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *words):
+        pass
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
+open(sys.argv[1], "w").write(str(server.server_port))
+server.serve_forever()
+PY
+timeout 300 python3 "$scratch/elsewhere.py" "$scratch/elsewhere.port" &
+elsewhere=$!
+wait_until 20 "the server elsewhere listens" test -s "$scratch/elsewhere.port"
+wide=$("$capstan" key add wide --project acme/web 2>/dev/null)
+of() { curl -s "$base/v1/chat/completions" -H "$json" -H "authorization: Bearer $wide" -d "{\"model\":\"$1\",\"messages\":[{\"role\":\"user\",\"content\":\"What is 2 + 2?\"}],\"max_tokens\":100}"; }
+SECRET_OF_ELSEWHERE=sk-elsewhere "$capstan" model add elsewhere --source "http://127.0.0.1:$(cat "$scratch/elsewhere.port")/v1" --key-env SECRET_OF_ELSEWHERE >/dev/null
+expect "its own key is sent" 'key Bearer sk-elsewhere' "$(of elsewhere)"
+expect "it is said that it has a key" 'has_key +true' "$("$capstan" model show elsewhere)"
+case $("$capstan" -o json model; "$capstan" audit; cat "$CAPSTAN_DATA_DIR"/log/*.log; cat "$CAPSTAN_DATA_DIR"/store.sqlite* | tr -d "\000") in
+  *sk-elsewhere*) fail "the key of a model elsewhere is shown or stored in clear" ;;
+esac
+: >"$scratch/empty"
+"$capstan" model add elsewhere --key-file "$scratch/empty" >/dev/null
+expect "an empty file takes the key away" 'key none' "$(of elsewhere)"
+"$capstan" model alias both abacus=1 elsewhere=1 >/dev/null
+for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24; do of both; done >"$scratch/both"
+expect "the alias reaches one" 'key none' "$(cat "$scratch/both")"
+expect "and the other" '"content":"4"' "$(cat "$scratch/both")"
+expect "usage is by the model's own name" '^elsewhere +([5-9]|1[0-9]|2[0-9]) ' "$("$capstan" usage --by model)"
+kill "$elsewhere"
+
 "$capstan" key revoke acme/web/ci >/dev/null
 expect "revoked" 'was revoked' "$(ask -H "authorization: Bearer $key")"
 expect "the audit log" 'control token +key.revoke +acme/web/ci' "$("$capstan" audit)"

@@ -146,7 +146,7 @@ Result<void> Runner::find_earlier() {
                     "all again",
                     path.string());
       }
-      results_.push_back({key, recording.end, path, true});
+      results_.push_back({key, recording.end, path, true, 0});
     }
   }
   std::ranges::reverse(waiting_);
@@ -158,8 +158,8 @@ std::int64_t Runner::wanted() const {
   return (all - options_.shard.index + options_.shard.count - 1) / options_.shard.count;
 }
 
-Result<End> Runner::record(const AgentSpec& episode, const EpisodeKey& key,
-                           const std::filesystem::path& path) {
+Result<EpisodeResult> Runner::record(const AgentSpec& episode, const EpisodeKey& key,
+                                     const std::filesystem::path& path) {
   const RecordingHead head{static_cast<std::int64_t>(key.task), key.episode, unix_ms(), options_.server};
   CAPSTAN_TRY(auto writer, RecordingWriter::create(path, episode, head));
   CAPSTAN_TRY(auto tools, Toolbox::open(*options_.launcher, episode.sandbox));
@@ -170,7 +170,7 @@ Result<End> Runner::record(const AgentSpec& episode, const EpisodeKey& key,
     running_.push_back(&world);
     if (options_.events.on_begin) options_.events.on_begin(key);
   }
-  const auto end = run_episode(episode, world, [&](const Step& step) {
+  auto end = run_episode(episode, world, [&](const Step& step) {
     writer->add(step);
     const std::scoped_lock lock(mutex_);
     if (options_.events.on_step) options_.events.on_step(key, step);
@@ -179,17 +179,17 @@ Result<End> Runner::record(const AgentSpec& episode, const EpisodeKey& key,
     const std::scoped_lock lock(mutex_);
     std::erase(running_, &world);
   }
-  if (!end) return end;
+  if (!end) return std::unexpected(std::move(end.error()));
   if (stopped_) return fail(Code::kCancelled, "stopped");  // its sandbox may have been killed under it
   CAPSTAN_CHECK(writer->finish(*end));
-  return end;
+  return EpisodeResult{key, *std::move(end), path, false, world.memory_mib_ms()};
 }
 
 Result<void> Runner::run_one(const EpisodeKey& key) {
   const auto path = path_of(key);
-  CAPSTAN_TRY(End end, record(spec_.episode(key.task, key.episode), key, path));
+  CAPSTAN_TRY(EpisodeResult result, record(spec_.episode(key.task, key.episode), key, path));
   const std::scoped_lock lock(mutex_);
-  results_.push_back({key, std::move(end), path, false});
+  results_.push_back(std::move(result));
   if (options_.events.on_end) options_.events.on_end(results_.back());
   return {};
 }

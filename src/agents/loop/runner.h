@@ -42,6 +42,7 @@ struct EpisodeResult {
   End end;
   std::filesystem::path recording;
   bool earlier = false;  // by an earlier run
+  std::int64_t memory_mib_ms = 0;  // of the sandbox, over time; of this run's
 };
 
 // Over the episodes that ended.
@@ -95,7 +96,7 @@ class Runner {
   Result<void> find_earlier();
   std::int64_t wanted() const;
   Result<void> run_one(const EpisodeKey& key);
-  Result<End> record(const AgentSpec& episode, const EpisodeKey& key, const std::filesystem::path& path);
+  Result<EpisodeResult> record(const AgentSpec& episode, const EpisodeKey& key, const std::filesystem::path& path);
   void work();
   std::filesystem::path path_of(const EpisodeKey& key) const;
 

@@ -24,6 +24,7 @@ Json model_json(const ModelSpec& model) {
   Json out = Json::object({{"name", model.name}, {"api", model.api == Api::kChat ? "chat" : "responses"}});
   if (!model.server.empty()) out["server"] = model.server;
   if (!model.key_env.empty()) out["key_env"] = model.key_env;
+  if (!model.key_file.empty()) out["key_file"] = model.key_file;
   if (model.temperature) out["temperature"] = *model.temperature;
   out["seed"] = model.seed;
   out["max_tokens"] = model.max_tokens;

@@ -49,11 +49,12 @@ struct ModelSpec {
   std::string server;  // URL of an OpenAI-compatible server; empty: the local Capstan
   Api api = Api::kChat;
   std::string key_env;  // the environment variable with the API key; empty: none (or the local Capstan's own)
+  std::string key_file;  // or the file that holds it, absolute
   std::optional<double> temperature;
   std::int64_t seed = 1;
   std::int64_t max_tokens = 4096;  // of one turn
   std::string reasoning_effort;    // empty: the server's default
-  std::optional<Prices> price;
+  std::optional<Prices> price;  // absent: the catalogue's, of a model of the local Capstan
 };
 
 // What ends an episode, whatever the model says.

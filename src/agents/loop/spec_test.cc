@@ -42,9 +42,11 @@ TEST(AgentSpec, MistakesNameTheirPlaceAndWhatWouldBeRight) {
   EXPECT_EQ(mistakes("kind: agent\nname: a\nprompt: p\ntools: [pyton]\n"),
             "task.yaml:4:9: unknown tool 'pyton'; did you mean 'python'?\n");
   EXPECT_EQ(
-      mistakes("kind: agent\nname: a\nprompt: p\nbudget: {dollars: 1}\n"),
-      "task.yaml:4:19: 'dollars' needs to know what tokens cost; write for example 'price: {input: 0.07, "
+      mistakes("kind: agent\nname: a\nprompt: p\nmodel: {server: 'http://x'}\nbudget: {dollars: 1}\n"),
+      "task.yaml:5:19: 'dollars' needs to know what tokens cost; write for example 'price: {input: 0.07, "
       "output: 0.30}' in 'model' (dollars for a million tokens)\n");
+  EXPECT_EQ(mistakes("kind: agent\nname: a\nprompt: p\nmodel: {key_env: K, key_file: /k}\n"),
+            "task.yaml:4:31: the key is in 'key_env' or in 'key_file', not in both\n");
   EXPECT_EQ(mistakes("kind: agent\nname: a\nprompt: p\nmodel: {temperature: hot}\n"),
             "task.yaml:4:22: 'temperature' must be a number from 0 to 2, not 'hot'\n");
   EXPECT_EQ(

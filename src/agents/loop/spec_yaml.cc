@@ -75,6 +75,10 @@ void read_bounded(Context& context, MappingReader& mapping, std::string_view key
   out = value;
 }
 
+std::string resolved(const Context& context, const std::string& path) {
+  return (std::filesystem::path(context.base_directory) / path).lexically_normal().string();
+}
+
 void read_price(Context& context, MappingReader& model, std::optional<Prices>& out) {
   const Yaml* node = model.take("price");
   if (node == nullptr) return;
@@ -106,6 +110,11 @@ void read_model(Context& context, MappingReader& document, ModelSpec& out) {
   read_choice(context, model, "api", {"chat", "responses"}, api);
   out.api = api == "responses" ? Api::kResponses : Api::kChat;
   read_text(context, model, "key_env", out.key_env);
+  read_text(context, model, "key_file", out.key_file);
+  if (!out.key_file.empty())
+    out.key_file = std::filesystem::absolute(resolved(context, out.key_file)).lexically_normal().string();
+  if (!out.key_env.empty() && !out.key_file.empty())
+    context.add(*model.peek("key_file"), "the key is in 'key_env' or in 'key_file', not in both");
   read_number(context, model, "temperature", 0, 2, out.temperature);
   read_integer(context, model, "seed", {0, 1'000'000'000'000}, out.seed);
   read_integer(context, model, "max_tokens", {1, 10'000'000}, out.max_tokens);
@@ -149,7 +158,7 @@ void read_budget(Context& context, MappingReader& document, const ModelSpec& mod
   read_bounded(context, budget, "time", parse_duration_ms, {1, kDurationMaxMs}, "from 1ms to 7d",
                out.time_ms);
   read_dollars(context, budget, "dollars", out.micro_dollars);
-  if (out.micro_dollars > 0 && !model.price) {
+  if (out.micro_dollars > 0 && !model.price && !model.server.empty()) {
     context.add(
         *budget.peek("dollars"),
         "'dollars' needs to know what tokens cost; write for example 'price: {input: 0.07, output: 0.30}' "
@@ -163,10 +172,6 @@ bool is_below(const std::string& path, std::initializer_list<std::string_view> r
   return normal == path && std::ranges::any_of(roots, [&](std::string_view root) {
            return path.starts_with(root) && path.size() > root.size();
          });
-}
-
-std::string resolved(const Context& context, const std::string& path) {
-  return (std::filesystem::path(context.base_directory) / path).lexically_normal().string();
 }
 
 bool is_utf8(std::string_view text) {

@@ -32,7 +32,8 @@ std::vector<gateway::Replica> CatalogueDirectory::replicas() const {
                    .url = model->source,
                    .ready = true,
                    .base_path = base_path_of(model->source),
-                   .external = true});
+                   .external = true,
+                   .key = model->upstream_key});
   }
   return out;
 }

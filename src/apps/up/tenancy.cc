@@ -17,7 +17,7 @@ Result<std::unique_ptr<Tenancy>> Tenancy::open(const std::filesystem::path& dire
   tables.insert(tables.end(), more.begin(), more.end());
   CAPSTAN_TRY(out->database_, store::open_sqlite((directory / "store.sqlite").string(), tables, {}));
   CAPSTAN_TRY(out->tenants_, store::Tenants::open(*out->database_, directory / "secrets.key"));
-  CAPSTAN_TRY(out->catalogue_, store::Catalogue::open(*out->database_));
+  CAPSTAN_TRY(out->catalogue_, store::Catalogue::open(*out->database_, directory / "secrets.key"));
   CAPSTAN_TRY(out->meter_, gateway::Meter::open(*out->database_, directory / "usage.ledger"));
   out->callers_ = std::make_unique<gateway::Callers>(*out->tenants_);
   const auto ready = [&replicas] {
