@@ -9,6 +9,7 @@
 #include "agents/front/front.h"
 #include "agents/front/relay.h"
 #include "agents/sessions/owner.h"
+#include "base/steady_time.h"
 #include "http/async_client.h"
 #include "http/client.h"
 
@@ -23,6 +24,7 @@ constexpr int kHostTimeoutMs = 30'000;  // for what is not code
 
 struct Sandbox {
   std::string id, token;
+  std::int64_t used_ms = 0;  // steady
 };
 
 std::string owner_header(const gateway::Caller& caller) {
@@ -74,8 +76,9 @@ std::string CodeLogs::text() const {
 }
 
 struct SessionCode::State {
-  explicit State(std::filesystem::path file) : address(std::move(file)) {}
+  State(std::filesystem::path file, std::int64_t in_use) : address(std::move(file)), in_use_ms(in_use) {}
   const agents::HostAddress address;
+  const std::int64_t in_use_ms;
   std::mutex mutex;
   std::map<std::string, Sandbox> known;  // by project and container
   // Of the loop:
@@ -83,15 +86,30 @@ struct SessionCode::State {
   std::unique_ptr<http::AsyncClient> client;
   std::set<SessionRun*> runs;
 
-  std::optional<Sandbox> find(const std::string& key) {
+  std::optional<Sandbox> use(const std::string& key) {
     const std::scoped_lock lock(mutex);
     const auto found = known.find(key);
-    return found == known.end() ? std::nullopt : std::optional(found->second);
+    if (found == known.end()) return std::nullopt;
+    found->second.used_ms = steady_now_ms();
+    return found->second;
   }
   void note(const std::string& key, Sandbox sandbox) {
     const std::scoped_lock lock(mutex);
     if (known.size() >= kKnownMax) known.clear();  // find() brings back what is still there
+    sandbox.used_ms = steady_now_ms();
     known[key] = std::move(sandbox);
+  }
+  // Of the keys that begin so, the one that was not used for longest, and not just now; it is forgotten.
+  std::optional<Sandbox> take_idlest(const std::string& prefix, std::int64_t in_use_ms) {
+    const std::scoped_lock lock(mutex);
+    auto idlest = known.end();
+    for (auto at = known.lower_bound(prefix); at != known.end() && at->first.starts_with(prefix); ++at) {
+      if (idlest == known.end() || at->second.used_ms < idlest->second.used_ms) idlest = at;
+    }
+    if (idlest == known.end() || steady_now_ms() - idlest->second.used_ms < in_use_ms) return std::nullopt;
+    Sandbox out = std::move(idlest->second);
+    known.erase(idlest);
+    return out;
   }
   void forget(const std::string& key) {
     const std::scoped_lock lock(mutex);
@@ -112,7 +130,7 @@ class SessionCode::SessionRun final : public CodeRunner::Run, public http::CallS
     auto host = state_->address.now();
     if (!host) return end_later({Code::kUnavailable, "the sandboxes' host has not started yet; try again in a moment", {}});
     host_ = std::move(*host);
-    sandbox_ = state_->find(key_);
+    sandbox_ = state_->use(key_);
     sandbox_ ? prolong() : create();
   }
   void shut_down() { end(fail(Code::kUnavailable, "the server is shutting down")); }
@@ -134,17 +152,19 @@ class SessionCode::SessionRun final : public CodeRunner::Run, public http::CallS
     if (!result)
       return end(fail(Code::kUnavailable, "the sandboxes' host does not answer: {}", result.error().message));
     const bool good = status_ >= 200 && status_ < 300;
-    if (step_ == Step::kCreate) return good ? created() : end(std::unexpected(error_of(status_, answer_)));
+    if (step_ == Step::kCreate && good) return created();
+    if (step_ == Step::kCreate) return status_ == 429 && make_room() ? void() : refuse();
+    if (step_ == Step::kEndOther) return create();
     if (good) return step_ == Step::kProlong ? execute() : end(Outcome{logs_.text(), !ended_});
     // The session that we know is gone.
-    if ((status_ != 404 && status_ != 502) || renewed_) return end(std::unexpected(error_of(status_, answer_)));
+    if ((status_ != 404 && status_ != 502) || renewed_) return refuse();
     state_->forget(key_);
     renewed_ = true;
     create();
   }
 
  private:
-  enum class Step { kCreate, kProlong, kExecute };
+  enum class Step { kCreate, kEndOther, kProlong, kExecute };
 
   void send(Step step, std::string method, std::string target, const Json& body, int silence_ms) {
     step_ = step;
@@ -167,10 +187,18 @@ class SessionCode::SessionRun final : public CodeRunner::Run, public http::CallS
                        {"metadata", Json::object({{std::string(kContainer), work_.container}})}}),
          kHostTimeoutMs);
   }
+  // Where the project may have no more sessions, its idlest container ends.
+  bool make_room() {
+    if (std::exchange(made_room_, true)) return false;
+    const auto idlest = state_->take_idlest(key_of(*work_.caller, ""), state_->in_use_ms);
+    if (!idlest) return false;
+    send(Step::kEndOther, "DELETE", "/sandboxes/" + idlest->id, Json::object(), kHostTimeoutMs);
+    return true;
+  }
   void created() {
     const auto json = Json::parse(answer_);
     if (!json) return end(fail(Code::kUnavailable, "the sandboxes' host answered no JSON"));
-    sandbox_ = {json->get_string("sandboxID").value_or(""), json->get_string("envdAccessToken").value_or("")};
+    sandbox_ = Sandbox{json->get_string("sandboxID").value_or(""), json->get_string("envdAccessToken").value_or("")};
     state_->note(key_, *sandbox_);
     if (renewed_) logs_.add("[a new container: earlier variables and files are gone]\n");
     execute();
@@ -205,6 +233,7 @@ class SessionCode::SessionRun final : public CodeRunner::Run, public http::CallS
     logs_.add(fmt::format("\n[interrupted: it ran longer than {} s]", work_.time_ms / 1000));
     end(Outcome{logs_.text(), false});
   }
+  void refuse() { end(std::unexpected(error_of(status_, answer_))); }
   void end_later(Error error) {
     state_->loop->post([alive = std::weak_ptr(alive_), this, error = std::move(error)] {
       if (!alive.expired()) end(std::unexpected(error));
@@ -230,12 +259,13 @@ class SessionCode::SessionRun final : public CodeRunner::Run, public http::CallS
   CodeLogs logs_;
   Step step_ = Step::kCreate;
   int status_ = 0;
-  bool renewed_ = false, ended_ = false;
+  bool renewed_ = false, made_room_ = false, ended_ = false;
   std::unique_ptr<http::EventLoop::Timer> timer_;
   std::unique_ptr<http::AsyncCall> call_;
 };
 
-SessionCode::SessionCode(std::filesystem::path address) : state_(std::make_shared<State>(std::move(address))) {}
+SessionCode::SessionCode(std::filesystem::path address, std::int64_t in_use_ms)
+    : state_(std::make_shared<State>(std::move(address), in_use_ms)) {}
 SessionCode::~SessionCode() = default;
 
 void SessionCode::mount(http::Router& router) {

@@ -6,7 +6,8 @@
 //
 // A session is made with the container's first code, knows the container's id by its metadata (so that nothing needs to
 // be remembered here), belongs to the caller's project, and ends kIdleS after the last code. Its usage is metered as
-// that of any session. Requests go to the host over loopback, in E2B's wire API. If a container's session is gone
+// that of any session. Where the project may have no more, the container that was idle for longest, and for kInUseMs at least,
+// gives way to a new one. Requests go to the host over loopback, in E2B's wire API. If a container's session is gone
 // when its code comes, another one is made, and the output says so.
 // Threads: as CodeRunner's. Bounds: kLogsBytesMax of output, its middle is left out.
 #pragma once
@@ -20,6 +21,7 @@
 namespace capstan::apps {
 
 inline constexpr std::int64_t kIdleS = 1'200;
+inline constexpr std::int64_t kInUseMs = gateway::openai::kCodeTimeMs + 30'000;  // since its last code began
 inline constexpr std::size_t kLogsBytesMax = 32u << 10;
 
 // Output as it comes; of more than kLogsBytesMax the beginning and the end are kept. Pure.
@@ -35,7 +37,7 @@ class CodeLogs {
 
 class SessionCode final : public gateway::openai::CodeRunner {
  public:
-  explicit SessionCode(std::filesystem::path address);
+  explicit SessionCode(std::filesystem::path address, std::int64_t in_use_ms = kInUseMs);
   ~SessionCode() override;
   void mount(http::Router& router);
 

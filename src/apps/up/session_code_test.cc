@@ -22,7 +22,7 @@ class SessionCodeTest : public testing::Test {
   void SetUp() override {
     host_.add("POST", "/v2/sandboxes", [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
       note("create " + request.headers.get(agents::kOwnerHeader) + " " + request.body);
-      if (full_) return writer->respond(http::Response::json(429, Json::object({{"message", "no more"}})));
+      if (full_ && !ended_) return writer->respond(http::Response::json(429, Json::object({{"message", "no more"}})));
       container_ = *Json::parse(request.body)->find("metadata")->get_string("openai_container");
       writer->respond(http::Response::json(201, Json::object({{"sandboxID", "s1"}, {"envdAccessToken", "t1"}})));
     });
@@ -32,6 +32,11 @@ class SessionCodeTest : public testing::Test {
       if (own && request.query_value("metadata") == "openai_container=" + container_)
         list.push_back(Json::object({{"sandboxID", "s1"}}));
       writer->respond(http::Response::json(200, list));
+    });
+    host_.add("DELETE", "/sandboxes/{id}", [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
+      note("end " + request.param("id"));
+      ended_ = true;
+      writer->respond({.status = 204});
     });
     host_.add("GET", "/sandboxes/{id}", [](const http::Request&, const http::ResponseWriterPtr& writer) {
       writer->respond(http::Response::json(200, Json::object({{"envdAccessToken", "t1"}})));
@@ -60,6 +65,7 @@ class SessionCodeTest : public testing::Test {
     host_server_ = std::move(http::Server::start({}, host_.handler()).value());
     address("");
     code_.mount(front_);
+    eager_.mount(front_);
     front_.add_loop_hooks([this](http::EventLoop& loop) { loop_ = &loop; }, [] {});
     front_server_ = std::move(http::Server::start({}, front_.handler()).value());
   }
@@ -83,14 +89,15 @@ class SessionCodeTest : public testing::Test {
     return std::exchange(said_, {});
   }
   // Runs it and waits.
-  std::string run(const std::string& code, std::int64_t time_ms = 10'000, const std::string& container = "cntr_1") {
+  std::string run(const std::string& code, std::int64_t time_ms = 10'000, const std::string& container = "cntr_1",
+                  SessionCode* runner = nullptr) {
     std::string text;
     bool over = false;
     std::mutex mutex;
     std::condition_variable changed;
     std::unique_ptr<gateway::openai::CodeRunner::Run> run;
     loop_->post([&] {
-      run = code_.run({.caller = caller_, .container = container, .code = code, .time_ms = time_ms},
+      run = (runner == nullptr ? code_ : *runner).run({.caller = caller_, .container = container, .code = code, .time_ms = time_ms},
                       [&](Result<Outcome> outcome) {
                         run.reset();
                         const std::scoped_lock lock(mutex);
@@ -107,11 +114,12 @@ class SessionCodeTest : public testing::Test {
 
   const std::filesystem::path file_ = testing::TempDir() + "session_code_" + random_hex(6) + ".json";
   SessionCode code_{file_};
+  SessionCode eager_{file_, 0};  // to which no container is in use
   http::Router host_, front_;
   std::unique_ptr<http::Server> host_server_, front_server_;
   http::EventLoop* loop_ = nullptr;
   gateway::CallerPtr caller_ = std::make_shared<gateway::Caller>(gateway::Caller{.project_number = 7, .key_number = 3});
-  std::atomic<bool> full_{false}, gone_{false};
+  std::atomic<bool> full_{false}, gone_{false}, ended_{false};
   std::string container_;
   std::mutex mutex_;
   std::vector<std::string> said_;
@@ -139,6 +147,19 @@ TEST_F(SessionCodeTest, AContainerThatIsGoneIsMadeAgainAndTheOutputSaysSo) {
   (void)run("1");
   gone_ = true;
   EXPECT_EQ(run("2"), "[a new container: earlier variables and files are gone]\nout\n2\n");
+}
+
+TEST_F(SessionCodeTest, WhereThereIsNoRoomTheIdlestContainerOfTheProjectGivesWayButNoneInUse) {
+  (void)run("1");
+  (void)run("1", 10'000, "cntr_1", &eager_);
+  full_ = true;
+  EXPECT_EQ(run("2", 10'000, "cntr_2"), "error: no more");  // in use until a moment ago
+  caller_ = std::make_shared<gateway::Caller>(gateway::Caller{.project_number = 8});
+  EXPECT_EQ(run("2", 10'000, "cntr_2", &eager_), "error: no more");  // another project's does not give way
+  caller_ = std::make_shared<gateway::Caller>(gateway::Caller{.project_number = 7});
+  (void)said();
+  EXPECT_EQ(run("2", 10'000, "cntr_2", &eager_), "out\n2\n");
+  EXPECT_EQ(said()[1], "end s1");
 }
 
 TEST_F(SessionCodeTest, ErrorsOfTheCodeAreOutputAndAPythonThatDiesIsToldApart) {

@@ -23,7 +23,6 @@ namespace capstan::gateway::openai {
 
 inline constexpr int kLoopsMax = 1'000;
 inline constexpr std::int64_t kCodeCallsMax = 128;  // of one response, and fewer if it says so
-inline constexpr std::int64_t kCodeTimeMs = 60'000;
 inline constexpr std::int64_t kLoopTimeMs = 600'000;
 
 struct CodeLoopParts {

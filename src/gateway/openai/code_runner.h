@@ -19,6 +19,8 @@
 
 namespace capstan::gateway::openai {
 
+inline constexpr std::int64_t kCodeTimeMs = 60'000;  // that one piece of code may take
+
 class CodeRunner {
  public:
   struct Work {
