@@ -99,7 +99,8 @@ std::vector<gateway::Replica> DriverBackend::replicas() const {
                    .ready = replica.ready,
                    .service = replica.service,
                    .weight = weights[replica.service],
-                   .hedge_after_ms = replica.hedge_after_ms});
+                   .hedge_after_ms = replica.hedge_after_ms,
+                   .http2 = replica.http2});
   }
   return out;
 }
