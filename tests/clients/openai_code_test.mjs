@@ -34,7 +34,8 @@ test('a stream has the events of the code in order', async () => {
   const stream = client.responses.stream({ model, input: product, temperature: 0, tools });
   for await (const event of stream) { types.push(event.type); last = event; }
   const code = types.filter((type) => type.startsWith('response.code_interpreter_call'));
-  assert.deepEqual(code, ['_call.in_progress', '_call_code.delta', '_call_code.done', '_call.interpreting', '_call.completed']
+  assert.ok(code.filter((type) => type.endsWith('_code.delta')).length >= 1);
+  assert.deepEqual([...new Set(code)], ['_call.in_progress', '_call_code.delta', '_call_code.done', '_call.interpreting', '_call.completed']
     .map((end) => `response.code_interpreter${end}`));
   assert.equal(last.type, 'response.completed');
   assert.equal((await stream.finalResponse()).output_text, answer);

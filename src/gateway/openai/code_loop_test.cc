@@ -220,7 +220,14 @@ class CodeLoopTest : public testing::Test {
 };
 
 TEST_F(CodeLoopTest, CodeRunsBetweenTurnsAndItsEventsComeInOrder) {
-  turns_ = {{R"({"reasoning":"hm"})", python("6*7")}, {python("1/0", "c2")}, {R"({"content":"42"})"}};
+  const auto more = [](std::string_view arguments) {
+    return fmt::format(R"({{"tool_calls":[{{"index":0,"function":{{"arguments":{}}}}}]}})", Json(arguments).dump());
+  };
+  const std::string begin =
+      R"({"tool_calls":[{"index":0,"id":"c1","type":"function","function":{"name":"python","arguments":""}}]})";
+  turns_ = {{R"({"reasoning":"hm"})", begin, more(R"({"co)"), more(R"(de":"6*)"), more(R"(7"})")},
+            {python("1/0", "c2")},
+            {R"({"content":"42"})"}};
   const auto answer =
       post(ask(R"(,"stream":true,"include":["code_interpreter_call.outputs"])"), {{"x-request-id", "mine"}});
   EXPECT_EQ(answer.headers.get("x-request-id"), "mine");
@@ -229,7 +236,8 @@ TEST_F(CodeLoopTest, CodeRunsBetweenTurnsAndItsEventsComeInOrder) {
             "created in_progress "
             "output_item.added content_part.added reasoning_text.delta reasoning_text.done content_part.done "
             "output_item.done "
-            "output_item.added ci.in_progress ci_code.delta ci_code.done ci.interpreting ci.completed output_item.done "
+            "output_item.added ci.in_progress ci_code.delta ci_code.delta ci_code.done ci.interpreting ci.completed "
+            "output_item.done "
             "output_item.added ci.in_progress ci_code.delta ci_code.done ci.interpreting ci.completed output_item.done "
             "output_item.added content_part.added output_text.delta output_text.done content_part.done output_item.done "
             "completed ");

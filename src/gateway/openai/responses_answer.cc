@@ -79,6 +79,8 @@ void ResponsesAnswer::open(Kind kind, const CallDelta* call, Events& events) {
   close(events, true);
   kind_ = kind;
   text_.clear();
+  arguments_ = {};
+  code_.clear();
   logprobs_.clear();
   if (call != nullptr) call_index_ = call->index;
   Json item = opened(kind, call);
@@ -107,8 +109,9 @@ std::string_view ResponsesAnswer::delta_type() const {
 void ResponsesAnswer::append(const std::string& text, const Json::Array& logprobs, Events& events) {
   text_ += text;
   logprobs_.insert(logprobs_.end(), logprobs.begin(), logprobs.end());
-  // A custom tool's input and code are told when they are whole: their pieces are pieces of JSON.
-  if (text.empty() || kind_ == Kind::kCustomCall || kind_ == Kind::kCode) return;
+  if (kind_ == Kind::kCode) return tell_code(arguments_.next(text_), events);
+  // A custom tool's input is told when it is whole: its pieces are pieces of JSON.
+  if (text.empty() || kind_ == Kind::kCustomCall) return;
   Json fields = place();
   if (kind_ != Kind::kCall) fields["content_index"] = 0;
   fields["delta"] = text;
@@ -159,6 +162,14 @@ void ResponsesAnswer::close(Events& events, bool complete) {
   kind_ = Kind::kNone;
 }
 
+void ResponsesAnswer::tell_code(std::string more, Events& events) {
+  if (more.empty()) return;
+  code_ += more;
+  Json fields = place();
+  fields["delta"] = std::move(more);
+  emit("response.code_interpreter_call_code.delta", std::move(fields), events);
+}
+
 // The call is whole; what it does comes after the turn.
 void ResponsesAnswer::close_code(Json& item, Events& events, bool complete) {
   kind_ = Kind::kNone;
@@ -166,10 +177,8 @@ void ResponsesAnswer::close_code(Json& item, Events& events, bool complete) {
   const auto written = arguments && arguments->is_object() ? arguments->get_string("code") : std::nullopt;
   std::string code = written.value_or(text_);  // what is no JSON is taken for the code itself
   item["code"] = code;
+  if (code.starts_with(code_)) tell_code(code.substr(code_.size()), events);
   Json fields = place();
-  fields["delta"] = code;
-  emit("response.code_interpreter_call_code.delta", std::move(fields), events);
-  fields = place();
   fields["code"] = code;
   emit("response.code_interpreter_call_code.done", std::move(fields), events);
   if (complete) {

@@ -265,5 +265,24 @@ TEST(ChatDelta, BothNamesOfReasoningAndErrorsAreRead) {
             "the replica's answer is no chat completion: it has no choices");
 }
 
+// Method: every way to cut the arguments in two, and each byte alone.
+TEST(CodeArguments, TheCodeIsToldAsItIsWrittenHoweverItIsCut) {
+  const std::string code = "print(\"é\\n\")\t# \xF0\x9F\x98\x80 done";
+  for (const std::string& arguments : {Json::object({{"code", code}}).dump(),
+                                       std::string(R"( { "code" : "print(\"\u00e9\\n\")\t# \ud83d\ude00 done"} )")}) {
+    for (std::size_t cut = 0; cut <= arguments.size(); ++cut) {
+      CodeArguments reader;
+      std::string told = reader.next(std::string_view(arguments).substr(0, cut));
+      EXPECT_TRUE(code.starts_with(told));
+      told += reader.next(arguments);
+      EXPECT_EQ(told, code) << cut;
+    }
+  }
+  CodeArguments plain;
+  EXPECT_EQ(plain.next("print(1)"), "");
+  CodeArguments other;
+  EXPECT_EQ(other.next(R"({"language":"python","code":"1"})"), "");
+}
+
 }  // namespace
 }  // namespace capstan::gateway::openai
