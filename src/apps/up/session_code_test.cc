@@ -97,8 +97,9 @@ class SessionCodeTest : public testing::Test {
     std::condition_variable changed;
     std::unique_ptr<gateway::openai::CodeRunner::Run> run;
     loop_->post([&] {
-      run = (runner == nullptr ? code_ : *runner).run({.caller = caller_, .container = container, .code = code, .time_ms = time_ms},
-                      [&](Result<Outcome> outcome) {
+      SessionCode& of = runner == nullptr ? code_ : *runner;
+      run = of.run({.caller = caller_, .container = container, .code = code, .time_ms = time_ms},
+                   [&](Result<Outcome> outcome) {
                         run.reset();
                         const std::scoped_lock lock(mutex);
                         text = outcome ? outcome->logs + (outcome->finished ? "" : " [not finished]")

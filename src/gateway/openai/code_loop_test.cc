@@ -250,15 +250,15 @@ TEST_F(CodeLoopTest, CodeRunsBetweenTurnsAndItsEventsComeInOrder) {
   EXPECT_EQ(got.last.find("usage")->dump(),
             R"({"input_tokens":30,"input_tokens_details":{"cached_tokens":9},"output_tokens":12,)"
             R"("output_tokens_details":{"reasoning_tokens":3},"total_tokens":42})");
-  const std::string id1 = *output[1].get_string("id"), id2 = *output[2].get_string("id");
-  EXPECT_EQ(messages(2),
-            fmt::format(R"([{{"role":"user","content":"q"}},{{"role":"assistant","content":null,"reasoning":"hm","tool_calls":[)"
-                        R"({{"id":"{0}","type":"function","function":{{"name":"python","arguments":"{{\"code\":\"6*7\"}}"}}}}]}},)"
-                        R"({{"role":"tool","tool_call_id":"{0}","content":"<6*7>"}},)"
-                        R"({{"role":"assistant","content":null,"tool_calls":[)"
-                        R"({{"id":"{1}","type":"function","function":{{"name":"python","arguments":"{{\"code\":\"1/0\"}}"}}}}]}},)"
-                        R"({{"role":"tool","tool_call_id":"{1}","content":"ZeroDivisionError: division by zero\n"}}])",
-                        id1, id2));
+  const auto turn = [&](int item, const std::string& code, const std::string& before) {
+    const std::string id = *output[static_cast<std::size_t>(item)].get_string("id");
+    return fmt::format(R"({{"role":"assistant","content":null,{}"tool_calls":[{{"id":"{}","type":"function","function":)"
+                       R"({{"name":"python","arguments":"{{\"code\":\"{}\"}}"}}}}]}},{{"role":"tool","tool_call_id":"{}",)",
+                       before, id, code, id);
+  };
+  EXPECT_EQ(messages(2), R"([{"role":"user","content":"q"},)" + turn(1, "6*7", R"("reasoning":"hm",)") +
+                             R"("content":"<6*7>"},)" + turn(2, "1/0", "") +
+                             R"("content":"ZeroDivisionError: division by zero\n"}])");
   EXPECT_EQ(ids_, (std::vector<std::string>{"mine", "mine.2", "mine.3"}));
 }
 
