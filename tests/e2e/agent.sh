@@ -46,7 +46,7 @@ sed -e 's/^name: .*/name: paid/' -e 's/^model: .*/model: {name: abacus, temperat
 expect "it costs" '\$0\.0[0-9]*[1-9]' "$("$capstan" agent run -f paid.yaml)"
 expect "its tokens are the project's" '^acme/web +[2-9] .*\$0\.0[0-9]*[1-9]' "$("$capstan" usage --by project)"
 expect "its sandbox is the project's" '^acme/web +agent +1 ' "$("$capstan" usage --by project)"
-sed -i 's/^budget: .*/budget: {steps: 6, dollars: 0.000001}/' paid.yaml
+sed -i 's/^budget: .*/budget: {steps: 6, tokens: 4000, dollars: 0.000001}/' paid.yaml
 expect "a budget in dollars ends it" 'dollars' "$("$capstan" agent run -f paid.yaml || true)"
 "$capstan" model add abacus --price-input 0 --price-output 0 >/dev/null
 set +e
