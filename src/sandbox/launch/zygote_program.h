@@ -134,7 +134,8 @@ def rehearse():
 def prepare():
     global born, main
     born = True
-    main = modules['__main__'] = types.ModuleType('__main__')  # not before the fork: the collector would not see it
+    # Not before the fork: the collector would not look into it.
+    main = modules['__main__'] = types.ModuleType('__main__')
     main.__builtins__ = builtins
     _random.Random.seed(random._inst)
     threading._main_thread._native_id = threading.get_native_id()
