@@ -5,8 +5,8 @@
 //   CAPSTAN_CHECK(account.price(spec));                       // before the run
 //   account.record(spec.agent.name, result);                  // of each episode
 //
-// A run over another server has none, and so has one that cannot reach the control API (its token is the user's who started
-// Capstan): then nothing is recorded, which record() says once, on standard error. Threads: one call at a time.
+// A run over another server has none, and so has one that finds no control API (its token is the user's who started Capstan):
+// then nothing is recorded. What the API refuses is said once, on standard error. Threads: one call at a time.
 #pragma once
 
 #include <optional>

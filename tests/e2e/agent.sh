@@ -34,6 +34,7 @@ if [ "$(id -u)" = 0 ]; then
   sed -e 's/^name: .*/name: scheduled/' -e "s|^tasks: .*|tasks: $examples/word-problems.jsonl|" "$examples/word-problems.yaml" >scheduled.yaml
   expect "it is submitted" "scheduled 2 tasks, 58 episodes" "$("$capstan" agent submit -f scheduled.yaml --shards 2)"
   wait_until 120 "the shards have ended" state_is scheduled succeeded
+  expect "what the shards' sandboxes used is recorded, too" '^default/default +agent +1[1-9][0-9] ' "$("$capstan" usage --by project)"
   expect "the shards ran all episodes" '58 of 58 episodes ended, 58 of them in an earlier run' "$("$capstan" agent run -f scheduled.yaml)"
 fi
 
