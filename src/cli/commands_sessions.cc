@@ -51,12 +51,15 @@ int session_create(const Globals& globals, const SessionCreateOptions& options) 
   const auto env = words(options.env), metadata = words(options.metadata);
   if (!env) return report(env.error());
   if (!metadata) return report(metadata.error());
-  return show(globals,
-              ask(globals, "POST", "/v2/sandboxes",
-                  Json::object({{"templateID", options.form},
-                                {"timeout", options.timeout_s},
-                                {"envVars", *env},
-                                {"metadata", *metadata}})),
+  Json body = Json::object(
+      {{"templateID", options.form}, {"timeout", options.timeout_s}, {"envVars", *env}, {"metadata", *metadata}});
+  if (options.no_network) body["allow_internet_access"] = false;
+  if (!options.allow.empty()) {
+    Json hosts = Json::array();
+    for (const std::string& host : options.allow) hosts.push_back(host);
+    body["network"] = Json::object({{"allowOut", std::move(hosts)}});
+  }
+  return show(globals, ask(globals, "POST", "/v2/sandboxes", body),
               [](const Json& json) { fmt::print("{}\n", text_of(json, "sandboxID")); });
 }
 

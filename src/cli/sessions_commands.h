@@ -17,6 +17,8 @@ struct SessionCreateOptions {
   std::string form = "base";
   std::int64_t timeout_s = 300;
   std::vector<std::string> env = {}, metadata = {};  // NAME=VALUE
+  std::vector<std::string> allow = {};               // hosts it may reach, of those that the template permits
+  bool no_network = false;
 };
 int session_create(const Globals& globals, const SessionCreateOptions& options);
 int session_list(const Globals& globals);

@@ -190,6 +190,8 @@ Result<std::unique_ptr<Command>> LauncherLink::start_alone(const SandboxSpec& gi
   CAPSTAN_CHECK(ensure_running());
   if (given.lane == Lane::kNodeWarm && !command.code.empty())
     return start_warm(given, command, std::move(events));
+  if (given.listen_port != 0)
+    return fail(Code::kInvalid, "listen_port {} needs a sandbox that lives longer than one command", given.listen_port);
   SandboxSpec spec = given;
   spec.long_lived = false;
   CAPSTAN_TRY(const std::vector<Fd> paths, open_paths(spec));
@@ -267,6 +269,7 @@ Result<void> Sandbox::thaw() {
 Result<Usage> Sandbox::usage() { return link_->ask(*state_, MessageKind::kUsage); }
 void Sandbox::kill() { link_->kill(state_->id, 0, Ended::kKilled); }
 int Sandbox::root_fd() const { return state_->root.get(); }
+int Sandbox::take_listener() { return state_->listener.release(); }
 std::uint32_t Sandbox::host_uid() const { return state_->host_uid; }
 bool Sandbox::alive() const { return link_->alive(*state_); }
 

@@ -76,6 +76,8 @@ class Sandbox {
   // sandbox is dead.
   int root_fd() const;
   std::uint32_t host_uid() const;  // its user, as seen from outside
+  // The socket of SandboxSpec::listen_port, the caller's from then on; -1 if there is none, or it was taken.
+  int take_listener();
   bool alive() const;
 
  private:

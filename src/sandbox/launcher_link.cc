@@ -169,6 +169,7 @@ void LauncherLink::on_message(Message& message) {
     state.ready = true;
     state.host_uid = in.u32();
     if (!message.fds.empty()) state.root = std::move(message.fds[0]);
+    if (message.fds.size() > 1) state.listener = std::move(message.fds[1]);
   } else if (kind == MessageKind::kReady) {
     state.answer = Usage{};
   }

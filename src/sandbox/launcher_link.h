@@ -35,7 +35,7 @@ struct Command::State {
 
 struct Sandbox::State {
   std::uint64_t id = 0;
-  Fd root;
+  Fd root, listener;
   std::uint32_t host_uid = 0;
   bool ready = false, gone = false;
   std::mutex one_at_a_time;  // for requests that wait for an answer

@@ -5,7 +5,9 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -13,6 +15,7 @@
 #include "base/file.h"
 #include "sandbox/cgroup.h"
 #include "sandbox/sandbox_testing.h"
+#include "sandbox/wire.h"
 
 namespace capstan::sandbox {
 namespace {
@@ -69,6 +72,36 @@ TEST_F(LauncherTest, SandboxesOfARepeatedShapeAreWhatTheirSpecSays) {
     EXPECT_EQ(result.out, "shape\n");
     EXPECT_NE(result.err.find("No space left"), std::string::npos) << result.err;
   }
+}
+
+// Goal: the one way out of a network namespace is the socket that the owner holds, and nobody inside has it.
+TEST_F(LauncherTest, ASocketThatListensInsideIsHandedToTheOwnerOnly) {
+  const SandboxSpec spec{.network = Network::kNamespace, .listen_port = 3128};
+  for (int i = 0; i < 3; ++i) {  // a ready one of this shape, too
+    const auto box = launcher_->create(spec);
+    ASSERT_TRUE(box) << box.error().message;
+    const Fd listener((*box)->take_listener());
+    ASSERT_TRUE(listener);
+    EXPECT_EQ((*box)->take_listener(), -1);
+    CommandSpec talk{.argv = {"/bin/bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/3128; echo in >&3; cat <&3; ls /proc/1/fd"}};
+    const auto command = (*box)->start(talk);
+    ASSERT_TRUE(command);
+    pollfd ready{listener.get(), POLLIN, 0};
+    ASSERT_EQ(::poll(&ready, 1, 10'000), 1);
+    Fd peer(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    char heard[3];
+    ASSERT_EQ(::read(peer.get(), heard, sizeof heard), 3);
+    ASSERT_EQ(::write(peer.get(), "out\n", 4), 4);
+    peer.reset();
+    const auto result = (*command)->wait();
+    ASSERT_TRUE(result);
+    EXPECT_EQ(result->out, "out\n") << result->err;  // what process 1 holds is not to be seen
+    const auto other = (*box)->run({.argv = {"/bin/bash", "-c", "exec 3<>/dev/tcp/192.0.2.1/80"}});
+    ASSERT_TRUE(other);
+    EXPECT_NE(other->err.find("unreachable"), std::string::npos) << other->err;
+  }
+  EXPECT_FALSE(launcher_->create({.listen_port = 3128}));
+  EXPECT_FALSE(launcher_->run(spec, {.argv = {"/bin/true"}}));
 }
 
 TEST_F(LauncherTest, AProgramThatDoesNotExistIsAnErrorWithItsReason) {

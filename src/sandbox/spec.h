@@ -21,7 +21,7 @@ enum class Lane : std::uint8_t {
 
 enum class Network : std::uint8_t {
   kNone,       // no sockets but AF_UNIX between the sandbox's own processes
-  kNamespace,  // a network namespace of its own with loopback only; reach out through a bound-in Unix socket
+  kNamespace,  // a network namespace of its own with loopback only; the way out is a bound-in Unix socket or listen_port
 };
 
 struct Bind {
@@ -50,6 +50,9 @@ struct SandboxSpec {
   std::uint32_t uid = 1000;    // inside
   std::uint32_t host_uid = 0;  // the same user seen from outside; 0: an unused one of this launcher's range
   bool long_lived = false;     // several commands, one after the other or at once; else ends with its first
+  // A TCP socket that listens on this port of the sandbox's own loopback is handed out (Sandbox::take_listener): a way
+  // to the outside on the caller's terms. Needs Network::kNamespace and long_lived; 0: none.
+  std::uint16_t listen_port = 0;
 };
 
 struct CommandLimits {

@@ -41,6 +41,8 @@ Result<void> validate(const SandboxSpec& spec) {
                 "the python-zygote lane runs this host's Python; a template needs the process lane");
   }
   if (spec.uid == 0) return fail(Code::kInvalid, "uid 0 is not for sandboxes; 1000 is usual");
+  if (spec.listen_port != 0 && spec.network != Network::kNamespace)
+    return fail(Code::kInvalid, "listen_port {} needs a network namespace", spec.listen_port);
   for (const Bind& bind : spec.binds) {
     if (!is_plain_path(bind.path) || (!bind.path.starts_with("/work/") && !bind.path.starts_with("/mnt/"))) {
       return fail(Code::kInvalid, "bind path '{}' is not an absolute path below /work or /mnt", bind.path);

@@ -52,7 +52,7 @@ Packer& Packer::sandbox(const SandboxSpec& spec) {
   text(spec.template_root).text(spec.tenant).text(spec.hostname);
   u32(static_cast<std::uint32_t>(spec.binds.size()));
   for (const auto& bind : spec.binds) text(bind.host_path).text(bind.path).u32(bind.writable);
-  return u32(spec.uid).u32(spec.host_uid).u32(spec.long_lived);
+  return u32(spec.uid).u32(spec.host_uid).u32(spec.long_lived).u32(spec.listen_port);
 }
 
 SandboxSpec Unpacker::sandbox() {
@@ -78,6 +78,7 @@ SandboxSpec Unpacker::sandbox() {
   spec.uid = u32();
   spec.host_uid = u32();
   spec.long_lived = u32() != 0;
+  spec.listen_port = static_cast<std::uint16_t>(u32());
   return spec;
 }
 

@@ -56,7 +56,8 @@ enum class MessageKind : std::uint32_t {
   kSetup,
   kSpawn,
   // answers of the launcher, and of a first process
-  kReady,    // hello was accepted (capabilities), a box exists (descriptor: its root), or a request was done
+  kReady,    // hello was accepted (capabilities), a box exists (descriptors: its root, its listener if it
+             // has one), or a request was done
   kRefused,  // text
   kStarted,  // descriptors: the warm process's pipes, if it has its own
   kEnded,    // box, command, CommandResult without its output

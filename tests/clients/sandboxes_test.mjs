@@ -202,6 +202,24 @@ test('killing ends commands, and a second kill finds nothing', async () => {
   assert.equal(await sandbox.kill(), false);
 });
 
+// The template `net`, which sessions.sh wrote, gives 127.0.0.1:9 and permits *.example.com on request.
+test('the network is what the template permits, by its file', { skip: !process.env.WITH_NETWORK_TEMPLATE }, async () => {
+  await within(await Sandbox.create('net'), async (sandbox) => {
+    assert.equal((await sandbox.getInfo()).allowInternetAccess, true);
+    assert.match((await sandbox.commands.run('echo $HTTPS_PROXY')).stdout, /^http:/);
+    const refused = await sandbox.commands.run('curl -s http://elsewhere.example.net/');
+    assert.match(refused.stdout, /elsewhere.example.net:80 is not among the hosts/);
+    await sandbox.updateNetwork({ allowOut: ['api.example.com'], denyOut: ['0.0.0.0/0'] });
+    assert.deepEqual((await sandbox.getInfo()).network.allowOut, ['api.example.com']);
+    await assert.rejects(sandbox.updateNetwork({ allowOut: ['example.org'] }), /not allowed here; allowed is/);
+  });
+  await within(await Sandbox.create('net', { allowInternetAccess: false }), async (sandbox) => {
+    assert.equal((await sandbox.getInfo()).allowInternetAccess, false);
+  });
+  await assert.rejects(Sandbox.create('net', { network: { allowOut: ['*'], denyOut: ['10.0.0.0/8'] } }), /denyOut/);
+  await assert.rejects(Sandbox.create('net', { network: { allowOut: ['example.org'] } }), /not allowed here/);
+});
+
 test('what a sandbox cannot do is refused', async () => {
   await assert.rejects(Sandbox.create('no-such-template'), /no template/);
   await assert.rejects(Sandbox.create({ allowInternetAccess: true }), /no network/);

@@ -13,6 +13,9 @@ node=$clients/node_modules/node/bin/node
 
 start_capstan --bare
 export E2B_API_URL=$base E2B_SANDBOX_URL=$base E2B_API_KEY=e2b_0000000000000000000000000000000000000000
+export WITH_NETWORK_TEMPLATE=1
+mkdir -p "$CAPSTAN_DATA_DIR/sessions/templates"
+printf '{"network": {"allow": ["127.0.0.1:%s"], "on_request": ["*.example.com"]}}' "${base##*:}" >"$CAPSTAN_DATA_DIR/sessions/templates/net.json"
 for test in sandboxes code_interpreter mcp; do
   "$node" --test --test-concurrency=1 "$clients/${test}_test.mjs" >"$scratch/$test.log" 2>&1 ||
     { cat "$scratch/$test.log" >&2; fail "$test"; }
@@ -46,6 +49,15 @@ expect "from a snapshot" "copied" "$("$capstan" session exec "$copy" -- ls)"
 "$capstan" session kill "$id" "$copy" >/dev/null
 code=0; "$capstan" session exec "$id" -- true 2>/dev/null || code=$?
 [ "$code" = 3 ] || fail "exec in a sandbox that ended gave $code, not 3"
+
+# The network: only what is listed, and only through the proxy (here, to this server itself).
+net=$("$capstan" session create --template net)
+through='curl -s --noproxy "" -x $http_proxy'
+expect "a listed host" "^ok" "$("$capstan" session exec "$net" -- "$through $base/healthz")"
+expect "a host that is not" "not among the hosts" "$("$capstan" session exec "$net" -- "$through http://example.org/")"
+expect "nothing around it" "7" "$("$capstan" session exec "$net" -- "curl -s --noproxy '*' $base/healthz; echo \$?")"
+expect "more than is permitted" "not allowed here" "$("$capstan" session create --template net --allow example.org 2>&1)"
+"$capstan" session kill "$net" >/dev/null
 
 # What they used reaches the store, by project.
 usage_shows() { "$capstan" usage --by project | grep -qE "default/default +sandbox +[1-9]"; }

@@ -69,6 +69,9 @@ Json access(const Session& session) {
 
 Json description(const Session& session) {
   const bool paused = session.state() == Session::State::kPaused;
+  Json hosts = Json::array();
+  const HostRules reachable = session.hosts();
+  for (const std::string& entry : reachable.entries()) hosts.push_back(entry);
   return Json::object({{"sandboxID", session.id()},
                        {"templateID", session.terms().template_name},
                        {"alias", session.terms().template_name},
@@ -81,7 +84,8 @@ Json description(const Session& session) {
                        {"metadata", words(session.terms().metadata)},
                        {"state", paused ? "paused" : "running"},
                        {"envdVersion", kEnvdVersion},
-                       {"allowInternetAccess", false},
+                       {"allowInternetAccess", hosts.size() > 0},
+                       {"network", Json::object({{"allowOut", std::move(hosts)}})},
                        {"lifecycle", Json::object({{"onTimeout", session.terms().pause_at_end ? "pause" : "kill"},
                                                    {"autoResume", session.terms().auto_resume}})},
                        {"volumeMounts", Json::array()}});
@@ -102,9 +106,7 @@ Result<std::int64_t> timeout_of(const Json& body, const SessionManager& manager,
 
 // What these sandboxes cannot do is refused, never ignored.
 Result<void> check_wishes(const Json& body) {
-  if (body.get_bool("allow_internet_access").value_or(false))
-    return fail(Code::kUnsupported, "sandboxes here have no network; leave out allowInternetAccess");
-  for (const std::string_view member : {"network", "volumeMounts", "iam", "mcp"}) {
+  for (const std::string_view member : {"volumeMounts", "iam", "mcp"}) {
     const Json* wish = body.find(member);
     if (wish != nullptr && !wish->is_null() && wish->size() > 0)
       return fail(Code::kUnsupported, "'{}' is not offered by sandboxes here", member);
@@ -132,6 +134,8 @@ Result<http::Response> create(const http::Request& request, SessionManager& mana
   CAPSTAN_TRY(terms.timeout_ms, timeout_of(body, manager, kTimeoutSDefault));
   CAPSTAN_TRY(terms.metadata, words_of(body, "metadata"));
   CAPSTAN_TRY(terms.env, words_of(body, "envVars"));
+  const Json* network = body.find("network");
+  CAPSTAN_TRY(terms.network, network_wish(body, network == nullptr ? Json::object() : *network));
   terms.pause_at_end = body.get_bool("autoPause").value_or(false);
   if (const Json* resume = body.find("autoResume")) terms.auto_resume = resume->get_bool("enabled").value_or(false);
   CAPSTAN_TRY(const SessionPtr session, manager.create(std::move(terms)));
@@ -290,6 +294,7 @@ Result<http::Response> fork(const http::Request& request, SessionManager& manage
     terms.owner = owner_of(request);
     terms.timeout_ms = timeout_ms;
     terms.snapshot = id;
+    terms.network = {.kind = NetworkWish::Kind::kListed, .hosts = session->hosts().entries()};
     const auto made = manager.create(std::move(terms));
     out.push_back(made ? Json::object({{"sandbox", access(**made)}}) : Json::object({{"error", error_json(made.error())}}));
   }
@@ -297,9 +302,12 @@ Result<http::Response> fork(const http::Request& request, SessionManager& manage
   return http::Response::json(201, out);
 }
 
-Result<http::Response> no_network(const http::Request& request, SessionManager& manager) {
+Result<http::Response> set_network(const http::Request& request, SessionManager& manager) {
   CAPSTAN_TRY(const SessionPtr session, named(request, manager));
-  return fail(Code::kUnsupported, "sandboxes here have no network, so its rules cannot be changed");
+  CAPSTAN_TRY(const Json body, body_of(request));
+  CAPSTAN_TRY(const NetworkWish wish, network_wish(body, body));
+  CAPSTAN_CHECK(session->set_network(wish));
+  return http::Response{.status = 204};
 }
 
 }  // namespace
@@ -316,7 +324,7 @@ void add_control_routes(http::Router& router, SessionManager& manager) {
   add(router, manager, "POST", "/sandboxes/{id}/pause", pause);
   add(router, manager, "POST", "/sandboxes/{id}/resume", connect);
   add(router, manager, "GET", "/sandboxes/{id}/metrics", metrics);
-  add(router, manager, "PUT", "/sandboxes/{id}/network", no_network);
+  add(router, manager, "PUT", "/sandboxes/{id}/network", set_network);
   add(router, manager, "POST", "/sandboxes/{id}/snapshots", snapshot);
   add(router, manager, "POST", "/sandboxes/{id}/fork", fork);
   add(router, manager, "GET", "/snapshots", snapshots);

@@ -32,6 +32,10 @@ void add_watch_routes(http::Router& router, SessionManager& manager);
 void add_file_routes(http::Router& router, SessionManager& manager);
 void add_code_routes(http::Router& router, SessionManager& manager);
 
+// What a body says about the network: its allow_internet_access, and allowOut and denyOut of `rules` (the body itself, or its
+// "network"). What cannot be kept is refused by name.
+Result<NetworkWish> network_wish(const Json& body, const Json& rules);
+
 // The session that a request of the data plane is for, awake.
 Result<SessionPtr> session_of(const http::Request& request, const SessionManager& manager);
 

@@ -27,6 +27,13 @@ void add_env(std::vector<std::string>& env, const std::string& name, const std::
   if (std::none_of(env.begin(), env.end(), given)) env.push_back(begins + value);
 }
 
+// In both spellings, because programs know one or the other.
+void add_proxy_env(std::vector<std::string>& env) {
+  const std::string proxy = fmt::format("http://127.0.0.1:{}", kEgressPort);
+  for (const char* name : {"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"}) add_env(env, name, proxy);
+  for (const char* name : {"NO_PROXY", "no_proxy"}) add_env(env, name, "localhost,127.0.0.1,::1");
+}
+
 }  // namespace
 
 std::int64_t unix_ms() {
@@ -34,21 +41,21 @@ std::int64_t unix_ms() {
   return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
 }
 
-Session::Session(http::EventLoop& loop, std::string id, SessionTerms terms, sandbox::BoxLimits limits,
-                 std::unique_ptr<sandbox::Sandbox> sandbox)
+Session::Session(http::EventLoop& loop, std::string id, SessionTerms terms, SessionParts parts)
     : loop_(loop),
       id_(std::move(id)),
       token_(random_hex(kTokenBytes)),
       terms_(std::move(terms)),
-      limits_(limits),
+      parts_(std::move(parts)),
       started_ms_(unix_ms()),
-      sandbox_(std::move(sandbox)),
       ends_ms_(started_ms_ + terms_.timeout_ms),
       sampled_ms_(started_ms_),
       part_began_ms_(started_ms_) {
   open_.runs = 1;
 }
-Session::~Session() = default;
+Session::~Session() {
+  if (parts_.egress) parts_.egress->stop();
+}
 
 std::int64_t Session::ends_ms() const {
   const std::lock_guard lock(mutex_);
@@ -62,7 +69,7 @@ Session::State Session::state() const {
 
 Result<void> Session::usable() const {
   if (state_ == State::kPaused) return fail(Code::kConflict, "sandbox {} is paused; connect to it to resume it", id_);
-  if (state_ == State::kEnded || !sandbox_->alive()) return fail(Code::kUnavailable, "sandbox {} has ended", id_);
+  if (state_ == State::kEnded || !parts_.sandbox->alive()) return fail(Code::kUnavailable, "sandbox {} has ended", id_);
   return {};
 }
 
@@ -71,6 +78,7 @@ Result<ProcessPtr> Session::start(ProcessSpec spec, ListenerPtr listener) {
   add_env(spec.env, "HOME", std::string(kHome));
   add_env(spec.env, "USER", "user");
   add_env(spec.env, "LOGNAME", "user");
+  if (!hosts().empty()) add_proxy_env(spec.env);
   if (spec.cwd.empty()) spec.cwd = kHome;
   CAPSTAN_TRY(spec.cwd, path_inside(spec.cwd));
   if (const auto entry = sandbox::stat_inside(root_fd(), spec.cwd); !entry)
@@ -93,7 +101,7 @@ Result<ProcessPtr> Session::start(ProcessSpec spec, ListenerPtr listener) {
     self->process_bytes_out_ += found->second->bytes_out();
     self->processes_.erase(found);
   };
-  CAPSTAN_TRY(auto process, Process::start(loop_, *sandbox_, std::move(spec), number, std::move(listener), on_gone));
+  CAPSTAN_TRY(auto process, Process::start(loop_, *parts_.sandbox, std::move(spec), number, std::move(listener), on_gone));
   processes_[number] = process;
   return process;
 }
@@ -162,7 +170,7 @@ Result<void> Session::rename(const std::string& from, const std::string& to) {
 Result<void> Session::copy_home(const std::filesystem::path& directory) {
   const std::lock_guard lock(mutex_);
   if (state_ == State::kEnded) return usable();
-  if (state_ == State::kRunning) CAPSTAN_CHECK(sandbox_->freeze());
+  if (state_ == State::kRunning) CAPSTAN_CHECK(parts_.sandbox->freeze());
   const auto copied = [&]() -> Result<void> {
     CAPSTAN_CHECK(make_directories(directory, 0700));
     const sandbox::Fd from(::openat(root_fd(), "work", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
@@ -171,7 +179,7 @@ Result<void> Session::copy_home(const std::filesystem::path& directory) {
     return copy_tree(from.get(), to.get(),
                      {.owner = ::geteuid(), .bytes_max = kSnapshotBytesMax, .files_max = kSnapshotFilesMax});
   }();
-  if (state_ == State::kRunning) CAPSTAN_CHECK(sandbox_->thaw());
+  if (state_ == State::kRunning) CAPSTAN_CHECK(parts_.sandbox->thaw());
   return copied;
 }
 
@@ -186,7 +194,7 @@ Result<void> Session::fill_home(const std::filesystem::path& directory) {
 Result<void> Session::pause() {
   const std::lock_guard lock(mutex_);
   CAPSTAN_CHECK(usable());
-  CAPSTAN_CHECK(sandbox_->freeze());
+  CAPSTAN_CHECK(parts_.sandbox->freeze());
   state_ = State::kPaused;
   return {};
 }
@@ -194,7 +202,7 @@ Result<void> Session::pause() {
 Result<void> Session::resume(std::int64_t timeout_ms) {
   const std::lock_guard lock(mutex_);
   if (state_ == State::kPaused) {
-    CAPSTAN_CHECK(sandbox_->thaw());
+    CAPSTAN_CHECK(parts_.sandbox->thaw());
     state_ = State::kRunning;
     ends_ms_ = 0;
   }
@@ -222,7 +230,16 @@ void Session::end() {
     if (state_ == State::kEnded) return;
     state_ = State::kEnded;
   }
-  sandbox_->kill();
+  if (parts_.egress) parts_.egress->stop();
+  parts_.sandbox->kill();
+}
+
+HostRules Session::hosts() const { return parts_.egress ? parts_.egress->rules() : HostRules{}; }
+
+Result<void> Session::set_network(const NetworkWish& wish) {
+  CAPSTAN_TRY(HostRules hosts, parts_.network.grant(wish));
+  if (parts_.egress) parts_.egress->set_rules(std::move(hosts));
+  return {};
 }
 
 Interpreter& Session::interpreter() {
@@ -232,7 +249,7 @@ Interpreter& Session::interpreter() {
 }
 
 void Session::sample(std::int64_t now_ms) {
-  const auto usage = sandbox_->usage();
+  const auto usage = parts_.sandbox->usage();
   const std::lock_guard lock(usage_mutex_);
   open_.memory_mib_ms += (last_.memory_bytes >> 20) * std::max<std::int64_t>(now_ms - sampled_ms_, 0);
   sampled_ms_ = now_ms;
@@ -247,6 +264,10 @@ store::ComputeRecord Session::take_usage(std::int64_t now_ms) {
     const std::lock_guard lock(mutex_);
     in += std::exchange(process_bytes_in_, 0);
     out += std::exchange(process_bytes_out_, 0);
+  }
+  if (parts_.egress) {
+    in += parts_.egress->take_bytes_in();
+    out += parts_.egress->take_bytes_out();
   }
   const std::lock_guard lock(usage_mutex_);
   open_.wall_ms = now_ms - part_began_ms_;
@@ -268,7 +289,7 @@ store::ComputeRecord Session::take_usage(std::int64_t now_ms) {
 }
 
 sandbox::Usage Session::usage_now() const {
-  if (const auto usage = sandbox_->usage()) return *usage;
+  if (const auto usage = parts_.sandbox->usage()) return *usage;
   const std::lock_guard lock(usage_mutex_);
   return last_;
 }

@@ -20,6 +20,8 @@
 #include <string>
 #include <vector>
 
+#include "agents/egress/egress.h"
+#include "agents/sessions/network.h"
 #include "agents/sessions/owner.h"
 #include "agents/sessions/process.h"
 #include "sandbox/root_files.h"
@@ -40,25 +42,33 @@ struct SessionTerms {
   std::string snapshot = {};           // begins with the files of this one, if it is not empty
   Words metadata = {};
   Words env = {};  // of every command
+  NetworkWish network = {};
   std::int64_t timeout_ms = 300'000;
   bool pause_at_end = false;  // at its timeout it is paused, not ended
   bool auto_resume = false;   // a request of a paused session's client resumes it
   bool sliding = false;       // each use begins the timeout anew: idle sessions end
 };
 
+// What a session is made of by its manager.
+struct SessionParts {
+  sandbox::BoxLimits limits = {};
+  std::unique_ptr<sandbox::Sandbox> sandbox = {};
+  NetworkTerms network = {};             // what it may be given
+  std::shared_ptr<Egress> egress = {};   // shared with the loop; none: no network at all
+};
+
 class Session : public std::enable_shared_from_this<Session> {
  public:
   enum class State { kRunning, kPaused, kEnded };
 
-  Session(http::EventLoop& loop, std::string id, SessionTerms terms, sandbox::BoxLimits limits,
-          std::unique_ptr<sandbox::Sandbox> sandbox);
+  Session(http::EventLoop& loop, std::string id, SessionTerms terms, SessionParts parts);
   ~Session();
 
   http::EventLoop& loop() const { return loop_; }
   const std::string& id() const { return id_; }
   const std::string& token() const { return token_; }  // who has it may use the session
   const SessionTerms& terms() const { return terms_; }
-  const sandbox::BoxLimits& limits() const { return limits_; }
+  const sandbox::BoxLimits& limits() const { return parts_.limits; }
   std::int64_t started_ms() const { return started_ms_; }
   std::int64_t ends_ms() const;
   State state() const;
@@ -75,8 +85,8 @@ class Session : public std::enable_shared_from_this<Session> {
   Result<void> make_directory(const std::string& path);
   Result<void> remove(const std::string& path);
   Result<void> rename(const std::string& from, const std::string& to);
-  int root_fd() const { return sandbox_->root_fd(); }
-  std::uint32_t host_uid() const { return sandbox_->host_uid(); }
+  int root_fd() const { return parts_.sandbox->root_fd(); }
+  std::uint32_t host_uid() const { return parts_.sandbox->host_uid(); }
 
   // A copy of its home into `directory`, which is made, while it stands still; and the other way round, while nothing
   // runs in it yet.
@@ -89,7 +99,11 @@ class Session : public std::enable_shared_from_this<Session> {
   // Before a client's use: resumes what may be, prolongs what slides; else an error that says why not.
   Result<void> wake();
   void end();
-  bool alive() const { return sandbox_->alive(); }
+  bool alive() const { return parts_.sandbox->alive(); }
+
+  // The hosts that it may reach now; others from now on, within what its template permits.
+  HostRules hosts() const;
+  Result<void> set_network(const NetworkWish& wish);
 
   // Code in contexts (interpreter.h), made when first asked for.
   Interpreter& interpreter();
@@ -106,9 +120,8 @@ class Session : public std::enable_shared_from_this<Session> {
   http::EventLoop& loop_;
   const std::string id_, token_;
   const SessionTerms terms_;
-  const sandbox::BoxLimits limits_;
+  const SessionParts parts_;
   const std::int64_t started_ms_;
-  const std::unique_ptr<sandbox::Sandbox> sandbox_;
 
   mutable std::mutex mutex_;
   State state_ = State::kRunning;

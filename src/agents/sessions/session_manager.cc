@@ -18,7 +18,10 @@ constexpr auto kKeepEvery = std::chrono::milliseconds(200);
 }  // namespace
 
 SessionManager::SessionManager(ManagerOptions options)
-    : options_(std::move(options)), templates_(options_.directory), thread_([this] { keep(); }) {}
+    : options_(std::move(options)),
+      templates_(options_.directory),
+      lookups_(std::make_shared<Lookups>(options_.resolve)),
+      thread_([this] { keep(); }) {}
 
 SessionManager::~SessionManager() {
   {
@@ -89,6 +92,7 @@ Result<SessionPtr> SessionManager::create(SessionTerms terms) {
     CAPSTAN_TRY(const Template files, templates_.find(terms.snapshot, terms.owner));
     form.snapshot = files.snapshot;
   }
+  CAPSTAN_TRY(HostRules hosts, form.network.grant(terms.network));
   const Owner owner = terms.owner;
   {
     const std::lock_guard lock(mutex_);
@@ -97,11 +101,8 @@ Result<SessionPtr> SessionManager::create(SessionTerms terms) {
   }
   terms.env.insert(form.env.begin(), form.env.end());
   auto made = [&]() -> Result<SessionPtr> {
-    CAPSTAN_TRY(auto box, launcher->create({.limits = form.limits,
-                                            .template_root = form.root.string(),
-                                            .tenant = std::to_string(owner.project)}));
-    auto session =
-        std::make_shared<Session>(*loop_, random_hex(kIdBytes), std::move(terms), form.limits, std::move(box));
+    CAPSTAN_TRY(SessionParts parts, make_parts(*launcher, form, owner, std::move(hosts)));
+    auto session = std::make_shared<Session>(*loop_, random_hex(kIdBytes), std::move(terms), std::move(parts));
     if (!form.snapshot.empty()) CAPSTAN_CHECK(templates_.restore(form, *session));
     return session;
   }();
@@ -109,6 +110,21 @@ Result<SessionPtr> SessionManager::create(SessionTerms terms) {
   if (--being_made_[owner.project] == 0) being_made_.erase(owner.project);
   if (made) sessions_[(*made)->id()] = *made;
   return made;
+}
+
+Result<SessionParts> SessionManager::make_parts(sandbox::Launcher& launcher, const Template& form, const Owner& owner,
+                                                HostRules hosts) {
+  sandbox::SandboxSpec spec{
+      .limits = form.limits, .template_root = form.root.string(), .tenant = std::to_string(owner.project)};
+  if (!form.network.empty()) {
+    spec.network = sandbox::Network::kNamespace;
+    spec.listen_port = kEgressPort;
+  }
+  SessionParts parts{.limits = form.limits, .network = form.network};
+  CAPSTAN_TRY(parts.sandbox, launcher.create(spec));
+  if (sandbox::Fd listener(parts.sandbox->take_listener()); listener)
+    parts.egress = Egress::start(*loop_, lookups_, std::move(listener), std::move(hosts));
+  return parts;
 }
 
 std::vector<SessionPtr> SessionManager::all() const {

@@ -41,6 +41,7 @@ struct ManagerOptions {
   std::string instance = {};          // of sandbox::LauncherOptions
   std::string launcher_program = {};  // as there
   std::filesystem::path directory = {};  // templates and snapshots; made if it is missing
+  Lookups::Resolve resolve = Lookups::ask_system;  // the names that sandboxes ask for
   ManagerLimits limits = {};
 };
 
@@ -77,6 +78,7 @@ class SessionManager {
 
  private:
   Result<sandbox::Launcher*> launcher();
+  Result<SessionParts> make_parts(sandbox::Launcher& launcher, const Template& form, const Owner& owner, HostRules hosts);
   Result<void> admit(const Owner& owner) const;  // under mutex_
   void keep();
   void keep_once(std::int64_t now_ms);
@@ -84,6 +86,7 @@ class SessionManager {
 
   const ManagerOptions options_;
   Templates templates_;
+  const std::shared_ptr<Lookups> lookups_;  // shared by the sandboxes that may reach hosts
   http::EventLoop* loop_ = nullptr;
 
   std::mutex launcher_mutex_;

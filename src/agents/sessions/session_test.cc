@@ -1,7 +1,10 @@
 // Goal: sessions do what their clients rely on: processes with input, output, terminals and ends; files; pauses; timeouts;
 // limits; snapshots; what was used. Method: a real launcher (skipped where the host cannot enforce sandboxes) and an event
 // loop of the test's own.
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <condition_variable>
@@ -73,9 +76,12 @@ class Sessions : public testing::Test {
   }
   void open(ManagerLimits limits) {
     manager_.reset();
-    manager_ = std::make_unique<SessionManager>(ManagerOptions{.instance = "sessions-test",
-                                                               .directory = directory_,
-                                                               .limits = limits});
+    const auto resolve = [](const std::string& name) -> std::vector<Address> {
+      if (name.ends_with(".test")) return {*Address::parse("127.0.0.1")};
+      return {};
+    };
+    manager_ = std::make_unique<SessionManager>(
+        ManagerOptions{.instance = "sessions-test", .directory = directory_, .resolve = resolve, .limits = limits});
     manager_->run_on(loop_);
   }
   SessionPtr make(SessionTerms terms = {}) {
@@ -90,6 +96,10 @@ class Sessions : public testing::Test {
     const auto result = kept->wait();
     EXPECT_TRUE(result && result->exit_code == exit_code) << script << ": " << kept->err;
     return kept->out;
+  }
+  void template_file(const std::string& name, const std::string& json) {
+    std::filesystem::create_directories(directory_ / "templates");
+    ASSERT_TRUE(write_file_atomic(directory_ / "templates" / (name + ".json"), json));
   }
   void until(const char* what, const std::function<bool()>& check) {
     for (int i = 0; i < 500; ++i) {
@@ -234,16 +244,68 @@ TEST_F(Sessions, ASnapshotKeepsFilesLinksAndModesOnly) {
 }
 
 TEST_F(Sessions, TemplatesAreFilesWithLimitsOfTheirOwn) {
-  std::filesystem::create_directories(directory_ / "templates");
-  ASSERT_TRUE(write_file_atomic(directory_ / "templates/small.json", R"({"memory_mib": 64, "disk_mib": 1, "env": {"A": "b"}})"));
+  template_file("small", R"({"memory_mib": 64, "disk_mib": 1, "env": {"A": "b"}})");
   const auto session = make({.template_name = "small"});
   ASSERT_TRUE(session);
   EXPECT_EQ(session->limits().memory_bytes, 64 << 20);
   EXPECT_EQ(shell(session, "echo $A; head -c 2m /dev/zero > f 2>/dev/null || echo full"), "b\nfull\n");
-  ASSERT_TRUE(write_file_atomic(directory_ / "templates/wrong.json", R"({"memory": 64})"));
+  template_file("wrong", R"({"memory": 64})");
   const auto wrong = manager_->create({.template_name = "wrong"});
   ASSERT_FALSE(wrong);
   EXPECT_NE(wrong.error().message.find("'memory' is unknown"), std::string::npos);
+}
+
+// Goal: a sandbox reaches what is listed, through the proxy and in no other way. Method: a server on this host's loopback,
+// listed by its address, and a resolver that leads every name there.
+TEST_F(Sessions, ListedHostsAreReachedThroughTheProxyAndNothingElseIs) {
+  const sandbox::Fd server(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  ASSERT_EQ(::bind(server.get(), reinterpret_cast<sockaddr*>(&address), size), 0);
+  ASSERT_EQ(::listen(server.get(), 8), 0);
+  ::getsockname(server.get(), reinterpret_cast<sockaddr*>(&address), &size);
+  const int port = ntohs(address.sin_port);
+  std::thread serving([&] {
+    for (;;) {
+      const sandbox::Fd peer(::accept4(server.get(), nullptr, nullptr, SOCK_CLOEXEC));
+      if (!peer) return;
+      char request[4096];
+      (void)!::read(peer.get(), request, sizeof request);
+      constexpr std::string_view kAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\nreached";
+      (void)!::send(peer.get(), kAnswer.data(), kAnswer.size(), MSG_NOSIGNAL);
+    }
+  });
+  constexpr const char* kNet = R"({{"network": {{"allow": ["good.test:{0}", "127.0.0.1:{0}"], "on_request": ["other.test"]}}}})";
+  template_file("net", fmt::format(fmt::runtime(kNet), port));
+  const auto session = make({.owner = {2, 3, 4}, .template_name = "net"});
+  ASSERT_TRUE(session);
+  const std::string get = "import urllib.request as u, sys\ntry: print(u.urlopen(sys.argv[1], timeout=10).read().decode())\n"
+                          "except Exception as e: print(type(e).__name__, e, e.read().decode() if hasattr(e, 'read') else '')";
+  ASSERT_TRUE(session->write("get.py", get));
+  const auto fetch = [&](const std::string& url) { return shell(session, "python3 get.py " + url); };
+  EXPECT_EQ(fetch(fmt::format("http://good.test:{}/", port)), "reached\n");
+  const std::string refused = fetch("http://other.test/");
+  EXPECT_NE(refused.find("403"), refused.npos) << refused;
+  EXPECT_NE(refused.find("good.test"), refused.npos) << refused;
+  // Around the proxy there is nothing: neither this host's loopback nor any route.
+  ASSERT_TRUE(session->write("direct.sh", fmt::format("(exec 3<>/dev/tcp/127.0.0.1/{}) 2>&1 | grep -o -m1 refused\n"
+                                                      "(exec 3<>/dev/tcp/192.0.2.1/80) 2>&1 | grep -o -m1 unreachable", port)));
+  EXPECT_EQ(shell(session, "bash direct.sh"), "refused\nunreachable\n");
+  // Asking for more than the template permits is refused; for what it permits on request, granted: but it is no public place.
+  EXPECT_EQ(session->set_network({.kind = NetworkWish::Kind::kListed, .hosts = {"evil.test"}}).error().code, Code::kDenied);
+  ASSERT_TRUE(session->set_network({.kind = NetworkWish::Kind::kListed, .hosts = {"other.test"}}));
+  EXPECT_NE(fetch("http://other.test/").find("leads to 127.0.0.1"), std::string::npos);
+  EXPECT_NE(fetch(fmt::format("http://good.test:{}/", port)).find("403"), std::string::npos);
+  EXPECT_EQ(shell(make({.template_name = "net", .network = {.kind = NetworkWish::Kind::kNone}}), "echo $HTTPS_PROXY"), "\n");
+  EXPECT_EQ(manager_->create({.network = {.kind = NetworkWish::Kind::kAll}}).error().code, Code::kDenied);
+  ASSERT_TRUE(manager_->end(session->id(), {2, 3, 4}));
+  std::int64_t out = 0;
+  for (const auto& record : manager_->usage(100).records) out += record.project == 3 ? record.sum.bytes_out : 0;
+  EXPECT_GT(out, 50);  // the request's bytes
+  ::shutdown(server.get(), SHUT_RDWR);
+  serving.join();
 }
 
 TEST_F(Sessions, ADirectoryIsWatchedBelowWhatIsMadeLater) {

@@ -52,14 +52,19 @@ Result<void> take(const Json& json, const std::string& name, Template& form) {
     } else if (member == "cpus") {
       if (!value.is_number() || value.as_double() <= 0) return wrong("a positive number");
       form.limits.milli_cpus = static_cast<std::int64_t>(value.as_double() * 1000);
+    } else if (member == "network") {
+      auto network = network_of(value);
+      if (!network) return std::unexpected(std::move(network.error()).with_context("template " + name));
+      form.network = std::move(*network);
     } else if (member == "env" && value.is_object()) {
       for (const auto& [variable, text] : value.members()) {
         if (!text.is_string()) return wrong("an object of strings");
         form.env[variable] = text.as_string();
       }
     } else {
-      return fail(Code::kInvalid, "template {}: '{}' is unknown; there are root, memory_mib, cpus, disk_mib, files, pids, env",
-                  name, member);
+      return fail(Code::kInvalid,
+                  "template {}: '{}' is unknown; there are root, memory_mib, cpus, disk_mib, files, pids, network, env", name,
+                  member);
     }
   }
   return {};

@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "agents/sessions/network.h"
 #include "agents/sessions/owner.h"
 #include "base/result.h"
 #include "sandbox/spec.h"
@@ -35,6 +36,7 @@ struct Template {
   std::filesystem::path root = {};      // a directory with a system of its own; empty: this host's
   std::filesystem::path snapshot = {};  // a copy of a home to begin with; empty: nothing
   sandbox::BoxLimits limits = {};
+  NetworkTerms network = {};
   std::map<std::string, std::string> env = {};
 };
 

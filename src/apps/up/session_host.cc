@@ -91,6 +91,7 @@ Result<void> serve(const DataDirectory& data, const Identity& identity) {
   const auto host = sandbox::check_host({});
   if (const auto enough = host ? sandbox::require(*host, {}) : Result<void>(std::unexpected(host.error())); !enough)
     refusal = enough.error().message;
+  std::unique_ptr<http::Server> server;  // first here, last to go: what sessions have under way posts to its loop
   agents::SessionManager manager({.instance = fmt::format("up-{:08x}", fnv1a(data.path().string()) & 0xFFFFFFFF),
                                   .directory = data.path() / "sessions"});
   http::Router router;
@@ -103,7 +104,7 @@ Result<void> serve(const DataDirectory& data, const Identity& identity) {
   agents::mcp::McpServer mcp(manager);
   mcp.add_routes(router);
   add_host_routes(router, manager);
-  CAPSTAN_TRY(const auto server, http::Server::start({.threads = kThreads}, router));
+  CAPSTAN_TRY(server, http::Server::start({.threads = kThreads}, router));
   CAPSTAN_CHECK(announce(data, identity, server->port(), token, refusal));
   log_info("session host", "port={} refusal=\"{}\"", server->port(), refusal);
   while (!stop_asked) std::this_thread::sleep_for(std::chrono::milliseconds(20));

@@ -283,10 +283,11 @@ void Boxes::from_first(std::uint64_t serial, Box& box, Unpacker& in, std::vector
   switch (in.kind()) {
     case MessageKind::kReady: {
       box.ready = true;
-      const std::vector<int> root = fds.empty() ? std::vector<int>{} : std::vector<int>{fds[0].get()};
+      std::vector<int> given;
+      for (const Fd& fd : fds) given.push_back(fd.get());
       return send_(
           Packer(MessageKind::kReady).i64(static_cast<std::int64_t>(box.id)).u32(box.spec.host_uid).bytes(),
-          root);
+          given);
     }
     case MessageKind::kRefused: {
       const std::uint32_t id = in.u32();

@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/ioctl.h>
@@ -93,6 +94,18 @@ class First {
     return socket && ::ioctl(socket.get(), SIOCSIFFLAGS, &request) == 0;
   }
 
+  // Nothing inside can take the port from it.
+  static bool listen_on(std::uint16_t port, Fd& listener) {
+    constexpr int kBacklog = 64;
+    listener.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    return listener && ::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 &&
+           ::listen(listener.get(), kBacklog) == 0;
+  }
+
   Fault set_up(Message& message) {
     Unpacker in(message.bytes);
     if (in.kind() != MessageKind::kSetup) return "understand the launcher";
@@ -102,6 +115,12 @@ class First {
     if (const Fault fault = mounts_.finish(spec_, message.fds)) return fault;
     message.fds.clear();
     const Fd root(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    std::vector<int> given = {root.get()};
+    Fd listener;
+    if (spec_.listen_port != 0) {
+      if (!listen_on(spec_.listen_port, listener)) return "listen on loopback";
+      given.push_back(listener.get());
+    }
     if (const Fault fault = become_user(mounts_.proc(), spec_.host_uid, spec_.uid)) return fault;
     // Set after the change of user, which clears it; a launcher that died before shows as a closed socket.
     if (::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) return "tie life to the launcher";
@@ -115,7 +134,7 @@ class First {
     }
     if (const Fault fault = apply_filter(config_.filter)) return fault;
     if (config_.gate >= 0) ::close(config_.gate);
-    if (spec_.long_lived) send_message(config_.socket, Packer(MessageKind::kReady).bytes(), {root.get()});
+    if (spec_.long_lived) send_message(config_.socket, Packer(MessageKind::kReady).bytes(), given);
     return nullptr;
   }
 

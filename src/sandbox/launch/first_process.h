@@ -4,7 +4,8 @@
 //
 // Its whole life is become_first_process(): called in a child of a launcher's clone3 with the namespaces new,
 // still root. What the launcher says comes as messages (sandbox/wire.h): kSetup once, then kSpawn. What it
-// answers: kReady with the root's descriptor (long-lived only), kRefused with the step that failed, kEnded
+// answers: kReady with the root's descriptor and the listener's, if it has one (long-lived only), kRefused
+// with the step that failed, kEnded
 // with each command's wait status. A launcher that dies takes it along.
 #pragma once
 
