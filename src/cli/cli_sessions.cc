@@ -73,7 +73,7 @@ void add_sessions_commands(CLI::App& app, Globals& globals, int& exit_code) {
   command->add_option("--timeout", options->timeout_s, "seconds until it ends")->capture_default_str();
   command->add_option("--env", options->env, "NAME=VALUE, for all its commands");
   command->add_option("--metadata", options->metadata, "NAME=VALUE, to find it by");
-  command->add_option("--allow", options->allow, "a host that it may reach, of those that the template permits; name, *.name, :port");
+  command->add_option("--allow", options->allow, "a host that it may reach, if the template permits it; name, *.name, :port");
   command->add_flag("--no-network", options->no_network, "reach nothing, whatever the template gives");
   add_command<int>(*session, "list", "Your sandboxes", "capstan session list", exit_code, std::make_shared<int>(),
                    [&](const auto&) { return session_list(globals); });

@@ -255,6 +255,24 @@ TEST_F(Sessions, TemplatesAreFilesWithLimitsOfTheirOwn) {
   EXPECT_NE(wrong.error().message.find("'memory' is unknown"), std::string::npos);
 }
 
+TEST_F(Sessions, ATarballBecomesTheRootOfItsTemplatesSessions) {
+  std::filesystem::create_directories(directory_ / "made/bin");
+  std::filesystem::copy_file("/sbin/ldconfig", directory_ / "made/bin/ldconfig");  // static: needs nothing else
+  const std::string tarball = directory_ / "root.tar.gz";
+  ASSERT_EQ(std::system(("tar -C " + (directory_ / "made").string() + " -czf " + tarball + " .").c_str()), 0);
+  template_file("image", R"({"tarball": ")" + tarball + R"("})");
+  const auto session = make({.template_name = "image"});
+  ASSERT_TRUE(session);
+  const auto kept = std::make_shared<Kept>();
+  ASSERT_TRUE(session->start({.argv = {"/bin/ldconfig", "--version"}}, kept));
+  const auto result = kept->wait();
+  ASSERT_TRUE(result) << result.error().message;
+  EXPECT_NE(kept->out.find("GNU"), std::string::npos);
+  EXPECT_FALSE(session->start({.argv = {"/bin/sh"}, .cwd = "/usr"}, nullptr));  // nothing of this host's is there
+  template_file("gone", R"({"tarball": "/no/such.tar"})");
+  EXPECT_EQ(manager_->create({.template_name = "gone"}).error().code, Code::kNotFound);
+}
+
 // Goal: a sandbox reaches what is listed, through the proxy and in no other way. Method: a server on this host's loopback,
 // listed by its address, and a resolver that leads every name there.
 TEST_F(Sessions, ListedHostsAreReachedThroughTheProxyAndNothingElseIs) {

@@ -43,6 +43,9 @@ Result<void> take(const Json& json, const std::string& name, Template& form) {
     if (member == "root") {
       if (!value.is_string() || !value.as_string().starts_with('/')) return wrong("a directory's absolute path");
       form.root = value.as_string();
+    } else if (member == "tarball") {
+      if (!value.is_string() || !value.as_string().starts_with('/')) return wrong("a tar archive's absolute path");
+      form.archive = value.as_string();
     } else if (member == "memory_mib" || member == "disk_mib" || member == "pids" || member == "files") {
       if (!positive) return wrong("a positive integer");
       if (member == "memory_mib") form.limits.memory_bytes = value.as_int() << 20;
@@ -63,14 +66,24 @@ Result<void> take(const Json& json, const std::string& name, Template& form) {
       }
     } else {
       return fail(Code::kInvalid,
-                  "template {}: '{}' is unknown; there are root, memory_mib, cpus, disk_mib, files, pids, network, env", name,
+                  "template {}: '{}' is unknown; there are root, tarball, memory_mib, cpus, disk_mib, files, pids, network, env", name,
                   member);
     }
   }
+  if (!form.root.empty() && !form.archive.empty())
+    return fail(Code::kInvalid, "template {}: it has a root and a tarball; one of them would be right", name);
   return {};
 }
 
 }  // namespace
+
+Templates::Templates(fs::path directory) : directory_(std::move(directory)), images_(directory_ / "roots") {
+  std::vector<std::string> archives;
+  for (const std::string& name : names()) {
+    if (const auto form = read(name)) archives.push_back(form->archive);
+  }
+  images_.keep_only(archives);
+}
 
 Result<Template> Templates::read(const std::string& name) const {
   Template form{.name = name, .limits = default_limits()};
@@ -104,14 +117,21 @@ fs::path Templates::place_of(const Owner& owner) const {
 }
 
 Result<Template> Templates::find(const std::string& name, const Owner& owner) const {
+  std::string form_name = name;
+  fs::path snapshot;
   for (const Snapshot& one : snapshots(owner)) {
     if (one.id != name && (one.name.empty() || one.name != name)) continue;
-    CAPSTAN_TRY(Template form, read(one.template_name));
-    form.name = one.template_name;
-    form.snapshot = place_of(owner) / one.id / "home";
-    return form;
+    form_name = one.template_name;
+    snapshot = place_of(owner) / one.id / "home";
+    break;
   }
-  return read(name);
+  CAPSTAN_TRY(Template form, read(form_name));
+  form.snapshot = std::move(snapshot);
+  if (form.archive.empty()) return form;
+  auto root = images_.find(form.archive);
+  if (!root) return std::unexpected(std::move(root.error()).with_context("template " + form.name));
+  form.root = std::move(*root);
+  return form;
 }
 
 std::vector<Snapshot> Templates::snapshots(const Owner& owner) const {

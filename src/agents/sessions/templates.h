@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "agents/sessions/image_roots.h"
 #include "agents/sessions/network.h"
 #include "agents/sessions/owner.h"
 #include "base/result.h"
@@ -34,6 +35,7 @@ inline constexpr std::int64_t kSnapshotFilesMax = 200'000;
 struct Template {
   std::string name;
   std::filesystem::path root = {};      // a directory with a system of its own; empty: this host's
+  std::string archive = {};             // that the root is unpacked from
   std::filesystem::path snapshot = {};  // a copy of a home to begin with; empty: nothing
   sandbox::BoxLimits limits = {};
   NetworkTerms network = {};
@@ -47,9 +49,10 @@ struct Snapshot {
 
 class Templates {
  public:
-  explicit Templates(std::filesystem::path directory) : directory_(std::move(directory)) {}
+  // While no session exists: roots of archives that no template names any more are removed.
+  explicit Templates(std::filesystem::path directory);
 
-  // By the name of a template, or a snapshot's id or name.
+  // By the name of a template, or a snapshot's id or name. The first time, a root's archive is unpacked.
   Result<Template> find(const std::string& name, const Owner& owner) const;
   std::vector<std::string> names() const;
 
@@ -62,9 +65,10 @@ class Templates {
 
  private:
   std::filesystem::path place_of(const Owner& owner) const;
-  Result<Template> read(const std::string& name) const;
+  Result<Template> read(const std::string& name) const;  // its file alone
 
   const std::filesystem::path directory_;
+  mutable ImageRoots images_;  // a cache
   std::mutex making_;  // one snapshot at a time, so that the bound on their number holds
 };
 
