@@ -93,11 +93,12 @@ int session_templates(const Globals& globals) {
   if (!forms) return report(forms.error());
   if (!snapshots) return report(snapshots.error());
   return show(globals, Json::object({{"templates", *forms}, {"snapshots", *snapshots}}), [](const Json& json) {
-    Table table({"TEMPLATE", "NAME", "OF"});
-    for (const Json& one : list_of(json, "templates")) table.add({text_of(one, "templateID"), "-", "-"});
+    Table table({"TEMPLATE", "NAME", "OF", "READY"});
+    for (const Json& one : list_of(json, "templates"))
+      table.add({text_of(one, "templateID"), "-", "-", std::to_string(number_of(one, "ready"))});
     for (const Json& one : list_of(json, "snapshots")) {
       const auto& names = list_of(one, "names");
-      table.add({text_of(one, "snapshotID"), names.empty() ? "-" : names[0].as_string(), text_of(one, "sandboxID")});
+      table.add({text_of(one, "snapshotID"), names.empty() ? "-" : names[0].as_string(), text_of(one, "sandboxID"), "-"});
     }
     fmt::print("{}", table.text());
   });

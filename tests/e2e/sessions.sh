@@ -59,6 +59,15 @@ expect "nothing around it" "7" "$("$capstan" session exec "$net" -- "curl -s --n
 expect "more than is permitted" "not allowed here" "$("$capstan" session create --template net --allow example.org 2>&1)"
 "$capstan" session kill "$net" >/dev/null
 
+# Sandboxes made ahead.
+printf '{"warm": 2}' >"$CAPSTAN_DATA_DIR/sessions/templates/hot.json"
+two_wait() { "$capstan" session templates | grep -qE '^hot +- +- +2$'; }
+wait_until 30 "two sandboxes are ready" two_wait
+hot=$("$capstan" session create --template hot)
+expect "a warm one" "^warm$" "$("$capstan" session exec "$hot" -- 'echo warm')"
+wait_until 30 "two are ready again" two_wait
+"$capstan" session kill "$hot" >/dev/null
+
 # What they used reaches the store, by project.
 usage_shows() { "$capstan" usage --by project | grep -qE "default/default +sandbox +[1-9]"; }
 wait_until 30 "usage shows sandboxes" usage_shows

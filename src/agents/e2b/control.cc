@@ -270,8 +270,14 @@ Result<http::Response> snapshots(const http::Request& request, SessionManager& m
 
 Result<http::Response> templates(const http::Request&, SessionManager& manager) {
   Json out = Json::array();
-  for (const std::string& name : manager.templates().names())
-    out.push_back(Json::object({{"templateID", name}, {"aliases", Json::array()}, {"public", true}}));
+  const auto warm = manager.warm();
+  for (const std::string& name : manager.templates().names()) {
+    const auto ready = warm.find(name);
+    out.push_back(Json::object({{"templateID", name},
+                                {"aliases", Json::array()},
+                                {"public", true},
+                                {"ready", ready == warm.end() ? 0 : static_cast<std::int64_t>(ready->second)}}));
+  }
   return http::Response::json(200, out);
 }
 

@@ -30,6 +30,7 @@ SessionManager::~SessionManager() {
     changed_.notify_all();
   }
   thread_.join();
+  pool_.reset();
   for (const auto& session : all()) session->end();
   {
     const std::lock_guard lock(mutex_);
@@ -38,7 +39,22 @@ SessionManager::~SessionManager() {
   launcher_.reset();
 }
 
-void SessionManager::run_on(http::EventLoop& loop) { loop_ = &loop; }
+void SessionManager::run_on(http::EventLoop& loop) {
+  loop_ = &loop;
+  const auto forms = [this] {
+    {
+      const std::lock_guard lock(launcher_mutex_);
+      if (refused_) return std::vector<Template>{};
+    }
+    return templates_.warm();
+  };
+  const auto room = [this] {
+    const std::lock_guard lock(mutex_);
+    return options_.limits.sessions_max - std::min(options_.limits.sessions_max, count());
+  };
+  pool_ = std::make_unique<WarmPool>(
+      WarmPool::World{.forms = forms, .make = [this](const Template& form) { return make_parts(form); }, .room = room});
+}
 
 Result<sandbox::Launcher*> SessionManager::launcher() {
   const std::lock_guard lock(launcher_mutex_);
@@ -68,12 +84,16 @@ Result<void> SessionManager::check_timeout(std::int64_t timeout_ms) const {
               options_.limits.timeout_ms_max / 1000);
 }
 
+std::size_t SessionManager::count() const {
+  std::size_t all = sessions_.size();
+  for (const auto& [project, making] : being_made_) all += making;
+  return all;
+}
+
 Result<void> SessionManager::admit(const Owner& owner) const {
-  std::size_t all = sessions_.size(), of_project = 0;
-  for (const auto& [project, count] : being_made_) {
-    all += count;
-    if (project == owner.project) of_project += count;
-  }
+  const std::size_t all = count();
+  const auto making = being_made_.find(owner.project);
+  std::size_t of_project = making == being_made_.end() ? 0 : making->second;
   for (const auto& [id, session] : sessions_) of_project += session->terms().owner.project == owner.project ? 1 : 0;
   if (all >= options_.limits.sessions_max)
     return fail(Code::kExhausted, "this host has {} sandboxes, the most that it may", all);
@@ -85,7 +105,7 @@ Result<void> SessionManager::admit(const Owner& owner) const {
 Result<SessionPtr> SessionManager::create(SessionTerms terms) {
   CAPSTAN_CHECK(check_timeout(terms.timeout_ms));
   if (loop_ == nullptr) return fail(Code::kUnavailable, "the server does not run yet");
-  CAPSTAN_TRY(sandbox::Launcher * launcher, launcher());
+  CAPSTAN_CHECK(check());
   CAPSTAN_TRY(Template form, templates_.find(terms.template_name, terms.owner));
   terms.template_name = form.name;
   if (!terms.snapshot.empty()) {
@@ -101,7 +121,8 @@ Result<SessionPtr> SessionManager::create(SessionTerms terms) {
   }
   terms.env.insert(form.env.begin(), form.env.end());
   auto made = [&]() -> Result<SessionPtr> {
-    CAPSTAN_TRY(SessionParts parts, make_parts(*launcher, form, owner, std::move(hosts)));
+    CAPSTAN_TRY(SessionParts parts, take_parts(form));
+    if (parts.egress) parts.egress->set_rules(std::move(hosts));
     auto session = std::make_shared<Session>(*loop_, random_hex(kIdBytes), std::move(terms), std::move(parts));
     if (!form.snapshot.empty()) CAPSTAN_CHECK(templates_.restore(form, *session));
     return session;
@@ -112,18 +133,25 @@ Result<SessionPtr> SessionManager::create(SessionTerms terms) {
   return made;
 }
 
-Result<SessionParts> SessionManager::make_parts(sandbox::Launcher& launcher, const Template& form, const Owner& owner,
-                                                HostRules hosts) {
-  sandbox::SandboxSpec spec{
-      .limits = form.limits, .template_root = form.root.string(), .tenant = std::to_string(owner.project)};
+// One that was made ahead, or a new one.
+Result<SessionParts> SessionManager::take_parts(const Template& form) {
+  auto parts = pool_->take(form);
+  pool_->make_room();
+  if (parts) return std::move(*parts);
+  return make_parts(form);
+}
+
+Result<SessionParts> SessionManager::make_parts(const Template& form) {
+  CAPSTAN_TRY(sandbox::Launcher * launcher, launcher());
+  sandbox::SandboxSpec spec{.limits = form.limits, .template_root = form.root.string()};
   if (!form.network.empty()) {
     spec.network = sandbox::Network::kNamespace;
     spec.listen_port = kEgressPort;
   }
   SessionParts parts{.limits = form.limits, .network = form.network};
-  CAPSTAN_TRY(parts.sandbox, launcher.create(spec));
+  CAPSTAN_TRY(parts.sandbox, launcher->create(spec));
   if (sandbox::Fd listener(parts.sandbox->take_listener()); listener)
-    parts.egress = Egress::start(*loop_, lookups_, std::move(listener), std::move(hosts));
+    parts.egress = Egress::start(*loop_, lookups_, std::move(listener), {});
   return parts;
 }
 

@@ -24,6 +24,7 @@
 
 #include "agents/sessions/session.h"
 #include "agents/sessions/templates.h"
+#include "agents/sessions/warm_pool.h"
 #include "sandbox/launcher.h"
 
 namespace capstan::agents {
@@ -67,6 +68,8 @@ class SessionManager {
   Result<void> check_timeout(std::int64_t timeout_ms) const;
 
   Templates& templates() { return templates_; }
+  // Sandboxes that wait for a session, by their template.
+  std::map<std::string, std::size_t> warm() const { return pool_ ? pool_->ready() : std::map<std::string, std::size_t>{}; }
 
   // What was used and is not taken yet, the oldest first, with the number of the last; settle() forgets up to it.
   struct UsageBatch {
@@ -78,7 +81,9 @@ class SessionManager {
 
  private:
   Result<sandbox::Launcher*> launcher();
-  Result<SessionParts> make_parts(sandbox::Launcher& launcher, const Template& form, const Owner& owner, HostRules hosts);
+  Result<SessionParts> make_parts(const Template& form);
+  Result<SessionParts> take_parts(const Template& form);
+  std::size_t count() const;  // under mutex_: sessions, and those being made
   Result<void> admit(const Owner& owner) const;  // under mutex_
   void keep();
   void keep_once(std::int64_t now_ms);
@@ -100,6 +105,7 @@ class SessionManager {
   std::int64_t records_first_ = 1;  // the number of records_[0]
   std::condition_variable changed_;
   bool leaving_ = false;
+  std::unique_ptr<WarmPool> pool_;  // since run_on
   std::int64_t sampled_ms_ = 0, recorded_ms_ = 0;  // of the thread
   std::thread thread_;
 };

@@ -52,6 +52,10 @@ Result<void> take(const Json& json, const std::string& name, Template& form) {
       if (member == "disk_mib") form.limits.tmpfs_bytes = value.as_int() << 20;
       if (member == "pids") form.limits.pids = value.as_int();
       if (member == "files") form.limits.tmpfs_inodes = value.as_int();
+    } else if (member == "warm") {
+      if (!value.is_int() || value.as_int() < 0 || value.as_int() > static_cast<std::int64_t>(kWarmOfTemplateMax))
+        return wrong(fmt::format("between 0 and {}", kWarmOfTemplateMax));
+      form.warm = static_cast<std::size_t>(value.as_int());
     } else if (member == "cpus") {
       if (!value.is_number() || value.as_double() <= 0) return wrong("a positive number");
       form.limits.milli_cpus = static_cast<std::int64_t>(value.as_double() * 1000);
@@ -66,8 +70,9 @@ Result<void> take(const Json& json, const std::string& name, Template& form) {
       }
     } else {
       return fail(Code::kInvalid,
-                  "template {}: '{}' is unknown; there are root, tarball, memory_mib, cpus, disk_mib, files, pids, network, env", name,
-                  member);
+                  "template {}: '{}' is unknown; there are root, tarball, memory_mib, cpus, disk_mib, files, pids, network, warm, "
+                  "env",
+                  name, member);
     }
   }
   if (!form.root.empty() && !form.archive.empty())
@@ -97,6 +102,7 @@ Result<Template> Templates::read(const std::string& name) const {
   if (!json || !json->is_object())
     return fail(Code::kInvalid, "template {}: {}", name, json ? "must be an object" : json.error().message);
   CAPSTAN_CHECK(take(*json, name, form));
+  form.version = *text;
   return form;
 }
 
@@ -127,11 +133,26 @@ Result<Template> Templates::find(const std::string& name, const Owner& owner) co
   }
   CAPSTAN_TRY(Template form, read(form_name));
   form.snapshot = std::move(snapshot);
+  return with_root(std::move(form));
+}
+
+Result<Template> Templates::with_root(Template form) const {
   if (form.archive.empty()) return form;
   auto root = images_.find(form.archive);
   if (!root) return std::unexpected(std::move(root.error()).with_context("template " + form.name));
   form.root = std::move(*root);
+  form.version += form.root.string();
   return form;
+}
+
+std::vector<Template> Templates::warm() const {
+  std::vector<Template> out;
+  for (const std::string& name : names()) {
+    auto form = read(name);
+    if (!form || form->warm == 0) continue;
+    if (auto whole = with_root(std::move(*form))) out.push_back(std::move(*whole));
+  }
+  return out;
 }
 
 std::vector<Snapshot> Templates::snapshots(const Owner& owner) const {

@@ -28,6 +28,7 @@ namespace capstan::agents {
 
 class Session;
 
+inline constexpr std::size_t kWarmOfTemplateMax = 100;
 inline constexpr std::size_t kSnapshotsOfProjectMax = 100;
 inline constexpr std::int64_t kSnapshotBytesMax = 8LL << 30;
 inline constexpr std::int64_t kSnapshotFilesMax = 200'000;
@@ -39,6 +40,8 @@ struct Template {
   std::filesystem::path snapshot = {};  // a copy of a home to begin with; empty: nothing
   sandbox::BoxLimits limits = {};
   NetworkTerms network = {};
+  std::size_t warm = 0;      // sandboxes to keep ready
+  std::string version = {};  // changes with its file and its root
   std::map<std::string, std::string> env = {};
 };
 
@@ -55,6 +58,8 @@ class Templates {
   // By the name of a template, or a snapshot's id or name. The first time, a root's archive is unpacked.
   Result<Template> find(const std::string& name, const Owner& owner) const;
   std::vector<std::string> names() const;
+  // Those that ask for sandboxes to be kept ready; one that is wrong or whose root is missing is left out.
+  std::vector<Template> warm() const;
 
   // The session stands still meanwhile.
   Result<std::string> snapshot(Session& session, const std::string& name);
@@ -66,6 +71,7 @@ class Templates {
  private:
   std::filesystem::path place_of(const Owner& owner) const;
   Result<Template> read(const std::string& name) const;  // its file alone
+  Result<Template> with_root(Template form) const;
 
   const std::filesystem::path directory_;
   mutable ImageRoots images_;  // a cache

@@ -55,7 +55,8 @@ Result<Parts> parts_of(const char* name) {
     if (part == "..") return fail(Code::kInvalid, "'{}' leads out of the archive", text);
     if (!part.empty() && part != ".") parts.emplace_back(part);
   }
-  if (parts.size() > kPartsMax) return fail(Code::kInvalid, "'{}' is {} directories deep; {} are possible", text, parts.size(), kPartsMax);
+  if (parts.size() > kPartsMax)
+    return fail(Code::kInvalid, "'{}' is {} directories deep; {} are possible", text, parts.size(), kPartsMax);
   return parts;
 }
 
@@ -149,8 +150,8 @@ class Unpacking {
     const Fd made(::openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     // A link to a directory (lib → usr/lib) that came before stays as it is; a file does not become a directory.
     if (!made) return errno == ELOOP || errno == ENOTDIR ? check_link(parent, name) : fail_errno("cannot open " + name, errno);
-    return ::fchmod(made.get(), ::archive_entry_perm(entry) & (kModeMask | S_ISVTX)) == 0 ? Result<void>{}
-                                                                                           : fail_errno("cannot change " + name, errno);
+    if (::fchmod(made.get(), ::archive_entry_perm(entry) & (kModeMask | S_ISVTX)) == 0) return {};
+    return fail_errno("cannot change " + name, errno);
   }
 
   static Result<void> check_link(int parent, const std::string& name) {
