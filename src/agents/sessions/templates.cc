@@ -70,8 +70,8 @@ Result<void> take(const Json& json, const std::string& name, Template& form) {
       }
     } else {
       return fail(Code::kInvalid,
-                  "template {}: '{}' is unknown; there are root, tarball, memory_mib, cpus, disk_mib, files, pids, network, warm, "
-                  "env",
+                  "template {}: '{}' is unknown; there are root, tarball, memory_mib, cpus, disk_mib, files, pids, network, "
+                  "warm, env",
                   name, member);
     }
   }
