@@ -425,5 +425,18 @@ TEST(Controller, RanksGetTorchrunsEnvironment) {
             "TORCHELASTIC_USE_AGENT_STORE=False WORLD_SIZE=2 ");
 }
 
+// What the gateway is told of each replica.
+TEST(Controller, ServedReplicasCarryHowTheGatewayShallAskThem) {
+  Controller controller;
+  controller.apply({1, JoinHost{"h1", "i", "b", "", {3000, 0, 0}, {}}});
+  for (const char* yaml : {"{kind: service, name: plain, command: x, model_name: m, hedge_after: 300ms}",
+                           "{kind: service, name: ours, engine: {model: abacus}}"})
+    controller.apply({1, Apply{*workload::parse_specs(yaml, {}), false}});
+  std::string text;
+  for (const ServedReplica& replica : served(controller.state()).replicas)
+    text += fmt::format("{} {} {}; ", replica.service, replica.hedge_after_ms, replica.http2);
+  EXPECT_EQ(text, "plain 300 false; ours 0 true; ");
+}
+
 }  // namespace
 }  // namespace capstan::controller
