@@ -1,6 +1,7 @@
 #include "agents/front/front.h"
 
 #include "agents/front/relay.h"
+#include "agents/front/usage_json.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "http/client.h"
@@ -43,22 +44,6 @@ constexpr Open kWithToken[] = {{"POST", "/process.Process/{call}"},
                                {"POST", "/contexts"},
                                {"DELETE", "/contexts/{id}"},
                                {"POST", "/contexts/{id}/restart"}};
-
-Result<store::ComputeRecord> record_of(const Json& json) {
-  store::ComputeRecord out{.id = json.get_string("id").value_or(""),
-                           .time_ms = json.get_int("time_ms").value_or(0),
-                           .kind = json.get_string("kind").value_or(""),
-                           .name = json.get_string("name").value_or(""),
-                           .key = json.get_int("key").value_or(0),
-                           .project = json.get_int("project").value_or(0),
-                           .organisation = json.get_int("organisation").value_or(0)};
-  if (out.id.empty()) return fail(Code::kCorrupt, "a record of usage without an id");
-  out.sum = {json.get_int("runs").value_or(0),          json.get_int("wall_ms").value_or(0),
-             json.get_int("cpu_us").value_or(0),        json.get_int("memory_mib_ms").value_or(0),
-             json.get_int("memory_peak_bytes").value_or(0), json.get_int("bytes_in").value_or(0),
-             json.get_int("bytes_out").value_or(0)};
-  return out;
-}
 
 }  // namespace
 
@@ -138,7 +123,7 @@ void Front::fetch_usage() {
     if (!json || json->find("records") == nullptr || json->find("records")->size() == 0) return;
     std::vector<store::ComputeRecord> records;
     for (const Json& one : json->find("records")->items()) {
-      if (auto record = record_of(one)) records.push_back(std::move(*record));
+      if (auto record = compute_record_of(one)) records.push_back(std::move(*record));
     }
     if (const auto done = state_->options.record(records); !done) {
       log_warn("usage of sandboxes cannot be recorded yet", "error=\"{}\"", done.error().message);

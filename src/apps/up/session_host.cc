@@ -12,6 +12,7 @@
 
 #include "agents/e2b/e2b.h"
 #include "agents/front/front.h"
+#include "agents/front/usage_json.h"
 #include "agents/mcp/mcp.h"
 #include "agents/sessions/session_manager.h"
 #include "base/file.h"
@@ -34,23 +35,6 @@ constexpr std::int64_t kUsageMax = 10'000;
 std::atomic<bool> stop_asked{false};
 static_assert(std::atomic<bool>::is_always_lock_free);  // written by a signal handler
 
-Json json_of(const store::ComputeRecord& r) {
-  return Json::object({{"id", r.id},
-                       {"time_ms", r.time_ms},
-                       {"kind", r.kind},
-                       {"name", r.name},
-                       {"key", r.key},
-                       {"project", r.project},
-                       {"organisation", r.organisation},
-                       {"runs", r.sum.runs},
-                       {"wall_ms", r.sum.wall_ms},
-                       {"cpu_us", r.sum.cpu_us},
-                       {"memory_mib_ms", r.sum.memory_mib_ms},
-                       {"memory_peak_bytes", r.sum.memory_peak_bytes},
-                       {"bytes_in", r.sum.bytes_in},
-                       {"bytes_out", r.sum.bytes_out}});
-}
-
 std::int64_t number(const http::Request& request, std::string_view name) {
   return parse_int(request.query_value(name).value_or("")).value_or(0);
 }
@@ -61,7 +45,7 @@ void add_host_routes(http::Router& router, agents::SessionManager& manager) {
     const auto limit = std::clamp<std::int64_t>(number(request, "limit"), 1, kUsageMax);
     const auto batch = manager.usage(static_cast<std::size_t>(limit));
     Json records = Json::array();
-    for (const auto& record : batch.records) records.push_back(json_of(record));
+    for (const auto& record : batch.records) records.push_back(agents::to_json(record));
     writer->respond(http::Response::json(200, Json::object({{"last", batch.last}, {"records", std::move(records)}})));
   });
   router.add("POST", "/host/usage/settle",
