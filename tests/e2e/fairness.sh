@@ -1,7 +1,7 @@
 #!/bin/sh
 # Goal: one key that floods the real gateway and engine does not make another one's trickle wait: its first token comes within
 # what it takes alone and the step that the batch is in. Prints the figures, which are times of a shared machine: what fails
-# is only a trickle that waits as long as the flood does.
+# is only a trickle whose median waits as long as the flood's.
 . "$(dirname "$0")/lib.sh"
 command -v node >/dev/null || skip "there is no node"
 flooders=40  # more than a replica takes at once
@@ -22,5 +22,5 @@ wait_until 60 "abacus answers" answers "$slow_key"
 
 times=$(node "$(dirname "$0")/fairness.mjs" "$base" "$fast_key" "$slow_key" $flooders $asked) || fail "a request failed"
 echo "milliseconds to the trickle's first token, alone and beside a flood of $flooders at once, and of a step of the batch: $times"
-awk -v a="$(field "$times" beside_p95)" -v b="$(field "$times" flood_first_p50)" 'BEGIN { exit !(a < b) }' ||
+awk -v a="$(field "$times" beside_p50)" -v b="$(field "$times" flood_first_p50)" 'BEGIN { exit !(a < b) }' ||
   fail "the trickle waits as long as the flood"
