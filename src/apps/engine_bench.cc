@@ -201,9 +201,9 @@ class Bench {
 Result<void> run(const BenchOptions& options) {
   CAPSTAN_CHECK(use_isa(options.isa));
   CAPSTAN_TRY(ModelOptions how, model_options(options.arithmetic, options.threads));
-  how.progress = [](std::uint64_t done, std::uint64_t total) {
-    std::fprintf(stderr, "\rpacking weights: %3.0f %%",
-                 100.0 * static_cast<double>(done) / static_cast<double>(total));
+  how.progress = [shown = -1](std::uint64_t done, std::uint64_t total) mutable {
+    const int percent = static_cast<int>(100.0 * static_cast<double>(done) / static_cast<double>(total));
+    if (percent != std::exchange(shown, percent)) std::fprintf(stderr, "\rpacking weights: %3d %%", percent);
     if (done == total) std::fprintf(stderr, "\n");
   };
   const auto begin = Clock::now();
