@@ -35,6 +35,7 @@ std::string_view object_at(std::string_view text, std::size_t at) {
 
 // The library's own search looks at every byte.
 std::size_t position_of(std::string_view text, std::string_view what, std::size_t from) {
+  if (from >= text.size()) return std::string_view::npos;
   const void* at = ::memmem(text.data() + from, text.size() - from, what.data(), what.size());
   return at == nullptr ? std::string_view::npos : static_cast<std::size_t>(static_cast<const char*>(at) - text.data());
 }
