@@ -50,7 +50,9 @@ Usage find_usage(std::string_view text) {
        at = position_of(text, kMember, at + kMember.size())) {
     const std::size_t value = text.find_first_not_of(": \t\r\n", at + kMember.size());
     if (value == std::string_view::npos || text[value] != '{') continue;
-    if (const Usage usage = read_usage(object_at(text, value)); usage.exact) last = usage;
+    const std::string_view object = object_at(text, value);
+    if (object.empty()) continue;
+    if (const Usage usage = read_usage(object); usage.exact) last = usage;
   }
   return last;
 }

@@ -52,7 +52,8 @@ void check(std::string_view input) {
   const Reading whole = read(input, input.size() + 1);
   for (const std::size_t piece : {1, 7}) {
     const Reading cut = read(input, piece);
-    bool same = whole.requests.size() == cut.requests.size() && whole.refused == cut.refused;
+    // What is wrong in two ways (too long, and no header) may be refused for the one or the other.
+    bool same = whole.requests.size() == cut.requests.size() && (whole.refused == 0) == (cut.refused == 0);
     for (std::size_t i = 0; same && i < whole.requests.size(); ++i) {
       const Request &a = whole.requests[i], &b = cut.requests[i];
       same = a.method == b.method && a.target == b.target && a.body == b.body && a.headers.all() == b.headers.all();
