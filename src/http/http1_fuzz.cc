@@ -17,7 +17,6 @@ namespace {
 using namespace capstan;
 using namespace capstan::http;
 
-
 // As a connection does: what is not consumed comes again with more behind it.
 std::vector<Request> read(std::string_view input, std::size_t piece) {
   RequestReader reader({.header_bytes_max = 1'024, .body_bytes_max = 1'024});

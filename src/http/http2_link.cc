@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "base/text.h"
+#include "http/http2_fields.h"
 
 namespace capstan::http {
 namespace {
@@ -25,17 +26,6 @@ constexpr std::size_t kStreamsBeforeSettings = 100;  // what RFC 9113 recommends
 constexpr int kReadsMax = 16;  // a turn
 constexpr std::uint32_t kIdLast = 1u << 30;
 constexpr int kUnacknowledgedMsMax = 20'000;  // then the server's host is taken for lost
-
-nghttp2_nv field(std::string_view name, std::string_view value, std::uint8_t flags = NGHTTP2_NV_FLAG_NONE) {
-  return {reinterpret_cast<std::uint8_t*>(const_cast<char*>(name.data())),
-          reinterpret_cast<std::uint8_t*>(const_cast<char*>(value.data())), name.size(), value.size(), flags};
-}
-
-// Of HTTP/1.1's connections only.
-bool is_hop(std::string_view name) {
-  return name == "connection" || name == "transfer-encoding" || name == "keep-alive" || name == "upgrade" || name == "host" ||
-         name == "content-length";
-}
 
 }  // namespace
 
@@ -103,19 +93,20 @@ std::int32_t Http2Link::begin(Call& call) {
   std::vector<nghttp2_nv> fields;
   fields.reserve(request.headers.all().size() + 5);
   const std::string* host = request.headers.find("host");
-  fields.push_back(field(":method", request.method));
-  fields.push_back(field(":scheme", "http"));
-  fields.push_back(field(":authority", host != nullptr ? *host : peer_->authority));
-  fields.push_back(field(":path", request.target));
+  fields.push_back(http2_field(":method", request.method));
+  fields.push_back(http2_field(":scheme", "http"));
+  fields.push_back(http2_field(":authority", host != nullptr ? *host : peer_->authority));
+  fields.push_back(http2_field(":path", request.target));
   for (const auto& [name, value] : request.headers.all()) {
-    // nghttp2 makes names lower case. A request's own name is not worth a place in the table of what repeats.
-    if (!is_hop(to_lower(name)))
-      fields.push_back(field(name, value, name == "x-request-id" ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE));
+    const std::string lower = to_lower(name);
+    if (is_connection_field(lower) || lower == "host" || lower == "content-length") continue;
+    // A request's own name is not worth a place in the table of what repeats.
+    fields.push_back(http2_field(name, value, name == "x-request-id" ? NGHTTP2_NV_FLAG_NO_INDEX : NGHTTP2_NV_FLAG_NONE));
   }
   std::array<char, 20> digits;
   if (!call.body.empty()) {
     const auto end = std::to_chars(digits.begin(), digits.end(), call.body.size()).ptr;
-    fields.push_back(field("content-length", {digits.data(), end}));
+    fields.push_back(http2_field("content-length", {digits.data(), end}));
   }
   const nghttp2_data_provider provider{.source = {.ptr = nullptr}, .read_callback = read_body};
   const std::int32_t id = nghttp2_submit_request(session_, nullptr, fields.data(), fields.size(),
@@ -190,7 +181,7 @@ int Http2Link::on_header(nghttp2_session*, const nghttp2_frame* frame, const std
   return 0;
 }
 
-int Http2Link::on_frame(nghttp2_session* session, const nghttp2_frame* frame, void* data) {
+int Http2Link::on_frame(nghttp2_session*, const nghttp2_frame* frame, void* data) {
   Http2Link& link = self(data);
   const int type = frame->hd.type;
   const std::int32_t id = frame->hd.stream_id;
@@ -211,7 +202,7 @@ int Http2Link::on_frame(nghttp2_session* session, const nghttp2_frame* frame, vo
   if (stream == nullptr || (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0) return 0;
   stream->whole = true;
   if (!stream->call->paused()) link.finish(id, *stream);
-  return (void)session, 0;
+  return 0;
 }
 
 int Http2Link::on_data(nghttp2_session* session, std::uint8_t, std::int32_t id, const std::uint8_t* bytes, std::size_t count,

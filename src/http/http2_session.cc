@@ -9,6 +9,7 @@
 
 #include "base/text.h"
 #include "http/connection.h"
+#include "http/http2_fields.h"
 
 namespace capstan::http {
 namespace {
@@ -243,22 +244,13 @@ void Http2Session::refuse(std::int32_t id, Stream& stream, int status, std::stri
 }
 
 void Http2Session::submit_head(std::int32_t id, int status, const Headers& headers, bool body) {
-  std::vector<std::pair<std::string, std::string_view>> lines;
-  lines.reserve(headers.all().size() + 1);
   const std::string code = std::to_string(status);
-  lines.emplace_back(":status", code);
-  for (const auto& [name, value] : headers.all()) {
-    std::string lower = to_lower(name);
-    if (lower == "connection" || lower == "transfer-encoding" || lower == "keep-alive" || lower == "upgrade") continue;
-    if (value.find_first_of("\r\n") != std::string::npos) continue;
-    lines.emplace_back(std::move(lower), value);
-  }
   std::vector<nghttp2_nv> fields;
-  fields.reserve(lines.size());
-  for (const auto& [name, value] : lines) {
-    fields.push_back({reinterpret_cast<std::uint8_t*>(const_cast<char*>(name.data())),
-                      reinterpret_cast<std::uint8_t*>(const_cast<char*>(value.data())), name.size(), value.size(),
-                      NGHTTP2_NV_FLAG_NONE});
+  fields.reserve(headers.all().size() + 1);
+  fields.push_back(http2_field(":status", code));
+  for (const auto& [name, value] : headers.all()) {
+    if (!is_connection_field(to_lower(name)) && value.find_first_of("\r\n") == std::string::npos)
+      fields.push_back(http2_field(name, value));
   }
   const nghttp2_data_provider provider{.source = {.ptr = nullptr}, .read_callback = read_body};
   nghttp2_submit_response(session_, id, fields.data(), fields.size(), body ? &provider : nullptr);
