@@ -11,24 +11,14 @@
 #include <cerrno>
 #include <cstring>
 
+#include "http/message.h"
+
 namespace capstan::agents {
 namespace {
 
 constexpr std::string_view kHeadEnd = "\r\n\r\n", kTunnelOpen = "HTTP/1.1 200 Connection established\r\n\r\n";
 constexpr std::int64_t kRefusalMs = 5'000;  // for the client to read it
 constexpr std::size_t kAddressesMax = 8;
-
-std::string_view reason_of(int status) {
-  switch (status) {
-    case 400: return "Bad Request";
-    case 403: return "Forbidden";
-    case 408: return "Request Timeout";
-    case 431: return "Request Header Fields Too Large";
-    case 502: return "Bad Gateway";
-    case 504: return "Gateway Timeout";
-    default: return "Service Unavailable";
-  }
-}
 
 }  // namespace
 
@@ -78,7 +68,7 @@ void ProxyConnection::refuse(int status, std::string_view text) {
   outer_.fd.reset();
   inner_.waiting = fmt::format(
       "HTTP/1.1 {} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\ncapstan: {}\n",
-      status, reason_of(status), text.size() + 10, text);
+      status, http::reason_phrase(status), text.size() + 10, text);
   state_ = State::kRefused;
   touch(kRefusalMs);
   write_refusal();
