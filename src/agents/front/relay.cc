@@ -104,25 +104,26 @@ class Relay final : public http::CallSink, public std::enable_shared_from_this<R
 
 }  // namespace
 
-std::optional<HostAddress::Host> HostAddress::now() const {
+Result<HostAddress::Host> HostAddress::now() const {
+  const auto absent = [] { return fail(Code::kUnavailable, "the sandboxes' host has not started yet; try again in a moment"); };
   std::error_code error;
   const auto changed = std::filesystem::last_write_time(file_, error);
   const std::lock_guard lock(mutex_);
-  if (error) return std::nullopt;
-  if (known_ && changed == changed_) return known_;
+  if (error) return absent();
+  if (known_ && changed == changed_) return *known_;
   const auto text = read_file(file_, 64 << 10);
   const auto json = text ? Json::parse(*text) : fail(Code::kNotFound, "no address");
-  if (!json) return std::nullopt;
+  if (!json) return absent();
   known_ = Host{fmt::format("http://127.0.0.1:{}", json->get_int("port").value_or(0)),
                 json->get_string("token").value_or(""), json->get_string("refusal").value_or("")};
   changed_ = changed;
-  return known_;
+  return *known_;
 }
 
 void relay(http::AsyncClient& client, const HostAddress& address, http::Request request, const std::string& owner,
            const http::ResponseWriterPtr& writer) {
   auto host = address.now();
-  if (!host) return writer->respond(unavailable("the sandboxes' host has not started yet; try again in a moment"));
+  if (!host) return writer->respond(unavailable(host.error().message));
   http::Request passed{.method = request.method,
                        .target = request.target,
                        .headers = passed_on(request.headers),

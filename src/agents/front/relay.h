@@ -23,7 +23,8 @@ class HostAddress {
     std::string refusal = {};  // why it makes no sandboxes; empty: it does
   };
   explicit HostAddress(std::filesystem::path file) : file_(std::move(file)) {}
-  std::optional<Host> now() const;
+  // kUnavailable while it has not started.
+  Result<Host> now() const;
 
  private:
   const std::filesystem::path file_;

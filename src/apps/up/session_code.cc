@@ -128,7 +128,7 @@ class SessionCode::SessionRun final : public CodeRunner::Run, public http::CallS
 
   void begin() {
     auto host = state_->address.now();
-    if (!host) return end_later({Code::kUnavailable, "the sandboxes' host has not started yet; try again in a moment", {}});
+    if (!host) return end_later(std::move(host.error()));
     host_ = std::move(*host);
     sandbox_ = state_->use(key_);
     sandbox_ ? prolong() : create();
@@ -284,21 +284,19 @@ void SessionCode::mount(http::Router& router) {
 }
 
 Result<void> SessionCode::check() {
-  const auto host = state_->address.now();
-  if (!host) return fail(Code::kUnavailable, "the sandboxes' host has not started yet; try again in a moment");
-  if (!host->refusal.empty()) return fail(Code::kUnsupported, "{}", host->refusal);
+  CAPSTAN_TRY(const auto host, state_->address.now());
+  if (!host.refusal.empty()) return fail(Code::kUnsupported, "{}", host.refusal);
   return {};
 }
 
 Result<void> SessionCode::find(const gateway::Caller& caller, const std::string& container) {
-  const auto host = state_->address.now();
-  if (!host) return fail(Code::kUnavailable, "the sandboxes' host has not started yet; try again in a moment");
+  CAPSTAN_TRY(const auto host, state_->address.now());
   http::Client client;
   const auto ask = [&](std::string target) -> Result<Json> {
     const http::Request request{.target = std::move(target),
-                                .headers = {{std::string(agents::kHostTokenHeader), host->token},
+                                .headers = {{std::string(agents::kHostTokenHeader), host.token},
                                             {std::string(agents::kOwnerHeader), owner_header(caller)}}};
-    CAPSTAN_TRY(const http::Response answer, client.request(host->url, request, {.timeout_ms = kHostTimeoutMs}));
+    CAPSTAN_TRY(const http::Response answer, client.request(host.url, request, {.timeout_ms = kHostTimeoutMs}));
     if (answer.status != 200) return std::unexpected(error_of(answer.status, answer.body));
     return Json::parse(answer.body);
   };
