@@ -29,7 +29,7 @@ struct Options {
   int streams = 1'000;
   int tokens = 250;
   std::string only = {};  // requests or streams; empty: both
-  bool http1 = false;     // to the origin, as to servers other than our engine
+  bool http1 = false;     // to the origin, as services get it unless they say http2
   bool requested() const { return only != "streams"; }
   bool streamed() const { return only != "requests"; }
 };
@@ -138,7 +138,7 @@ int run(int argc, char** argv) {
   app.add_option("--streams", options.streams, "streams at once, 50 tokens a second each")->check(CLI::Range(1, 10'000));
   app.add_option("--tokens", options.tokens, "tokens a stream")->check(CLI::Range(1, 100'000));
   app.add_option("--only", options.only, "one of the two")->check(CLI::IsMember({"requests", "streams"}));
-  app.add_flag("--http1", options.http1, "the gateway speaks HTTP/1.1 to its replica, as to a server that is not our engine");
+  app.add_flag("--http1", options.http1, "the gateway speaks HTTP/1.1 to its replica, as services get it unless they say http2");
   app.add_option("--role", role, "internal: origin or gateway")->group("");
   app.add_option("--origin", origin_port, "internal: its port")->group("");
   app.add_option("--folder", folder_of_gateway, "internal: where the gateway's tables lie")->group("");

@@ -28,7 +28,7 @@ inline constexpr std::int64_t kLoopTimeMs = 600'000;
 struct CodeLoopParts {
   Gateway& gateway;
   CodeRunner& runner;
-  std::function<void(const Json& response)> keep;  // the whole response, when it has ended; empty: it is not kept
+  std::function<void(const Json& response)> keep = {};  // the whole response, when it has ended; empty: it is not kept
   std::int64_t time_ms = kLoopTimeMs;
 };
 

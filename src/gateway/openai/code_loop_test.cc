@@ -12,6 +12,7 @@
 
 #include "base/file.h"
 #include "gateway/event_splitter.h"
+#include "gateway/openai/api_testing.h"
 #include "gateway/openai/openai.h"
 #include "http/client.h"
 
@@ -19,23 +20,6 @@ namespace capstan::gateway::openai {
 namespace {
 
 using namespace std::chrono_literals;
-
-class Directory final : public ReplicaDirectory {
- public:
-  std::vector<Replica> list;
-  std::vector<Replica> replicas() const override { return list; }
-  std::vector<std::pair<std::string, std::string>> waiting() const override { return {}; }
-};
-
-class Projects final : public Authenticator {
- public:
-  std::expected<CallerPtr, ApiError> authenticate(const http::Request& request) override {
-    const std::string bearer = request.headers.get("authorization");
-    if (bearer == "Bearer wrong") return std::unexpected(ApiError{.status = 401, .message = "no such key"});
-    return std::make_shared<Caller>(
-        Caller{.organisation = "acme", .project = bearer.empty() ? "web" : bearer.substr(7)});
-  }
-};
 
 // "hang" never ends, "broken" cannot run, "1/0" has a traceback; else the code itself comes back, in angle brackets.
 class ScriptedRunner final : public CodeRunner {

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/file.h"
-#include "gateway/openai_error.h"
 
 namespace capstan::gateway::openai {
 namespace {
@@ -31,16 +30,6 @@ void add_containers(const Json::Array& items, std::vector<std::string>& out) {
 }  // namespace
 
 bool CodeRequests::takes(const http::Request& request) { return asks_for_code(request.body); }
-
-void CodeRequests::serve(const http::Request& request, const CallerPtr& caller,
-                         const http::ResponseWriterPtr& writer) {
-  const auto begun = begin(request, caller, writer);
-  if (begun) return;
-  http::Response refusal = to_response(begun.error());
-  const std::string id = request.headers.get("x-request-id");
-  refusal.headers.set("x-request-id", id.empty() || id.size() > 128 ? "req_" + random_hex(12) : id);
-  writer->respond(std::move(refusal));
-}
 
 std::expected<void, ApiError> CodeRequests::begin(const http::Request& request, const CallerPtr& caller,
                                                   const http::ResponseWriterPtr& writer) {

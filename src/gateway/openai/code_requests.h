@@ -1,9 +1,9 @@
 // Requests of the Responses API with the tool code_interpreter: checked, given a container, and begun.
 //
-//   gateway.divert("/v1/responses", CodeRequests::takes, [&](…) { requests.serve(request, caller, writer); }, to_response);
+//   gateway.divert("/v1/responses", CodeRequests::takes, [&](…) { requests.begin(request, caller, writer); }, to_response);
 //
 // `auto` goes on in the container of the conversation's last call (by previous_response_id, or among the input's
-// items), if it is still there. Threads: serve on one that may block.  Failure: 400 without containers, 404 an unknown
+// items), if it is still there. Threads: begin on one that may block.  Failure: 400 without containers, 404 an unknown
 // container, 503 while their host is away; and as code_loop.h.
 #pragma once
 
@@ -18,11 +18,11 @@ class CodeRequests {
   CodeRequests(Gateway& gateway, ResponsesState& state, CodeRunner* runner)
       : gateway_(gateway), state_(state), runner_(runner) {}
   static bool takes(const http::Request& request);
-  void serve(const http::Request& request, const CallerPtr& caller, const http::ResponseWriterPtr& writer);
-
- private:
+  // The writer gets the answer, unless this is an error.
   std::expected<void, ApiError> begin(const http::Request& request, const CallerPtr& caller,
                                       const http::ResponseWriterPtr& writer);
+
+ private:
   std::expected<void, ApiError> give_container(ResponsesCall& call, const Json::Array& previous, const Caller& caller);
   ResponsesState::Ask in_the_background(ResponsesCall call, Json chat);
 

@@ -138,7 +138,8 @@ void OpenAiApi::add_responses(Gateway& gateway) {
   gateway.divert(
       "/v1/responses", CodeRequests::takes,
       [this](const http::Request& request, const CallerPtr& caller, const http::ResponseWriterPtr& writer) {
-        code_.serve(request, caller, writer);
+        if (const auto begun = code_.begin(request, caller, writer); !begun)
+          writer->respond(with_id(request, to_response(begun.error())));
       },
       to_response);
   route(gateway, "GET", "/v1/responses/{id}", [this](const http::Request& request, const Caller& caller) {

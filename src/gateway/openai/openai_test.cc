@@ -9,29 +9,13 @@
 #include <thread>
 
 #include "base/file.h"
+#include "gateway/openai/api_testing.h"
 #include "http/client.h"
 
 namespace capstan::gateway::openai {
 namespace {
 
 using namespace std::chrono_literals;
-
-class Directory final : public ReplicaDirectory {
- public:
-  std::vector<Replica> list;
-  std::vector<Replica> replicas() const override { return list; }
-  std::vector<std::pair<std::string, std::string>> waiting() const override { return {}; }
-};
-
-// The caller's project is what stands behind "Bearer ".
-class Projects final : public Authenticator {
- public:
-  std::expected<CallerPtr, ApiError> authenticate(const http::Request& request) override {
-    const std::string* bearer = request.headers.find("authorization");
-    return std::make_shared<Caller>(
-        Caller{.organisation = "acme", .project = bearer == nullptr ? "web" : bearer->substr(7)});
-  }
-};
 
 class OpenAiTest : public testing::Test {
  protected:
