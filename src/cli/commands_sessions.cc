@@ -88,17 +88,32 @@ int session_list(const Globals& globals) {
   });
 }
 
+namespace {
+
+// How far a template's packages are, in a line; or what is wrong with its file.
+std::string packages_of(const Json& form) {
+  constexpr std::size_t kShown = 120;
+  if (const std::string wrong = text_of(form, "error"); !wrong.empty()) return wrong.substr(0, kShown);
+  const Json* packages = form.find("packages");
+  if (packages == nullptr) return "-";
+  const std::string message = text_of(*packages, "message");
+  const std::string line = message.substr(message.rfind('\n') + 1, kShown);
+  return text_of(*packages, "state") + (line.empty() ? "" : ": " + line);
+}
+
+}  // namespace
+
 int session_templates(const Globals& globals) {
   const auto forms = ask(globals, "GET", "/templates"), snapshots = ask(globals, "GET", "/snapshots");
   if (!forms) return report(forms.error());
   if (!snapshots) return report(snapshots.error());
   return show(globals, Json::object({{"templates", *forms}, {"snapshots", *snapshots}}), [](const Json& json) {
-    Table table({"TEMPLATE", "NAME", "OF", "READY"});
+    Table table({"TEMPLATE", "NAME", "OF", "READY", "PACKAGES"});
     for (const Json& one : list_of(json, "templates"))
-      table.add({text_of(one, "templateID"), "-", "-", std::to_string(number_of(one, "ready"))});
+      table.add({text_of(one, "templateID"), "-", "-", std::to_string(number_of(one, "ready")), packages_of(one)});
     for (const Json& one : list_of(json, "snapshots")) {
       const auto& names = list_of(one, "names");
-      table.add({text_of(one, "snapshotID"), names.empty() ? "-" : names[0].as_string(), text_of(one, "sandboxID"), "-"});
+      table.add({text_of(one, "snapshotID"), names.empty() ? "-" : names[0].as_string(), text_of(one, "sandboxID"), "-", "-"});
     }
     fmt::print("{}", table.text());
   });

@@ -61,12 +61,40 @@ expect "more than is permitted" "not allowed here" "$("$capstan" session create 
 
 # Sandboxes made ahead.
 printf '{"warm": 2}' >"$CAPSTAN_DATA_DIR/sessions/templates/hot.json"
-two_wait() { "$capstan" session templates | grep -qE '^hot +- +- +2$'; }
+two_wait() { "$capstan" session templates | grep -qE '^hot +- +- +2 +-$'; }
 wait_until 30 "two sandboxes are ready" two_wait
 hot=$("$capstan" session create --template hot)
 expect "a warm one" "^warm$" "$("$capstan" session exec "$hot" -- 'echo warm')"
 wait_until 30 "two are ready again" two_wait
 "$capstan" session kill "$hot" >/dev/null
+
+# A template's packages: a wheel made here, installed at the first creation; a list that cannot be installed says so.
+if python3 -c 'import pip' 2>/dev/null || ls /usr/share/python-wheels/pip-*.whl >/dev/null 2>&1; then
+  mkdir -p "$scratch/wheels"
+  python3 - "$scratch/wheels/greet-1.0-py3-none-any.whl" <<'END'
+import sys, zipfile
+files = {"greet.py": "def hello():\n    print('greetings')\n",
+         "greet-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: greet\nVersion: 1.0\n",
+         "greet-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+         "greet-1.0.dist-info/entry_points.txt": "[console_scripts]\ngreet = greet:hello\n"}
+files["greet-1.0.dist-info/RECORD"] = "".join(name + ",,\n" for name in [*files, "greet-1.0.dist-info/RECORD"])
+with zipfile.ZipFile(sys.argv[1], "w") as archive:
+    for name, text in files.items():
+        archive.writestr(name, text)
+END
+  for version in 1.0 2.0; do
+    printf '{"packages": {"python": ["greet==%s"], "wheels": "%s"}}' "$version" "$scratch/wheels" \
+      >"$CAPSTAN_DATA_DIR/sessions/templates/greet-$version.json"
+  done
+  expect "packages before" "^greet-1.0 .* absent" "$("$capstan" session templates)"
+  greet=$("$capstan" session create --template greet-1.0)
+  expect "a package's program" "^greetings$" "$("$capstan" session exec "$greet" -- greet)"
+  expect "a package in code" "^greetings$" "$("$capstan" session code "$greet" 'import greet; greet.hello()')"
+  expect "a package that is not there" "No matching distribution found" "$("$capstan" session create --template greet-2.0 2>&1)"
+  expect "packages ready" "^greet-1.0 .* ready" "$("$capstan" session templates)"
+  expect "packages failed" "^greet-2.0 .* failed: .*No matching" "$("$capstan" session templates)"
+  "$capstan" session kill "$greet" >/dev/null
+fi
 
 # What they used reaches the store, by project.
 usage_shows() { "$capstan" usage --by project | grep -qE "default/default +sandbox +[1-9]"; }

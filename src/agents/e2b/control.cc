@@ -268,15 +268,33 @@ Result<http::Response> snapshots(const http::Request& request, SessionManager& m
   return http::Response::json(200, out);
 }
 
+Json packages(const LayerState& layer) {
+  using Kind = LayerState::Kind;
+  const auto name = [&] {
+    switch (layer.kind) {
+      case Kind::kAbsent: return "absent";
+      case Kind::kMaking: return "installing";
+      case Kind::kReady: return "ready";
+      case Kind::kFailed: break;
+    }
+    return "failed";
+  };
+  return Json::object({{"state", name()}, {"message", layer.text}});
+}
+
 Result<http::Response> templates(const http::Request&, SessionManager& manager) {
   Json out = Json::array();
   const auto warm = manager.warm();
   for (const std::string& name : manager.templates().names()) {
     const auto ready = warm.find(name);
-    out.push_back(Json::object({{"templateID", name},
-                                {"aliases", Json::array()},
-                                {"public", true},
-                                {"ready", ready == warm.end() ? 0 : static_cast<std::int64_t>(ready->second)}}));
+    Json one = Json::object({{"templateID", name},
+                             {"aliases", Json::array()},
+                             {"public", true},
+                             {"ready", ready == warm.end() ? 0 : static_cast<std::int64_t>(ready->second)}});
+    const auto form = manager.templates().read(name);
+    if (!form) one["error"] = form.error().message;
+    if (form && !form->packages.empty()) one["packages"] = packages(manager.layers().state(*form));
+    out.push_back(std::move(one));
   }
   return http::Response::json(200, out);
 }

@@ -28,7 +28,7 @@ std::string error_line(std::string_view name, std::string_view value) {
 class Interpreter::Kernel final : public ProcessListener {
  public:
   Result<void> start(Session& session, const CodeContext& about, std::shared_ptr<Kernel> self) {
-    ProcessSpec spec{.argv = {"/usr/bin/python3", "-c", std::string(kKernelSource)},
+    ProcessSpec spec{.argv = {"/usr/bin/env", "python3", "-c", std::string(kKernelSource)},
                      .env = {"PYTHONUNBUFFERED=1", "MPLBACKEND=agg"},
                      .cwd = about.cwd,
                      .tag = "code:" + about.id,

@@ -12,6 +12,7 @@
 
 #include "agents/sessions/file_tree.h"
 #include "agents/sessions/interpreter.h"
+#include "agents/sessions/packages.h"
 #include "agents/sessions/paths.h"
 #include "agents/sessions/templates.h"
 #include "base/file.h"
@@ -32,6 +33,22 @@ void add_proxy_env(std::vector<std::string>& env) {
   const std::string proxy = fmt::format("http://127.0.0.1:{}", kEgressPort);
   for (const char* name : {"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"}) add_env(env, name, proxy);
   for (const char* name : {"NO_PROXY", "no_proxy"}) add_env(env, name, "localhost,127.0.0.1,::1");
+}
+
+// Before what the system has, and after what the client names itself.
+void add_packages_env(std::vector<std::string>& env) {
+  const auto given = [&](std::string_view begins) {
+    return std::ranges::find_if(env, [&](const std::string& entry) { return entry.starts_with(begins); });
+  };
+  add_env(env, "BASH_ENV", fmt::format("{}/.bash_env", kPackagesPath));
+  if (const auto path = given("PATH="); path != env.end())
+    path->append(fmt::format(":{}/bin", kPackagesPath));
+  else
+    env.push_back(fmt::format("PATH={}/bin:/usr/local/bin:/usr/bin:/bin", kPackagesPath));
+  if (const auto path = given("PYTHONPATH="); path != env.end())
+    path->append(fmt::format(":{}", kPackagesPath));
+  else
+    env.push_back(fmt::format("PYTHONPATH={}", kPackagesPath));
 }
 
 }  // namespace
@@ -79,6 +96,7 @@ Result<ProcessPtr> Session::start(ProcessSpec spec, ListenerPtr listener) {
   add_env(spec.env, "USER", "user");
   add_env(spec.env, "LOGNAME", "user");
   if (!hosts().empty()) add_proxy_env(spec.env);
+  if (parts_.packages) add_packages_env(spec.env);
   if (spec.cwd.empty()) spec.cwd = kHome;
   CAPSTAN_TRY(spec.cwd, path_inside(spec.cwd));
   if (const auto entry = sandbox::stat_inside(root_fd(), spec.cwd); !entry)

@@ -55,6 +55,7 @@ struct SessionParts {
   std::unique_ptr<sandbox::Sandbox> sandbox = {};
   NetworkTerms network = {};             // what it may be given
   std::shared_ptr<Egress> egress = {};   // shared with the loop; none: no network at all
+  bool packages = false;                 // at kPackagesPath
 };
 
 class Session : public std::enable_shared_from_this<Session> {

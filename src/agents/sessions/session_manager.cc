@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "agents/sessions/pip.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/sha256.h"
@@ -14,6 +15,7 @@ namespace {
 
 constexpr int kIdBytes = 10;
 constexpr auto kKeepEvery = std::chrono::milliseconds(200);
+constexpr auto kPackagesWait = std::chrono::minutes(10);
 
 }  // namespace
 
@@ -21,7 +23,26 @@ SessionManager::SessionManager(ManagerOptions options)
     : options_(std::move(options)),
       templates_(options_.directory),
       lookups_(std::make_shared<Lookups>(options_.resolve)),
+      layers_(make_layers()),
       thread_([this] { keep(); }) {}
+
+// What no template lists any more goes.
+std::unique_ptr<PackageLayers> SessionManager::make_layers() {
+  const auto install = [this](const Template& form, const std::filesystem::path& directory,
+                              const PackageLayers::Progress& progress, std::stop_token stop) -> Result<void> {
+    CAPSTAN_TRY(sandbox::Launcher * launcher, launcher());
+    return install_python({*launcher, *loop_, lookups_}, form, directory, progress, stop);
+  };
+  auto layers = std::make_unique<PackageLayers>(options_.directory / "layers", install);
+  std::set<std::string> keys;
+  for (const std::string& name : templates_.names()) {
+    const auto form = templates_.read(name);
+    if (!form || form->packages.empty()) continue;
+    if (const auto key = layer_key(*form)) keys.insert(*key);
+  }
+  layers->keep_only(keys);
+  return layers;
+}
 
 SessionManager::~SessionManager() {
   {
@@ -31,6 +52,7 @@ SessionManager::~SessionManager() {
   }
   thread_.join();
   pool_.reset();
+  layers_.reset();
   for (const auto& session : all()) session->end();
   {
     const std::lock_guard lock(mutex_);
@@ -46,7 +68,11 @@ void SessionManager::run_on(http::EventLoop& loop) {
       const std::lock_guard lock(launcher_mutex_);
       if (refused_) return std::vector<Template>{};
     }
-    return templates_.warm();
+    std::vector<Template> whole;
+    for (Template& form : templates_.warm()) {
+      if (auto found = with_packages(std::move(form), {})) whole.push_back(std::move(*found));
+    }
+    return whole;
   };
   const auto room = [this] {
     const std::lock_guard lock(mutex_);
@@ -108,6 +134,7 @@ Result<SessionPtr> SessionManager::create(SessionTerms terms) {
   CAPSTAN_CHECK(check());
   CAPSTAN_TRY(Template form, templates_.find(terms.template_name, terms.owner));
   terms.template_name = form.name;
+  CAPSTAN_TRY(form, with_packages(std::move(form), kPackagesWait));
   if (!terms.snapshot.empty()) {
     CAPSTAN_TRY(const Template files, templates_.find(terms.snapshot, terms.owner));
     form.snapshot = files.snapshot;
@@ -133,6 +160,13 @@ Result<SessionPtr> SessionManager::create(SessionTerms terms) {
   return made;
 }
 
+Result<Template> SessionManager::with_packages(Template form, std::chrono::milliseconds wait) {
+  if (form.packages.empty()) return form;
+  CAPSTAN_TRY(form.layer, layers_->find(form, wait));
+  form.version += form.layer.string();
+  return form;
+}
+
 // One that was made ahead, or a new one.
 Result<SessionParts> SessionManager::take_parts(const Template& form) {
   auto parts = pool_->take(form);
@@ -148,7 +182,8 @@ Result<SessionParts> SessionManager::make_parts(const Template& form) {
     spec.network = sandbox::Network::kNamespace;
     spec.listen_port = kEgressPort;
   }
-  SessionParts parts{.limits = form.limits, .network = form.network};
+  if (!form.layer.empty()) spec.binds.push_back({.host_path = form.layer.string(), .path = std::string(kPackagesPath)});
+  SessionParts parts{.limits = form.limits, .network = form.network, .packages = !form.layer.empty()};
   CAPSTAN_TRY(parts.sandbox, launcher->create(spec));
   if (sandbox::Fd listener(parts.sandbox->take_listener()); listener)
     parts.egress = Egress::start(*loop_, lookups_, std::move(listener), {});

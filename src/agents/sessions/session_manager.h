@@ -22,6 +22,7 @@
 #include <thread>
 #include <vector>
 
+#include "agents/sessions/package_layers.h"
 #include "agents/sessions/session.h"
 #include "agents/sessions/templates.h"
 #include "agents/sessions/warm_pool.h"
@@ -68,6 +69,7 @@ class SessionManager {
   Result<void> check_timeout(std::int64_t timeout_ms) const;
 
   Templates& templates() { return templates_; }
+  const PackageLayers& layers() const { return *layers_; }
   // Sandboxes that wait for a session, by their template.
   std::map<std::string, std::size_t> warm() const { return pool_ ? pool_->ready() : std::map<std::string, std::size_t>{}; }
 
@@ -81,6 +83,8 @@ class SessionManager {
 
  private:
   Result<sandbox::Launcher*> launcher();
+  std::unique_ptr<PackageLayers> make_layers();
+  Result<Template> with_packages(Template form, std::chrono::milliseconds wait);
   Result<SessionParts> make_parts(const Template& form);
   Result<SessionParts> take_parts(const Template& form);
   std::size_t count() const;  // under mutex_: sessions, and those being made
@@ -105,6 +109,7 @@ class SessionManager {
   std::int64_t records_first_ = 1;  // the number of records_[0]
   std::condition_variable changed_;
   bool leaving_ = false;
+  std::unique_ptr<PackageLayers> layers_;
   std::unique_ptr<WarmPool> pool_;  // since run_on
   std::int64_t sampled_ms_ = 0, recorded_ms_ = 0;  // of the thread
   std::thread thread_;

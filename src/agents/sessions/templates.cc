@@ -59,6 +59,10 @@ Result<void> take(const Json& json, const std::string& name, Template& form) {
     } else if (member == "cpus") {
       if (!value.is_number() || value.as_double() <= 0) return wrong("a positive number");
       form.limits.milli_cpus = static_cast<std::int64_t>(value.as_double() * 1000);
+    } else if (member == "packages") {
+      auto packages = packages_of(value);
+      if (!packages) return std::unexpected(std::move(packages.error()).with_context("template " + name));
+      form.packages = std::move(*packages);
     } else if (member == "network") {
       auto network = network_of(value);
       if (!network) return std::unexpected(std::move(network.error()).with_context("template " + name));
@@ -70,8 +74,8 @@ Result<void> take(const Json& json, const std::string& name, Template& form) {
       }
     } else {
       return fail(Code::kInvalid,
-                  "template {}: '{}' is unknown; there are root, tarball, memory_mib, cpus, disk_mib, files, pids, network, "
-                  "warm, env",
+                  "template {}: '{}' is unknown; there are root, tarball, packages, memory_mib, cpus, disk_mib, files, pids, "
+                  "network, warm, env",
                   name, member);
     }
   }

@@ -1,4 +1,4 @@
-// Templates: what a new session begins with (a root, limits, variables); and snapshots of sessions' files, which serve as
+// Templates: what a new session begins with (a root, packages, limits, variables); and snapshots of sessions' files, which serve as
 // templates, too.
 //
 //   CAPSTAN_TRY(Template form, templates.find("base", owner));
@@ -21,6 +21,7 @@
 #include "agents/sessions/image_roots.h"
 #include "agents/sessions/network.h"
 #include "agents/sessions/owner.h"
+#include "agents/sessions/packages.h"
 #include "base/result.h"
 #include "sandbox/spec.h"
 
@@ -38,6 +39,8 @@ struct Template {
   std::filesystem::path root = {};      // a directory with a system of its own; empty: this host's
   std::string archive = {};             // that the root is unpacked from
   std::filesystem::path snapshot = {};  // a copy of a home to begin with; empty: nothing
+  PackageList packages = {};
+  std::filesystem::path layer = {};  // where they are installed; PackageLayers finds it
   sandbox::BoxLimits limits = {};
   NetworkTerms network = {};
   std::size_t warm = 0;      // sandboxes to keep ready
@@ -58,6 +61,7 @@ class Templates {
   // By the name of a template, or a snapshot's id or name. The first time, a root's archive is unpacked.
   Result<Template> find(const std::string& name, const Owner& owner) const;
   std::vector<std::string> names() const;
+  Result<Template> read(const std::string& name) const;  // as its file says, without a look at its root
   // Those that ask for sandboxes to be kept ready; one that is wrong or whose root is missing is left out.
   std::vector<Template> warm() const;
 
@@ -70,7 +74,6 @@ class Templates {
 
  private:
   std::filesystem::path place_of(const Owner& owner) const;
-  Result<Template> read(const std::string& name) const;  // its file alone
   Result<Template> with_root(Template form) const;
 
   const std::filesystem::path directory_;
