@@ -22,6 +22,18 @@ std::string error_line(std::string_view name, std::string_view value) {
   return Json::object({{"type", "error"}, {"name", name}, {"value", value}, {"traceback", value}}).dump();
 }
 
+Json words(const Words& all) {
+  Json out = Json::object();
+  for (const auto& [name, value] : all) out[name] = value;
+  return out;
+}
+
+// What is read when a program starts, so that it is too late for one that runs.
+bool is_read_at_start(std::string_view name) {
+  constexpr std::string_view kBegins[] = {"PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "GLIBC_"};
+  return std::ranges::any_of(kBegins, [&](std::string_view begin) { return name.starts_with(begin); });
+}
+
 }  // namespace
 
 // One Python, and the sinks of its cells. `sinks_` is under the mutex, the rest is the loop's.
@@ -32,6 +44,7 @@ class Interpreter::Kernel final : public ProcessListener {
                      .env = {"PYTHONUNBUFFERED=1", "MPLBACKEND=agg"},
                      .cwd = about.cwd,
                      .tag = "code:" + about.id,
+                     .own = true,
                      .input = true};
     CAPSTAN_TRY(process_, session.start(std::move(spec), std::move(self)));
     return {};
@@ -49,6 +62,13 @@ class Interpreter::Kernel final : public ProcessListener {
     // If this fails the process has ended or hangs; either way its end reaches the sinks.
     if (const auto written = process_->write_input(request + "\n"); !written) process_->kill();
     return {};
+  }
+
+  // Of cells from now on.
+  void set_env(const Words& env) {
+    const std::lock_guard order(order_);
+    if (const auto written = process_->write_input(Json::object({{"env_vars", words(env)}}).dump() + "\n"); !written)
+      process_->kill();
   }
 
   void abandon(const CodeSink* sink) {
@@ -150,20 +170,49 @@ Result<std::shared_ptr<Interpreter::Kernel>> Interpreter::kernel_of(Context& con
   return kernel;
 }
 
+Interpreter::Context& Interpreter::default_context() {
+  const std::string id(kDefaultContext);
+  return contexts_.try_emplace(id, Context{{id, "python", std::string(kHome)}, nullptr}).first->second;
+}
+
+Result<void> Interpreter::start_ahead() {
+  const std::lock_guard lock(mutex_);
+  ahead_ = session_.environment({});
+  CAPSTAN_TRY(const auto kernel, kernel_of(default_context()));
+  return {};
+}
+
+void Interpreter::begin() {
+  const std::lock_guard lock(mutex_);
+  Context& context = default_context();
+  if (!context.kernel) return;
+  Words changed;
+  bool too_late = false;
+  for (const std::string& entry : session_.environment({})) {
+    if (std::ranges::find(ahead_, entry) != ahead_.end()) continue;
+    const std::size_t equals = entry.find('=');
+    changed[entry.substr(0, equals)] = entry.substr(equals + 1);
+    too_late = too_late || is_read_at_start(entry);
+  }
+  if (too_late) {
+    context.kernel->kill();
+    context.kernel = nullptr;
+  } else if (!changed.empty()) {
+    context.kernel->set_env(changed);
+  }
+}
+
 Result<void> Interpreter::execute(const Cell& cell, SinkPtr sink) {
   if (!cell.language.empty() && cell.language != "python")
     return fail(Code::kInvalid, "code in '{}' is not run here; python is, and any program by a command", cell.language);
   std::shared_ptr<Kernel> kernel;
   {
     const std::lock_guard lock(mutex_);
-    const std::string id = cell.context.empty() ? std::string(kDefaultContext) : cell.context;
-    if (cell.context.empty()) contexts_.try_emplace(id, Context{{id, "python", std::string(kHome)}, nullptr});
-    CAPSTAN_TRY(Context * context, find(id));
+    if (cell.context.empty()) default_context();
+    CAPSTAN_TRY(Context * context, find(cell.context.empty() ? std::string(kDefaultContext) : cell.context));
     CAPSTAN_TRY(kernel, kernel_of(*context));
   }
-  Json env = Json::object();
-  for (const auto& [name, value] : cell.env) env[name] = value;
-  return kernel->execute(Json::object({{"code", cell.code}, {"env_vars", std::move(env)}}).dump(), std::move(sink));
+  return kernel->execute(Json::object({{"code", cell.code}, {"env_vars", words(cell.env)}}).dump(), std::move(sink));
 }
 
 void Interpreter::abandon(const SinkPtr& sink) {

@@ -57,6 +57,10 @@ class Interpreter {
   // The sink's reader has left: nothing more reaches it, and its cell, if it runs, is interrupted.
   void abandon(const SinkPtr& sink);
 
+  // The default context's Python before anybody wants it; when the session begins, its environment becomes the session's.
+  Result<void> start_ahead();
+  void begin();
+
   Result<CodeContext> add(const std::string& language, const std::string& cwd);
   std::vector<CodeContext> list() const;
   Result<void> remove(const std::string& id);
@@ -70,10 +74,12 @@ class Interpreter {
   };
   Result<std::shared_ptr<Kernel>> kernel_of(Context& context);  // under mutex_
   Result<Context*> find(const std::string& id);                 // under mutex_
+  Context& default_context();                                   // under mutex_
 
   Session& session_;
   mutable std::mutex mutex_;
   std::map<std::string, Context> contexts_;
+  std::vector<std::string> ahead_;  // the environment of what was started ahead
 };
 
 }  // namespace capstan::agents

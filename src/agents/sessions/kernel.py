@@ -1,6 +1,7 @@
 # The Python of a code context: runs cells one after the other in one namespace and says what came of them.
 #
-# Cells arrive on standard input, a JSON object a line: {"code", "env_vars"}. Events leave on what was standard output, a
+# Cells arrive on standard input, a JSON object a line: {"code", "env_vars"}; one without code sets variables for all that
+# follow. Events leave on what was standard output, a
 # JSON object a line: stdout, stderr, result, error, number_of_executions, end_of_execution. Descriptors 1 and 2 are
 # pipes of this program's own, so that what subprocesses print is an event, too. SIGINT interrupts the cell that runs.
 import ast, base64, builtins, codecs, inspect, io, json, linecache, os, queue, re, select, signal, subprocess, sys
@@ -198,5 +199,9 @@ threading.Thread(target=pump_always, daemon=True).start()
 threading.Thread(target=read_requests, args=(waiting,), daemon=True).start()
 count = 0
 while True:
-    count += 1
-    execute(waiting.get(), count)
+    request = waiting.get()
+    if "code" in request:
+        count += 1
+        execute(request, count)
+    else:
+        os.environ.update(request["env_vars"])

@@ -58,6 +58,7 @@ struct ProcessSpec {
   std::vector<std::string> env = {};
   std::string cwd = "/work";
   std::string tag = {};  // the client's name for it
+  bool own = false;      // this program's, not a client's: no list shows it
   bool input = false;    // stays open for write_input; else /dev/null
   std::optional<TerminalSize> terminal = std::nullopt;
   std::int64_t wall_ms = 24LL * 3600 * 1000;

@@ -20,7 +20,7 @@
 namespace capstan::agents {
 namespace {
 
-constexpr int kTokenBytes = 24;
+constexpr int kIdBytes = 10, kTokenBytes = 24;
 
 void add_env(std::vector<std::string>& env, const std::string& name, const std::string& value) {
   const std::string begins = name + "=";
@@ -58,20 +58,22 @@ std::int64_t unix_ms() {
   return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
 }
 
-Session::Session(http::EventLoop& loop, std::string id, SessionTerms terms, SessionParts parts)
-    : loop_(loop),
-      id_(std::move(id)),
-      token_(random_hex(kTokenBytes)),
-      terms_(std::move(terms)),
-      parts_(std::move(parts)),
-      started_ms_(unix_ms()),
-      ends_ms_(started_ms_ + terms_.timeout_ms),
-      sampled_ms_(started_ms_),
-      part_began_ms_(started_ms_) {
-  open_.runs = 1;
+Session::Session(http::EventLoop& loop, SessionParts parts, const Words& env)
+    : loop_(loop), id_(random_hex(kIdBytes)), token_(random_hex(kTokenBytes)), parts_(std::move(parts)) {
+  terms_.env = env;
 }
 Session::~Session() {
   if (parts_.egress) parts_.egress->stop();
+}
+
+void Session::begin(SessionTerms terms, HostRules hosts) {
+  terms.env.insert(terms_.env.begin(), terms_.env.end());
+  terms_ = std::move(terms);
+  if (parts_.egress) parts_.egress->set_rules(std::move(hosts));
+  started_ms_ = sampled_ms_ = part_began_ms_ = unix_ms();
+  ends_ms_ = started_ms_ + terms_.timeout_ms;
+  open_.runs = 1;
+  if (interpreter_) interpreter_->begin();
 }
 
 std::int64_t Session::ends_ms() const {
@@ -90,13 +92,18 @@ Result<void> Session::usable() const {
   return {};
 }
 
+std::vector<std::string> Session::environment(std::vector<std::string> env) const {
+  for (const auto& [name, value] : terms_.env) add_env(env, name, value);
+  add_env(env, "HOME", std::string(kHome));
+  add_env(env, "USER", "user");
+  add_env(env, "LOGNAME", "user");
+  if (!hosts().empty()) add_proxy_env(env);
+  if (parts_.packages) add_packages_env(env);
+  return env;
+}
+
 Result<ProcessPtr> Session::start(ProcessSpec spec, ListenerPtr listener) {
-  for (const auto& [name, value] : terms_.env) add_env(spec.env, name, value);
-  add_env(spec.env, "HOME", std::string(kHome));
-  add_env(spec.env, "USER", "user");
-  add_env(spec.env, "LOGNAME", "user");
-  if (!hosts().empty()) add_proxy_env(spec.env);
-  if (parts_.packages) add_packages_env(spec.env);
+  spec.env = environment(std::move(spec.env));
   if (spec.cwd.empty()) spec.cwd = kHome;
   CAPSTAN_TRY(spec.cwd, path_inside(spec.cwd));
   if (const auto entry = sandbox::stat_inside(root_fd(), spec.cwd); !entry)
@@ -142,7 +149,9 @@ Result<ProcessPtr> Session::process(const std::string& tag) const {
 std::vector<ProcessPtr> Session::processes() const {
   const std::lock_guard lock(mutex_);
   std::vector<ProcessPtr> all;
-  for (const auto& [number, process] : processes_) all.push_back(process);
+  for (const auto& [number, process] : processes_) {
+    if (!process->spec().own) all.push_back(process);
+  }
   return all;
 }
 

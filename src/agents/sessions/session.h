@@ -4,7 +4,7 @@
 //   CAPSTAN_TRY(std::string text, session->read("results/answer.txt"));
 //   session->pause();  session->resume();
 //
-// Made, found and ended by a SessionManager (session_manager.h). Files: paths as paths.h says; symbolic links are not
+// Made, found and ended by a SessionManager (session_manager.h), maybe ahead of who wants it: it is nobody's until begin(). Files: paths as paths.h says; symbolic links are not
 // followed (sandbox/root_files.h).
 //
 // Threads: every method from any thread.  Failure: kConflict while paused or when it has ended; kExhausted beyond
@@ -62,8 +62,11 @@ class Session : public std::enable_shared_from_this<Session> {
  public:
   enum class State { kRunning, kPaused, kEnded };
 
-  Session(http::EventLoop& loop, std::string id, SessionTerms terms, SessionParts parts);
+  // `env` is its template's.
+  Session(http::EventLoop& loop, SessionParts parts, const Words& env);
   ~Session();
+  // Once, before anybody else knows of it.
+  void begin(SessionTerms terms, HostRules hosts);
 
   http::EventLoop& loop() const { return loop_; }
   const std::string& id() const { return id_; }
@@ -77,7 +80,9 @@ class Session : public std::enable_shared_from_this<Session> {
   Result<ProcessPtr> start(ProcessSpec spec, ListenerPtr listener);
   Result<ProcessPtr> process(int number) const;
   Result<ProcessPtr> process(const std::string& tag) const;
-  std::vector<ProcessPtr> processes() const;
+  std::vector<ProcessPtr> processes() const;  // those of clients
+  // "NAME=value" of every command: with `env` first, whose names win.
+  std::vector<std::string> environment(std::vector<std::string> env) const;
 
   Result<std::string> read(const std::string& path) const;
   Result<void> write(const std::string& path, std::string_view bytes);
@@ -120,9 +125,9 @@ class Session : public std::enable_shared_from_this<Session> {
 
   http::EventLoop& loop_;
   const std::string id_, token_;
-  const SessionTerms terms_;
+  SessionTerms terms_;  // as is started_ms_, begin()'s, then constant
   const SessionParts parts_;
-  const std::int64_t started_ms_;
+  std::int64_t started_ms_ = 0;
 
   mutable std::mutex mutex_;
   State state_ = State::kRunning;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "agents/sessions/interpreter.h"
 #include "agents/sessions/pip.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -13,7 +14,6 @@
 namespace capstan::agents {
 namespace {
 
-constexpr int kIdBytes = 10;
 constexpr auto kKeepEvery = std::chrono::milliseconds(200);
 constexpr auto kPackagesWait = std::chrono::minutes(10);
 
@@ -79,7 +79,7 @@ void SessionManager::run_on(http::EventLoop& loop) {
     return options_.limits.sessions_max - std::min(options_.limits.sessions_max, count());
   };
   pool_ = std::make_unique<WarmPool>(
-      WarmPool::World{.forms = forms, .make = [this](const Template& form) { return make_parts(form); }, .room = room});
+      WarmPool::World{.forms = forms, .make = [this](const Template& form) { return make_ahead(form); }, .room = room});
 }
 
 Result<sandbox::Launcher*> SessionManager::launcher() {
@@ -146,11 +146,9 @@ Result<SessionPtr> SessionManager::create(SessionTerms terms) {
     CAPSTAN_CHECK(admit(owner));
     ++being_made_[owner.project];
   }
-  terms.env.insert(form.env.begin(), form.env.end());
   auto made = [&]() -> Result<SessionPtr> {
-    CAPSTAN_TRY(SessionParts parts, take_parts(form));
-    if (parts.egress) parts.egress->set_rules(std::move(hosts));
-    auto session = std::make_shared<Session>(*loop_, random_hex(kIdBytes), std::move(terms), std::move(parts));
+    CAPSTAN_TRY(SessionPtr session, take(form));
+    session->begin(std::move(terms), std::move(hosts));
     if (!form.snapshot.empty()) CAPSTAN_CHECK(templates_.restore(form, *session));
     return session;
   }();
@@ -168,14 +166,21 @@ Result<Template> SessionManager::with_packages(Template form, std::chrono::milli
 }
 
 // One that was made ahead, or a new one.
-Result<SessionParts> SessionManager::take_parts(const Template& form) {
-  auto parts = pool_->take(form);
+Result<SessionPtr> SessionManager::take(const Template& form) {
+  SessionPtr session = pool_->take(form);
   pool_->make_room();
-  if (parts) return std::move(*parts);
-  return make_parts(form);
+  if (session) return session;
+  return make(form);
 }
 
-Result<SessionParts> SessionManager::make_parts(const Template& form) {
+// With a Python that waits for its first code. Where there is none, code says so when it is asked for.
+Result<SessionPtr> SessionManager::make_ahead(const Template& form) {
+  CAPSTAN_TRY(SessionPtr session, make(form));
+  (void)session->interpreter().start_ahead();
+  return session;
+}
+
+Result<SessionPtr> SessionManager::make(const Template& form) {
   CAPSTAN_TRY(sandbox::Launcher * launcher, launcher());
   sandbox::SandboxSpec spec{.limits = form.limits, .template_root = form.root.string()};
   if (!form.network.empty()) {
@@ -187,7 +192,7 @@ Result<SessionParts> SessionManager::make_parts(const Template& form) {
   CAPSTAN_TRY(parts.sandbox, launcher->create(spec));
   if (sandbox::Fd listener(parts.sandbox->take_listener()); listener)
     parts.egress = Egress::start(*loop_, lookups_, std::move(listener), {});
-  return parts;
+  return std::make_shared<Session>(*loop_, std::move(parts), form.env);
 }
 
 std::vector<SessionPtr> SessionManager::all() const {

@@ -85,8 +85,9 @@ class SessionManager {
   Result<sandbox::Launcher*> launcher();
   std::unique_ptr<PackageLayers> make_layers();
   Result<Template> with_packages(Template form, std::chrono::milliseconds wait);
-  Result<SessionParts> make_parts(const Template& form);
-  Result<SessionParts> take_parts(const Template& form);
+  Result<SessionPtr> make(const Template& form);
+  Result<SessionPtr> make_ahead(const Template& form);
+  Result<SessionPtr> take(const Template& form);
   std::size_t count() const;  // under mutex_: sessions, and those being made
   Result<void> admit(const Owner& owner) const;  // under mutex_
   void keep();

@@ -207,6 +207,23 @@ TEST_F(Sessions, CreationsTakeWhatWasMadeAheadAndThePoolRefillsWithinTheLimits) 
   until("none waits", waiting(0));
 }
 
+TEST_F(Sessions, ThePythonOfOneThatWasMadeAheadHasTheVariablesOfItsSession) {
+  template_file("hot", R"({"warm": 1, "env": {"A": "its", "B": "its"}, "network": {"allow": ["good.test"]}})");
+  const auto waits = [&] { return manager_->warm()["hot"] == 1; };
+  const std::string show = "import os, sys\nprint(*map(os.environ.get, 'AB'), os.environ.get('http_proxy'), sys.flags.hash_randomization)";
+  const auto told = [&](const SessionPtr& session) {
+    EXPECT_EQ(session->interpreter().list().size(), 1u);  // it was there before anybody asked
+    EXPECT_TRUE(session->processes().empty());
+    return run_code(session, show);
+  };
+  const std::string proxy = " http://127.0.0.1:3128";
+  until("one waits", waits);
+  EXPECT_NE(told(make({.template_name = "hot", .env = {{"A", "mine"}}})).find("mine its" + proxy + " 1"), std::string::npos);
+  until("another waits", waits);
+  const auto seeded = told(make({.template_name = "hot", .env = {{"PYTHONHASHSEED", "0"}}, .network = {.kind = NetworkWish::Kind::kNone}}));
+  EXPECT_NE(seeded.find("its its None 0"), std::string::npos) << seeded;
+}
+
 TEST_F(Sessions, ATarballBecomesTheRootOfItsTemplatesSessions) {
   std::filesystem::create_directories(directory_ / "made/bin");
   std::filesystem::copy_file("/sbin/ldconfig", directory_ / "made/bin/ldconfig");  // static: needs nothing else

@@ -12,10 +12,7 @@ namespace {
 
 constexpr auto kLookEvery = std::chrono::seconds(1);
 
-void end(SessionParts& parts) {
-  if (parts.egress) parts.egress->stop();
-  parts.sandbox.reset();
-}
+void end(const SessionPtr& session) { session->end(); }
 
 }  // namespace
 
@@ -31,19 +28,19 @@ WarmPool::~WarmPool() {
   for (auto& [name, shelf] : shelves_) std::ranges::for_each(shelf.waiting, end);
 }
 
-std::optional<SessionParts> WarmPool::take(const Template& form) {
+SessionPtr WarmPool::take(const Template& form) {
   const std::lock_guard lock(mutex_);
   const auto shelf = shelves_.find(form.name);
-  if (shelf == shelves_.end() || shelf->second.version != form.version) return std::nullopt;
+  if (shelf == shelves_.end() || shelf->second.version != form.version) return nullptr;
   wanted_ = true;
   changed_.notify_all();
   while (!shelf->second.waiting.empty()) {
-    SessionParts parts = std::move(shelf->second.waiting.front());
+    SessionPtr session = std::move(shelf->second.waiting.front());
     shelf->second.waiting.pop_front();
-    if (parts.sandbox->alive()) return parts;
-    end(parts);
+    if (session->alive()) return session;
+    end(session);
   }
-  return std::nullopt;
+  return nullptr;
 }
 
 void WarmPool::make_room() {
@@ -77,7 +74,7 @@ void WarmPool::run() {
     lock.unlock();
     const std::vector<Template> forms = world_.forms();
     lock.lock();
-    std::vector<SessionParts> outdated = take_outdated(forms);
+    std::vector<SessionPtr> outdated = take_outdated(forms);
     lock.unlock();
     std::ranges::for_each(outdated, end);
     make_room();
@@ -87,18 +84,18 @@ void WarmPool::run() {
   }
 }
 
-std::vector<SessionParts> WarmPool::take_outdated(const std::vector<Template>& forms) {
-  std::vector<SessionParts> out;
+std::vector<SessionPtr> WarmPool::take_outdated(const std::vector<Template>& forms) {
+  std::vector<SessionPtr> out;
   for (auto& [name, shelf] : shelves_) {
     const auto form = std::ranges::find(forms, name, &Template::name);
     const bool same = form != forms.end() && form->version == shelf.version;
-    std::deque<SessionParts> kept;
-    for (SessionParts& parts : shelf.waiting) {
-      const bool good = same && kept.size() < form->warm && parts.sandbox->alive();
+    std::deque<SessionPtr> kept;
+    for (SessionPtr& session : shelf.waiting) {
+      const bool good = same && kept.size() < form->warm && session->alive();
       if (good)
-        kept.push_back(std::move(parts));
+        kept.push_back(std::move(session));
       else
-        out.push_back(std::move(parts));
+        out.push_back(std::move(session));
     }
     shelf.waiting = std::move(kept);
   }

@@ -1,9 +1,9 @@
-// Sandboxes made ahead for templates that ask for it ("warm": N), so that a creation takes one and is done.
+// Sessions made ahead for templates that ask for it ("warm": N), so that a creation takes one and is done.
 //
 //   WarmPool pool({.forms = …, .make = …, .room = …});
-//   if (auto parts = pool.take(form)) …        // else make one; either way the pool refills in the background
+//   if (SessionPtr session = pool.take(form)) …   // else make one; either way the pool refills in the background
 //
-// A sandbox that waits is nobody's and has run nothing; it serves one session. One whose template changed or that died is never
+// One that waits is nobody's: no client's code has run in it; it serves one client. One whose template changed or that died is never
 // handed out. Threads: every method from any thread; one of its own makes them, one at a time.  Bounds: kWarmOfTemplateMax,
 // and what `room` says, counted with those that wait.  Failure: what cannot be made is logged and tried again later.
 #pragma once
@@ -13,7 +13,6 @@
 #include <functional>
 #include <map>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -27,7 +26,7 @@ class WarmPool {
  public:
   struct World {
     std::function<std::vector<Template>()> forms;  // those with warm > 0, as they are now
-    std::function<Result<SessionParts>(const Template&)> make;
+    std::function<Result<SessionPtr>(const Template&)> make;
     std::function<std::size_t()> room;  // how many sandboxes the host may have beside its sessions
   };
   explicit WarmPool(World world);
@@ -35,7 +34,7 @@ class WarmPool {
   WarmPool(const WarmPool&) = delete;
   WarmPool& operator=(const WarmPool&) = delete;
 
-  std::optional<SessionParts> take(const Template& form);
+  SessionPtr take(const Template& form);  // or none
   // Ends some, if more wait than the room allows.
   void make_room();
   std::map<std::string, std::size_t> ready() const;  // by the template's name
@@ -43,12 +42,12 @@ class WarmPool {
  private:
   struct Shelf {
     std::string version;  // Template::version of those that wait
-    std::deque<SessionParts> waiting;
+    std::deque<SessionPtr> waiting;
   };
   void run();
   bool refill_one(const std::vector<Template>& forms);
-  std::vector<SessionParts> take_outdated(const std::vector<Template>& forms);  // under mutex_
-  std::size_t count() const;                                                    // under mutex_
+  std::vector<SessionPtr> take_outdated(const std::vector<Template>& forms);  // under mutex_
+  std::size_t count() const;                                                  // under mutex_
 
   const World world_;
   mutable std::mutex mutex_;
