@@ -1,7 +1,6 @@
-// How: descriptor 0 of the interpreter is one end of a socket pair; code goes in and answers come out as JSON
-// behind four bytes of length. Output goes to a file in the sandbox, which the answer carries, or which is
-// read from outside when the interpreter had to be killed. An answer is as trustworthy as the code: the
-// model's own.
+// How: the program is that of code contexts (kernel/kernel.py), started with "plain": its standard input and output are one end
+// of a socket pair. Output goes to a file in the sandbox, which an event carries, or which is read from outside when the
+// interpreter had to be killed. An event is as trustworthy as the code: the model's own.
 #include "agents/loop/interpreter.h"
 
 #include <poll.h>
@@ -14,6 +13,7 @@
 #include <chrono>
 #include <utility>
 
+#include "agents/kernel/kernel_source.h"
 #include "sandbox/root_files.h"
 
 namespace capstan::agents::loop {
@@ -21,81 +21,16 @@ namespace {
 
 constexpr std::int64_t kInterruptGraceMs = 2'000;
 constexpr std::int64_t kLifeMs = 7LL * 24 * 3600 * 1000;  // each run has its own limit
-constexpr std::size_t kAnswerBytesMax = 8u << 20;
+constexpr std::size_t kLineBytesMax = 8u << 20;
 constexpr const char* kOutputFile = "/tmp/.python-output";
 
-constexpr const char* kDriver = R"PY(
-import ast, builtins, json, linecache, os, signal, sys, traceback, types
-channel = os.dup(0)
-os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-main = types.ModuleType("__main__")
-main.__builtins__ = builtins
-sys.modules["__main__"] = main
-sys.path.insert(0, "/work")
-sys.argv = [""]
-count = 0
-
-def take(size):
-    data = b""
-    while len(data) < size:
-        piece = os.read(channel, min(size - len(data), 1 << 16))
-        if not piece:
-            os._exit(0)
-        data += piece
-    return data
-
-def execute(source):
-    global count
-    count += 1
-    name = "<call %d>" % count
-    linecache.cache[name] = (len(source), None, source.splitlines(True), name)
-    tree = ast.parse(source, name)
-    last = None
-    if tree.body and isinstance(tree.body[-1], ast.Expr):
-        last = ast.Expression(tree.body.pop().value)
-    exec(compile(tree, name, "exec"), main.__dict__)
-    if last is not None:
-        value = eval(compile(last, name, "eval"), main.__dict__)
-        if value is not None:
-            main._ = value
-            print(repr(value))
-
-while True:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    request = json.loads(take(int.from_bytes(take(4), "big")))
-    output = os.open("/tmp/.python-output", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    good = True
-    try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        execute(request["code"])
-    except SystemExit as end:
-        good = end.code in (None, 0)
-        if not good and not isinstance(end.code, int):
-            print(end.code)
-    except BaseException as error:
-        good = False
-        trace = error.__traceback__
-        while trace is not None and not trace.tb_frame.f_code.co_filename.startswith("<call "):
-            trace = trace.tb_next
-        traceback.print_exception(type(error), error, trace)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except Exception:
-            pass
-    size = os.fstat(output).st_size
-    text = os.pread(output, 1 << 20, 0).decode("utf-8", "replace")
-    os.close(output)
-    answer = json.dumps({"good": good, "output": text, "bytes": size}).encode()
-    answer = len(answer).to_bytes(4, "big") + answer
-    while answer:
-        answer = answer[os.write(channel, answer):]
-)PY";
-
 using Clock = std::chrono::steady_clock;
+
+struct Cell {
+  std::string output;
+  std::int64_t written = 0;
+  bool good = true;
+};
 
 bool write_all(int fd, std::string_view bytes) {
   while (!bytes.empty()) {
@@ -108,31 +43,31 @@ bool write_all(int fd, std::string_view bytes) {
 
 enum class Read { kWhole, kLate, kEnded };
 
-Read read_until(int fd, std::size_t size, Clock::time_point deadline, std::string& out) {
-  while (out.size() < size) {
+// Up to the event that ends a cell, within the time; `pending` keeps what came after a line.
+Read read_cell(int fd, std::int64_t time_ms, std::string& pending, Cell& cell) {
+  const auto deadline = Clock::now() + std::chrono::milliseconds(time_ms);
+  for (;;) {
+    for (std::size_t end = 0; (end = pending.find('\n')) != pending.npos; pending.erase(0, end + 1)) {
+      const auto event = Json::parse(std::string_view(pending).substr(0, end));
+      if (!event || !event->is_object()) return Read::kEnded;
+      const std::string type = event->get_string("type").value_or("");
+      if (type == "stdout") cell.output = event->get_string("text").value_or("");
+      if (type == "written") cell.written = event->get_int("bytes").value_or(0);
+      if (type == "error") cell.good = false;
+      if (type != "end_of_execution") continue;
+      pending.erase(0, end + 1);
+      return Read::kWhole;
+    }
+    if (pending.size() > kLineBytesMax) return Read::kEnded;
+    if (Clock::now() >= deadline) return Read::kLate;
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
     pollfd waiting{fd, POLLIN, 0};
-    const int ready = ::poll(&waiting, 1, static_cast<int>(std::clamp<long long>(left, 0, 3'600'000)));
-    if (ready == 0) {
-      if (Clock::now() >= deadline) return Read::kLate;
-      continue;
-    }
+    if (::poll(&waiting, 1, static_cast<int>(std::clamp<long long>(left, 0, 3'600'000))) == 0) continue;
     std::array<char, 1 << 16> buffer;
-    const ssize_t count = ::recv(fd, buffer.data(), std::min(buffer.size(), size - out.size()), 0);
+    const ssize_t count = ::recv(fd, buffer.data(), buffer.size(), 0);
     if (count <= 0) return Read::kEnded;
-    out.append(buffer.data(), static_cast<std::size_t>(count));
+    pending.append(buffer.data(), static_cast<std::size_t>(count));
   }
-  return Read::kWhole;
-}
-
-Read read_answer(int fd, std::int64_t time_ms, std::string& out) {
-  const auto deadline = Clock::now() + std::chrono::milliseconds(time_ms);
-  std::string head;
-  if (const Read read = read_until(fd, 4, deadline, head); read != Read::kWhole) return read;
-  std::size_t size = 0;
-  for (const char byte : head) size = size << 8 | static_cast<unsigned char>(byte);
-  if (size > kAnswerBytesMax) return Read::kEnded;
-  return read_until(fd, size, deadline, out);
 }
 
 }  // namespace
@@ -142,8 +77,10 @@ Result<void> Interpreter::start() {
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) {
     return fail_errno("cannot make a socket pair", errno);
   }
-  sandbox::CommandSpec command{
-      .argv = {"python3", "-I", "-u", "-c", kDriver}, .limits = limits_, .stdin_fd = ends[1]};
+  sandbox::CommandSpec command{.argv = {"python3", "-I", "-c", std::string(kKernelSource), "plain"},
+                               .limits = limits_,
+                               .stdin_fd = ends[1],
+                               .stdout_fd = ends[1]};
   command.limits.wall_ms = kLifeMs;
   command.limits.cpu_ms = kLifeMs;
   auto started = box_.start(command);
@@ -154,29 +91,23 @@ Result<void> Interpreter::start() {
   }
   command_ = *std::move(started);
   channel_ = ends[0];
+  pending_.clear();
   return {};
 }
 
 Result<Outcome> Interpreter::run(const std::string& code, std::int64_t time_ms) {
   if (command_ == nullptr) CAPSTAN_CHECK(start());
-  const std::string request = Json::object({{"code", code}}).dump();
-  std::string framed;
-  for (int shift = 24; shift >= 0; shift -= 8) framed += static_cast<char>(request.size() >> shift & 0xff);
-  framed += request;
-  const bool sent = write_all(channel_, framed);
-  std::string text;
-  Read read = sent ? read_answer(channel_, time_ms, text) : Read::kEnded;
+  const bool sent = write_all(channel_, Json::object({{"code", code}}).dump() + "\n");
+  Cell cell;
+  Read read = sent ? read_cell(channel_, time_ms, pending_, cell) : Read::kEnded;
   const bool too_long = read == Read::kLate;
   if (too_long) {
     command_->signal(SIGINT);
-    text.clear();
-    read = read_answer(channel_, kInterruptGraceMs, text);
+    read = read_cell(channel_, kInterruptGraceMs, pending_, cell);
   }
-  const auto answer = read == Read::kWhole ? Json::parse(text) : Result<Json>(Json());
-  if (!answer || !answer->is_object()) return ended(too_long);
-  Outcome out{.output = answer->get_string("output").value_or(""), .ended = "exited"};
-  out.exit_code = answer->get_bool("good").value_or(false) ? 0 : 1;
-  out.truncated = answer->get_int("bytes").value_or(0) > static_cast<std::int64_t>(out.output.size());
+  if (read != Read::kWhole) return ended(too_long);
+  Outcome out{.output = std::move(cell.output), .ended = "exited", .exit_code = cell.good ? 0 : 1};
+  out.truncated = cell.written > static_cast<std::int64_t>(out.output.size());
   if (too_long) {
     out.ended = "wall_time";
     out.output += "\n[interrupted: its time was over; variables are kept]";

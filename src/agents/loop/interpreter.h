@@ -35,6 +35,7 @@ class Interpreter {
   sandbox::CommandLimits limits_;
   std::unique_ptr<sandbox::Command> command_;
   int channel_ = -1;
+  std::string pending_;  // what came of the next line
   bool lost_state_ = false;  // an earlier interpreter was killed: the model must be told
 };
 

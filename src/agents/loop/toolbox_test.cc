@@ -88,6 +88,17 @@ TEST_F(ToolboxTest, AnInterpreterThatEndsOrIsTooBigIsReplaced) {
   EXPECT_EQ(python("exit('bad')").output, "bad");
 }
 
+TEST_F(ToolboxTest, PythonKeepsTheOrderOfWritingAndRunsShellLinesAwaitsAndForks) {
+  open();
+  const Outcome mixed = python("import os, sys\nprint('a', end='')\nprint('b', file=sys.stderr)\nos.system('echo c')\nos.write(2, b'd\\n')\n'e'");
+  EXPECT_EQ(mixed.output, "ab\nc\nd\n'e'");
+  EXPECT_EQ(python("!echo hi").output, "hi");
+  EXPECT_EQ(python("import asyncio\nawait asyncio.sleep(0, 7)").output, "7");
+  EXPECT_EQ(python("pid = os.fork()\nif pid == 0:\n  print('child')\n  os._exit(0)\nos.waitpid(pid, 0)[1]").output, "child\n0");
+  const Outcome flood = python("import json\nfor i in range(64): os.write(1, b'x' * 65536)");
+  EXPECT_TRUE(flood.good() && flood.truncated);
+}
+
 TEST_F(ToolboxTest, OutputOfChildrenAndErrorsBelongsToTheCallAndStandardInputIsEmpty) {
   open();
   const Outcome outcome = python(

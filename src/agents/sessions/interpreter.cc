@@ -6,7 +6,7 @@
 #include <csignal>
 #include <deque>
 
-#include "agents/sessions/kernel_source.h"
+#include "agents/kernel/kernel_source.h"
 #include "agents/sessions/paths.h"
 #include "base/file.h"
 

@@ -1,25 +1,37 @@
-# The Python of a code context: runs cells one after the other in one namespace and says what came of them.
+# The Python that keeps what its code defines: runs cells one after the other in one namespace and says what came of them.
 #
 # Cells arrive on standard input, a JSON object a line: {"code", "env_vars"}; one without code sets variables for all that
-# follow. Events leave on what was standard output, a
-# JSON object a line: stdout, stderr, result, error, number_of_executions, end_of_execution. Descriptors 1 and 2 are
-# pipes of this program's own, so that what subprocesses print is an event, too. SIGINT interrupts the cell that runs.
+# follow. Events leave on what was standard output, a JSON object a line: stdout, stderr, result, error, number_of_executions,
+# end_of_execution. Descriptors 1 and 2 are pipes of this program's own, so that what subprocesses print is an event, too.
+# SIGINT interrupts the cell that runs.
+#
+# Started with the argument "plain", all that a cell writes, its value's repr and its traceback too, is one text in the order of
+# writing: a file, of which one stdout event at the cell's end carries the beginning and a `written` event the size. Whoever
+# must kill this program finds the text in the file. One request at a time; no thread, so that cells may fork.
 import ast, base64, builtins, codecs, inspect, io, json, linecache, os, queue, re, select, signal, subprocess, sys
 import threading, traceback, types
 
+PLAIN_FILE, PLAIN_BYTES_MAX, VALUE_CHARS_MAX = "/tmp/.python-output", 1 << 20, 1000
+plain = sys.argv[1:] == ["plain"]
+sys.argv = [""]
 events = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
 requests = os.fdopen(os.dup(0), "rb")
 os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
 pipes = {}
-for number, name in ((1, "stdout"), (2, "stderr")):
+for number, name in () if plain else ((1, "stdout"), (2, "stderr")):
     read_end, write_end = os.pipe()
     os.set_blocking(read_end, False)
     os.dup2(write_end, number)
     os.close(write_end)
     pipes[read_end] = (name, codecs.getincrementaldecoder("utf-8")("replace"))
-sys.stdin = open(0)
-sys.stdout = io.TextIOWrapper(open(1, "wb", closefd=False), "utf-8", "backslashreplace", line_buffering=True)
-sys.stderr = io.TextIOWrapper(open(2, "wb", closefd=False), "utf-8", "backslashreplace", line_buffering=True)
+
+
+def text_stream(number):
+    return io.TextIOWrapper(open(number, "wb", 0 if plain else -1, closefd=False), "utf-8", "backslashreplace",
+                            line_buffering=not plain, write_through=plain)
+
+
+sys.stdin, sys.stdout, sys.stderr = open(0), text_stream(1), text_stream(2)
 
 event_lock, pump_lock = threading.Lock(), threading.Lock()
 
@@ -47,6 +59,19 @@ def pump_always():
     while True:
         select.select(list(pipes), [], [])
         pump()
+
+
+def begin_file():
+    file = os.open(PLAIN_FILE, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    return file
+
+
+def end_file(file):
+    emit(type="stdout", text=os.pread(file, PLAIN_BYTES_MAX, 0).decode("utf-8", "replace"))
+    emit(type="written", bytes=os.fstat(file).st_size)
+    os.close(file)
 
 
 FORMATS = ("html", "markdown", "svg", "png", "jpeg", "pdf", "latex", "json", "javascript")
@@ -78,10 +103,17 @@ def describe(value):
     return out
 
 
-def display(*values):
+def show(value, main=False):
+    if plain:
+        return print(repr(value))
+    sys.stdout.flush()
     pump()
+    emit(type="result", is_main_result=main, **describe(value))
+
+
+def display(*values):
     for value in values:
-        emit(type="result", is_main_result=False, **describe(value))
+        show(value)
 
 
 def shell(command):
@@ -89,7 +121,7 @@ def shell(command):
 
 
 def show_figures():
-    plt = sys.modules.get("matplotlib.pyplot")
+    plt = None if plain else sys.modules.get("matplotlib.pyplot")
     for number in plt.get_fignums() if plt else ():
         image = io.BytesIO()
         plt.figure(number).savefig(image, format="png")
@@ -139,9 +171,17 @@ def run_cell(code, name):
     value = run_code(last, name, "eval") if last else None
     if value is not None:
         builtins._ = value
-        sys.stdout.flush()
-        pump()
-        emit(type="result", is_main_result=True, **describe(value))
+        show(value, main=True)
+
+
+def report_plainly(error, text):
+    if not isinstance(error, SystemExit):
+        print(text, end="", file=sys.stderr)
+    elif error.code in (None, 0):
+        return
+    elif not isinstance(error.code, int):
+        print(error.code)
+    emit(type="error", name=type(error).__name__, value=str(error)[:VALUE_CHARS_MAX])
 
 
 def report(error, name):
@@ -149,14 +189,17 @@ def report(error, name):
     while trace and trace.tb_frame.f_code.co_filename != name:
         trace = trace.tb_next
     text = "".join(traceback.format_exception(type(error), error, trace))
+    if plain:
+        return report_plainly(error, text)
     pump()
     emit(type="error", name=type(error).__name__, value=str(error), traceback=text)
 
 
 def execute(request, count):
     global running
-    name = "cell %d" % count
+    name = "<call %d>" % count if plain else "cell %d" % count
     before = dict(os.environ)
+    file = begin_file() if plain else None
     os.environ.update(request.get("env_vars") or {})
     try:
         running = True
@@ -177,7 +220,7 @@ def execute(request, count):
             stream.flush()
         except Exception:
             pass
-    pump()
+    end_file(file) if plain else pump()
     emit(type="number_of_executions", execution_count=count)
     emit(type="end_of_execution")
 
@@ -194,14 +237,19 @@ def read_requests(into):
 
 
 signal.signal(signal.SIGINT, interrupt)
-waiting = queue.SimpleQueue()
-threading.Thread(target=pump_always, daemon=True).start()
-threading.Thread(target=read_requests, args=(waiting,), daemon=True).start()
+if plain:
+    sys.path.insert(0, "/work")
+    arriving = map(json.loads, requests)
+else:
+    waiting = queue.SimpleQueue()
+    threading.Thread(target=pump_always, daemon=True).start()
+    threading.Thread(target=read_requests, args=(waiting,), daemon=True).start()
+    arriving = iter(waiting.get, None)
 count = 0
-while True:
-    request = waiting.get()
+for request in arriving:
     if "code" in request:
         count += 1
         execute(request, count)
     else:
         os.environ.update(request["env_vars"])
+os._exit(0)
