@@ -15,10 +15,10 @@ Answer::Answer(std::shared_ptr<Shared> shared, std::shared_ptr<Connection> conne
 Answer::~Answer() {
   if (!over_) --shared_->answers_under_way;
   if (finished_ || gone_) return;
-  // The handler forgot its request. What is left of the answer is told to the session without this object.
+  // The handler forgot its request: what has begun breaks off, since an end would make it look whole.
   auto end = [connection = connection_, stream = stream_, started = started_.load()] {
     if (!connection->is_open()) return;
-    if (started) return connection->session().send_end(stream);
+    if (started) return connection->session().abort(stream);
     connection->session().send_whole(
         stream, Response::json(500, Json::object({{"error", Json::object({{"code", "internal"},
                                                                           {"message", "the request was not answered"}})}})));

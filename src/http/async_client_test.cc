@@ -140,6 +140,10 @@ class AsyncClientTest : public testing::TestWithParam<bool> {
       for (std::size_t at = 0; at < text.size(); at += 50'000) writer->write(std::string_view(text).substr(at, 50'000));
       writer->finish();
     });
+    router.add("GET", "/begun", [](const Request&, const ResponseWriterPtr& writer) {
+      writer->start(200, {});
+      writer->write("first");
+    });
     router.add("GET", "/kept", [this](const Request&, const ResponseWriterPtr& writer) {
       writer->on_client_gone([this] { ++gone_; });
       writer->start(200, {});
@@ -250,6 +254,30 @@ TEST_P(AsyncClientTest, APausedCallWaitsAndLosesNothing) {
   EXPECT_TRUE(flight->body == pattern(kLarge));
 }
 
+TEST_P(AsyncClientTest, AnAnswerKeepsItsOrderThroughManyPauses) {
+  std::vector<FlightPtr> flights;
+  for (int i = 0; i < 4; ++i) {
+    auto flight = std::make_shared<Flight>(*this);
+    flight->on_bytes = [this, call = flight.get()] {
+      call->call->pause();
+      loop_.post([call] {
+        if (!call->end) call->call->resume();
+      });
+    };
+    flights.push_back(flight);
+  }
+  on_loop([&] {
+    for (const auto& flight : flights) {
+      flights_.push_back(flight);
+      flight->call = client_->start(url_, {.target = "/large"}, {}, {.http2 = GetParam()}, *flight);
+    }
+  });
+  for (const auto& flight : flights) {
+    ASSERT_TRUE(end_of(flight));
+    EXPECT_TRUE(flight->body == pattern(kLarge));
+  }
+}
+
 TEST_P(AsyncClientTest, GivingOneUpLeavesTheOthersAlone) {
   const auto left = start({.target = "/kept"});
   const auto stays = start({.target = "/kept"});
@@ -274,6 +302,7 @@ TEST_P(AsyncClientTest, GivingOneUpLeavesTheOthersAlone) {
 TEST_P(AsyncClientTest, WhatBreaksOffIsAnError) {
   const auto under_way = start({.target = "/kept"});
   ASSERT_TRUE(until([&] { return under_way->body == "first"; }));
+  EXPECT_FALSE(end_of(start({.target = "/begun"}))) << "its handler left without an end";
   server_->stop(0);
   const auto end = end_of(under_way);
   ASSERT_FALSE(end);

@@ -201,7 +201,7 @@ int Http2Link::on_frame(nghttp2_session*, const nghttp2_frame* frame, void* data
   }
   if (stream == nullptr || (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0) return 0;
   stream->whole = true;
-  if (!stream->call->paused()) link.finish(id, *stream);
+  if (!stream->call->paused() && stream->held.empty()) link.finish(id, *stream);
   return 0;
 }
 
@@ -209,7 +209,7 @@ int Http2Link::on_data(nghttp2_session* session, std::uint8_t, std::int32_t id, 
                        void* data) {
   Stream* stream = self(data).find(id);
   const std::string_view piece(reinterpret_cast<const char*>(bytes), count);
-  if (stream != nullptr && stream->call->paused()) {
+  if (stream != nullptr && (stream->call->paused() || !stream->held.empty())) {  // what is held goes first
     stream->held.append(piece);
     nghttp2_session_consume_connection(session, count);
     return 0;

@@ -45,7 +45,8 @@ class Http2Session final : public Session {
   void send_head(std::int32_t id, int status, Headers headers) override;
   void send_piece(std::int32_t id, std::string_view piece) override;
   void send_end(std::int32_t id) override;
-  void abort(std::int32_t id) override { reset(id, NGHTTP2_CANCEL); }
+  // Not as cancelled, which some clients take for a clean end.
+  void abort(std::int32_t id) override { reset(id, NGHTTP2_INTERNAL_ERROR); }
   void before_flush() override;
   void on_flushed() override {}
   void on_timer() override;
