@@ -30,7 +30,7 @@ struct BenchOptions {
   std::string prompts = "512", generate = "64", batches = "1,8,32";
   int batch_prompt = 32, batch_generate = 8;
   int threads = 0, repetitions = 3, prefix = 0;
-  bool json = false;
+  bool no_warmup = false, json = false;
 };
 
 double seconds_since(Clock::time_point begin) {
@@ -88,6 +88,7 @@ class Bench {
   Bench(Model& model, const BenchOptions& options) : model_(model), options_(options) {}
 
   Result<void> run() {
+    if (!options_.no_warmup) CAPSTAN_CHECK(warm_up());
     for (const auto& text : split(options_.prompts, ',')) {
       if (const auto count = parse_int(text); count && *count > 0)
         CAPSTAN_CHECK(prompt(static_cast<int>(*count)));
@@ -110,6 +111,13 @@ class Bench {
     for (int i = 0; i < count; ++i)
       out.push_back(static_cast<TokenId>(prng_.below(static_cast<std::uint64_t>(model_.config().vocab))));
     return out;
+  }
+
+  // So many tokens choose every expert of every layer, which is read when it is first chosen.
+  Result<void> warm_up() {
+    KvCache kv(model_.config(), model_.kv_type());
+    CAPSTAN_CHECK(model_.forward(tokens(kWarmUpTokens), kv, LogitsOf::kLast));
+    return {};
   }
 
   void add(std::string name, int n_prompt, int n_gen, int sequences, double tokens,
@@ -192,6 +200,7 @@ class Bench {
     return {};
   }
 
+  static constexpr int kWarmUpTokens = 128;
   Model& model_;
   const BenchOptions& options_;
   Prng prng_{1};
@@ -290,6 +299,7 @@ void add_bench(CLI::App& app, int& exit_code) {
   command->add_option("--repetitions", options->repetitions, "Of each test")
       ->capture_default_str()
       ->check(CLI::Range(1, 100));
+  command->add_flag("--no-warmup", options->no_warmup, "Do not read all weights before the first test");
   command->add_flag("--json", options->json, "One JSON object as the last line");
   command->footer("Example:\n  capstan-engine bench --model models/abacus --json");
   command->callback([options, &exit_code] {
