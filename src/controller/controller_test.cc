@@ -430,13 +430,12 @@ TEST(Controller, ServedReplicasCarryHowTheGatewayShallAskThem) {
   Controller controller;
   controller.apply({1, JoinHost{"h1", "i", "b", "", {3000, 0, 0}, {}}});
   for (const char* yaml : {"{kind: service, name: plain, command: x, model_name: m, hedge_after: 300ms}",
-                           "{kind: service, name: ours, engine: {model: abacus}}",
-                           "{kind: service, name: two, engine: {model: abacus}, http2: true}"})
+                           "{kind: service, name: ours, engine: {model: abacus}}"})
     controller.apply({1, Apply{*workload::parse_specs(yaml, {}), false}});
   std::string text;
   for (const ServedReplica& replica : served(controller.state()).replicas)
     text += fmt::format("{} {} {}; ", replica.service, replica.hedge_after_ms, replica.http2);
-  EXPECT_EQ(text, "plain 300 false; ours 0 false; two 0 true; ");
+  EXPECT_EQ(text, "plain 300 false; ours 0 true; ");
 }
 
 }  // namespace

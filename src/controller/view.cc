@@ -345,7 +345,7 @@ Served served(const State& state) {
       service.ready += replica.rank.ready;
       out.replicas.push_back({RankId{id, replica.attempt, index}.text(), spec.model_name, spec.name,
                               replica.address.empty() ? "127.0.0.1" : replica.address,
-                              replica.rank.port, replica.rank.ready, spec.hedge_after_ms, spec.http2.value_or(false)});
+                              replica.rank.port, replica.rank.ready, spec.hedge_after_ms, spec.speaks_http2()});
     }
     if (!live) {
       const auto wait = waits_for_room(state, workload, true);
