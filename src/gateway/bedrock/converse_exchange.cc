@@ -41,7 +41,8 @@ void ConverseExchange::on_stream_end(const Usage&, Reply& reply) {
     on_break(
         {.status = 502, .message = "the replica ended its answer without saying why", .code = "replica_lost"},
         reply);
-  if (!failed_) send(answer_->finish(latency_ms()), reply);
+  if (failed_) return;
+  send(answer_->finish(latency_ms()), reply);
   reply.finish();
 }
 
@@ -50,7 +51,9 @@ void ConverseExchange::on_break(const ApiError& error, Reply& reply) {
   const BedrockError out = error.code == "replica_lost"
                                ? BedrockError{424, "ModelStreamErrorException", error.message}
                                : from_openai(error);
-  if (!already) reply.write(encode_exception(stream_member(out), out.message));
+  if (already) return;
+  reply.write(encode_exception(stream_member(out), out.message));
+  reply.finish();
 }
 
 }  // namespace capstan::gateway::bedrock

@@ -54,10 +54,9 @@ void InvokeExchange::on_stream_end(const Usage&, Reply& reply) {
     on_break(
         {.status = 502, .message = "the replica ended its answer without saying why", .code = "replica_lost"},
         reply);
-  if (!failed_) {
-    kept_["amazon-bedrock-invocationMetrics"] = chunks_.metrics(latency_ms(), first_byte_ms_);
-    send_kept(reply);
-  }
+  if (failed_) return;
+  kept_["amazon-bedrock-invocationMetrics"] = chunks_.metrics(latency_ms(), first_byte_ms_);
+  send_kept(reply);
   reply.finish();
 }
 
@@ -69,6 +68,7 @@ void InvokeExchange::on_break(const ApiError& error, Reply& reply) {
   if (already) return;
   send_kept(reply);
   reply.write(encode_exception(stream_member(out), out.message));
+  reply.finish();
 }
 
 }  // namespace capstan::gateway::bedrock
