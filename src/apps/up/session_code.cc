@@ -155,7 +155,7 @@ class SessionCode::SessionRun final : public CodeRunner::Run, public http::CallS
     if (step_ == Step::kCreate && good) return created();
     if (step_ == Step::kCreate) return status_ == 429 && make_room() ? void() : refuse();
     if (step_ == Step::kEndOther) return create();
-    if (good) return step_ == Step::kProlong ? execute() : end(Outcome{logs_.text(), !ended_});
+    if (good) return step_ == Step::kProlong ? execute() : end(Outcome{logs_.text(), !ended_, std::move(images_)});
     // The session that we know is gone.
     if ((status_ != 404 && status_ != 502) || renewed_) return refuse();
     state_->forget(key_);
@@ -223,15 +223,29 @@ class SessionCode::SessionRun final : public CodeRunner::Run, public http::CallS
     if (!event || !event->is_object()) return;
     const std::string type = event->get_string("type").value_or("");
     if (type == "stdout" || type == "stderr") logs_.add(event->get_string("text").value_or(""));
-    if (type == "result") logs_.add(event->get_string("text").value_or("") + "\n");
+    if (type == "result") take_result(*event);
     if (type != "error") return;
     logs_.add(event->get_string("traceback").value_or(""));
     ended_ = ended_ || event->get_string("name") == "KernelDied";
   }
+  void take_result(const Json& event) {
+    logs_.add(event.get_string("text").value_or("") + "\n");
+    for (const char* kind : {"png", "jpeg"}) {
+      const auto bytes = event.get_string(kind);
+      if (!bytes) continue;
+      std::string url = fmt::format("data:image/{};base64,{}", kind, *bytes);
+      std::erase(url, '\n');
+      image_bytes_ += url.size();
+      if (image_bytes_ <= gateway::openai::kImageBytesMax)
+        images_.push_back(std::move(url));
+      else
+        logs_.add("[an image left out: too many bytes of them]\n");
+    }
+  }
   void time_is_over() {
     call_.reset();  // interrupts it
     logs_.add(fmt::format("\n[interrupted: it ran longer than {} s]", work_.time_ms / 1000));
-    end(Outcome{logs_.text(), false});
+    end(Outcome{logs_.text(), false, std::move(images_)});
   }
   void refuse() { end(std::unexpected(error_of(status_, answer_))); }
   void end_later(Error error) {
@@ -257,6 +271,8 @@ class SessionCode::SessionRun final : public CodeRunner::Run, public http::CallS
   http::Request request_;
   std::string body_, answer_, line_;
   CodeLogs logs_;
+  std::vector<std::string> images_;  // as data URLs
+  std::size_t image_bytes_ = 0;
   Step step_ = Step::kCreate;
   int status_ = 0;
   bool renewed_ = false, made_room_ = false, ended_ = false;

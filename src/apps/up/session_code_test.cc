@@ -52,6 +52,8 @@ class SessionCodeTest : public testing::Test {
       writer->start(200, {{"content-type", "application/x-ndjson"}});
       writer->write("{\"type\":\"stdout\",\"text\":\"out\\n\"}\n{\"type\":\"resu");
       writer->write("lt\",\"text\":\"" + code + "\",\"is_main_result\":true}\n");
+      if (code == "show") writer->write("{\"type\":\"result\",\"text\":\"Figure 1\",\"png\":\"aGk=\\n\"}\n");
+      if (code == "big") writer->write("{\"type\":\"result\",\"text\":\"f\",\"jpeg\":\"" + std::string(5u << 20, 'a') + "\"}\n");
       if (code == "die") writer->write("{\"type\":\"error\",\"name\":\"KernelDied\",\"traceback\":\"it ended\"}\n");
       if (code == "1/0") writer->write("{\"type\":\"error\",\"name\":\"ZeroDivisionError\",\"traceback\":\"trace\"}\n");
       while (code == "hang" && !writer->client_gone()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -102,6 +104,7 @@ class SessionCodeTest : public testing::Test {
                    [&](Result<Outcome> outcome) {
                         run.reset();
                         const std::scoped_lock lock(mutex);
+                        images_ = outcome ? outcome->images : std::vector<std::string>{};
                         text = outcome ? outcome->logs + (outcome->finished ? "" : " [not finished]")
                                        : "error: " + outcome.error().message;
                         over = true;
@@ -123,7 +126,7 @@ class SessionCodeTest : public testing::Test {
   std::atomic<bool> full_{false}, gone_{false}, ended_{false};
   std::string container_;
   std::mutex mutex_;
-  std::vector<std::string> said_;
+  std::vector<std::string> said_, images_;  // images_: of the last run
 };
 
 TEST_F(SessionCodeTest, TheFirstCodeMakesTheContainerAndLaterCodeProlongsIt) {
@@ -166,6 +169,13 @@ TEST_F(SessionCodeTest, WhereThereIsNoRoomTheIdlestContainerOfTheProjectGivesWay
 TEST_F(SessionCodeTest, ErrorsOfTheCodeAreOutputAndAPythonThatDiesIsToldApart) {
   EXPECT_EQ(run("1/0"), "out\n1/0\ntrace");
   EXPECT_EQ(run("die"), "out\ndie\nit ended [not finished]");
+}
+
+TEST_F(SessionCodeTest, WhatCodeShowsAreImagesUpToABound) {
+  EXPECT_EQ(run("show"), "out\nshow\nFigure 1\n");
+  EXPECT_EQ(images_, (std::vector<std::string>{"data:image/png;base64,aGk="}));
+  EXPECT_EQ(run("big"), "out\nbig\nf\n[an image left out: too many bytes of them]\n");
+  EXPECT_TRUE(images_.empty());
 }
 
 TEST_F(SessionCodeTest, CodeThatRunsTooLongIsInterrupted) {

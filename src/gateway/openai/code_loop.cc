@@ -109,6 +109,7 @@ class Loop final : public std::enable_shared_from_this<Loop> {
   std::vector<ResponsesAnswer::Code> codes_;  // of the last turn, still to run
   int turns_ = 0;
   std::int64_t calls_ = 0, calls_max_ = 0;
+  std::size_t image_bytes_ = 0;
   bool begun_ = false;     // the client's stream has its head
   bool progress_ = false;  // the last turn's calls ran, one at least
 };
@@ -247,7 +248,15 @@ void Loop::ran(std::size_t item, Result<CodeRunner::Outcome> outcome) {
                  .type = "server_error",
                  .code = "container_unavailable"});
   }
-  send(task_.answer.code_ran(item, outcome->logs, outcome->finished));
+  std::size_t bytes = image_bytes_;
+  for (const std::string& url : outcome->images) bytes += url.size();
+  if (bytes <= kLoopImageBytesMax) {
+    image_bytes_ = bytes;
+  } else {
+    outcome->logs += fmt::format("[images left out: {}; the response has too many bytes of them]\n", outcome->images.size());
+    outcome->images.clear();
+  }
+  send(task_.answer.code_ran(item, outcome->logs, outcome->finished, outcome->images));
   run_next();
 }
 

@@ -24,6 +24,7 @@ namespace capstan::gateway::openai {
 inline constexpr int kLoopsMax = 1'000;
 inline constexpr std::int64_t kCodeCallsMax = 128;  // of one response, and fewer if it says so
 inline constexpr std::int64_t kLoopTimeMs = 600'000;
+inline constexpr std::size_t kLoopImageBytesMax = 16u << 20;  // of one response; images beyond it are left out
 
 struct CodeLoopParts {
   Gateway& gateway;

@@ -45,6 +45,8 @@ class ScriptedRunner final : public CodeRunner {
     Result<Outcome> outcome = Outcome{"<" + work.code + ">"};
     if (work.code == "1/0") outcome = Outcome{"ZeroDivisionError: division by zero\n"};
     if (work.code == "exit") outcome = Outcome{"its Python ended", false};
+    if (work.code == "show") outcome = Outcome{"Figure 1\n", true, {"data:image/png;base64,aGk="}};
+    if (work.code == "many") outcome = Outcome{"", true, {std::string(kImageBytesMax, 'a')}};
     if (work.code == "broken") outcome = fail(Code::kUnavailable, "the host is away");
     gateway->loop()->post([alive = std::weak_ptr(run->alive), done = std::move(done), outcome] {
       if (!alive.expired()) done(outcome);
@@ -202,6 +204,22 @@ class CodeLoopTest : public testing::Test {
   std::vector<std::string> ids_;
   std::atomic<bool> hold_{false}, left_{false};
 };
+
+TEST_F(CodeLoopTest, ImagesAreOutputsOfTheirOwnUpToABound) {
+  turns_ = {{python("show")}};
+  for (int i = 0; i < 4; ++i) turns_.push_back({python("many", fmt::format("m{}", i))});
+  turns_.push_back({R"({"content":"done"})"});
+  const Json whole = *Json::parse(post(ask(R"(,"include":["code_interpreter_call.outputs"])")).body);
+  const Json::Array& output = whole.find("output")->items();
+  ASSERT_EQ(output.size(), 6u);
+  EXPECT_EQ(output[0].find("outputs")->dump(),
+            R"([{"type":"logs","logs":"Figure 1\n"},{"type":"image","url":"data:image/png;base64,aGk="}])");
+  EXPECT_NE(messages(1).find("Figure 1"), std::string::npos);
+  EXPECT_EQ(messages(1).find("aGk="), std::string::npos);  // the model is not shown them
+  EXPECT_EQ(output[3].find("outputs")->items().at(0).get_string("type"), "image");
+  EXPECT_EQ(output[4].find("outputs")->items().at(0).get_string("logs"),
+            "[images left out: 1; the response has too many bytes of them]\n");
+}
 
 TEST_F(CodeLoopTest, CodeRunsBetweenTurnsAndItsEventsComeInOrder) {
   const auto more = [](std::string_view arguments) {

@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "gateway/admission.h"
@@ -20,6 +21,7 @@
 namespace capstan::gateway::openai {
 
 inline constexpr std::int64_t kCodeTimeMs = 60'000;  // that one piece of code may take
+inline constexpr std::size_t kImageBytesMax = 4u << 20;  // of its images together
 
 class CodeRunner {
  public:
@@ -32,6 +34,7 @@ class CodeRunner {
   struct Outcome {
     std::string logs = {};  // what it printed, its last expression's value, its traceback; bounded
     bool finished = true;   // false: it was interrupted, or its Python ended
+    std::vector<std::string> images = {};  // what it showed, as data URLs; at most kImageBytesMax
   };
   class Run {
    public:

@@ -214,10 +214,14 @@ ResponsesAnswer::Events ResponsesAnswer::code_begins(std::size_t item) {
   return events;
 }
 
-ResponsesAnswer::Events ResponsesAnswer::code_ran(std::size_t item, const std::string& logs, bool finished) {
+ResponsesAnswer::Events ResponsesAnswer::code_ran(std::size_t item, const std::string& logs, bool finished,
+                                                  const std::vector<std::string>& images) {
   Events events;
   output_[item]["status"] = finished ? "completed" : "failed";
-  output_[item]["outputs"] = Json::array({Json::object({{"type", "logs"}, {"logs", logs}})});
+  Json outputs = Json::array();
+  if (!logs.empty() || images.empty()) outputs.push_back(Json::object({{"type", "logs"}, {"logs", logs}}));
+  for (const std::string& url : images) outputs.push_back(Json::object({{"type", "image"}, {"url", url}}));
+  output_[item]["outputs"] = std::move(outputs);
   if (finished) emit("response.code_interpreter_call.completed", place_of(item), events);
   emit_done(item, events);
   return events;

@@ -57,7 +57,7 @@ class ResponsesAnswer {
   Events end_turn();
   std::vector<Code> take_codes() { return std::exchange(codes_, {}); }  // of the turn that has ended
   Events code_begins(std::size_t item);
-  Events code_ran(std::size_t item, const std::string& logs, bool finished);
+  Events code_ran(std::size_t item, const std::string& logs, bool finished, const std::vector<std::string>& images = {});
   Events code_ignored(std::size_t item);
   Events stop(std::string reason);  // the end: incomplete, and why
   const Json::Array& items() const { return output_; }
