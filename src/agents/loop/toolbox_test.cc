@@ -90,7 +90,8 @@ TEST_F(ToolboxTest, AnInterpreterThatEndsOrIsTooBigIsReplaced) {
 
 TEST_F(ToolboxTest, PythonKeepsTheOrderOfWritingAndRunsShellLinesAwaitsAndForks) {
   open();
-  const Outcome mixed = python("import os, sys\nprint('a', end='')\nprint('b', file=sys.stderr)\nos.system('echo c')\nos.write(2, b'd\\n')\n'e'");
+  const Outcome mixed = python("import os, sys\nprint('a', end='')\nprint('b', file=sys.stderr)\n"
+                               "os.system('echo c')\nos.write(2, b'd\\n')\n'e'");
   EXPECT_EQ(mixed.output, "ab\nc\nd\n'e'");
   EXPECT_EQ(python("!echo hi").output, "hi");
   EXPECT_EQ(python("import asyncio\nawait asyncio.sleep(0, 7)").output, "7");

@@ -119,8 +119,8 @@ sandbox::CommandSpec command_of(const Template& form) {
 Result<void> run_pip(sandbox::Sandbox& box, const Template& form, const std::function<void(std::string_view)>& progress,
                      std::stop_token stop) {
   Tail tail(progress);
-  CAPSTAN_TRY(const auto command, box.start(command_of(form), {.on_output = [&](auto, std::string_view piece) { tail.add(piece); },
-                                                               .on_end = {}}));
+  const auto on_output = [&](sandbox::Stream, std::string_view piece) { tail.add(piece); };
+  CAPSTAN_TRY(const auto command, box.start(command_of(form), {.on_output = on_output, .on_end = {}}));
   const std::stop_callback kill(stop, [&] { command->kill(); });
   CAPSTAN_TRY(const sandbox::CommandResult result, command->wait());
   if (result.ended == sandbox::Ended::kExited && result.exit_code == 0) return {};

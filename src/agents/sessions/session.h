@@ -4,8 +4,8 @@
 //   CAPSTAN_TRY(std::string text, session->read("results/answer.txt"));
 //   session->pause();  session->resume();
 //
-// Made, found and ended by a SessionManager (session_manager.h), maybe ahead of who wants it: it is nobody's until begin(). Files: paths as paths.h says; symbolic links are not
-// followed (sandbox/root_files.h).
+// Made, found and ended by a SessionManager (session_manager.h), maybe ahead of who wants it: it is nobody's until begin().
+// Files: paths as paths.h says; symbolic links are not followed (sandbox/root_files.h).
 //
 // Threads: every method from any thread.  Failure: kConflict while paused or when it has ended; kExhausted beyond
 // kProcessesMax; else the sandbox's.

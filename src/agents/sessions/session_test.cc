@@ -210,7 +210,8 @@ TEST_F(Sessions, CreationsTakeWhatWasMadeAheadAndThePoolRefillsWithinTheLimits) 
 TEST_F(Sessions, ThePythonOfOneThatWasMadeAheadHasTheVariablesOfItsSession) {
   template_file("hot", R"({"warm": 1, "env": {"A": "its", "B": "its"}, "network": {"allow": ["good.test"]}})");
   const auto waits = [&] { return manager_->warm()["hot"] == 1; };
-  const std::string show = "import os, sys\nprint(*map(os.environ.get, 'AB'), os.environ.get('http_proxy'), sys.flags.hash_randomization)";
+  const std::string show = "import os, sys\n"
+                           "print(*map(os.environ.get, 'AB'), os.environ.get('http_proxy'), sys.flags.hash_randomization)";
   const auto told = [&](const SessionPtr& session) {
     EXPECT_EQ(session->interpreter().list().size(), 1u);  // it was there before anybody asked
     EXPECT_TRUE(session->processes().empty());
@@ -220,7 +221,9 @@ TEST_F(Sessions, ThePythonOfOneThatWasMadeAheadHasTheVariablesOfItsSession) {
   until("one waits", waits);
   EXPECT_NE(told(make({.template_name = "hot", .env = {{"A", "mine"}}})).find("mine its" + proxy + " 1"), std::string::npos);
   until("another waits", waits);
-  const auto seeded = told(make({.template_name = "hot", .env = {{"PYTHONHASHSEED", "0"}}, .network = {.kind = NetworkWish::Kind::kNone}}));
+  const auto seeded = told(make({.template_name = "hot",
+                                 .env = {{"PYTHONHASHSEED", "0"}},
+                                 .network = {.kind = NetworkWish::Kind::kNone}}));
   EXPECT_NE(seeded.find("its its None 0"), std::string::npos) << seeded;
 }
 

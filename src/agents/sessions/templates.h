@@ -1,4 +1,4 @@
-// Templates: what a new session begins with (a root, packages, limits, variables); and snapshots of sessions' files, which serve as
+// Templates: what a session begins with (a root, packages, limits, variables); and snapshots of sessions' files, which serve as
 // templates, too.
 //
 //   CAPSTAN_TRY(Template form, templates.find("base", owner));

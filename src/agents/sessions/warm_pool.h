@@ -3,8 +3,8 @@
 //   WarmPool pool({.forms = …, .make = …, .room = …});
 //   if (SessionPtr session = pool.take(form)) …   // else make one; either way the pool refills in the background
 //
-// One that waits is nobody's: no client's code has run in it; it serves one client. One whose template changed or that died is never
-// handed out. Threads: every method from any thread; one of its own makes them, one at a time.  Bounds: kWarmOfTemplateMax,
+// One that waits is nobody's: no client's code has run in it; it serves one client. One whose template changed, or that died, is
+// never handed out. Threads: every method from any thread; one of its own makes them, one at a time.  Bounds: kWarmOfTemplateMax,
 // and what `room` says, counted with those that wait.  Failure: what cannot be made is logged and tried again later.
 #pragma once
 
