@@ -50,8 +50,16 @@ std::string describe(const std::optional<HealthCheck>& health) {
                      format_duration_ms(health->start_timeout_ms));
 }
 
+std::string describe(const std::optional<std::vector<std::string>>& hosts) {
+  return hosts ? fmt::format("[{}]", fmt::join(*hosts, ", ")) : "the template's";
+}
+
 std::string describe(const std::optional<TaskSandbox>& sandbox) {
   return sandbox ? to_json(*sandbox, false).dump() : "none";
+}
+
+std::string timeout(const SessionSpec& session) {
+  return session.timeout_ms == 0 ? "none" : format_duration_ms(session.timeout_ms);
 }
 
 // Collects what differs; each compare names the field, what a change of it restarts, and how to print it.
@@ -136,6 +144,12 @@ void compare_kind(Differ& differ, const Spec& from, const Spec& to) {
       if (from.sandbox != to.sandbox)
         differ.text("sandbox", describe(from.sandbox), describe(to.sandbox), Restart::kRefused);
       break;
+    case Kind::kSandbox:
+      differ.text("template", from.session.template_name, to.session.template_name, Restart::kRefused);
+      differ.text("timeout", timeout(from.session), timeout(to.session), Restart::kRefused);
+      if (from.session.allow != to.session.allow)
+        differ.text("network.allow", describe(from.session.allow), describe(to.session.allow), Restart::kRefused);
+      break;
   }
 }
 
@@ -143,8 +157,10 @@ void compare_kind(Differ& differ, const Spec& from, const Spec& to) {
 
 std::vector<Change> differences(const Spec& from, const Spec& to) {
   CAPSTAN_ASSERT(from.kind == to.kind);
-  // What the running processes were started with: a task array keeps one command for all its tasks.
-  const Restart process = from.kind == Kind::kTasks ? Restart::kRefused : Restart::kRanks;
+  // What the running processes were started with: a task array keeps one command for all its tasks; a sandbox that
+  // started again would be empty.
+  const bool keeps = from.kind == Kind::kTasks || from.kind == Kind::kSandbox;
+  const Restart process = keeps ? Restart::kRefused : Restart::kRanks;
   Differ differ;
   differ.text("name", from.name, to.name, Restart::kRefused);
   differ.text("tenant", from.tenant, to.tenant, Restart::kNone);

@@ -1,4 +1,4 @@
-// What people ask Capstan to run: jobs (gangs), services (replicas), task arrays; parsed, checked, compared.
+// What people ask Capstan to run: jobs (gangs), services (replicas), task arrays, sandboxes; parsed, checked, compared.
 //
 //   auto parsed = parse_specs(yaml_text, {.source = "train.yaml", .base_directory = "/home/ada"});
 //   if (!parsed) for (const Diagnostic& d : parsed.error()) print(d.text());   // train.yaml:3:5: unknown key
@@ -21,6 +21,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "fleet/topology.h"
+#include "workload/session_spec.h"
 #include "workload/task_sandbox.h"
 
 namespace capstan::workload {
@@ -36,8 +37,8 @@ inline constexpr std::int64_t kWeightMax = 1'000;
 inline constexpr std::int64_t kPriorityMin = -1000;
 inline constexpr std::int64_t kPriorityMax = 1000;
 
-enum class Kind { kJob, kService, kTasks };
-std::string_view kind_name(Kind kind);  // "job", "service", "tasks"
+enum class Kind { kJob, kService, kTasks, kSandbox };
+std::string_view kind_name(Kind kind);  // "job", "service", "tasks", "sandbox"
 
 // What each rank, replica or task gets.
 struct Resources {
@@ -49,7 +50,8 @@ struct Resources {
 };
 
 // A gang whose rank fails starts again as a whole, at most `budget` times, after back-off doubling up to the
-// maximum. Services restart replicas with the same back-off and no budget.
+// maximum. Services restart replicas with the same back-off and no budget. A sandbox has a budget of 0 unless it says
+// otherwise: one that starts again is empty.
 struct RestartPolicy {
   std::int64_t budget = 3;
   std::int64_t backoff_ms = 1'000;
@@ -160,7 +162,13 @@ struct Spec {
   std::int64_t timeout_ms = 0;   // of each try; 0: none
   std::optional<TaskSandbox> sandbox;
 
+  // kind: sandbox
+  SessionSpec session;
+
   bool speaks_http2() const { return http2.value_or(engine.has_value()); }
+
+  // To the scheduler a sandbox is a gang of one rank.
+  bool is_gang() const { return kind == Kind::kJob || kind == Kind::kSandbox; }
 
   // What is placed: single tasks, or chunks of them that run in sandboxes.
   std::int64_t chunk() const { return sandbox ? sandbox->chunk : 1; }

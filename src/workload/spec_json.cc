@@ -8,18 +8,19 @@
 namespace capstan::workload {
 namespace {
 
-constexpr std::array<std::string_view, 3> kKindNames{"job", "service", "tasks"};
+constexpr std::array<std::string_view, 4> kKindNames{"job", "service", "tasks", "sandbox"};
 
 // What an absent field means.
 Spec defaults_of(Kind kind) {
   Spec spec;
   spec.kind = kind;
   if (kind != Kind::kJob) spec.placement.required = fleet::Level::kNone;
+  if (kind == Kind::kSandbox) spec.restarts.budget = 0;
   return spec;
 }
 const Spec& shared_defaults(Kind kind) {
-  static const std::array<Spec, 3> kDefaults{defaults_of(Kind::kJob), defaults_of(Kind::kService),
-                                             defaults_of(Kind::kTasks)};
+  static const std::array<Spec, 4> kDefaults{defaults_of(Kind::kJob), defaults_of(Kind::kService),
+                                             defaults_of(Kind::kTasks), defaults_of(Kind::kSandbox)};
   return kDefaults[static_cast<std::size_t>(kind)];
 }
 
@@ -142,6 +143,9 @@ void write_kind(Writer& out, const Spec& spec, const Spec& base, Defaults defaul
       out.add("retries", spec.retries, base.retries);
       out.add("timeout_ms", spec.timeout_ms, base.timeout_ms);
       if (spec.sandbox) out.add("sandbox", to_json(*spec.sandbox, defaults == Defaults::kWritten));
+      break;
+    case Kind::kSandbox:
+      out.part("session", to_json(spec.session, defaults == Defaults::kWritten));
       break;
   }
 }
@@ -287,6 +291,8 @@ void read_kind(Reader& in, Spec& spec) {
       in.read("retries", spec.retries);
       in.read("timeout_ms", spec.timeout_ms);
       break;
+    case Kind::kSandbox:
+      break;  // session_spec.h
   }
 }
 
@@ -350,6 +356,9 @@ Result<Spec> from_json(const Json& json) {
     return fail(Code::kCorrupt, "stored spec of '{}': '{}' has the wrong type", spec.name, wrong);
   if (const Json* sandbox = json.find("sandbox"); sandbox != nullptr && spec.kind == Kind::kTasks) {
     CAPSTAN_TRY(spec.sandbox, task_sandbox_from_json(*sandbox));
+  }
+  if (const Json* session = json.find("session"); session != nullptr && spec.kind == Kind::kSandbox) {
+    CAPSTAN_TRY(spec.session, session_spec_from_json(*session));
   }
   return spec;
 }

@@ -51,10 +51,10 @@ void read_place(Context& context, MappingReader& mapping, std::string_view key, 
 
 void read_segment(Context& context, MappingReader& placement, const Spec& spec, std::int64_t& out) {
   if (spec.kind != Kind::kJob) {
-    placement.refuse("segment",
-                     fmt::format("'segment' groups the ranks of a job; a {} places each {} by itself",
-                                 spec.kind == Kind::kService ? "service" : "task array",
-                                 spec.kind == Kind::kService ? "replica" : "task"));
+    constexpr std::string_view kWho[] = {"", "a service places each replica by itself", "a task array places each task by itself",
+                                         "a sandbox is placed by itself"};
+    placement.refuse("segment", fmt::format("'segment' groups the ranks of a job; {}",
+                                            kWho[static_cast<std::size_t>(spec.kind)]));
     return;
   }
   read_integer(context, placement, "segment", {1, kRanksMax}, out);
@@ -129,13 +129,13 @@ void read_placement(Context& context, MappingReader& mapping, Spec& spec) {
 
 void read_gang(Context& context, MappingReader& mapping, Spec& spec) {
   if (spec.kind != Kind::kJob) {
-    const bool service = spec.kind == Kind::kService;
-    const std::string_view elsewhere =
-        service ? "the number of replicas is 'replicas'" : "the number of tasks is 'count'";
+    constexpr std::string_view kNumbers[] = {"", "the number of replicas is 'replicas'", "the number of tasks is 'count'",
+                                             "each sandbox is a document of its own"};
+    const std::string_view elsewhere = kNumbers[static_cast<std::size_t>(spec.kind)];
     mapping.refuse("ranks", fmt::format("only a job has 'ranks'; {}", elsewhere));
     mapping.refuse("ranks_min", fmt::format("only a job has 'ranks_min'; {}", elsewhere));
     mapping.refuse("helpers", fmt::format("only a job has 'helpers'; run them as a {} of their own",
-                                          service ? "service" : "task array"));
+                                          spec.kind == Kind::kService ? "service" : "task array"));
     return;
   }
   read_integer(context, mapping, "ranks", {1, kRanksMax}, spec.ranks);

@@ -16,6 +16,8 @@ void read_gang(Context& context, MappingReader& mapping, Spec& spec);
 void read_path(Context& context, MappingReader& mapping, std::string_view key, std::string& out);
 // `sandbox` of a task array. Wants its resources.
 void read_task_sandbox(Context& context, MappingReader& mapping, Spec& spec);
+// What only a sandbox has, and what it does not. Wants its resources.
+void read_session(Context& context, MappingReader& mapping, Spec& spec);
 // What only the whole document tells: a share of a GPU in a gang, `ranks_min` that cuts a segment.
 void check_gang(Context& context, const MappingReader& mapping, const Spec& spec);
 

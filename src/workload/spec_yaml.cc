@@ -172,12 +172,12 @@ void read_tasks(Context& context, MappingReader& mapping, Spec& spec) {
 }
 
 std::optional<Kind> read_kind(Context& context, MappingReader& mapping) {
-  constexpr std::array<std::string_view, 3> kKinds{"job", "service", "tasks"};
+  constexpr std::array<std::string_view, 4> kKinds{"job", "service", "tasks", "sandbox"};
   const Yaml* value = mapping.take("kind");
   if (value == nullptr) {
     if (mapping.node().type == Type::kMapping) {
       context.add(mapping.node(),
-                  "'kind' is missing; write 'kind: job', 'kind: service' or 'kind: tasks' first");
+                  "'kind' is missing; write 'kind: job', 'kind: service', 'kind: tasks' or 'kind: sandbox' first");
     }
     return std::nullopt;
   }
@@ -192,6 +192,7 @@ std::optional<Kind> read_kind(Context& context, MappingReader& mapping) {
 }
 
 void check_command(Context& context, MappingReader& mapping, const Spec& spec) {
+  if (spec.kind == Kind::kSandbox) return;
   if (spec.kind == Kind::kService && spec.engine && !spec.command.empty()) {
     context.add(mapping.node(), "a service has either 'command' or 'engine', not both");
   } else if (spec.kind == Kind::kService && !spec.engine && spec.command.empty()) {
@@ -211,14 +212,16 @@ std::optional<Spec> read_document(Context& context, const Yaml& document) {
   Spec spec;
   spec.kind = *kind;
   if (spec.kind != Kind::kJob) spec.placement.required = fleet::Level::kNone;
+  if (spec.kind == Kind::kSandbox) spec.restarts.budget = 0;
   read_name(context, mapping, "name", true, spec.name);
   read_name(context, mapping, "tenant", false, spec.tenant);
   read_integer(context, mapping, "priority", {kPriorityMin, kPriorityMax}, spec.priority);
   read_pairs(context, mapping, "labels", spec.labels);
-  read_text(context, mapping, "user", spec.user);
-  read_command(context, mapping, spec.command);
+  const bool program = spec.kind != Kind::kSandbox;  // which has none of its own, and refuses these keys
+  if (program) read_text(context, mapping, "user", spec.user);
+  if (program) read_command(context, mapping, spec.command);
   read_pairs(context, mapping, "env", spec.env);
-  read_path(context, mapping, "workdir", spec.workdir);
+  if (program) read_path(context, mapping, "workdir", spec.workdir);
   read_resources(context, mapping, spec.resources);
   read_bool(context, mapping, "preemptible", spec.preemptible);
   read_quantity(context, mapping, "grace", parse_duration_ms, spec.grace_ms);
@@ -233,6 +236,10 @@ std::optional<Spec> read_document(Context& context, const Yaml& document) {
       break;
     case Kind::kTasks:
       read_tasks(context, mapping, spec);
+      break;
+    case Kind::kSandbox:
+      read_restarts(context, mapping, true, spec.restarts);
+      read_session(context, mapping, spec);
       break;
   }
   mapping.finish();
