@@ -30,7 +30,7 @@ using http::ResponseWriterPtr;
 constexpr std::int64_t kEventsDefault = 1000;
 constexpr std::int64_t kEventsMax = 10'000;
 constexpr int kFollowStepMs = 500;
-constexpr std::array<std::string_view, 3> kKinds{"job", "service", "tasks"};
+constexpr std::array<std::string_view, 4> kKinds{"job", "service", "tasks", "sandbox"};
 constexpr std::array<std::string_view, 8> kStates{"pending",    "starting",  "running", "stopping",
                                                   "restarting", "succeeded", "failed",  "cancelled"};
 

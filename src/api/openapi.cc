@@ -64,7 +64,7 @@ const std::vector<Operation> kOperations = {
      "/api/v1/workloads",
      "listWorkloads",
      "Workloads, newest last",
-     {{"kind", "query", "string", "job, service or tasks"},
+     {{"kind", "query", "string", "job, service, tasks or sandbox"},
       {"state", "query", "string", "pending, running, …"},
       {"label", "query", "string", "key=value"}},
      "",

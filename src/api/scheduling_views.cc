@@ -241,7 +241,7 @@ Json queue_view(const State& state, std::int64_t limit) {
     const auto* entry = queue.find(id);
     if (workload == nullptr || entry == nullptr) continue;
     const auto& spec = workload->spec;
-    const bool gang = spec.kind == workload::Kind::kJob;
+    const bool gang = spec.is_gang();
     const std::int64_t ranks = gang                                    ? spec.ranks
                                : spec.kind == workload::Kind::kService ? spec.replicas
                                                                        : spec.count;

@@ -6,6 +6,7 @@
 #include "apps/journal_command.h"
 #include "apps/sandbox_command.h"
 #include "apps/sim_command.h"
+#include "apps/up/session_host.h"
 #include "apps/up/up.h"
 #include "apps/up/worker_process.h"
 #include "base/log.h"
@@ -53,8 +54,12 @@ void add_worker(CLI::App& app, cli::Globals& globals, int& exit_code) {
   command->add_option("--share", options->share, "folder of models/ and examples/");
   command->callback([options, &globals, &exit_code] {
     options->data_directory = globals.connection.data_directory;
+    options->session_host = {"session-host", "--data-dir", globals.connection.data_directory};
     exit_code = worker::run_worker(*options);
   });
+  app.add_subcommand("session-host", "The process that has the sandbox sessions of this host; its worker starts it")
+      ->group("")
+      ->callback([&globals, &exit_code] { exit_code = apps::run_session_host(globals.connection.data_directory); });
 }
 
 void add_journal(CLI::App& app, int& exit_code) {

@@ -66,7 +66,7 @@ void add_view_commands(CLI::App& app, Globals& globals, int& exit_code) {
                               exit_code, get_options, [&](const auto& o) { return get(globals, o); });
   command->add_option("name", get_options->name, "only this one");
   command->add_option("--kind", get_options->kind, "job, service or tasks")
-      ->check(CLI::IsMember({"job", "service", "tasks"}));
+      ->check(CLI::IsMember({"job", "service", "tasks", "sandbox"}));
   command->add_option("--state", get_options->state, "pending, running, succeeded, …");
   command->add_option("--label,-l", get_options->label, "key=value");
   command->add_flag("--follow,-f", get_options->follow, "then print every change as it happens");

@@ -77,12 +77,13 @@ int session_list(const Globals& globals) {
     next = page->headers.get("x-next-token");
   } while (!next.empty());
   return show(globals, all, [](const Json& json) {
-    Table table({"SANDBOX", "TEMPLATE", "STATE", "STARTED", "ENDS", "CPUS", "MEMORY"});
+    Table table({"SANDBOX", "TEMPLATE", "STATE", "STARTED", "ENDS", "CPUS", "MEMORY", "NAME"});
     for (const Json& one : json.items()) {
+      const std::string name = text_of(one, "name");
       const bool paused = text_of(one, "state") == "paused";
       table.add({text_of(one, "sandboxID"), text_of(one, "templateID"), text_of(one, "state"),
                  text_of(one, "startedAt").substr(0, 19), paused ? "-" : text_of(one, "endAt").substr(0, 19),
-                 std::to_string(number_of(one, "cpuCount")), fmt::format("{} MiB", number_of(one, "memoryMB"))});
+                 std::to_string(number_of(one, "cpuCount")), fmt::format("{} MiB", number_of(one, "memoryMB")), name.empty() ? "-" : name});
     }
     fmt::print("{}", table.text());
   });

@@ -156,7 +156,7 @@ Json result_of(const workload::Spec& spec, const Plan& plan) {
                                                            : "updated"},
                        {"changes", std::move(changes)},
                        {"restarts", !restarts                           ? "none"
-                                    : spec.kind == workload::Kind::kJob ? "all"
+                                    : spec.is_gang() ? "all"
                                                                         : "ranks"}});
 }
 
@@ -176,7 +176,7 @@ void carry_out(Decision& decision, const workload::Spec& spec, const Plan& plan)
   change["generation"] = workload.generation + (restarts ? 1 : 0);
   change["spec"] = workload::to_json(spec);
   decision.emit(std::move(change));
-  if (restarts && spec.kind == workload::Kind::kJob)
+  if (restarts && spec.is_gang())
     stop_job(decision, workload, StopWhy::kUpdate, "its spec has changed");
 }
 

@@ -17,6 +17,7 @@ namespace {
 bool advance(Decision& decision, Workload& workload) {
   switch (workload.spec.kind) {
     case workload::Kind::kJob:
+    case workload::Kind::kSandbox:
       return advance_job(decision, workload);
     case workload::Kind::kService:
       return advance_service(decision, workload);

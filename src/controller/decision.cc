@@ -114,6 +114,7 @@ std::int64_t backoff_ms(const workload::RestartPolicy& policy, std::int64_t fail
 void stop_workload(Decision& decision, Workload& workload, StopWhy why, std::string_view reason) {
   switch (workload.spec.kind) {
     case workload::Kind::kJob:
+    case workload::Kind::kSandbox:
       return stop_job(decision, workload, why, reason);
     case workload::Kind::kService:
       return stop_service(decision, workload, why);
@@ -126,6 +127,7 @@ void stop_on_host(Decision& decision, Workload& workload, HostId host, std::int6
                   std::string_view reason) {
   switch (workload.spec.kind) {
     case workload::Kind::kJob:
+    case workload::Kind::kSandbox:
       return stop_job(decision, workload, why, reason);
     case workload::Kind::kService:
       return stop_replicas_on(decision, workload, host, count, why);
@@ -172,6 +174,7 @@ std::pair<WorkloadState, std::string> derived_state(const Workload& workload) {
   };
   switch (workload.spec.kind) {
     case workload::Kind::kJob:
+    case workload::Kind::kSandbox:
       return of_job(workload.job);
     case workload::Kind::kService:
       return of_service(workload.service);

@@ -106,7 +106,8 @@ Place place_of(const State& state, const RankId& id, std::optional<HostId> host)
   const Workload* workload = state.find(id.job);
   if (workload == nullptr) return {};
   switch (workload->spec.kind) {
-    case workload::Kind::kJob: {
+    case workload::Kind::kJob:
+    case workload::Kind::kSandbox: {
       const Job& job = workload->job;
       if (job.attempt != id.attempt || id.rank >= static_cast<std::int64_t>(job.ranks.size())) return {};
       const Rank& rank = job.ranks[static_cast<std::size_t>(id.rank)];
@@ -174,6 +175,10 @@ protocol::Effect start_effect(const State& state, const RankId& id) {
       add_task_env(env, *workload, id);
       start.timeout_ms = spec.timeout_ms;
       if (spec.sandbox) make_chunk(*workload, id, start, env);
+      break;
+    case workload::Kind::kSandbox:
+      env.erase("CAPSTAN_RANK");
+      start.session = workload::to_json(spec.session, true);
       break;
   }
   add_gpu_env(env, place_of(state, id, std::nullopt).gpus);

@@ -82,6 +82,7 @@ void report(Decision& decision, HostId host, const protocol::Report& report, Tas
   if (workload == nullptr) return;
   switch (workload->spec.kind) {
     case workload::Kind::kJob:
+    case workload::Kind::kSandbox:
       return report_job(decision, *workload, host, report);
     case workload::Kind::kService:
       return report_service(decision, *workload, host, report);

@@ -54,6 +54,7 @@ Result<void> attempt_began(State& state, std::int64_t time_ms, Workload& workloa
   job.began_ms = time_ms;
   job.backoff_until_ms = 0;
   job.exits.clear();
+  job.session.clear();
   std::int64_t total = 0;
   for (const auto& slice : job.slices) total += slice.ranks;
   const auto& helpers = workload.spec.helpers;
@@ -73,6 +74,9 @@ Result<void> rank_started(Workload& workload, const Json& event) {
   rank.phase = Phase::kRunning;
   CAPSTAN_TRY(const std::int64_t pid, need_int(event, "pid", -1));
   rank.pid = static_cast<std::int32_t>(pid);
+  if (event.contains("session")) {
+    CAPSTAN_TRY(workload.job.session, need_text(event, "session"));
+  }
   ++workload.job.running;
   return {};
 }
@@ -126,8 +130,8 @@ Result<void> attempt_ended(std::int64_t time_ms, Workload& workload, const Json&
   return {};
 }
 
-// The last rank has ended: what comes next.
-void conclude(Decision& decision, Workload& workload) {
+// The last rank has ended: what comes next. `last` is what was said of it.
+void conclude(Decision& decision, Workload& workload, const std::string& last) {
   const Job& job = workload.job;
   const auto& policy = workload.spec.restarts;
   const bool complete =
@@ -146,7 +150,7 @@ void conclude(Decision& decision, Workload& workload) {
     reason = "cancelled";
   } else if (complete) {
     final = WorkloadState::kSucceeded;
-    reason = "";
+    reason = workload.spec.kind == workload::Kind::kSandbox ? last : "";  // its time was over, or a client ended it
   } else if (why == StopWhy::kTimeLimit || job.fatal) {
     final = WorkloadState::kFailed;
   } else if (why == StopWhy::kFailure && job.start_failure && job.start_retries < kStartRetriesMax) {
@@ -176,7 +180,7 @@ FoldResult fold_jobs(State& state, std::int64_t time_ms, std::string_view type, 
   const auto found = need_workload(state, event);
   if (!found) return std::unexpected(found.error());
   Workload& workload = **found;
-  if (workload.spec.kind != workload::Kind::kJob) return std::nullopt;
+  if (!workload.spec.is_gang()) return std::nullopt;
   if (type == "attempt_began") return attempt_began(state, time_ms, workload, event);
   if (type == "rank_started") return rank_started(workload, event);
   if (type == "rank_ended") return rank_ended(state, time_ms, workload, event);
@@ -304,6 +308,7 @@ void report_job(Decision& decision, Workload& workload, HostId host, const proto
     began["rank"] = report.id.rank;
     began["host"] = decision.state.name(rank.host);
     began["pid"] = started->pid;
+    if (!started->session.empty()) began["session"] = started->session;
     decision.emit(std::move(began));
     return;
   }
@@ -321,11 +326,12 @@ void report_job(Decision& decision, Workload& workload, HostId host, const proto
     Json stopping = event("attempt_stopping", workload);
     stopping["attempt"] = job.attempt;
     stopping["why"] = stop_name(StopWhy::kFailure);
-    stopping["reason"] = fmt::format("rank {} {}", report.id.rank, exit_text(exit));
+    const bool sandbox = workload.spec.kind == workload::Kind::kSandbox;
+    stopping["reason"] = sandbox ? "it " + exit_text(exit) : fmt::format("rank {} {}", report.id.rank, exit_text(exit));
     if (start_failed != nullptr) stopping[start_failed->retryable ? "start_failure" : "fatal"] = true;
     decision.emit(std::move(stopping));
   }
-  if (job.live == 0) conclude(decision, workload);
+  if (job.live == 0) conclude(decision, workload, exit.message);
 }
 
 }  // namespace capstan::controller

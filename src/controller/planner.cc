@@ -19,7 +19,7 @@ using scheduler::Verdict;
 
 scheduler::Request request_of(const Workload& workload) {
   const auto& spec = workload.spec;
-  const bool gang = spec.kind == workload::Kind::kJob;
+  const bool gang = spec.is_gang();
   Request request;
   scheduler::Group group;
   group.ranks = gang ? spec.ranks : 1;
@@ -214,6 +214,7 @@ Planner::Tried Planner::try_start(Decision& decision, Workload& workload) {
   if (workload.spec.resources.gpu_milli > 0) follow_demand(decision.state);
   switch (workload.spec.kind) {
     case workload::Kind::kJob:
+    case workload::Kind::kSandbox:
       return start_job(decision, workload);
     case workload::Kind::kService:
       return start_service(decision, workload);

@@ -59,7 +59,7 @@ Json put(const Job& job) {
     json["rank"] = rank;
     exits.push_back(std::move(json));
   }
-  return Json::object({{"attempt", job.attempt},
+  Json json = Json::object({{"attempt", job.attempt},
                        {"restarts_used", job.restarts_used},
                        {"start_retries", job.start_retries},
                        {"preemptions", job.preemptions},
@@ -76,6 +76,8 @@ Json put(const Job& job) {
                        {"began_ms", job.began_ms},
                        {"served_ms", job.served_ms},
                        {"backoff_until_ms", job.backoff_until_ms}});
+  if (!job.session.empty()) json["session"] = job.session;
+  return json;
 }
 
 Result<fleet::Capacity> capacity_member(const Json& json, std::string_view key) {
@@ -97,6 +99,7 @@ Result<Job> job_from(const Json& json) {
   CAPSTAN_TRY(job.failure, need_text(json, "failure"));
   CAPSTAN_TRY(job.fatal, bool_or(json, "fatal", false));
   CAPSTAN_TRY(job.start_failure, bool_or(json, "start_failure", false));
+  CAPSTAN_TRY(job.session, text_or(json, "session", ""));
   CAPSTAN_TRY(job.began_ms, need_int(json, "began_ms"));
   CAPSTAN_TRY(job.backoff_until_ms, need_int(json, "backoff_until_ms"));
   CAPSTAN_TRY(const Json::Array ranks, array_or_empty(json, "ranks", SIZE_MAX));
@@ -235,6 +238,7 @@ Json workload_to_json(const Workload& workload) {
                             {"hold", scheduler::hold_name(workload.hold)}});
   switch (workload.spec.kind) {
     case workload::Kind::kJob:
+    case workload::Kind::kSandbox:
       json["job"] = put(workload.job);
       break;
     case workload::Kind::kService:
@@ -263,10 +267,10 @@ Result<Workload> workload_from_json(const Json& json) {
   CAPSTAN_TRY(workload.reason, need_text(json, "reason"));
   CAPSTAN_TRY(workload.cancelling, bool_or(json, "cancelling", false));
   CAPSTAN_TRY(workload.hold, hold_from(json));
-  constexpr std::string_view kParts[] = {"job", "replicas", "tasks"};
+  constexpr std::string_view kParts[] = {"job", "replicas", "tasks", "job"};
   const Json* part = json.find(kParts[static_cast<std::size_t>(workload.spec.kind)]);
   if (part == nullptr) return fail(Code::kCorrupt, "workload {} has no body", workload.id);
-  if (workload.spec.kind == workload::Kind::kJob) {
+  if (workload.spec.is_gang()) {
     CAPSTAN_TRY(workload.job, job_from(*part));
   } else if (workload.spec.kind == workload::Kind::kService) {
     CAPSTAN_TRY(workload.service, service_from(*part));

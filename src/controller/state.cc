@@ -28,7 +28,8 @@ std::int64_t deadline_of(const Workload& workload) {
   if (has_ended(workload.state)) return kNever;
   std::int64_t deadline_ms = kNever;
   switch (workload.spec.kind) {
-    case workload::Kind::kJob: {
+    case workload::Kind::kJob:
+    case workload::Kind::kSandbox: {
       const Job& job = workload.job;
       if (!job.in_attempt && job.backoff_until_ms > 0) deadline_ms = job.backoff_until_ms;
       if (job.in_attempt && job.stopping == StopWhy::kNone && workload.spec.time_limit_ms > 0) {
@@ -125,7 +126,7 @@ void State::release(HostId host, Workload& workload, std::uint32_t ranks, const 
   live_ranks -= ranks;
   // Ranks of a gang end within moments of each other: one look at the queue when the last has ended, not one a rank. (If one
   // lingers, the look that comes anyway finds the others' room.)
-  if (workload.spec.kind != workload::Kind::kJob || workload.job.live == 0) room_grew = true;
+  if (!workload.spec.is_gang() || workload.job.live == 0) room_grew = true;
 }
 
 void State::begin_running(const Workload& workload, scheduler::Running row) {
@@ -182,7 +183,7 @@ void State::count_demand(const Workload& workload, int sign) {
   scheduler::HostRequest request{.each = workload.each(), .gpu_models = {}, .host_class = spec.placement.host_class};
   request.each.memory_bytes = 0;
   if (!spec.placement.gpu_model.empty()) request.gpu_models = {spec.placement.gpu_model};
-  const std::int64_t ranks = spec.kind == workload::Kind::kJob       ? spec.ranks
+  const std::int64_t ranks = spec.is_gang()                          ? spec.ranks
                              : spec.kind == workload::Kind::kService ? spec.replicas
                                                                      : std::min(spec.chunks(), kTasksCounted);
   if ((demand[request] += sign * ranks) == 0) demand.erase(request);
@@ -279,7 +280,7 @@ std::vector<RankId> State::ranks_on(HostId host) const {
   if (index(host) >= inventory.hosts()) return out;
   for (const auto& holder : inventory.host(host).holders) {
     const Workload& workload = *find(holder.job);
-    if (workload.spec.kind == workload::Kind::kJob) {
+    if (workload.spec.is_gang()) {
       std::size_t rank = 0;
       for (const auto& slice : workload.job.slices) {
         for (std::int64_t i = 0; i < slice.ranks; ++i, ++rank) {

@@ -112,6 +112,7 @@ struct Job {
   std::int64_t began_ms = 0;
   std::int64_t served_ms = 0;       // time in attempts before this one
   std::int64_t backoff_until_ms = 0;  // 0: none
+  std::string session;                // of a sandbox: the id of its session, once that runs
 
   const fleet::Capacity& each(std::int64_t rank) const;
 };
@@ -181,7 +182,7 @@ struct Workload {
   scheduler::TenantId tenant = scheduler::kDefaultTenant;  // computed: of spec.tenant
   scheduler::Hold hold = scheduler::Hold::kBorrowed;       // as what of its tenant's what it holds counts
   bool cancelling = false;
-  Job job;                            // kind job
+  Job job;                            // kinds job and sandbox
   Service service;                    // kind service
   Tasks tasks;                        // kind tasks
   std::int64_t deadline_ms = kNever;  // computed: when time alone gives it something to do

@@ -115,6 +115,7 @@ bool wants_room(const Workload& workload) {
   if (has_ended(workload.state) || workload.cancelling) return false;
   switch (workload.spec.kind) {
     case workload::Kind::kJob:
+    case workload::Kind::kSandbox:
       return !workload.job.in_attempt;
     case workload::Kind::kService:
       for (std::int64_t index = 0; index < workload.spec.replicas; ++index) {
@@ -136,6 +137,7 @@ Progress progress(const Workload& workload) {
   Progress out;
   switch (workload.spec.kind) {
     case workload::Kind::kJob:
+    case workload::Kind::kSandbox:
       out = {workload.job.running, workload.spec.ranks, workload.job.attempt, workload.job.restarts_used};
       if (workload.state == WorkloadState::kSucceeded) out.ready = workload.spec.ranks;
       break;
@@ -186,6 +188,10 @@ Json view(const State& state, const Workload& workload, bool details, bool whole
                             {"ended_ms", workload.ended_ms}});
   if (workload.spec.kind == workload::Kind::kTasks) {
     json["tasks"] = tasks_view(workload);
+  }
+  if (workload.spec.kind == workload::Kind::kSandbox) {
+    json["session"] = workload.job.session;
+    json["template"] = workload.spec.session.template_name;
   }
   if (!workload.spec.model_name.empty()) json["model"] = workload.spec.model_name;
   if (details) {
@@ -298,9 +304,9 @@ Json explain(const State& state, const Workload& workload) {
   if (workload.spec.kind == workload::Kind::kTasks) {
     text += fmt::format(" ({} of {} tasks ended)", now.ready, now.wanted) + tally_text(workload);
   } else if (!has_ended(workload.state)) {
-    text += fmt::format(" ({} of {} {} {})", now.ready, now.wanted,
-                        workload.spec.kind == workload::Kind::kJob ? "ranks" : "replicas",
-                        workload.spec.kind == workload::Kind::kJob ? "running" : "ready");
+    if (workload.spec.kind != workload::Kind::kSandbox)
+      text += fmt::format(" ({} of {} {} {})", now.ready, now.wanted, workload.spec.is_gang() ? "ranks" : "replicas",
+                          workload.spec.is_gang() ? "running" : "ready");
   }
   if (!workload.reason.empty()) text += ": " + workload.reason;
   if (state.draining && !has_ended(workload.state)) {
@@ -363,6 +369,8 @@ Result<LogPlace> log_place(const State& state, const Workload& workload, std::in
   std::optional<HostId> host;
   std::int64_t newest = 0;
   const std::string& name = workload.spec.name;
+  if (workload.spec.kind == workload::Kind::kSandbox)
+    return fail(Code::kConflict, "a sandbox has no log; look inside: capstan session exec {} -- COMMAND", name);
   if (workload.spec.kind == workload::Kind::kJob) {
     if (rank >= static_cast<std::int64_t>(workload.job.ranks.size()))
       return fail(Code::kNotFound, "{} has no rank {} yet", name, rank);

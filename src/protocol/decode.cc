@@ -66,7 +66,11 @@ Result<StartRank> start_rank(const Json& json) {
     if (const Json* sandbox = chunk->find("sandbox")) tasks.sandbox = *sandbox;
     body.chunk = std::move(tasks);
   }
-  if (body.command.empty() && !body.chunk) return fail(Code::kInvalid, "'command' must name a program");
+  if (const Json* session = json.find("session"); session != nullptr && !session->is_null()) {
+    if (!session->is_object()) return fail(Code::kInvalid, "'session' must be an object");
+    body.session = *session;
+  }
+  if (body.command.empty() && !body.chunk && !body.session) return fail(Code::kInvalid, "'command' must name a program");
   if (const Json* env = json.find("env"); env != nullptr && env->is_object()) {
     for (const auto& [name, value] : env->members()) {
       if (!value.is_string()) return fail(Code::kInvalid, "'env.{}' must be a string", name);
@@ -157,7 +161,8 @@ Result<Report> Report::from_json(const Json& json) {
     RankStarted body;
     CAPSTAN_TRY(body.pid, int_or(json, "pid", 0, -1));
     CAPSTAN_TRY(body.port, int_or(json, "port", 0, 0, 65'535));
-    report.body = body;
+    CAPSTAN_TRY(body.session, text_or(json, "session", "", kNameBytesMax));
+    report.body = std::move(body);
   } else if (type == "rank_ready") {
     RankReady body;
     CAPSTAN_TRY(body.host, text_or(json, "host", "127.0.0.1", kNameBytesMax));

@@ -27,6 +27,7 @@ Json head(std::string_view number_key, std::int64_t number, std::string_view typ
 void put(Json& json, const RankStarted& body) {
   json["pid"] = body.pid;
   if (body.port > 0) json["port"] = body.port;
+  if (!body.session.empty()) json["session"] = body.session;
 }
 void put(Json& json, const RankReady& body) {
   json["host"] = body.host;
@@ -68,6 +69,7 @@ void put(Json& json, const StartRank& body) {
                            {"start_timeout_ms", body.health->start_timeout_ms}});
   }
   json["log_bytes_max"] = body.log_bytes_max;
+  if (body.session) json["session"] = *body.session;
   if (!body.chunk) return;
   json["chunk"] = Json::object({{"first", body.chunk->first},
                                 {"count", body.chunk->count},

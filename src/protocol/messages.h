@@ -57,6 +57,7 @@ struct Capability {
 struct RankStarted {
   std::int64_t pid = 0;
   std::int64_t port = 0;
+  std::string session{};  // of a sandbox: its id
   friend bool operator==(const RankStarted&, const RankStarted&) = default;
 };
 struct RankReady {
@@ -157,6 +158,7 @@ struct StartRank {
   std::optional<HealthProbe> health;
   std::int64_t log_bytes_max = 64 << 20;
   std::optional<TaskChunk> chunk{};
+  std::optional<Json> session{};  // of a sandbox, which has no command: workload/session_spec.h
   friend bool operator==(const StartRank&, const StartRank&) = default;
 };
 struct StopRank {

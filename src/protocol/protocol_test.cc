@@ -44,6 +44,23 @@ TEST(Protocol, AnswerReadsAndWritesBackEqual) {
   EXPECT_EQ(answer->to_json().dump(), kAnswer);
 }
 
+TEST(Protocol, ASandboxNeedsNoCommandAndItsStartNamesItsSession) {
+  const char* const start =
+      R"({"id":1,"type":"start_rank","job":2,"attempt":1,"rank":0,"name":"workbench","kind":"sandbox","tenant":"default",)"
+      R"("user":"","command":[],"env":{"A":"b"},"workdir":"","resources":{"milli_cpus":1000,"memory_bytes":5,"gpus":0},)"
+      R"("grace_ms":30000,"timeout_ms":0,"port":0,"health":null,"log_bytes_max":67108864,)"
+      R"("session":{"template":"base","timeout_ms":0,"allow":["pypi.org"]}})";
+  const auto effect = Effect::from_json(*Json::parse(start));
+  ASSERT_TRUE(effect) << effect.error().message;
+  EXPECT_EQ(effect->to_json().dump(), start);
+  const char* const started =
+      R"({"seq":1,"type":"rank_started","job":2,"attempt":1,"rank":0,"pid":0,"session":"5e55"})";
+  const auto report = Report::from_json(*Json::parse(started));
+  ASSERT_TRUE(report) << report.error().message;
+  EXPECT_EQ(std::get<RankStarted>(report->body).session, "5e55");
+  EXPECT_EQ(report->to_json().dump(), started);
+}
+
 TEST(Protocol, WrongMembersAreNamed) {
   const auto refusal = [](std::string_view key, Json value) {
     Json json = *Json::parse(kRequest);

@@ -167,10 +167,10 @@ void World::arrive() {
   const workload::Spec& spec = arrival.spec;
   plan->behaviour = arrival.behaviour;
   plan->name = spec.name;
-  plan->is = spec.kind;
+  plan->is = spec.is_gang() ? workload::Kind::kJob : spec.kind;
   plan->arrived_ms = now_ms_;
   plan->left_ms = arrival.behaviour.work_ms;
-  plan->ranks = spec.kind == workload::Kind::kJob ? spec.ranks : 1;
+  plan->ranks = spec.is_gang() ? spec.ranks : 1;
   plan->gpus_each = spec.resources.gpus;
   plan->checkpoint_ms = spec.checkpoint.interval_ms;
   plan->grace_ms = spec.grace_ms;

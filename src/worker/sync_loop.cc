@@ -11,8 +11,8 @@
 namespace capstan::worker {
 
 SyncLoop::SyncLoop(WorkerIdentity identity, ControllerLink& link, Supervisor& supervisor,
-                   ReportQueue& reports, TaskRunner* tasks)
-    : identity_(std::move(identity)), link_(link), supervisor_(supervisor), reports_(reports), tasks_(tasks) {
+                   ReportQueue& reports, std::vector<RankRunner*> runners)
+    : identity_(std::move(identity)), link_(link), supervisor_(supervisor), reports_(reports), runners_(std::move(runners)) {
   reports_.on_push([this] { wake(); });
 }
 
@@ -42,7 +42,7 @@ Json SyncLoop::request() const {
   // The list first, the reports after it: what changes between the two is told by a report.
   if (full_) {
     Json ranks = supervisor_.ranks_json();
-    if (tasks_ != nullptr) tasks_->add_ranks(ranks);
+    for (const RankRunner* runner : runners_) runner->add_ranks(ranks);
     request["ranks"] = std::move(ranks);
   }
   request["effects_done"] = effects_done_;
@@ -130,16 +130,18 @@ bool SyncLoop::take_answer(const Json& answer, bool told_all) {
 void SyncLoop::apply(const Json& effect) {
   const std::string type = effect.get_string("type").value_or("");
   const auto id = RankId::from_json(effect);
+  const auto any = [&](const auto& act) { return std::ranges::any_of(runners_, act); };
   if (!id) {
     log_error("an effect is not understood", "effect={}", effect.dump());
   } else if (type == "start_rank") {
-    if (tasks_ != nullptr && TaskRunner::is_chunk(effect)) return tasks_->start(effect);
+    const auto runner = std::ranges::find_if(runners_, [&](const RankRunner* one) { return one->takes(effect); });
+    if (runner != runners_.end()) return (*runner)->start(effect);
     supervisor_.start(effect);
   } else if (type == "stop_rank") {
-    if (tasks_ != nullptr && tasks_->stop(*id, effect.get_int("grace_ms").value_or(0))) return;
+    if (any([&](RankRunner* one) { return one->stop(*id, effect.get_int("grace_ms").value_or(0)); })) return;
     supervisor_.stop(*id, effect.get_int("grace_ms"), effect.get_string("why").value_or(""));
   } else if (type == "forget_rank") {
-    if (tasks_ != nullptr && tasks_->forget(*id)) return;
+    if (any([&](RankRunner* one) { return one->forget(*id); })) return;
     supervisor_.forget(*id);
   } else {
     log_error("an effect is not known to this build", "type={}", type);

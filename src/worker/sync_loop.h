@@ -13,11 +13,12 @@
 #include <cstdint>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "worker/controller_link.h"
+#include "worker/rank_runner.h"
 #include "worker/report_queue.h"
 #include "worker/supervisor.h"
-#include "worker/tasks/task_runner.h"
 
 namespace capstan::worker {
 
@@ -39,9 +40,9 @@ struct WorkerIdentity {
 
 class SyncLoop {
  public:
-  // `tasks`: who runs chunks of task arrays; without, they are not understood.
+  // `runners`: who runs what the supervisor does not.
   SyncLoop(WorkerIdentity identity, ControllerLink& link, Supervisor& supervisor, ReportQueue& reports,
-           TaskRunner* tasks = nullptr);
+           std::vector<RankRunner*> runners = {});
 
   // Until leave(). With `deliver`, what is still unreported is delivered first, if the controller answers
   // within kDeliverMsMax.
@@ -63,7 +64,7 @@ class SyncLoop {
   ControllerLink& link_;
   Supervisor& supervisor_;
   ReportQueue& reports_;
-  TaskRunner* const tasks_;
+  const std::vector<RankRunner*> runners_;
 
   // Of run() alone.
   bool full_ = true;

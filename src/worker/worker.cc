@@ -28,6 +28,7 @@
 #include "worker/http_link.h"
 #include "worker/log_retention.h"
 #include "worker/log_server.h"
+#include "worker/sandboxes/sandbox_runner.h"
 #include "worker/supervisor.h"
 #include "worker/sync_loop.h"
 #include "worker/tasks/task_runner.h"
@@ -147,11 +148,12 @@ bool wait_for_end(const Descriptor& signals, const Descriptor& changes, HealthMo
 
 // Every rank gets its grace; then one more while, as SIGKILL needs to take effect. SIGUSR1 cuts the wait
 // short.
-void stop_all(Supervisor& supervisor, TaskRunner& tasks, const Descriptor& signals) {
-  log_info("stopping all ranks", "count={} chunks={}", supervisor.unended(), tasks.unended());
+void stop_all(Supervisor& supervisor, TaskRunner& tasks, SandboxRunner& sandboxes, const Descriptor& signals) {
+  log_info("stopping all ranks", "count={} chunks={} sandboxes={}", supervisor.unended(), tasks.unended(), sandboxes.unended());
   supervisor.stop_all("the worker shuts down");
   tasks.stop_all();
-  while (!supervisor.wait_all_ended(100) || tasks.unended() > 0) {
+  sandboxes.stop_all();
+  while (!supervisor.wait_all_ended(100) || tasks.unended() + sandboxes.unended() > 0) {
     signalfd_siginfo info{};
     if (::read(signals.get(), &info, sizeof info) == sizeof info && info.ssi_signo == SIGUSR1) return;
   }
@@ -183,6 +185,9 @@ Result<void> run(const WorkerOptions& options) {
   CAPSTAN_CHECK(supervisor.adopt());
   TaskRunner tasks(data, places, {instance_name(data), bin}, reports);
   CAPSTAN_CHECK(tasks.adopt());
+  SessionHostProcess host(data, bin / "capstan", options.session_host);
+  SandboxRunner sandboxes(data, host, reports);
+  CAPSTAN_CHECK(sandboxes.adopt());
   cgroups.sweep(names_of(supervisor.ranks()));
   CAPSTAN_TRY(const auto logs, LogServer::start(data, supervisor, token,
                                                  [&tasks](std::int64_t job) { return tasks.results_of(job); }));
@@ -194,16 +199,17 @@ Result<void> run(const WorkerOptions& options) {
   const auto link = make_http_link(data.path(), token);
   SyncLoop sync({host_name(), incarnation, build_id(), host_resources().to_json(), to_json(capabilities),
                  fmt::format("http://127.0.0.1:{}", logs->port())},
-                *link, supervisor, reports, &tasks);
+                *link, supervisor, reports, {&tasks, &sandboxes});
   std::jthread conversation([&] { sync.run(); });
   bool stop_ranks = false;
   {
     HealthMonitor health(supervisor, reports, http_probe());
     stop_ranks = wait_for_end(signals, changes, health, sync, [&] { return keep_house(data, supervisor); });
   }
-  if (stop_ranks) stop_all(supervisor, tasks, signals);
+  if (stop_ranks) stop_all(supervisor, tasks, sandboxes, signals);
   sync.leave(stop_ranks);
   conversation.join();
+  if (stop_ranks) host.stop();
   if (supervisor.unended() == 0) {
     cgroups.sweep({});
     cgroups.remove_instance();

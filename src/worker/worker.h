@@ -8,6 +8,8 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
+#include <vector>
 
 namespace capstan::worker {
 
@@ -15,6 +17,7 @@ struct WorkerOptions {
   std::filesystem::path data_directory;
   std::filesystem::path bin;    // folder of capstan-shim and the other programs; empty: this program's own
   std::filesystem::path share;  // models/ and examples/; empty: none
+  std::vector<std::string> session_host = {};  // arguments with which this program is the session host; empty: no sandboxes
 };
 
 // The process's exit code: 0 after an orderly end, 6 if a worker of this build already runs, 1 otherwise.

@@ -73,6 +73,7 @@ Json description(const Session& session) {
   const HostRules reachable = session.hosts();
   for (const std::string& entry : reachable.entries()) hosts.push_back(entry);
   return Json::object({{"sandboxID", session.id()},
+                       {"name", session.terms().placed ? Json(session.terms().placed->name) : Json()},
                        {"templateID", session.terms().template_name},
                        {"alias", session.terms().template_name},
                        {"clientID", "capstan"},

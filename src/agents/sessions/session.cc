@@ -306,7 +306,7 @@ store::ComputeRecord Session::take_usage(std::int64_t now_ms) {
   store::ComputeRecord record{.id = fmt::format("sandbox/{}/{}", id_, part_++),
                               .time_ms = now_ms,
                               .kind = "sandbox",
-                              .name = id_,
+                              .name = terms_.placed ? terms_.placed->tenant + "/" + terms_.placed->name : id_,
                               .key = terms_.owner.key,
                               .project = terms_.owner.project,
                               .organisation = terms_.owner.organisation,

@@ -17,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,14 @@ using Words = std::map<std::string, std::string>;
 
 class Interpreter;
 
+// Of one that the scheduler placed (placed.h): what its workload says.
+struct Placed {
+  std::string name;    // of the workload; finds the session as its id does
+  std::string tenant;  // whose usage it is
+  std::int64_t memory_bytes = 0, milli_cpus = 0;  // in place of the template's
+};
+inline constexpr std::int64_t kNoTimeoutMs = 100LL * 365 * 24 * 3600 * 1000;
+
 struct SessionTerms {
   Owner owner = {};
   std::string template_name = "base";  // or a snapshot's id or name
@@ -47,6 +56,7 @@ struct SessionTerms {
   bool pause_at_end = false;  // at its timeout it is paused, not ended
   bool auto_resume = false;   // a request of a paused session's client resumes it
   bool sliding = false;       // each use begins the timeout anew: idle sessions end
+  std::optional<Placed> placed = {};
 };
 
 // What a session is made of by its manager.

@@ -120,7 +120,10 @@ Result<void> SessionManager::admit(const Owner& owner) const {
   const std::size_t all = count();
   const auto making = being_made_.find(owner.project);
   std::size_t of_project = making == being_made_.end() ? 0 : making->second;
-  for (const auto& [id, session] : sessions_) of_project += session->terms().owner.project == owner.project ? 1 : 0;
+  for (const auto& [id, session] : sessions_) {
+    // What the scheduler placed is bounded by its tenant's quota.
+    of_project += session->terms().owner.project == owner.project && !session->terms().placed ? 1 : 0;
+  }
   if (all >= options_.limits.sessions_max)
     return fail(Code::kExhausted, "this host has {} sandboxes, the most that it may", all);
   if (of_project >= options_.limits.sessions_of_project_max)
@@ -129,7 +132,7 @@ Result<void> SessionManager::admit(const Owner& owner) const {
 }
 
 Result<SessionPtr> SessionManager::create(SessionTerms terms) {
-  CAPSTAN_CHECK(check_timeout(terms.timeout_ms));
+  if (!terms.placed) CAPSTAN_CHECK(check_timeout(terms.timeout_ms));
   if (loop_ == nullptr) return fail(Code::kUnavailable, "the server does not run yet");
   CAPSTAN_CHECK(check());
   CAPSTAN_TRY(Template form, templates_.find(terms.template_name, terms.owner));
@@ -139,15 +142,22 @@ Result<SessionPtr> SessionManager::create(SessionTerms terms) {
     CAPSTAN_TRY(const Template files, templates_.find(terms.snapshot, terms.owner));
     form.snapshot = files.snapshot;
   }
+  if (terms.placed) {
+    form.limits.memory_bytes = terms.placed->memory_bytes;
+    form.limits.milli_cpus = terms.placed->milli_cpus;
+  }
   CAPSTAN_TRY(HostRules hosts, form.network.grant(terms.network));
   const Owner owner = terms.owner;
   {
     const std::lock_guard lock(mutex_);
     CAPSTAN_CHECK(admit(owner));
+    if (terms.placed && named(terms.placed->name) != nullptr)
+      return fail(Code::kConflict, "there is a sandbox {} already", terms.placed->name);
     ++being_made_[owner.project];
   }
   auto made = [&]() -> Result<SessionPtr> {
-    CAPSTAN_TRY(SessionPtr session, take(form));
+    // Those that wait have the template's limits.
+    CAPSTAN_TRY(SessionPtr session, terms.placed ? make(form) : take(form));
     session->begin(std::move(terms), std::move(hosts));
     if (!form.snapshot.empty()) CAPSTAN_CHECK(templates_.restore(form, *session));
     return session;
@@ -213,30 +223,38 @@ std::vector<SessionPtr> SessionManager::list(const Owner& owner) const {
 
 Result<SessionPtr> SessionManager::find(const std::string& id, const Owner& owner) const {
   const std::lock_guard lock(mutex_);
-  const auto found = sessions_.find(id);
+  SessionPtr found = named(id);
   // Another project's is as good as none.
-  if (found == sessions_.end() || found->second->terms().owner.project != owner.project)
+  if (!found || found->terms().owner.project != owner.project)
     return fail(Code::kNotFound, "there is no sandbox {}", id);
-  return found->second;
+  return found;
+}
+
+SessionPtr SessionManager::named(const std::string& id) const {
+  if (const auto found = sessions_.find(id); found != sessions_.end()) return found->second;
+  for (const auto& [own, session] : sessions_) {
+    if (session->terms().placed && session->terms().placed->name == id) return session;
+  }
+  return nullptr;
 }
 
 Result<SessionPtr> SessionManager::find(const std::string& id, std::string_view token) const {
   const std::lock_guard lock(mutex_);
-  const auto found = sessions_.find(id);
-  if (found == sessions_.end()) return fail(Code::kUnavailable, "there is no sandbox {}; it may have ended", id);
-  if (!equal_constant_time(found->second->token(), token))
+  SessionPtr found = named(id);
+  if (!found) return fail(Code::kUnavailable, "there is no sandbox {}; it may have ended", id);
+  if (!equal_constant_time(found->token(), token))
     return fail(Code::kDenied, "the access token is not that of sandbox {}", id);
-  return found->second;
+  return found;
 }
 
 Result<void> SessionManager::end(const std::string& id, const Owner& owner) {
   CAPSTAN_TRY(const SessionPtr session, find(id, owner));
-  finish(session);
+  finish(session, SessionEnd::kAsked);
   return {};
 }
 
 // Its last sample is taken while it still lives.
-void SessionManager::finish(const SessionPtr& session) {
+void SessionManager::finish(const SessionPtr& session, SessionEnd how) {
   {
     const std::lock_guard lock(mutex_);
     if (sessions_.erase(session->id()) == 0) return;
@@ -244,8 +262,11 @@ void SessionManager::finish(const SessionPtr& session) {
   const std::int64_t now_ms = unix_ms();
   session->sample(now_ms);
   session->end();
-  const std::lock_guard lock(mutex_);
-  records_.push_back(session->take_usage(now_ms));
+  {
+    const std::lock_guard lock(mutex_);
+    records_.push_back(session->take_usage(now_ms));
+  }
+  if (options_.on_end) options_.on_end(*session, how);
 }
 
 void SessionManager::keep() {
@@ -266,11 +287,11 @@ void SessionManager::keep_once(std::int64_t now_ms) {
   if (record) recorded_ms_ = now_ms;
   for (const auto& session : all()) {
     if (!session->alive()) {
-      finish(session);
+      finish(session, SessionEnd::kDied);
       continue;
     }
     if (session->state() == Session::State::kRunning && session->ends_ms() <= now_ms) {
-      if (!session->terms().pause_at_end || !session->pause()) finish(session);
+      if (!session->terms().pause_at_end || !session->pause()) finish(session, SessionEnd::kTimeout);
       continue;
     }
     if (sample || record) session->sample(now_ms);

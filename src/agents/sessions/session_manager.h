@@ -15,6 +15,7 @@
 
 #include <condition_variable>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -39,12 +40,15 @@ struct ManagerLimits {
   std::int64_t record_every_ms = 60'000;
 };
 
+enum class SessionEnd { kAsked, kTimeout, kDied };
+
 struct ManagerOptions {
   std::string instance = {};          // of sandbox::LauncherOptions
   std::string launcher_program = {};  // as there
   std::filesystem::path directory = {};  // templates and snapshots; made if it is missing
   Lookups::Resolve resolve = Lookups::ask_system;  // the names that sandboxes ask for
   ManagerLimits limits = {};
+  std::function<void(const Session&, SessionEnd)> on_end = {};  // from any thread, once its usage is recorded
 };
 
 class SessionManager {
@@ -61,7 +65,7 @@ class SessionManager {
   Result<SessionPtr> create(SessionTerms terms);
   // Those of the owner's project, the oldest first.
   std::vector<SessionPtr> list(const Owner& owner) const;
-  Result<SessionPtr> find(const std::string& id, const Owner& owner) const;
+  Result<SessionPtr> find(const std::string& id, const Owner& owner) const;  // or by its workload's name
   // By its token: for those who have nothing else.
   Result<SessionPtr> find(const std::string& id, std::string_view token) const;
   std::vector<SessionPtr> all() const;
@@ -92,7 +96,8 @@ class SessionManager {
   Result<void> admit(const Owner& owner) const;  // under mutex_
   void keep();
   void keep_once(std::int64_t now_ms);
-  void finish(const SessionPtr& session);
+  SessionPtr named(const std::string& id) const;  // under mutex_; nullptr: there is none
+  void finish(const SessionPtr& session, SessionEnd how);
 
   const ManagerOptions options_;
   Templates templates_;

@@ -1,35 +1,20 @@
-// The session host of `capstan up`: sandbox sessions, their APIs, in a process that may make sandboxes.
+// The session host: sandbox sessions of this host and their APIs, in a process that may make sandboxes.
 //
-// A child of the supervisor, as the user who started Capstan (root, where sandboxes shall work); it listens on loopback
-// only, for the gateway's front alone (agents/front/front.h), and says where in sessions.json. Its sessions end with it,
-// and it ends with the supervisor. Threads: SessionHost has one owner.
+// Started and kept by the worker (worker/sandboxes/), as its user (root, where sandboxes shall work); it outlives worker and
+// controller as ranks do, so that sessions do. It listens on loopback only, for the gateway's front (agents/front/front.h) and
+// for the worker, and says where: sessions.json in the data directory, for the controller's user, and worker/session-host.json,
+// which it holds locked as long as it lives (docs/formats/session-host.md). It leaves on SIGTERM, when its data directory is
+// removed, and when no session is left while no worker lives for kAloneMs; its sessions end with it.
 #pragma once
 
-#include <sys/types.h>
-
-#include "apps/up/data_directory.h"
+#include <filesystem>
 
 namespace capstan::apps {
 
 inline constexpr const char* kSessionsAddress = "sessions.json";
+inline constexpr int kAloneMs = 30'000;
 
-class SessionHost {
- public:
-  SessionHost(const DataDirectory& data, const Identity& identity) : data_(data), identity_(identity) {}
-  ~SessionHost() { stop(); }
-  SessionHost(const SessionHost&) = delete;
-  SessionHost& operator=(const SessionHost&) = delete;
-
-  // Starts it, or starts it again after it died; call now and then. Not within kRestartMs of the last start.
-  void ensure();
-  void stop();
-
- private:
-  static constexpr int kRestartMs = 1'000;
-  const DataDirectory& data_;
-  const Identity& identity_;
-  pid_t child_ = -1;
-  std::int64_t started_ms_ = 0;
-};
+// The process's exit code: 0 after an orderly end, or if there is one already.
+int run_session_host(const std::filesystem::path& data);
 
 }  // namespace capstan::apps

@@ -11,7 +11,6 @@
 #include <csignal>
 #include <cstdio>
 
-#include "apps/up/session_host.h"
 #include "apps/up/worker_process.h"
 #include "base/log.h"
 #include "base/paths.h"
@@ -52,8 +51,8 @@ Result<void> drop_root(const Identity& identity) {
   ::_exit(exit_code);
 }
 
-// Waits for the child; meanwhile keeps a worker and the session host running. Returns the child's wait status.
-int supervise(pid_t child, const WorkerProcess& worker, SessionHost& sessions) {
+// Waits for the child; meanwhile keeps a worker running. Returns the child's wait status.
+int supervise(pid_t child, const WorkerProcess& worker) {
   bool forwarded = false;
   for (int elapsed_ms = 0;; elapsed_ms += 50) {
     int status = 0;
@@ -63,7 +62,6 @@ int supervise(pid_t child, const WorkerProcess& worker, SessionHost& sessions) {
       forwarded = true;
       ::kill(child, SIGTERM);
     }
-    if (stop_requested == 0) sessions.ensure();
     if (elapsed_ms % kWorkerCheckMs == 0 && stop_requested == 0 && !worker.is_alive()) {
       if (const auto started = worker.start(); !started)
         log_error("cannot start the worker", "error=\"{}\"", started.error().message);
@@ -99,9 +97,7 @@ int up(const UpOptions& options) {
   if (child < 0) return fail_with(fail_errno("cannot start the controller", errno).error());
   if (child == 0) controller_child(options, *data, *shipped, *identity, supervisor);
 
-  SessionHost sessions(*data, *identity);
-  const int status = supervise(child, worker, sessions);
-  sessions.stop();
+  const int status = supervise(child, worker);
   if (WIFSIGNALED(status)) {
     fmt::print(
         stderr,

@@ -144,7 +144,10 @@ void Cluster::submit(std::uint64_t draw) {
   spec.grace_ms = 5'000;
   if (prng.below(3) == 0) spec.checkpoint.interval_ms = 60'000;
   const std::uint64_t kind = prng.below(10);
-  if (kind < 6) {
+  if (kind == 5) {
+    spec.kind = workload::Kind::kSandbox;
+    spec.resources.memory_bytes = workload::kSessionMemoryDefault;
+  } else if (kind < 5) {
     const bool small = spec.tenant == std::string_view("limited");
     spec.ranks = prng.between(1, small ? 2 : 3);
     spec.resources.gpus = prng.below(3) == 0 ? prng.between(1, 3) : 4;

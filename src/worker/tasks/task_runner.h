@@ -2,7 +2,7 @@
 //
 //   TaskRunner tasks(data, places, options, reports);
 //   tasks.adopt();                                       // before the first sync
-//   if (TaskRunner::is_chunk(effect)) tasks.start(effect);
+//   if (tasks.takes(effect)) tasks.start(effect);
 //   tasks.stop(id, grace_ms); tasks.forget(id);          // false: no chunk of that name
 //
 // As Supervisor's, all operations are idempotent on (job, attempt, chunk), and an end is reported only when it is recorded:
@@ -19,6 +19,7 @@
 #include <thread>
 #include <vector>
 
+#include "worker/rank_runner.h"
 #include "worker/report_queue.h"
 #include "worker/tasks/chunk_run.h"
 #include "worker/tasks/chunk_store.h"
@@ -34,23 +35,22 @@ struct TaskRunnerOptions {
   std::filesystem::path bin;  // with capstan-sandbox and capstan-batch
 };
 
-class TaskRunner {
+class TaskRunner final : public RankRunner {
  public:
   TaskRunner(const DataDirectory& data, Places places, TaskRunnerOptions options, ReportQueue& reports);
-  ~TaskRunner();  // what runs is killed, to be run on by the next worker
+  ~TaskRunner() override;  // what runs is killed, to be run on by the next worker
   TaskRunner(const TaskRunner&) = delete;
   TaskRunner& operator=(const TaskRunner&) = delete;
 
   Result<void> adopt();
 
-  static bool is_chunk(const Json& effect) { return effect.contains("chunk"); }
-  void start(const Json& effect);
-  bool stop(const RankId& id, std::int64_t grace_ms);
-  bool forget(const RankId& id);
+  bool takes(const Json& effect) const override { return effect.contains("chunk"); }
+  void start(const Json& effect) override;
+  bool stop(const RankId& id, std::int64_t grace_ms) override;
+  bool forget(const RankId& id) override;
   void stop_all();
 
-  // Appends to a full sync's list.
-  void add_ranks(Json& list) const;
+  void add_ranks(Json& list) const override;
   std::size_t unended() const;
   // Where the results of an array are, for who may read them.
   Result<Descriptor> results_of(std::int64_t job);
