@@ -57,11 +57,6 @@ void Connection::close() {
   shared_->connections.erase(self);
 }
 
-void Connection::close_when_flushed() {
-  closing_ = true;
-  want_flush();
-}
-
 void Connection::drain() {
   if (is_open()) session_->drain();
 }
@@ -165,7 +160,6 @@ void Connection::flush() {
     if (output_.empty()) session_->before_flush();
   }
   if (write_blocked_) timer_.arm(shared_->limits.idle_timeout_ms);
-  if (output_.empty() && closing_) return close();
   if (wrote) session_->on_flushed();
   if (is_open()) set_interest();
 }

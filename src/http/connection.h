@@ -18,7 +18,6 @@ class Connection final : public EventLoop::Watcher,
   ~Connection();
   void start();
   void close();
-  void close_when_flushed();
   bool is_open() const { return transport_.is_open(); }
   Session& session() { return *session_; }
   void drain();
@@ -55,7 +54,6 @@ class Connection final : public EventLoop::Watcher,
   bool flush_wanted_ = false;
   bool write_blocked_ = false;
   std::int64_t progress_ms_ = 0;  // the last write before the socket was full
-  bool closing_ = false;  // when all is written
   bool feeding_ = false;
 };
 

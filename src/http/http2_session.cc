@@ -20,6 +20,8 @@ constexpr std::size_t kBodyKeptBytes = 64u << 10;  // below this a body counts n
 constexpr double kIdleFramesBurst = 2'000;         // frames that bring nothing (resets, settings, pings, empty data)
 constexpr double kIdleFramesPerMs = 0.2;
 constexpr int kWindowBytes = 1 << 20;
+constexpr int kLingerMs = 5'000;  // for a client to close its side
+constexpr std::size_t kLingerBytes = 64u << 10;
 
 struct Stream {
   Request request;
@@ -79,6 +81,7 @@ class Http2Session final : public Session {
   void reset(std::int32_t id, std::uint32_t error);
   void gone(std::int32_t id);
   bool spend_idle_frame();
+  void leave();
   void arm() { connection_.timer().arm(std::min(limits().idle_timeout_ms, limits().request_timeout_ms)); }
 
   Connection& connection_;
@@ -89,6 +92,8 @@ class Http2Session final : public Session {
   std::int64_t active_ms_;
   bool draining_ = false;
   bool terminated_ = false;
+  bool left_ = false;  // all is said; what the client still sends is dropped
+  std::size_t dropped_bytes_ = 0;
 };
 
 Http2Session::Http2Session(Connection& connection)
@@ -119,7 +124,8 @@ Http2Session::Http2Session(Connection& connection)
 }
 
 std::size_t Http2Session::on_bytes(std::string_view bytes) {
-  if (terminated_) return bytes.size();
+  if (left_ && (dropped_bytes_ += bytes.size()) > kLingerBytes) connection_.close();
+  if (terminated_ || left_) return bytes.size();
   const auto used =
       nghttp2_session_mem_recv(session_, reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
   if (used < 0 && !terminated_) {
@@ -345,6 +351,7 @@ void Http2Session::reset(std::int32_t id, std::uint32_t error) {
 }
 
 void Http2Session::before_flush() {
+  if (left_) return;
   while (connection_.output().bytes() < kOutputBytesMax) {
     const std::uint8_t* bytes = nullptr;
     const auto count = nghttp2_session_mem_send(session_, &bytes);
@@ -352,8 +359,15 @@ void Http2Session::before_flush() {
     connection_.output().add(std::string_view(reinterpret_cast<const char*>(bytes), static_cast<std::size_t>(count)));
   }
   const bool over = nghttp2_session_want_read(session_) == 0 && nghttp2_session_want_write(session_) == 0;
-  if (over || terminated_ || (draining_ && streams_.empty() && connection_.output().empty()))
-    connection_.close_when_flushed();
+  if ((over || terminated_ || (draining_ && streams_.empty())) && connection_.output().empty()) leave();
+}
+
+// Does not close before the client has: what it sends to a closed socket (windows, as it reads) is answered with a reset, and
+// some clients then drop the rest of their answer.
+void Http2Session::leave() {
+  left_ = true;
+  connection_.shutdown_send();
+  connection_.timer().arm(kLingerMs);
 }
 
 bool Http2Session::spend_idle_frame() {
@@ -366,6 +380,7 @@ bool Http2Session::spend_idle_frame() {
 
 // Streams whose client neither sends its request nor reads its answer end here, and so does an idle connection.
 void Http2Session::on_timer() {
+  if (left_) return connection_.close();
   std::vector<std::int32_t> stalled;
   for (auto& [id, stream] : streams_) {
     const std::int64_t silent_ms = now_ms() - stream.progress_ms;

@@ -271,6 +271,28 @@ TEST_F(Http2Test, StoppingSendsGoawayAndLetsStreamsEnd) {
   EXPECT_EQ(gone_, 1);
 }
 
+TEST_F(Http2Test, AClientThatLeavesWhileItIsAnsweredMayStillSpeak) {
+  start();
+  const int fd = connect_to(server_->port());
+  const std::string hello = opening() + frame(1, 0x5, 1, std::string("\x82\x86\x04\x06/count\x01\x01x", 13)) +
+                            frame(7, 0, 0, std::string_view("\0\0\0\0\0\0\0\0", 8));  // GOAWAY
+  ASSERT_GT(::send(fd, hello.data(), hello.size(), MSG_NOSIGNAL), 0);
+  pollfd ready{fd, POLLRDHUP, 0};
+  ASSERT_EQ(::poll(&ready, 1, 5000), 1);  // the server has said all
+  const std::string window = frame(8, 0, 0, std::string_view("\0\0\x40\0", 4));
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_GT(::send(fd, window.data(), window.size(), MSG_NOSIGNAL), 0);
+    std::this_thread::sleep_for(10ms);
+  }
+  std::string all;
+  char buffer[4096];
+  ssize_t count = 0;
+  while ((count = ::recv(fd, buffer, sizeof buffer, 0)) > 0) all.append(buffer, static_cast<std::size_t>(count));
+  EXPECT_EQ(count, 0) << "not reset";
+  EXPECT_NE(all.find("data: 99\n\n"), std::string::npos);
+  ::close(fd);
+}
+
 // Each of these costs the server work and brings no request; all must end in a closed connection.
 TEST_F(Http2Test, FloodsAreCutOffAndOthersAreServed) {
   start();
