@@ -33,7 +33,7 @@ TEST_F(ApiTest, MistakesSayWhatWouldBeRight) {
       message_of(send("POST", "/api/v1/apply?source=a.yaml", "kind: job\nname: a\nrank: 2\ncommand: x\n")),
       "a.yaml:3:1: unknown key 'rank'; did you mean 'ranks'?");
   EXPECT_EQ(message_of(send("GET", "/api/v1/workloads?kind=jobs")),
-            "'kind' cannot be 'jobs'; known are job, service, tasks");
+            "'kind' cannot be 'jobs'; known are job, service, tasks, sandbox");
   EXPECT_EQ(message_of(send("GET", "/api/v1/events?since=x")),
             "'since' must be a whole number from 0, not 'x'");
   EXPECT_EQ(message_of(send("GET", "/api/v1/workloads/b")), "there is no workload 'b'");
