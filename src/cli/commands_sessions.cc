@@ -83,7 +83,8 @@ int session_list(const Globals& globals) {
       const bool paused = text_of(one, "state") == "paused";
       table.add({text_of(one, "sandboxID"), text_of(one, "templateID"), text_of(one, "state"),
                  text_of(one, "startedAt").substr(0, 19), paused ? "-" : text_of(one, "endAt").substr(0, 19),
-                 std::to_string(number_of(one, "cpuCount")), fmt::format("{} MiB", number_of(one, "memoryMB")), name.empty() ? "-" : name});
+                 std::to_string(number_of(one, "cpuCount")), fmt::format("{} MiB", number_of(one, "memoryMB")),
+                 name.empty() ? "-" : name});
     }
     fmt::print("{}", table.text());
   });

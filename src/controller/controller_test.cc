@@ -191,7 +191,8 @@ TEST(Controller, ASandboxIsPlacedRunsAndEndsWithAReason) {
     apply {kind: sandbox, name: a, timeout: 1h} -> workload_submitted attempt_began workload_state:starting +start:1-1-0
     started a/0 5e55 -> rank_started:0 workload_state:running
     explain a -> sandbox a is running | attempt 1 is placed: 1 ranks on h1
-    apply {kind: sandbox, name: a, timeout: 2h} -> refused: sandbox a: timeout cannot change from 1h to 2h while it runs; cancel it first
+    apply {kind: sandbox, name: a, timeout: 2h}
+      -> refused: sandbox a: timeout cannot change from 1h to 2h while it runs; cancel it first
     apply {kind: sandbox, name: a, timeout: 1h, priority: 3} -> workload_updated
     ended a/0 its time is over -> rank_ended:0 attempt_ended:succeeded workload_state:succeeded
     show a -> succeeded 1/1 its time is over
@@ -220,13 +221,15 @@ TEST(Controller, ALostSandboxFailsUnlessItMayStartAgain) {
 TEST(Controller, ASandboxMakesRoomForWorkOfHigherPriority) {
   check_script(R"(
     host h1 2 -> host_joined
-    apply {kind: sandbox, name: a, resources: {cpus: 2}} -> workload_submitted attempt_began workload_state:starting +start:1-1-0
+    apply {kind: sandbox, name: a, resources: {cpus: 2}}
+      -> workload_submitted attempt_began workload_state:starting +start:1-1-0
     started a/0 5e55 -> rank_started:0 workload_state:running
     apply {kind: job, name: b, priority: 10, command: x, resources: {cpus: 2}}
       -> workload_submitted claim_added attempt_stopping:preempted workload_state:stopping +stop:1-1-0
     exit a/0 0 stopped
       -> rank_ended:0 attempt_ended:resume attempt_began workload_state:pending workload_state:starting +start:2-1-0
-    exit b/0 0 -> rank_ended:0 attempt_ended:succeeded workload_state:succeeded attempt_began workload_state:starting +start:1-2-0
+    exit b/0 0
+      -> rank_ended:0 attempt_ended:succeeded workload_state:succeeded attempt_began workload_state:starting +start:1-2-0
   )");
 }
 
@@ -235,7 +238,8 @@ TEST(Controller, ASandboxIsStartedWithItsTermsAndSnapshotsKeepItsSession) {
   Controller controller;
   controller.apply({1, JoinHost{"h1", "i1", "b", "http://127.0.0.1:1", {2000, std::int64_t{8} << 30, 0}, {}}});
   const auto specs = workload::parse_specs(
-      "{kind: sandbox, name: a, template: tools, timeout: none, network: {allow: [x.org]}, env: {K: v}, tenant: default}", {.source = "t"});
+      "{kind: sandbox, name: a, template: tools, timeout: none, network: {allow: [x.org]}, env: {K: v}}",
+      {.source = "t"});
   ASSERT_TRUE(specs);
   controller.apply({2, Apply{*specs, false}});
   const RankId id{1, 1, 0};
@@ -247,7 +251,8 @@ TEST(Controller, ASandboxIsStartedWithItsTermsAndSnapshotsKeepItsSession) {
   ASSERT_TRUE(start.session);
   EXPECT_EQ(start.session->dump(), R"({"template":"tools","timeout_ms":0,"allow":["x.org"]})");
   std::map<std::string, std::string> env(start.env.begin(), start.env.end());
-  EXPECT_EQ(env, (std::map<std::string, std::string>{{"CAPSTAN_ATTEMPT", "1"}, {"CAPSTAN_JOB", "a"}, {"CAPSTAN_JOB_ID", "1"}, {"K", "v"}}));
+  EXPECT_EQ(env, (std::map<std::string, std::string>{
+                     {"CAPSTAN_ATTEMPT", "1"}, {"CAPSTAN_JOB", "a"}, {"CAPSTAN_JOB_ID", "1"}, {"K", "v"}}));
   const auto back = protocol::Effect::from_json(*Json::parse(effect.to_json().dump()));
   ASSERT_TRUE(back) << back.error().message;
   EXPECT_EQ(*back, effect);

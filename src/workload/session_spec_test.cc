@@ -102,7 +102,8 @@ TEST(SessionSpecTest, WhatARunningSandboxIsMadeOfCannotChangeAndTheRestCan) {
     ASSERT_EQ(changes.size(), 1u) << changed;
     EXPECT_EQ(changes[0].restart, Restart::kRefused) << changed;
   }
-  for (const char* changed : {"priority: 3\n", "labels: {a: b}\n", "preemptible: false\n", "grace: 1s\n", "restarts: {budget: 1}\n"}) {
+  for (const char* changed : {"priority: 3\n", "labels: {a: b}\n", "preemptible: false\n", "grace: 1s\n",
+                              "restarts: {budget: 1}\n"}) {
     const auto changes = differences(base, parse(changed)->front());
     ASSERT_EQ(changes.size(), 1u) << changed;
     EXPECT_EQ(changes[0].restart, Restart::kNone) << changed;

@@ -31,7 +31,8 @@ void read_network(Context& context, MappingReader& mapping, SessionSpec& out) {
     if (value->type == Yaml::Type::kMapping)
       context.add(*value, "'network.allow' is missing; list hosts, for example 'allow: [pypi.org]', or none: 'allow: []'");
   } else if (allow->type != Yaml::Type::kSequence || allow->items.size() > kAllowedHostsMax) {
-    context.add(*allow, fmt::format("'network.allow' must be a list of at most {} hosts, such as [pypi.org, '*.example.org:8443']",
+    context.add(*allow, fmt::format("'network.allow' must be a list of at most {} hosts, such as "
+                                    "[pypi.org, '*.example.org:8443']",
                                     kAllowedHostsMax));
   } else {
     out.allow.emplace();

@@ -166,7 +166,8 @@ void PlacedSessions::add_routes(http::Router& router) {
     if (made) return writer->respond(http::Response::json(200, Json::object({{"session", *made}})));
     // A start that may succeed another time, or elsewhere, is told apart by its status.
     const Code code = made.error().code;
-    const int status = code == Code::kUnavailable ? 503 : code == Code::kExhausted || code == Code::kIo || code == Code::kConflict ? 429 : 400;
+    const bool not_now = code == Code::kExhausted || code == Code::kIo || code == Code::kConflict;
+    const int status = code == Code::kUnavailable ? 503 : not_now ? 429 : 400;
     writer->respond(http::Response::json(status, Json::object({{"message", made.error().message}})));
   });
   router.add("GET", "/host/placed", [this](const http::Request&, const http::ResponseWriterPtr& writer) {

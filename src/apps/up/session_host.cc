@@ -138,7 +138,9 @@ Result<void> serve(const std::filesystem::path& data) {
   placed.add_routes(router);
   add_host_routes(router, manager, placed);
   CAPSTAN_TRY(server, http::Server::start({.threads = kThreads}, router));
-  CAPSTAN_CHECK(announce(data, place, Json::object({{"pid", ::getpid()}, {"port", server->port()}, {"token", token}, {"refusal", refusal}})));
+  const Json address =
+      Json::object({{"pid", ::getpid()}, {"port", server->port()}, {"token", token}, {"refusal", refusal}});
+  CAPSTAN_CHECK(announce(data, place, address));
   log_info("session host", "port={} refusal=\"{}\"", server->port(), refusal);
   Watch watch(data);
   std::string_view why;

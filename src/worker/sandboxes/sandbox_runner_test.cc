@@ -65,7 +65,9 @@ class PlayedHost final : public SandboxHost {
 
 class SandboxRunnerTest : public testing::Test {
  protected:
-  SandboxRunnerTest() : directory_(std::filesystem::temp_directory_path() / fmt::format("capstan-runner-{}-{}", ::getpid(), ++count_)) {
+  SandboxRunnerTest()
+      : directory_(std::filesystem::temp_directory_path() /
+                   fmt::format("capstan-runner-{}-{}", ::getpid(), ++count_)) {
     std::filesystem::create_directories(directory_);
     data_.emplace(*DataDirectory::open(directory_));
     next_worker();
@@ -125,13 +127,15 @@ TEST_F(SandboxRunnerTest, ASandboxIsMadeOnceWithItsTermsAndItsSessionIsTold) {
   host_.with([](PlayedHost& host) {
     EXPECT_EQ(host.puts["1-1-0"], 1);
     EXPECT_EQ(host.asked["1-1-0"].dump(),
-              R"({"template":"base","timeout_ms":9,"name":"workbench","tenant":"research","env":{"A":"b"},"memory_bytes":1000,"milli_cpus":500})");
+              R"({"template":"base","timeout_ms":9,"name":"workbench","tenant":"research","env":{"A":"b"},)"
+              R"("memory_bytes":1000,"milli_cpus":500})");
   });
 }
 
 TEST_F(SandboxRunnerTest, AnEndIsReportedWithHowItCame) {
   for (const auto& [job, how, message, code] : {std::tuple{1, "timeout", "its time is over", 0},
-                                                std::tuple{2, "asked", "a client ended it", 0}, std::tuple{3, "died", "its sandbox died", 1}}) {
+                                                std::tuple{2, "asked", "a client ended it", 0},
+                                                std::tuple{3, "died", "its sandbox died", 1}}) {
     runner_->start(effect(job));
     report(job, "rank_started");
     host_.with([&, job = job, how = how](PlayedHost& host) {
