@@ -65,7 +65,7 @@ void add_view_commands(CLI::App& app, Globals& globals, int& exit_code) {
       add_command<GetOptions>(app, "get", "List workloads", "capstan get --kind job --state running",
                               exit_code, get_options, [&](const auto& o) { return get(globals, o); });
   command->add_option("name", get_options->name, "only this one");
-  command->add_option("--kind", get_options->kind, "job, service or tasks")
+  command->add_option("--kind", get_options->kind, "job, service, tasks or sandbox")
       ->check(CLI::IsMember({"job", "service", "tasks", "sandbox"}));
   command->add_option("--state", get_options->state, "pending, running, succeeded, …");
   command->add_option("--label,-l", get_options->label, "key=value");
