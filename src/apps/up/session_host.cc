@@ -71,6 +71,7 @@ Result<sandbox::Fd> take_place(const std::filesystem::path& data) {
   if (!file) return fail_errno("cannot open " + path, errno);
   if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0)
     return fail(Code::kConflict, "a session host runs already for {}", data.string());
+  if (::ftruncate(file.get(), 0) != 0) return fail_errno("cannot write " + path, errno);  // what the one before said
   return file;
 }
 

@@ -19,6 +19,7 @@ namespace {
 constexpr const char* kPlace = "session-host.json";
 constexpr const char* kTokenHeader = "x-capstan-host-token";
 constexpr std::int64_t kRestartMs = 1'000;
+constexpr int kStartMs = 3'000;  // from its start until it has said where it is
 constexpr int kStopMs = 10'000;
 constexpr int kAnswerMs = 5'000;
 constexpr int kMakeMs = 900'000;  // a template may have to be unpacked, its packages installed
@@ -37,6 +38,7 @@ bool SessionHostProcess::runs() const {
 void SessionHostProcess::keep() {
   if (arguments_.empty()) return;
   const std::lock_guard lock(mutex_);
+  if (stopped_) return;
   const std::int64_t now_ms = shim::monotonic_ms();
   if ((started_ms_ != 0 && now_ms - started_ms_ < kRestartMs) || runs()) return;
   started_ms_ = now_ms;
@@ -124,17 +126,28 @@ Result<void> SessionHostProcess::forget(const std::string& key) {
 
 void SessionHostProcess::stop() {
   const std::lock_guard lock(mutex_);
-  const auto text = runs() ? read_below(data_.worker_fd(), kPlace) : fail(Code::kNotFound, "none");
-  const auto address = text ? Json::parse(*text) : fail(Code::kNotFound, "none");
-  if (!address) return;
-  const auto pid = static_cast<pid_t>(address->get_int("pid").value_or(0));
-  if (pid <= 1) return;
+  stopped_ = true;
+  const std::int64_t now_ms = shim::monotonic_ms();
+  const bool starts = started_ms_ != 0 && now_ms - started_ms_ < kStartMs;
+  pid_t pid = process();
+  while (pid == 0 && (starts || runs()) && shim::monotonic_ms() - now_ms < kStartMs) {
+    ::poll(nullptr, 0, 20);
+    pid = process();
+  }
+  if (pid == 0) return;
   ::kill(pid, SIGTERM);
   for (int waited_ms = 0; runs(); waited_ms += 20) {
     if (waited_ms == kStopMs) ::kill(pid, SIGKILL);
     if (waited_ms > 2 * kStopMs) return;
     ::poll(nullptr, 0, 20);
   }
+}
+
+pid_t SessionHostProcess::process() const {
+  const auto text = runs() ? read_below(data_.worker_fd(), kPlace) : fail(Code::kNotFound, "none");
+  const auto address = text ? Json::parse(*text) : fail(Code::kNotFound, "none");
+  const auto pid = address ? static_cast<pid_t>(address->get_int("pid").value_or(0)) : 0;
+  return pid > 1 ? pid : 0;
 }
 
 }  // namespace capstan::worker

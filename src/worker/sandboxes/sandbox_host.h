@@ -48,11 +48,12 @@ class SessionHostProcess final : public SandboxHost {
   Result<std::vector<PlacedSandbox>> list() override;
   Result<void> end(const std::string& key, std::int64_t grace_ms) override;
   Result<void> forget(const std::string& key) override;
-  // Asks it to leave, and waits; its sessions end.
+  // Asks it to leave, and waits; its sessions end. keep() starts none from now on.
   void stop();
 
  private:
   bool runs() const;
+  pid_t process() const;  // 0: none that has said where it is
   void spawn() const;
   Result<Json> ask(std::string method, std::string target, std::string body, int timeout_ms) const;
 
@@ -61,6 +62,7 @@ class SessionHostProcess final : public SandboxHost {
   const std::vector<std::string> arguments_;
   std::mutex mutex_;
   std::int64_t started_ms_ = 0;
+  bool stopped_ = false;
 };
 
 }  // namespace capstan::worker
