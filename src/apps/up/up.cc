@@ -12,6 +12,8 @@
 #include <cstdio>
 
 #include "apps/up/worker_process.h"
+#include "base/file.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/paths.h"
 
@@ -51,9 +53,17 @@ Result<void> drop_root(const Identity& identity) {
   ::_exit(exit_code);
 }
 
-// Waits for the child; meanwhile keeps a worker running. Returns the child's wait status.
-int supervise(pid_t child, const WorkerProcess& worker) {
-  bool forwarded = false;
+// Whether the controller is there to be dialled.
+bool answers(const DataDirectory& data, pid_t controller) {
+  const auto text = read_file(data.path() / "controller.json");
+  const auto json = text ? Json::parse(*text) : fail(Code::kNotFound, "none");
+  return json && json->get_int("pid") == controller;
+}
+
+// Waits for the child; meanwhile keeps a worker running, from when there is a controller: one that cannot start leaves nothing
+// behind. Returns the child's wait status.
+int supervise(const DataDirectory& data, pid_t child, const WorkerProcess& worker) {
+  bool forwarded = false, up = false;
   for (int elapsed_ms = 0;; elapsed_ms += 50) {
     int status = 0;
     const pid_t ended = ::waitpid(child, &status, WNOHANG);
@@ -62,7 +72,8 @@ int supervise(pid_t child, const WorkerProcess& worker) {
       forwarded = true;
       ::kill(child, SIGTERM);
     }
-    if (elapsed_ms % kWorkerCheckMs == 0 && stop_requested == 0 && !worker.is_alive()) {
+    const bool due = up ? elapsed_ms % kWorkerCheckMs == 0 : (up = answers(data, child));
+    if (due && stop_requested == 0 && !worker.is_alive()) {
       if (const auto started = worker.start(); !started)
         log_error("cannot start the worker", "error=\"{}\"", started.error().message);
     }
@@ -97,7 +108,7 @@ int up(const UpOptions& options) {
   if (child < 0) return fail_with(fail_errno("cannot start the controller", errno).error());
   if (child == 0) controller_child(options, *data, *shipped, *identity, supervisor);
 
-  const int status = supervise(child, worker);
+  const int status = supervise(*data, child, worker);
   if (WIFSIGNALED(status)) {
     fmt::print(
         stderr,
