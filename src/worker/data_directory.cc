@@ -1,10 +1,13 @@
 // How it works: openat with O_NOFOLLOW per component, fstat for the owner, and no path lookups afterwards.
 #include "worker/data_directory.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <memory>
 
 namespace capstan::worker {
 namespace {
@@ -60,6 +63,22 @@ Result<std::string> read_below(int directory_fd, const std::string& name) {
     if (bytes.size() > kReadBytesMax)
       return fail(Code::kExhausted, "{} is larger than {} bytes", name, kReadBytesMax);
   }
+}
+
+Result<std::vector<std::string>> names_below(int directory_fd) {
+  const int copy = ::openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);  // closed with `directory`
+  const std::unique_ptr<DIR, int (*)(DIR*)> directory(copy < 0 ? nullptr : ::fdopendir(copy), ::closedir);
+  if (!directory) {
+    const int error = errno;
+    if (copy >= 0) ::close(copy);
+    return fail_errno("cannot list a directory of the worker's", error);
+  }
+  std::vector<std::string> names;
+  while (const dirent* entry = ::readdir(directory.get())) {
+    const std::string_view name = entry->d_name;
+    if (name != "." && name != "..") names.emplace_back(name);
+  }
+  return names;
 }
 
 }  // namespace capstan::worker

@@ -10,6 +10,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "worker/descriptor.h"
@@ -38,5 +39,7 @@ Result<Descriptor> open_own_directory(int parent_fd, const std::string& name, un
 
 // The content of a regular file below a directory, at most 1 MiB, never through a symbolic link.
 Result<std::string> read_below(int directory_fd, const std::string& name);
+// What lies in it, but for "." and "..".
+Result<std::vector<std::string>> names_below(int directory_fd);
 
 }  // namespace capstan::worker

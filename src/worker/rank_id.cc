@@ -24,4 +24,8 @@ Result<RankId> RankId::from_json(const Json& json) {
   return RankId{*job, *attempt, *rank};
 }
 
+Json RankId::with_state(std::string_view state) const {
+  return Json::object({{"job", job}, {"attempt", attempt}, {"rank", rank}, {"state", state}});
+}
+
 }  // namespace capstan::worker

@@ -21,6 +21,7 @@ struct RankId {
   static std::optional<RankId> parse(std::string_view text);
   // From an effect's or report's members "job", "attempt", "rank".
   static Result<RankId> from_json(const Json& json);
+  Json with_state(std::string_view state) const;  // these and "state", as a full sync lists it
   friend auto operator<=>(const RankId&, const RankId&) = default;
 };
 

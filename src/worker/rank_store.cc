@@ -3,7 +3,6 @@
 // rank.
 #include "worker/rank_store.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -16,28 +15,13 @@ namespace {
 
 constexpr std::string_view kForgetPrefix = ".forget-";
 
-std::vector<std::string> names_in(int directory_fd) {
-  std::vector<std::string> names;
-  const int copy = ::openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  DIR* directory = copy < 0 ? nullptr : ::fdopendir(copy);
-  if (directory == nullptr) {
-    if (copy >= 0) ::close(copy);
-    return names;
-  }
-  while (const dirent* entry = ::readdir(directory)) {
-    const std::string name = entry->d_name;
-    if (name != "." && name != "..") names.push_back(name);
-  }
-  ::closedir(directory);
-  return names;
-}
-
 void remove_flat_directory(int parent_fd, const std::string& name) {
   {
     const Descriptor directory(
         ::openat(parent_fd, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (directory) {
-      for (const auto& file : names_in(directory.get())) ::unlinkat(directory.get(), file.c_str(), 0);
+      for (const auto& file : names_below(directory.get()).value_or(std::vector<std::string>{}))
+        ::unlinkat(directory.get(), file.c_str(), 0);
     }
   }
   ::unlinkat(parent_fd, name.c_str(), AT_REMOVEDIR);
@@ -63,7 +47,7 @@ Result<Descriptor> RankStore::claim(const RankId& id, const Json& spec) const {
 
 Result<std::vector<RankId>> RankStore::list() const {
   std::vector<RankId> ids;
-  for (const auto& name : names_in(ranks_fd_)) {
+  for (const auto& name : names_below(ranks_fd_).value_or(std::vector<std::string>{})) {
     if (name.starts_with(kForgetPrefix)) {
       remove_flat_directory(ranks_fd_, name);
     } else if (const auto id = RankId::parse(name)) {

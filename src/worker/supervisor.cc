@@ -251,8 +251,7 @@ Json Supervisor::ranks_json() const {
   const std::lock_guard lock(mutex_);
   Json out = Json::array();
   for (const auto& [id, rank] : ranks_) {
-    out.push_back(Json::object(
-        {{"job", id.job}, {"attempt", id.attempt}, {"rank", id.rank}, {"state", state_name(rank.state)}}));
+    out.push_back(id.with_state(state_name(rank.state)));
   }
   return out;
 }

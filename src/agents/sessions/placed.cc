@@ -125,11 +125,6 @@ void PlacedSessions::ended(const Session& session, SessionEnd how) {
   }
 }
 
-std::size_t PlacedSessions::live() const {
-  const std::lock_guard lock(mutex_);
-  return static_cast<std::size_t>(std::ranges::count_if(entries_, [](const auto& one) { return !one.second.over; }));
-}
-
 bool PlacedSessions::holds(const std::string& session) const {
   const std::lock_guard lock(mutex_);
   return std::ranges::any_of(entries_, [&](const auto& one) { return one.second.session == session; });

@@ -40,7 +40,6 @@ class PlacedSessions {
   // [{"key","session","state":"running"|"ended","how"?: "timeout"|"asked"|"died"}], those being made left out.
   Json list() const;
   void ended(const Session& session, SessionEnd how);
-  std::size_t live() const;
   bool holds(const std::string& session) const;
 
  private:

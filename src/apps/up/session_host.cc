@@ -80,8 +80,7 @@ Result<void> announce(const std::filesystem::path& data, const sandbox::Fd& plac
   struct stat owner {};
   if (::stat(data.c_str(), &owner) != 0) return fail_errno("cannot look at " + data.string(), errno);
   const std::string text = address.dump() + "\n";
-  if (::ftruncate(place.get(), 0) != 0 ||
-      ::pwrite(place.get(), text.data(), text.size(), 0) != static_cast<ssize_t>(text.size()))
+  if (::pwrite(place.get(), text.data(), text.size(), 0) != static_cast<ssize_t>(text.size()))
     return fail_errno("cannot write session-host.json", errno);
   const auto path = data / kSessionsAddress;
   CAPSTAN_CHECK(write_file_atomic(path, text, 0600));

@@ -73,9 +73,7 @@ void SessionHostProcess::spawn() const {
 
 Result<Json> SessionHostProcess::ask(std::string method, std::string target, std::string body, int timeout_ms) const {
   const auto absent = [] { return fail(Code::kUnavailable, "the session host of this host does not run"); };
-  const auto text = runs() ? read_below(data_.worker_fd(), kPlace) : fail(Code::kNotFound, "none");
-  if (!text) return absent();
-  const auto address = Json::parse(*text);
+  const auto address = this->address();
   if (!address || !address->get_int("port")) return absent();
   http::Client client;
   const auto answer = client.request(fmt::format("http://127.0.0.1:{}", *address->get_int("port")),
@@ -143,9 +141,14 @@ void SessionHostProcess::stop() {
   }
 }
 
+Result<Json> SessionHostProcess::address() const {
+  if (!runs()) return fail(Code::kNotFound, "it does not run");
+  CAPSTAN_TRY(const std::string text, read_below(data_.worker_fd(), kPlace));
+  return Json::parse(text);
+}
+
 pid_t SessionHostProcess::process() const {
-  const auto text = runs() ? read_below(data_.worker_fd(), kPlace) : fail(Code::kNotFound, "none");
-  const auto address = text ? Json::parse(*text) : fail(Code::kNotFound, "none");
+  const auto address = this->address();
   const auto pid = address ? static_cast<pid_t>(address->get_int("pid").value_or(0)) : 0;
   return pid > 1 ? pid : 0;
 }

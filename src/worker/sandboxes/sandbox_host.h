@@ -53,6 +53,7 @@ class SessionHostProcess final : public SandboxHost {
 
  private:
   bool runs() const;
+  Result<Json> address() const;
   pid_t process() const;  // 0: none that has said where it is
   void spawn() const;
   Result<Json> ask(std::string method, std::string target, std::string body, int timeout_ms) const;

@@ -2,7 +2,6 @@
 // it is asked. What the host lists is compared with what should be there, a few times a second.
 #include "worker/sandboxes/sandbox_runner.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -59,18 +58,10 @@ SandboxRunner::~SandboxRunner() {
 }
 
 Result<void> SandboxRunner::adopt() {
-  CAPSTAN_TRY(const auto names, [&]() -> Result<std::vector<std::string>> {
-    std::vector<std::string> out;
-    DIR* directory = ::fdopendir(::openat(directory_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (directory == nullptr) return fail(Code::kIo, "the records of sandboxes cannot be read");
-    while (const dirent* entry = ::readdir(directory)) {
-      if (std::string_view(entry->d_name).ends_with(".json")) out.emplace_back(entry->d_name);
-    }
-    ::closedir(directory);
-    return out;
-  }());
+  CAPSTAN_TRY(const auto names, names_below(directory_.get()));
   const std::lock_guard lock(mutex_);
   for (const std::string& name : names) {
+    if (!name.ends_with(".json")) continue;
     const auto text = read_below(directory_.get(), name);
     const auto json = text ? Json::parse(*text) : fail(Code::kCorrupt, "unreadable");
     const Json* effect = json ? json->find("effect") : nullptr;
@@ -287,10 +278,7 @@ bool SandboxRunner::forget(const RankId& id) {
 void SandboxRunner::add_ranks(Json& list) const {
   const std::lock_guard lock(mutex_);
   for (const auto& [id, one] : all_) {
-    list.push_back(Json::object({{"job", id.job},
-                                 {"attempt", id.attempt},
-                                 {"rank", id.rank},
-                                 {"state", one.ended() ? "exited" : one.session.empty() ? "starting" : "running"}}));
+    list.push_back(id.with_state(one.ended() ? "exited" : one.session.empty() ? "starting" : "running"));
   }
 }
 

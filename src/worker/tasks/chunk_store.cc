@@ -1,6 +1,5 @@
 #include "worker/tasks/chunk_store.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -164,14 +163,11 @@ Result<Json> ChunkStore::array(std::int64_t job) const {
 // The newest arrays stay, so that their results can be asked for.
 void ChunkStore::prune() {
   std::set<std::int64_t> jobs;
-  const int fd = ::openat(arrays_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  DIR* directory = fd < 0 ? nullptr : ::fdopendir(fd);
-  if (directory == nullptr) return;
-  while (const dirent* entry = ::readdir(directory)) {
-    const std::string_view name = entry->d_name;
+  const auto names = names_below(arrays_.get());
+  if (!names) return;
+  for (const std::string_view name : *names) {
     if (const auto job = parse_int(name.substr(0, name.find('.')))) jobs.insert(*job);
   }
-  ::closedir(directory);
   for (const auto& [id, chunk] : live_) jobs.erase(id.job);
   for (; jobs.size() > kArraysKeptMax; jobs.erase(jobs.begin()))
     ::unlinkat(arrays_.get(), fmt::format("{}.json", *jobs.begin()).c_str(), 0);

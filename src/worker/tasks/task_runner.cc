@@ -267,12 +267,7 @@ bool TaskRunner::forget(const RankId& id) {
 void TaskRunner::add_ranks(Json& list) const {
   const std::lock_guard lock(mutex_);
   for (const auto& [id, chunk] : chunks_) {
-    list.push_back(Json::object({{"job", id.job},
-                                 {"attempt", id.attempt},
-                                 {"rank", id.rank},
-                                 {"state", chunk->ended     ? "exited"
-                                           : chunk->running ? "running"
-                                                            : "starting"}}));
+    list.push_back(id.with_state(chunk->ended ? "exited" : chunk->running ? "running" : "starting"));
   }
 }
 
