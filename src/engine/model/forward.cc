@@ -60,13 +60,23 @@ void Forward::over_tokens(int count, double work_per_token, Function&& function)
                      [&](int i) { function(i * size, std::min(count, (i + 1) * size)); });
 }
 
-void Forward::run(std::span<const Segment> segments, std::span<const int> wanted, float* out) {
+void Forward::run(std::span<const Segment> segments, float* out) {
   prepare(segments);
+  int wanted = 0;
+  for (const Segment& segment : segments) wanted += segment.wanted;
   for (int layer = 0; layer < config_.layers; ++layer) {
+    const bool narrows = layer + 1 == config_.layers && wanted < tokens_;
+    keys_values(layer, segments, !narrows);
+    if (narrows) {
+      if (wanted == 0) return;
+      keep_wanted(segments);
+      segments = kept_;
+      project({{weights_.layers[layer].q, q_}});
+    }
     attention(layer, segments);
     experts(layer);
   }
-  if (!wanted.empty()) head(wanted, out);
+  if (wanted > 0) head(out);
 }
 
 void Forward::prepare(std::span<const Segment> segments) {
@@ -106,47 +116,84 @@ void Forward::prepare(std::span<const Segment> segments) {
   }
 }
 
-void Forward::attention(int layer, std::span<const Segment> segments) {
+// Of all tokens: the normed input, K and V, those into the caches; and the queries as they are projected.
+void Forward::keys_values(int layer, std::span<const Segment> segments, bool with_queries) {
   const LayerWeights& w = weights_.layers[layer];
-  const std::size_t hidden = config_.hidden, half = config_.head_dim / 2, dim = config_.head_dim;
-  over_tokens(tokens_, 2.0 * hidden, [&](int begin, int end) {
-    for (std::size_t t = begin; t < static_cast<std::size_t>(end); ++t) {
-      rms_norm(&x_[t * hidden], w.input_norm.data(), config_.norm_epsilon, config_.hidden,
-               &normed_[t * hidden]);
+  normalize(w.input_norm);
+  if (with_queries) {
+    project({{w.q, q_}, {w.k, k_}, {w.v, v_}});
+  } else {
+    project({{w.k, k_}, {w.v, v_}});
+  }
+  rotate(k_, config_.kv_heads, 1.0f);
+  for (const Segment& segment : segments) store_keys_values(layer, segment);
+}
+
+// From here on the batch is the tokens whose logits are wanted: their rows move to the front.
+void Forward::keep_wanted(std::span<const Segment> segments) {
+  const std::size_t hidden = config_.hidden, half = config_.head_dim / 2;
+  kept_.clear();
+  int kept = 0;
+  for (const Segment& segment : segments) {
+    if (segment.wanted == 0) continue;
+    const int ahead = static_cast<int>(segment.tokens.size()) - segment.wanted;
+    kept_.push_back({segment.tokens.last(segment.wanted), segment.kv, kept, segment.wanted, ahead});
+    for (int t = segment.first + ahead; t < segment.first + ahead + segment.wanted; ++t, ++kept) {
+      if (t == kept) continue;
+      std::copy_n(&x_[t * hidden], hidden, &x_[kept * hidden]);
+      std::copy_n(&normed_[t * hidden], hidden, &normed_[kept * hidden]);
+      std::copy_n(&cosine_[t * half], half, &cosine_[kept * half]);
+      std::copy_n(&sine_[t * half], half, &sine_[kept * half]);
     }
+  }
+  tokens_ = kept;
+}
+
+void Forward::normalize(const std::vector<float>& weight) {
+  const std::size_t hidden = config_.hidden;
+  over_tokens(tokens_, 2.0 * hidden, [&](int begin, int end) {
+    for (std::size_t t = begin; t < static_cast<std::size_t>(end); ++t)
+      rms_norm(&x_[t * hidden], weight.data(), config_.norm_epsilon, config_.hidden, &normed_[t * hidden]);
   });
+}
+
+// normed_ through each.
+void Forward::project(std::initializer_list<Projection> projections) {
   if (weights_.packed()) {
     quantize(normed_.data(), tokens_, config_.hidden, quantized_);
-    const PackedTask qkv[] = {packed_task(w.q, quantized_, tokens_, q_.data()),
-                              packed_task(w.k, quantized_, tokens_, k_.data()),
-                              packed_task(w.v, quantized_, tokens_, v_.data())};
-    packed_matmul(qkv, pool_);
+    packed_tasks_.clear();
+    for (const auto& [linear, out] : projections) packed_tasks_.push_back(packed_task(linear, quantized_, tokens_, out.data()));
+    packed_matmul(packed_tasks_, pool_);
   } else {
-    const MatmulTask qkv[] = {linear_task(w.q, normed_.data(), tokens_, q_.data()),
-                              linear_task(w.k, normed_.data(), tokens_, k_.data()),
-                              linear_task(w.v, normed_.data(), tokens_, v_.data())};
-    matmul(qkv, pool_);
+    tasks_.clear();
+    for (const auto& [linear, out] : projections) tasks_.push_back(linear_task(linear, normed_.data(), tokens_, out.data()));
+    matmul(tasks_, pool_);
   }
-  const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
-  over_tokens(tokens_, 4.0 * (config_.q_dim() + config_.kv_dim()), [&](int begin, int end) {
+}
+
+void Forward::rotate(std::vector<float>& rows, int heads, float scale) {
+  const std::size_t dim = config_.head_dim, half = dim / 2, width = heads * dim;
+  over_tokens(tokens_, 4.0 * width, [&](int begin, int end) {
     for (std::size_t t = begin; t < static_cast<std::size_t>(end); ++t) {
-      float* q = &q_[t * config_.q_dim()];
-      for (int h = 0; h < config_.heads; ++h)
-        rotate_halves(q + h * dim, &cosine_[t * half], &sine_[t * half], half);
-      for (int i = 0; i < config_.q_dim(); ++i) q[i] *= scale;
-      float* k = &k_[t * config_.kv_dim()];
-      for (int h = 0; h < config_.kv_heads; ++h)
-        rotate_halves(k + h * dim, &cosine_[t * half], &sine_[t * half], half);
+      float* row = &rows[t * width];
+      for (int h = 0; h < heads; ++h) rotate_halves(row + h * dim, &cosine_[t * half], &sine_[t * half], half);
+      if (scale == 1.0f) continue;
+      for (std::size_t i = 0; i < width; ++i) row[i] *= scale;
     }
   });
+}
+
+// q_, K and V are there; x_ gets the output added.
+void Forward::attention(int layer, std::span<const Segment> segments) {
+  const LayerWeights& w = weights_.layers[layer];
+  rotate(q_, config_.heads, 1.0f / std::sqrt(static_cast<float>(config_.head_dim)));
   units_.clear();
   double work = 0;
   for (const Segment& segment : segments) {
-    store_keys_values(layer, segment);
     const int count = static_cast<int>(segment.tokens.size());
     const int visible = w.type == LayerType::kFullAttention
-                            ? segment.kv->length() + count
-                            : std::min(config_.sliding_window, segment.kv->length() + count);
+                            ? segment.kv->length() + segment.ahead + count
+                            : std::min(config_.sliding_window, segment.kv->length() + segment.ahead + count);
     work += 2.0 * count * visible * config_.q_dim();
     for (int begin = 0; begin < count; begin += kQueryTokensPerUnit) {
       for (int h = 0; h < config_.kv_heads; ++h) {
@@ -211,7 +258,8 @@ void Forward::attend(int layer, const AttentionUnit& unit) {
     queries[i].accumulator = &accumulators[static_cast<std::size_t>(i) * dim];
     start_attention(queries[i], dim, w.sinks[head]);
   }
-  const int first = kv.length() + unit.begin, last = kv.length() + unit.end - 1;
+  const int start = kv.length() + unit.segment->ahead;
+  const int first = start + unit.begin, last = start + unit.end - 1;
   const int window = w.type == LayerType::kSlidingAttention ? config_.sliding_window : last + 1;
   constexpr int kPage = KvCache::kPageTokens;
   for (int page = std::max(0, first - window + 1) / kPage; page <= last / kPage; ++page) {
@@ -267,15 +315,9 @@ void Forward::group_by_expert(int layer) {
 }
 
 void Forward::experts(int layer) {
-  const LayerWeights& w = weights_.layers[layer];
   const std::size_t hidden = config_.hidden;
   const int k = config_.experts_per_token;
-  over_tokens(tokens_, 2.0 * hidden, [&](int begin, int end) {
-    for (std::size_t t = begin; t < static_cast<std::size_t>(end); ++t) {
-      rms_norm(&x_[t * hidden], w.post_norm.data(), config_.norm_epsilon, config_.hidden,
-               &normed_[t * hidden]);
-    }
-  });
+  normalize(weights_.layers[layer].post_norm);
   group_by_expert(layer);
   if (weights_.packed()) {
     packed_expert_products(layer);
@@ -382,27 +424,21 @@ void Forward::quantize(const float* x, int rows, int cols, QuantizedRows& out, A
   });
 }
 
-void Forward::head(std::span<const int> wanted, float* out) {
-  const std::size_t hidden = config_.hidden;
-  // normed_ has room for every token, and a wanted row is never read again.
-  for (std::size_t i = 0; i < wanted.size(); ++i) {
-    rms_norm(&x_[wanted[i] * hidden], weights_.final_norm.data(), config_.norm_epsilon, config_.hidden,
-             &normed_[i * hidden]);
-  }
-  const int rows = static_cast<int>(wanted.size());
+void Forward::head(float* out) {
+  normalize(weights_.final_norm);
   if (weights_.packed()) {
-    quantize(normed_.data(), rows, config_.hidden, quantized_);
+    quantize(normed_.data(), tokens_, config_.hidden, quantized_);
     const PackedTask task{.weight = weights_.packed_head,
                           .x = &quantized_,
-                          .tokens = rows,
+                          .tokens = tokens_,
                           .out = out,
                           .out_stride = static_cast<std::size_t>(config_.vocab)};
     return packed_matmul(std::span(&task, 1), pool_);
   }
   const MatmulTask task{.weight = weights_.head,
                         .x = normed_.data(),
-                        .tokens = rows,
-                        .x_stride = hidden,
+                        .tokens = tokens_,
+                        .x_stride = static_cast<std::size_t>(config_.hidden),
                         .out = out,
                         .out_stride = static_cast<std::size_t>(config_.vocab)};
   matmul(std::span(&task, 1), pool_);

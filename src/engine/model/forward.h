@@ -17,11 +17,13 @@
 
 namespace capstan::engine {
 
-// Consecutive tokens of one sequence; token i stands at position kv->length() + i.
+// Consecutive tokens of one sequence; token i stands at position kv->length() + ahead + i.
 struct Segment {
   std::span<const TokenId> tokens;
   KvCache* kv = nullptr;
-  int first = 0;  // index of its first token in the flat batch
+  int first = 0;   // index of its first token in the flat batch
+  int wanted = 0;  // of how many of its last tokens the logits are wanted
+  int ahead = 0;   // tokens of the same batch that come before these
 };
 
 class Forward {
@@ -29,8 +31,9 @@ class Forward {
   Forward(const ModelConfig& config, const Weights& weights, ThreadPool& pool);
 
   // Runs all layers over the segments and writes K and V into their caches (without advancing them).
-  // Then the logits of the flat batch's tokens `wanted` go to out (wanted.size(), vocab).
-  void run(std::span<const Segment> segments, std::span<const int> wanted, float* out);
+  // The wanted logits go to out (sum of Segment::wanted, vocab), in the batch's order.
+  // Cost: of tokens whose logits nobody wants the last layer computes K and V alone.
+  void run(std::span<const Segment> segments, float* out);
 
  private:
   struct AttentionUnit {
@@ -40,13 +43,23 @@ class Forward {
     int end;
   };
 
+  struct Projection {
+    const Linear& linear;
+    std::vector<float>& out;
+  };
+
   void prepare(std::span<const Segment> segments);
+  void keys_values(int layer, std::span<const Segment> segments, bool with_queries);
+  void keep_wanted(std::span<const Segment> segments);
   void attention(int layer, std::span<const Segment> segments);
+  void normalize(const std::vector<float>& weight);
+  void project(std::initializer_list<Projection> projections);
+  void rotate(std::vector<float>& rows, int heads, float scale);
   void store_keys_values(int layer, const Segment& segment);
   void attend(int layer, const AttentionUnit& unit);
   void experts(int layer);
   void group_by_expert(int layer);
-  void head(std::span<const int> wanted, float* out);
+  void head(float* out);
   void expert_products(int layer);
   void packed_expert_products(int layer);
   void quantize(const float* x, int rows, int cols, QuantizedRows& out, ActivationBits bits = ActivationBits::k15);
@@ -59,7 +72,7 @@ class Forward {
   ThreadPool& pool_;
   RopeFrequencies rope_;
 
-  int tokens_ = 0;
+  int tokens_ = 0;                     // T; in the last layer, those whose logits are wanted
   std::vector<float> x_;               // (T, hidden), the residual stream
   std::vector<float> normed_;          // (T, hidden)
   std::vector<float> cosine_, sine_;   // (T, head_dim / 2)
@@ -83,6 +96,7 @@ class Forward {
   std::vector<MatmulTask> tasks_;
   std::vector<PackedTask> packed_tasks_;
   std::vector<AttentionUnit> units_;
+  std::vector<Segment> kept_;          // the segments' wanted tokens, close together
 };
 
 }  // namespace capstan::engine

@@ -46,9 +46,6 @@ struct Model::State {
   std::unique_ptr<PackedStore> packed;  // null in f32
   Forward forward;
   std::vector<Segment> segments;
-  std::vector<LogitsOf>
-      segment_logits;  // parallel to segments; kLast only where the last token is in the segment
-  std::vector<int> wanted;
 
   State(ModelConfig the_config, Weights the_weights, int threads)
       : config(std::move(the_config)),
@@ -59,26 +56,20 @@ struct Model::State {
   // Runs what is in `segments` and appends the wanted logits.
   Result<void> flush(Logits& logits) {
     if (segments.empty()) return {};
-    wanted.clear();
-    for (std::size_t i = 0; i < segments.size(); ++i) {
-      const Segment& segment = segments[i];
+    std::size_t wanted = 0;
+    for (const Segment& segment : segments) {
       const int count = static_cast<int>(segment.tokens.size());
       if (!segment.kv->reserve(count)) {
         segments.clear();
-        segment_logits.clear();
         return fail(Code::kExhausted, "no memory is left for the keys and values of {} tokens", count);
       }
-      const int first = segment_logits[i] == LogitsOf::kAll    ? 0
-                        : segment_logits[i] == LogitsOf::kLast ? count - 1
-                                                               : count;
-      for (int t = first; t < count; ++t) wanted.push_back(segment.first + t);
+      wanted += segment.wanted;
     }
     const std::size_t before = logits.values.size();
-    logits.values.resize(before + wanted.size() * config.vocab);
-    forward.run(segments, wanted, logits.values.data() + before);
+    logits.values.resize(before + wanted * config.vocab);
+    forward.run(segments, logits.values.data() + before);
     for (const Segment& segment : segments) segment.kv->advance(static_cast<int>(segment.tokens.size()));
     segments.clear();
-    segment_logits.clear();
     return {};
   }
 };
@@ -175,8 +166,8 @@ Result<void> Model::step(std::span<const SequenceStep> steps, Logits& logits) {
       const std::size_t room = KvCache::kChunkTokensMax - batched;
       const std::size_t count = std::min(room, step.tokens.size() - done);
       const bool last = done + count == step.tokens.size();
-      s.segments.push_back({step.tokens.subspan(done, count), step.kv, batched});
-      s.segment_logits.push_back(step.logits == LogitsOf::kLast && !last ? LogitsOf::kNone : step.logits);
+      const int wanted = step.logits == LogitsOf::kAll ? static_cast<int>(count) : step.logits == LogitsOf::kLast && last ? 1 : 0;
+      s.segments.push_back({step.tokens.subspan(done, count), step.kv, batched, wanted});
       done += count;
       batched += static_cast<int>(count);
       if (batched == KvCache::kChunkTokensMax) {

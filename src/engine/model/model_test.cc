@@ -145,6 +145,37 @@ TEST(Model, ASequenceHasTheSameBitsAloneAndAmongOthers) {
   }
 }
 
+// The last layer computes only what is wanted of it; what is wanted, and what comes later, must not differ by that.
+TEST(Model, LogitsAreTheSameWhateverElseIsWanted) {
+  const RandomCheckpoint checkpoint({.seed = 23});
+  TemporaryDirectory directory;
+  checkpoint.write(directory.path());
+  const auto model = load(directory.path());
+  const auto tokens = checkpoint.random_tokens(700, 13);
+  const std::size_t vocab = static_cast<std::size_t>(model->config().vocab);
+  const auto all = run_in_chunks(*model, tokens, tokens.size());
+  const auto same = [&](std::span<const float> row, std::size_t token) {
+    return std::memcmp(row.data(), &all[token * vocab], vocab * sizeof(float)) == 0;
+  };
+  KvCache a(model->config()), b(model->config()), c(model->config());
+  const std::span<const TokenId> text = tokens;
+  Logits logits;
+  const SequenceStep first[] = {{.tokens = text.first(600), .kv = &a, .logits = LogitsOf::kNone},
+                                {.tokens = text.first(40), .kv = &b, .logits = LogitsOf::kAll},
+                                {.tokens = text.first(130), .kv = &c, .logits = LogitsOf::kLast}};
+  ASSERT_TRUE(model->step(first, logits).has_value());
+  ASSERT_EQ(logits.rows(), 41);
+  for (int t = 0; t < 40; ++t) EXPECT_TRUE(same(logits.row(t), t)) << t;
+  EXPECT_TRUE(same(logits.row(40), 129));
+  const SequenceStep then[] = {{.tokens = text.subspan(130, 7), .kv = &c, .logits = LogitsOf::kNone},
+                               {.tokens = text.subspan(600, 100), .kv = &a, .logits = LogitsOf::kLast},
+                               {.tokens = text.subspan(40, 3), .kv = &b, .logits = LogitsOf::kAll}};
+  ASSERT_TRUE(model->step(then, logits).has_value());
+  ASSERT_EQ(logits.rows(), 4);
+  EXPECT_TRUE(same(logits.row(0), 699));
+  for (int t = 0; t < 3; ++t) EXPECT_TRUE(same(logits.row(1 + t), 40 + t)) << t;
+}
+
 TEST(Model, AResetCacheForgetsTheSequenceBefore) {
   const RandomCheckpoint checkpoint({.seed = 22});
   TemporaryDirectory directory;
