@@ -42,15 +42,16 @@ void add_life(CLI::App& session, Globals& globals, int& exit_code) {
                                      "capstan session pause 1f3a…", exit_code, id,
                                      [&](const auto& o) { return session_pause(globals, o); });
   command->add_option("id", *id, "the sandbox")->required();
-  for (const auto& [verb, help, action] :
-       {std::tuple{"resume", "Let a paused sandbox go on", &session_resume},
-        std::tuple{"timeout", "End a sandbox so many seconds from now", &session_timeout}}) {
+  for (const auto& [verb, help, meaning, action] :
+       {std::tuple{"resume", "Let a paused sandbox go on", "from now until it ends (default: what it had left, 300 at least)",
+                   &session_resume},
+        std::tuple{"timeout", "End a sandbox so many seconds from now", "from now until it ends (default 300)", &session_timeout}}) {
     auto options = std::make_shared<SessionTimeOptions>();
     command = add_command<SessionTimeOptions>(session, verb, help, fmt::format("capstan session {} 1f3a… 600", verb),
                                               exit_code, options,
                                               [&globals, action = action](const auto& o) { return action(globals, o); });
     command->add_option("id", options->id, "the sandbox")->required();
-    command->add_option("seconds", options->timeout_s, "from now until it ends")->capture_default_str();
+    command->add_option("seconds", options->timeout_s, meaning);
   }
   auto snapshot = std::make_shared<SessionSnapshotOptions>();
   command = add_command<SessionSnapshotOptions>(session, "snapshot", "Keep a copy of a sandbox's files, to begin others with",

@@ -191,13 +191,16 @@ int session_pause(const Globals& globals, const std::string& id) {
 }
 
 int session_resume(const Globals& globals, const SessionTimeOptions& o) {
-  return say(globals, ask(globals, "POST", at(o.id, "/resume"), Json::object({{"timeout", o.timeout_s}})),
+  Json body = Json::object();
+  if (o.timeout_s) body["timeout"] = *o.timeout_s;
+  return say(globals, ask(globals, "POST", at(o.id, "/resume"), std::move(body)),
              fmt::format("sandbox {} goes on", o.id));
 }
 
 int session_timeout(const Globals& globals, const SessionTimeOptions& o) {
-  return say(globals, ask(globals, "POST", at(o.id, "/timeout"), Json::object({{"timeout", o.timeout_s}})),
-             fmt::format("sandbox {} ends in {} s", o.id, o.timeout_s));
+  const std::int64_t timeout_s = o.timeout_s.value_or(kTimeoutSDefault);
+  return say(globals, ask(globals, "POST", at(o.id, "/timeout"), Json::object({{"timeout", timeout_s}})),
+             fmt::format("sandbox {} ends in {} s", o.id, timeout_s));
 }
 
 int session_snapshot(const Globals& globals, const SessionSnapshotOptions& options) {

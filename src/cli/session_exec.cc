@@ -22,6 +22,7 @@ namespace {
 
 constexpr std::size_t kPrefixBytes = 5;
 constexpr int kInputPollMs = 100;
+constexpr int kEndAgainPolls = 5;
 
 // A session, and the token that opens it.
 struct Access {
@@ -67,6 +68,16 @@ std::string framed(const std::string& message) {
   return out + message;
 }
 
+winsize terminal_size() {
+  winsize size{};
+  if (::ioctl(STDIN_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row == 0) size = {24, 80, 0, 0};
+  return size;
+}
+
+Json pty_message(const winsize& size) {
+  return Json::object({{"size", Json::object({{"rows", int{size.ws_row}}, {"cols", int{size.ws_col}}})}});
+}
+
 Json start_message(const SessionExecOptions& options, const Json& env) {
   const bool word = options.command.size() == 1;
   Json args = word ? Json::array({"-l", "-c", options.command[0]}) : Json::array();
@@ -76,15 +87,13 @@ Json start_message(const SessionExecOptions& options, const Json& env) {
   if (!options.cwd.empty()) process["cwd"] = options.cwd;
   Json message = Json::object({{"process", std::move(process)}, {"stdin", options.input}});
   if (options.terminal) {
-    winsize size{};
-    if (::ioctl(STDIN_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row == 0) size = {24, 80, 0, 0};
-    message["pty"] = Json::object({{"size", Json::object({{"rows", int{size.ws_row}}, {"cols", int{size.ws_col}}})}});
+    message["pty"] = pty_message(terminal_size());
     message["process"]["envs"]["TERM"] = "xterm-256color";
   }
   return message;
 }
 
-// Reads standard input until its end or `over`, and sends it.
+// Reads standard input until its end or `over`, and sends it; tells a terminal when the window's size has changed.
 void feed(Access& to, std::int64_t pid, bool terminal, const std::atomic<bool>& over) {
   const Json which = Json::object({{"pid", pid}});
   const auto post = [&](const char* call, Json message) {
@@ -94,17 +103,30 @@ void feed(Access& to, std::int64_t pid, bool terminal, const std::atomic<bool>& 
     request.body = message.dump();
     return to.api.send(std::move(request)).has_value();
   };
+  const auto input = [&](std::string_view bytes) {
+    const char* kind = terminal ? "pty" : "stdin";
+    return post("SendInput", Json::object({{"input", Json::object({{kind, base64_encode(bytes)}})}}));
+  };
+  winsize known = terminal_size();
   while (!over) {
+    if (const winsize now = terminal_size(); terminal && (now.ws_row != known.ws_row || now.ws_col != known.ws_col)) {
+      known = now;
+      post("Update", Json::object({{"pty", pty_message(now)}}));
+    }
     pollfd ready{STDIN_FILENO, POLLIN, 0};
     if (::poll(&ready, 1, kInputPollMs) <= 0) continue;
     char buffer[16 << 10];
     const ssize_t count = ::read(STDIN_FILENO, buffer, sizeof buffer);
     if (count <= 0) {
-      post("CloseStdin", Json::object());
+      if (!terminal) post("CloseStdin", Json::object());
+      // A terminal's input ends by a character; whoever does not read yet, or has half a line, needs it again.
+      for (int polls = 0; terminal && !over; ++polls) {
+        if (polls % kEndAgainPolls == 0) input("\x04");
+        ::poll(nullptr, 0, kInputPollMs);
+      }
       return;
     }
-    const std::string bytes = base64_encode({buffer, static_cast<std::size_t>(count)});
-    if (!post("SendInput", Json::object({{"input", Json::object({{terminal ? "pty" : "stdin", bytes}})}}))) return;
+    if (!input({buffer, static_cast<std::size_t>(count)})) return;
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,9 +14,10 @@ class App;
 
 namespace capstan::cli {
 
+inline constexpr std::int64_t kTimeoutSDefault = 300;
 struct SessionCreateOptions {
   std::string form = "base";
-  std::int64_t timeout_s = 300;
+  std::int64_t timeout_s = kTimeoutSDefault;
   std::vector<std::string> env = {}, metadata = {};  // NAME=VALUE
   std::vector<std::string> allow = {};               // hosts it may reach, of those that the template permits
   bool no_network = false;
@@ -49,7 +51,7 @@ int session_kill(const Globals& globals, const std::vector<std::string>& ids);
 int session_pause(const Globals& globals, const std::string& id);
 struct SessionTimeOptions {
   std::string id;
-  std::int64_t timeout_s = 300;
+  std::optional<std::int64_t> timeout_s = {};
 };
 int session_resume(const Globals& globals, const SessionTimeOptions& options);
 int session_timeout(const Globals& globals, const SessionTimeOptions& options);

@@ -33,6 +33,24 @@ code=0
 printf 'line\n' | "$capstan" session exec -i "$id" -- /bin/sh -c 'read x; echo "got $x"; exit 5' >"$scratch/out" || code=$?
 [ "$code" = 5 ] || fail "exec -i ended with $code"
 expect "exec -i" "got line" "$(cat "$scratch/out")"
+# A terminal: it has the window's size, hears of its change, and ends with its input.
+expect "exec -t" "24 80" "$(printf 'stty size\n' | timeout 60 "$capstan" session exec -t "$id" -- bash)"
+python3 - "$capstan" "$id" <<'END' || fail "a terminal did not hear of its new size"
+import fcntl, os, pty, select, struct, sys, termios, time
+child, fd = pty.fork()
+if child == 0:
+    os.execv(sys.argv[1], [sys.argv[1], "session", "exec", "-t", sys.argv[2], "--", "bash"])
+seen, last, end = b"", 0, time.time() + 60
+while b"33 101" not in seen and time.time() < end:
+    if b"$ " in seen and time.time() - last > 0.5:
+        fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
+        os.write(fd, b"stty size\n")
+        last = time.time()
+    if select.select([fd], [], [], 0.1)[0]:
+        seen += os.read(fd, 4096)
+os.write(fd, b"\x04")
+sys.exit(b"33 101" not in seen)
+END
 "$capstan" session code "$id" 'x = 20' && expect "code" "^41$" "$("$capstan" session code "$id" '2 * x + 1')"
 head -c 100000 /dev/urandom >"$scratch/in"
 "$capstan" session cp "$scratch/in" "$id:copied" >/dev/null && "$capstan" session cp "$id:copied" "$scratch/back"

@@ -223,7 +223,7 @@ Result<http::Response> connect(const http::Request& request, SessionManager& man
   CAPSTAN_TRY(const SessionPtr session, named(request, manager));
   CAPSTAN_TRY(const Json body, body_of(request));
   CAPSTAN_TRY(const std::int64_t timeout_ms, timeout_of(body, manager, kTimeoutSDefault));
-  CAPSTAN_CHECK(session->resume(timeout_ms));
+  CAPSTAN_CHECK(session->resume(timeout_ms, body.find("timeout") == nullptr));
   return http::Response::json(200, access(*session));
 }
 

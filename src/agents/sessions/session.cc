@@ -223,15 +223,16 @@ Result<void> Session::pause() {
   CAPSTAN_CHECK(usable());
   CAPSTAN_CHECK(parts_.sandbox->freeze());
   state_ = State::kPaused;
+  left_ms_ = std::max<std::int64_t>(ends_ms_ - unix_ms(), 0);
   return {};
 }
 
-Result<void> Session::resume(std::int64_t timeout_ms) {
+Result<void> Session::resume(std::int64_t timeout_ms, bool keeps) {
   const std::lock_guard lock(mutex_);
   if (state_ == State::kPaused) {
     CAPSTAN_CHECK(parts_.sandbox->thaw());
     state_ = State::kRunning;
-    ends_ms_ = 0;
+    ends_ms_ = keeps || terms_.placed ? unix_ms() + left_ms_ : 0;
   }
   CAPSTAN_CHECK(usable());
   ends_ms_ = std::max(ends_ms_, unix_ms() + timeout_ms);

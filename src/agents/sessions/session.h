@@ -110,7 +110,9 @@ class Session : public std::enable_shared_from_this<Session> {
   Result<void> fill_home(const std::filesystem::path& directory);
 
   Result<void> pause();
-  Result<void> resume(std::int64_t timeout_ms);  // also of one that runs: it ends no earlier than that
+  // It ends in timeout_ms: one that runs, was placed, or `keeps` its time, when what it had left at its pause is over, if
+  // that is later.
+  Result<void> resume(std::int64_t timeout_ms, bool keeps = false);
   void set_timeout(std::int64_t timeout_ms);
   // Before a client's use: resumes what may be, prolongs what slides; else an error that says why not.
   Result<void> wake();
@@ -142,6 +144,7 @@ class Session : public std::enable_shared_from_this<Session> {
   mutable std::mutex mutex_;
   State state_ = State::kRunning;
   std::int64_t ends_ms_ = 0;
+  std::int64_t left_ms_ = 0;  // when it was paused
   int number_next_ = 1000;
   std::map<int, ProcessPtr> processes_;
   std::unique_ptr<Interpreter> interpreter_;

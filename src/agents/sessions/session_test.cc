@@ -95,6 +95,16 @@ TEST_F(Sessions, AProgramThatDoesNotExistIsAnErrorOfTheProcess) {
   EXPECT_FALSE(session->start({.argv = {"/bin/true"}, .cwd = "/nowhere"}, nullptr));
 }
 
+TEST_F(Sessions, WhoResumesSaysForHowLongOrKeepsWhatWasLeft) {
+  const auto keeps = make({.timeout_ms = 600'000}), says = make({.timeout_ms = 600'000});
+  for (const auto& session : {keeps, says}) ASSERT_TRUE(session->pause());
+  const std::int64_t now_ms = unix_ms();
+  ASSERT_TRUE(keeps->resume(60'000, true));
+  ASSERT_TRUE(says->resume(60'000));
+  EXPECT_GT(keeps->ends_ms(), now_ms + 300'000);
+  EXPECT_LT(says->ends_ms(), now_ms + 300'000);
+}
+
 TEST_F(Sessions, ATimeoutEndsASessionOrPausesIt) {
   const auto ends = make({.timeout_ms = 300});
   const auto pauses = make({.timeout_ms = 300, .pause_at_end = true, .auto_resume = true});
