@@ -65,17 +65,19 @@ int session_create(const Globals& globals, const SessionCreateOptions& options) 
 
 int session_list(const Globals& globals) {
   Json all = Json::array();
-  std::string next;
+  std::string next, missing;
   do {
     auto api = SessionApi::connect(globals.connection);
     if (!api) return report(api.error());
-    const auto page = api->send({.method = "GET", .target = "/v2/sandboxes" + (next.empty() ? "" : "?nextToken=" + next)});
+    const auto page = api->send({.method = "GET", .target = "/v2/sandboxes" + (next.empty() ? "" : "?nextToken=" + url_encode(next))});
     if (!page) return report(page.error());
     auto json = Json::parse(page->body);
     if (!json || !json->is_array()) return report(Error{Code::kCorrupt, "the list of sandboxes is not one", {}});
     for (Json& one : json->items()) all.push_back(std::move(one));
     next = page->headers.get("x-next-token");
+    missing = page->headers.get("x-capstan-missing");
   } while (!next.empty());
+  if (!missing.empty()) fmt::print(stderr, "not in the list are the sandboxes of host {}\n", missing);
   return show(globals, all, [](const Json& json) {
     Table table({"SANDBOX", "TEMPLATE", "STATE", "STARTED", "ENDS", "CPUS", "MEMORY", "NAME"});
     for (const Json& one : json.items()) {

@@ -147,7 +147,8 @@ LogServer::~LogServer() {
 int LogServer::port() const { return state_->server->port(); }
 
 Result<std::unique_ptr<LogServer>> LogServer::start(const DataDirectory& data, const Supervisor& supervisor,
-                                                    std::string token, Results results) {
+                                                    std::string token, Results results,
+                                                    const std::function<void(http::Router&)>& more) {
   auto state = std::unique_ptr<State>(
       new State{data, supervisor, std::move(token), std::move(results), {}, {}, {}, nullptr, {}});
   State* inside = state.get();
@@ -158,6 +159,7 @@ Result<std::unique_ptr<LogServer>> LogServer::start(const DataDirectory& data, c
   router.add("GET", "/results", [inside](const http::Request& request, const http::ResponseWriterPtr& writer) {
     inside->send_results(request, writer);
   });
+  if (more) more(router);
   http::ServerOptions options;
   options.threads = 4;
   CAPSTAN_TRY(state->server, http::Server::start(options, router.handler()));

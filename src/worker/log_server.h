@@ -10,6 +10,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "http/server.h"
 #include "worker/data_directory.h"
 #include "worker/supervisor.h"
 
@@ -22,8 +23,9 @@ class LogServer {
  public:
   // The results of a task array of this host, opened.
   using Results = std::function<Result<Descriptor>(std::int64_t job)>;
-  static Result<std::unique_ptr<LogServer>> start(const DataDirectory& data, const Supervisor& supervisor,
-                                                  std::string token, Results results = {});
+  // `more`: routes of others on the same port.
+  static Result<std::unique_ptr<LogServer>> start(const DataDirectory& data, const Supervisor& supervisor, std::string token,
+                                                  Results results = {}, const std::function<void(http::Router&)>& more = {});
   ~LogServer();
   int port() const;
 

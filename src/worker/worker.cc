@@ -28,6 +28,7 @@
 #include "worker/http_link.h"
 #include "worker/log_retention.h"
 #include "worker/log_server.h"
+#include "worker/sandboxes/sandbox_relay.h"
 #include "worker/sandboxes/sandbox_runner.h"
 #include "worker/supervisor.h"
 #include "worker/sync_loop.h"
@@ -189,9 +190,10 @@ Result<void> run(const WorkerOptions& options) {
   SandboxRunner sandboxes(data, host, reports);
   CAPSTAN_CHECK(sandboxes.adopt());
   cgroups.sweep(names_of(supervisor.ranks()));
-  CAPSTAN_TRY(const auto logs, LogServer::start(data, supervisor, token,
-                                                 [&tasks](std::int64_t job) { return tasks.results_of(job); }));
   const std::string incarnation = random_hex(8);
+  CAPSTAN_TRY(const auto logs,
+              LogServer::start(data, supervisor, token, [&tasks](std::int64_t job) { return tasks.results_of(job); },
+                               [&](http::Router& router) { add_sandbox_routes(router, host, token, incarnation); }));
   CAPSTAN_CHECK(lock.announce(data, incarnation, build_id(), logs->port()));
   log_info("worker running", "incarnation={} ranks={} logs_port={}", incarnation, supervisor.unended(),
            logs->port());

@@ -1,8 +1,14 @@
+// How it works: a request names its sandbox in its path, in a header or (MCP) in its query. What cannot be of the scheduler goes to
+// this host at once; for the rest the resolver is asked.
 #include "agents/front/front.h"
 
-#include "agents/front/relay.h"
+#include <set>
+
+#include "agents/front/destination.h"
+#include "agents/front/list.h"
+#include "agents/front/resolver.h"
 #include "agents/front/usage_json.h"
-#include "base/file.h"
+#include "agents/sessions/session_id.h"
 #include "base/log.h"
 #include "http/client.h"
 
@@ -11,17 +17,16 @@ namespace {
 
 constexpr auto kFetchEvery = std::chrono::seconds(2);
 constexpr int kFetchMax = 1'000;
-constexpr int kFetchTimeoutMs = 5'000;
+constexpr int kFetchTimeoutMs = 5'000, kFetchConnectMs = 1'000;
+constexpr int kOthersEvery = 5;  // of the fetches of this host
 
 struct Open {
   std::string_view method, pattern;
 };
 // Those for which a caller must be known.
 constexpr Open kOwned[] = {{"POST", "/v2/sandboxes"},
-                           {"GET", "/v2/sandboxes"},
                            {"POST", "/v2/sandboxes/{id}/connect"},
                            {"POST", "/sandboxes"},
-                           {"GET", "/sandboxes"},
                            {"GET", "/sandboxes/{id}"},
                            {"DELETE", "/sandboxes/{id}"},
                            {"POST", "/sandboxes/{id}/{action}"},
@@ -44,14 +49,80 @@ constexpr Open kWithToken[] = {{"POST", "/process.Process/{call}"},
                                {"POST", "/contexts"},
                                {"DELETE", "/contexts/{id}"},
                                {"POST", "/contexts/{id}/restart"}};
+// What would make something on the sandbox's host that nobody finds there.
+constexpr std::string_view kOfOwnHostOnly[] = {"fork", "snapshots"};
+
+std::string sandbox_of(const http::Request& request) {
+  if (const std::string id = request.param("id"); !id.empty() && request.path.find("/sandboxes/") != request.path.npos) return id;
+  if (const std::string* id = request.headers.find("e2b-sandbox-id")) return *id;
+  return request.path == "/mcp" ? request.query_value("sandbox").value_or("") : std::string();
+}
+
+int status_of(Code code) { return code == Code::kConflict ? 409 : code == Code::kNotFound ? 404 : 503; }
+
+// What a host recorded, into the store: 0 if there was nothing. What is recorded but not settled comes again, and counts once
+// by its id.
+Result<std::size_t> fetch_usage(const Destination& from, const FrontOptions& options) {
+  http::Client client;
+  const auto ask = [&](std::string method, std::string target) -> Result<http::Response> {
+    CAPSTAN_TRY(auto answer, client.request(from.url, from.request({.method = std::move(method), .target = std::move(target)}, ""),
+                                            {.connect_timeout_ms = kFetchConnectMs, .timeout_ms = kFetchTimeoutMs}));
+    CAPSTAN_CHECK(from.check(answer));
+    if (answer.status >= 300) return fail(Code::kUnavailable, "{} answers {}", from.who, answer.status);
+    return answer;
+  };
+  for (std::size_t all = 0;;) {
+    CAPSTAN_TRY(const auto answer, ask("GET", fmt::format("/host/usage?limit={}", kFetchMax)));
+    CAPSTAN_TRY(const Json json, Json::parse(answer.body));
+    if (json.find("records") == nullptr || json.find("records")->size() == 0) return all;
+    std::vector<store::ComputeRecord> records;
+    for (const Json& one : json.find("records")->items()) {
+      if (auto record = compute_record_of(one)) records.push_back(std::move(*record));
+    }
+    if (const auto done = options.record(records); !done) {
+      log_warn("usage of sandboxes cannot be recorded yet", "error=\"{}\"", done.error().message);
+      return std::unexpected(done.error());
+    }
+    all += records.size();
+    CAPSTAN_TRY(const auto settled, ask("POST", fmt::format("/host/usage/settle?last={}", json.get_int("last").value_or(0))));
+    (void)settled;
+  }
+}
 
 }  // namespace
 
 struct Front::State {
   FrontOptions options;
   HostAddress address;
+  http::EventLoop* loop = nullptr;
   std::unique_ptr<http::AsyncClient> client;  // of the loop
-  explicit State(FrontOptions o) : options(std::move(o)), address(options.address) {}
+  std::unique_ptr<Resolver> resolver;
+  std::set<std::string> owing;  // other hosts that may have usage; of the thread
+  explicit State(FrontOptions o) : options(std::move(o)), address(options.address) {
+    if (options.places != nullptr) resolver = std::make_unique<Resolver>(*options.places);
+  }
+
+  void send(const Destination& to, http::Request request, const std::string& owner, const http::ResponseWriterPtr& writer) {
+    http::relay(*client, to.url, to.request(std::move(request), owner), writer,
+                {.who = to.who,
+                 .on_head = [to](http::Response& head) { return to.check(head); },
+                 .unavailable = [](const std::string& why) { return front_refusal(503, why); }});
+  }
+
+  void send(const Place& place, http::Request request, const std::string& owner, const http::ResponseWriterPtr& writer) {
+    if (!place.is_own()) {
+      for (const std::string_view action : kOfOwnHostOnly) {
+        if (request.param("action") == action)
+          return writer->respond(front_refusal(
+              409, fmt::format("sandbox {} runs on host {}; snapshots and forks are possible only on the host of this API, "
+                               "where those who use them run", request.param("id"), place.host)));
+      }
+      return send(Destination::of(place), std::move(request), owner, writer);
+    }
+    const auto host = address.now();
+    if (!host) return writer->respond(front_refusal(503, host.error().message));
+    send(Destination::of(*host), std::move(request), owner, writer);
+  }
 };
 
 Front::Front(FrontOptions options) : state_(std::make_shared<State>(std::move(options))) {}
@@ -59,31 +130,54 @@ Front::~Front() { stop(); }
 
 void Front::mount(http::Router& router) {
   router.add_loop_hooks(
-      [state = state_](http::EventLoop& loop) { state->client = std::make_unique<http::AsyncClient>(loop); },
-      [state = state_] { state->client.reset(); });
+      [state = state_](http::EventLoop& loop) {
+        state->loop = &loop;
+        state->client = std::make_unique<http::AsyncClient>(loop);
+      },
+      [state = state_] {
+        if (state->resolver) state->resolver->stop();
+        state->client.reset();
+      });
   const auto add = [&](const Open& route, bool owned) {
-    router.add_on_loop(std::string(route.method), std::string(route.pattern),
-                       [state = state_, owned](http::Request request, const http::ResponseWriterPtr& writer) {
-                         std::string owner;
-                         if (owned) {
-                           auto known = state->options.authenticate(request);
-                           if (!known) return writer->respond(std::move(known.error()));
-                           owner = std::move(*known);
-                         }
-                         relay(*state->client, state->address, std::move(request), owner, writer);
-                       });
+    router.add_on_loop(
+        std::string(route.method), std::string(route.pattern),
+        [state = state_, owned](http::Request request, const http::ResponseWriterPtr& writer) {
+          std::string owner;
+          if (owned) {
+            auto known = state->options.authenticate(request);
+            if (!known) return writer->respond(std::move(known.error()));
+            owner = std::move(*known);
+          }
+          const std::string sandbox = sandbox_of(request);
+          if (!state->resolver || sandbox.empty() || is_unplaced_id(sandbox))
+            return state->send(Place{}, std::move(request), owner, writer);
+          state->resolver->find(
+              sandbox, *state->loop,
+              [state, owner, writer, request = std::move(request)](const Result<Place>& place) mutable {
+                if (!place) return writer->respond(front_refusal(status_of(place.error().code), place.error().message));
+                state->send(*place, std::move(request), owner, writer);
+              });
+        });
   };
   for (const Open& route : kOwned) add(route, true);
   for (const Open& route : kWithToken) add(route, false);
+  for (const char* path : {"/v2/sandboxes", "/sandboxes"}) {
+    router.add("GET", path, [state = state_](const http::Request& request, const http::ResponseWriterPtr& writer) {
+      const auto owner = state->options.authenticate(request);
+      if (!owner) return writer->respond(owner.error());
+      writer->respond(list_sandboxes(state->address, state->options.places, request, *owner));
+    });
+  }
 }
 
 void Front::start() {
   thread_ = std::thread([this] {
     std::unique_lock lock(mutex_);
-    while (!leaving_) {
+    for (int round = 0; !leaving_; ++round) {
       changed_.wait_for(lock, kFetchEvery, [&] { return leaving_; });
       lock.unlock();
-      fetch_usage();
+      fetch_own_usage();
+      if (round % kOthersEvery == 0) fetch_others_usage(round == 0);
       lock.lock();
     }
   });
@@ -95,44 +189,34 @@ void Front::stop() {
     leaving_ = true;
     changed_.notify_all();
   }
+  if (state_->resolver) state_->resolver->stop();
   if (!thread_.joinable()) return;
   thread_.join();
   // Sessions end with the gateway; what they used is known then.
-  http::Client client;
   if (const auto host = state_->address.now()) {
-    (void)client.request(host->url,
-                         {.method = "POST",
-                          .target = "/host/end",
-                          .headers = {{std::string(kHostTokenHeader), host->token}}},
-                         {.timeout_ms = kFetchTimeoutMs});
+    http::Client client;
+    const Destination own = Destination::of(*host);
+    (void)client.request(own.url, own.request({.method = "POST", .target = "/host/end"}, ""), {.timeout_ms = kFetchTimeoutMs});
   }
-  fetch_usage();
+  fetch_own_usage();
 }
 
-// What is recorded but not settled comes again, and counts once by its id.
-void Front::fetch_usage() {
-  http::Client client;
-  for (;;) {
-    const auto host = state_->address.now();
-    if (!host) return;
-    http::Request ask{.target = fmt::format("/host/usage?limit={}", kFetchMax),
-                      .headers = {{std::string(kHostTokenHeader), host->token}}};
-    const auto answer = client.request(host->url, ask, {.timeout_ms = kFetchTimeoutMs});
-    if (!answer || answer->status != 200) return;
-    const auto json = Json::parse(answer->body);
-    if (!json || json->find("records") == nullptr || json->find("records")->size() == 0) return;
-    std::vector<store::ComputeRecord> records;
-    for (const Json& one : json->find("records")->items()) {
-      if (auto record = compute_record_of(one)) records.push_back(std::move(*record));
-    }
-    if (const auto done = state_->options.record(records); !done) {
-      log_warn("usage of sandboxes cannot be recorded yet", "error=\"{}\"", done.error().message);
-      return;
-    }
-    http::Request settle{.method = "POST",
-                         .target = fmt::format("/host/usage/settle?last={}", json->get_int("last").value_or(0)),
-                         .headers = {{std::string(kHostTokenHeader), host->token}}};
-    if (const auto settled = client.request(host->url, settle, {.timeout_ms = kFetchTimeoutMs}); !settled) return;
+void Front::fetch_own_usage() {
+  if (const auto host = state_->address.now()) (void)fetch_usage(Destination::of(*host), state_->options);
+}
+
+// Of those that have sandboxes, and once more afterwards; of all when this process begins, since it does not know who had some.
+void Front::fetch_others_usage(bool all) {
+  if (state_->options.places == nullptr) return;
+  std::set<std::string> live;
+  for (const Place& place : state_->options.places->with_sandboxes()) live.insert(place.host);
+  state_->owing.insert(live.begin(), live.end());
+  const std::vector<Place> others = state_->options.places->others();
+  for (const Place& place : others) {
+    if (!all && !state_->owing.contains(place.host)) continue;
+    state_->owing.insert(place.host);
+    const auto fetched = fetch_usage(Destination::of(place), state_->options);
+    if (fetched && *fetched == 0 && !live.contains(place.host)) state_->owing.erase(place.host);
   }
 }
 

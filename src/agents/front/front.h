@@ -1,14 +1,17 @@
-// The sandboxes' routes of the gateway's port: who asks is found out here, the rest is the session host's.
+// The sandboxes' routes of the gateway's port: who asks is found out here, the rest is the session hosts'.
 //
-//   Front front({.address = data / "sessions.json", .authenticate = …, .record = …});
+//   Front front({.address = data / "sessions.json", .authenticate = …, .record = …, .places = …});
 //   front.mount(router);  …  front.start();  …  front.stop();
 //
 // The session host (apps/up/session_host.h) runs as root in a process of its own; the gateway does not. Requests travel
-// to it over loopback with its token, answers come back piece by piece, with back-pressure. Requests of the control plane
+// to it over loopback with its token, answers come back piece by piece, with back-pressure. Those of a sandbox that the
+// scheduler placed on another host travel to that host's worker, which passes them on. Requests of the control plane
 // and of MCP need a caller; those within a sandbox need its token, which the host checks.
 //
-// Threads: the relay is the server's event loop's; one thread of its own fetches usage and hands it to `record`.
-// Failure: 503 if the host does not run, 401 or 403 as `authenticate` says.
+// Threads: requests are the server's event loop's, but lists (a pool's thread) and questions of where a placed sandbox is
+// (resolver.h); one thread of its own fetches usage and hands it to `record`.
+// Failure: 503 if the host does not run or cannot be reached, 409 for a placed sandbox that does not run or what another host's
+// cannot do, 401 or 403 as `authenticate` says.
 #pragma once
 
 #include <condition_variable>
@@ -21,12 +24,15 @@
 #include <thread>
 #include <vector>
 
+#include "agents/front/places.h"
 #include "http/server.h"
 #include "store/compute_usage.h"
 
 namespace capstan::agents {
 
 inline constexpr std::string_view kHostTokenHeader = "x-capstan-host-token";
+inline constexpr std::string_view kWorkerHeader = "x-capstan-worker";  // of a worker's answers: its incarnation
+inline constexpr std::string_view kMissingHeader = "x-capstan-missing";  // of a list: the host whose sandboxes are not in it, and why
 
 struct FrontOptions {
   std::filesystem::path address = {};  // the file in which the host says where it listens
@@ -34,6 +40,7 @@ struct FrontOptions {
   std::function<std::expected<std::string, http::Response>(const http::Request&)> authenticate = {};
   // Writes usage durably; what fails is brought again.
   std::function<Result<void>(const std::vector<store::ComputeRecord>&)> record = {};
+  Places* places = nullptr;  // not owned; none: there is this host only
 };
 
 class Front {
@@ -45,11 +52,12 @@ class Front {
 
   void mount(http::Router& router);
   void start();  // begins to fetch usage
-  void stop();   // fetches the last of it
+  void stop();   // fetches the last of it; before the server stops
 
  private:
   struct State;
-  void fetch_usage();
+  void fetch_own_usage();
+  void fetch_others_usage(bool all);
   std::shared_ptr<State> state_;  // shared with handlers and relays under way
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -52,6 +52,7 @@ PlacedSessions::PlacedSessions() : watcher_([this](std::stop_token stop) { watch
 
 Result<std::string> PlacedSessions::put(const std::string& key, const Json& json) {
   CAPSTAN_TRY(SessionTerms terms, terms_of(json));
+  terms.placed->workload = parse_int(std::string_view(key).substr(0, key.find('-'))).value_or(0);
   {
     const std::lock_guard lock(mutex_);
     if (const auto known = entries_.find(key); known != entries_.end()) {

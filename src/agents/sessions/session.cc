@@ -14,13 +14,14 @@
 #include "agents/sessions/interpreter.h"
 #include "agents/sessions/packages.h"
 #include "agents/sessions/paths.h"
+#include "agents/sessions/session_id.h"
 #include "agents/sessions/templates.h"
 #include "base/file.h"
 
 namespace capstan::agents {
 namespace {
 
-constexpr int kIdBytes = 10, kTokenBytes = 24;
+constexpr int kTokenBytes = 24;
 
 void add_env(std::vector<std::string>& env, const std::string& name, const std::string& value) {
   const std::string begins = name + "=";
@@ -59,7 +60,7 @@ std::int64_t unix_ms() {
 }
 
 Session::Session(http::EventLoop& loop, SessionParts parts, const Words& env)
-    : loop_(loop), id_(random_hex(kIdBytes)), token_(random_hex(kTokenBytes)), parts_(std::move(parts)) {
+    : loop_(loop), id_(make_session_id()), token_(random_hex(kTokenBytes)), parts_(std::move(parts)) {
   terms_.env = env;
 }
 Session::~Session() {
@@ -69,6 +70,7 @@ Session::~Session() {
 void Session::begin(SessionTerms terms, HostRules hosts) {
   terms.env.insert(terms_.env.begin(), terms_.env.end());
   terms_ = std::move(terms);
+  if (terms_.placed && terms_.placed->workload > 0) id_ = make_session_id(terms_.placed->workload);
   if (parts_.egress) parts_.egress->set_rules(std::move(hosts));
   started_ms_ = sampled_ms_ = part_began_ms_ = unix_ms();
   ends_ms_ = started_ms_ + terms_.timeout_ms;

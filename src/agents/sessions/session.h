@@ -42,6 +42,7 @@ struct Placed {
   std::string name;    // of the workload; finds the session as its id does
   std::string tenant;  // whose usage it is
   std::int64_t memory_bytes = 0, milli_cpus = 0;  // in place of the template's
+  std::int64_t workload = 0;                      // its number: part of the session's id (session_id.h)
 };
 inline constexpr std::int64_t kNoTimeoutMs = 100LL * 365 * 24 * 3600 * 1000;
 
@@ -136,8 +137,9 @@ class Session : public std::enable_shared_from_this<Session> {
   Result<void> usable() const;  // under mutex_
 
   http::EventLoop& loop_;
-  const std::string id_, token_;
-  SessionTerms terms_;  // as is started_ms_, begin()'s, then constant
+  std::string id_;
+  const std::string token_;
+  SessionTerms terms_;  // as are id_ and started_ms_, begin()'s, then constant
   const SessionParts parts_;
   std::int64_t started_ms_ = 0;
 

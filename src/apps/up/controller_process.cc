@@ -13,6 +13,7 @@
 #include "apps/up/autoscale_loop.h"
 #include "apps/up/driver_backend.h"
 #include "apps/up/inference.h"
+#include "apps/up/placed_hosts.h"
 #include "apps/up/sessions.h"
 #include "apps/up/task_metering.h"
 #include "apps/up/up.h"
@@ -173,7 +174,8 @@ int run_controller(const ControllerOptions& options) {
   api::Api api(backend, {options.data.control_token(), options.data.worker_token(), (*inference)->accounts()}, registry);
   api.mount(router);
   (*inference)->mount(router);
-  const auto sandboxes = make_front(options.data, (*inference)->tenancy(), tenancy);
+  PlacedHosts placed(backend, options.data.worker_token());
+  const auto sandboxes = make_front(options.data, (*inference)->tenancy(), tenancy, placed);
   sandboxes->mount(router);
   auto server = http::Server::start({.host = options.up.host,
                                      .port = options.up.port,

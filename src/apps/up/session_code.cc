@@ -7,7 +7,7 @@
 #include <set>
 
 #include "agents/front/front.h"
-#include "agents/front/relay.h"
+#include "agents/front/host_address.h"
 #include "agents/sessions/owner.h"
 #include "base/steady_time.h"
 #include "http/async_client.h"

@@ -19,7 +19,8 @@ http::Request as_bearer(const http::Request& request) {
 
 }  // namespace
 
-std::unique_ptr<agents::Front> make_front(const DataDirectory& data, Tenancy& tenancy, const TenancyOptions& options) {
+std::unique_ptr<agents::Front> make_front(const DataDirectory& data, Tenancy& tenancy, const TenancyOptions& options,
+                                          agents::Places& places) {
   const auto bearer = std::make_shared<gateway::BearerAuthenticator>(  // shared by the copies of the function below
       tenancy.callers(),
       gateway::BearerOptions{.require_keys = options.require_keys, .control_token = options.control_token});
@@ -37,7 +38,7 @@ std::unique_ptr<agents::Front> make_front(const DataDirectory& data, Tenancy& te
     return database.write([&](store::Session& session) { return store::insert_compute(session, records); });
   };
   return std::make_unique<agents::Front>(agents::FrontOptions{
-      .address = data.path() / kSessionsAddress, .authenticate = authenticate, .record = record});
+      .address = data.path() / kSessionsAddress, .authenticate = authenticate, .record = record, .places = &places});
 }
 
 std::string describe_sandboxes(const DataDirectory& data, const std::string& url, int wait_ms) {

@@ -17,7 +17,6 @@ namespace capstan::worker {
 namespace {
 
 constexpr const char* kPlace = "session-host.json";
-constexpr const char* kTokenHeader = "x-capstan-host-token";
 constexpr std::int64_t kRestartMs = 1'000;
 constexpr int kStartMs = 3'000;  // from its start until it has said where it is
 constexpr int kStopMs = 10'000;
@@ -72,15 +71,12 @@ void SessionHostProcess::spawn() const {
 }
 
 Result<Json> SessionHostProcess::ask(std::string method, std::string target, std::string body, int timeout_ms) const {
-  const auto absent = [] { return fail(Code::kUnavailable, "the session host of this host does not run"); };
-  const auto address = this->address();
-  if (!address || !address->get_int("port")) return absent();
+  CAPSTAN_TRY(const Address to, listens());
   http::Client client;
-  const auto answer = client.request(fmt::format("http://127.0.0.1:{}", *address->get_int("port")),
+  const auto answer = client.request(to.url,
                                      {.method = std::move(method),
                                       .target = std::move(target),
-                                      .headers = {{kTokenHeader, address->get_string("token").value_or("")},
-                                                  {"content-type", "application/json"}},
+                                      .headers = {{kHostTokenHeader, to.token}, {"content-type", "application/json"}},
                                       .body = std::move(body)},
                                      {.timeout_ms = timeout_ms});
   if (!answer) return fail(Code::kUnavailable, "the session host does not answer: {}", answer.error().message);
@@ -91,6 +87,12 @@ Result<Json> SessionHostProcess::ask(std::string method, std::string target, std
                     : answer->status == 429 ? Code::kExhausted
                                             : Code::kInvalid;
   return fail(code, "{}", why.empty() ? fmt::format("the session host answers {}", answer->status) : why);
+}
+
+Result<SessionHostProcess::Address> SessionHostProcess::listens() const {
+  const auto address = this->address();
+  if (!address || !address->get_int("port")) return fail(Code::kUnavailable, "the session host of this host does not run");
+  return Address{fmt::format("http://127.0.0.1:{}", *address->get_int("port")), address->get_string("token").value_or("")};
 }
 
 Result<std::string> SessionHostProcess::put(const std::string& key, const Json& terms) {

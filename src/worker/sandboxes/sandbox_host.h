@@ -21,6 +21,8 @@
 
 namespace capstan::worker {
 
+inline constexpr const char* kHostTokenHeader = "x-capstan-host-token";
+
 // A session that was placed, as its host knows it.
 struct PlacedSandbox {
   std::string key, session;
@@ -50,6 +52,11 @@ class SessionHostProcess final : public SandboxHost {
   Result<void> forget(const std::string& key) override;
   // Asks it to leave, and waits; its sessions end. keep() starts none from now on.
   void stop();
+  // Where it listens, and the token that it wants.
+  struct Address {
+    std::string url, token;
+  };
+  Result<Address> listens() const;
 
  private:
   bool runs() const;
