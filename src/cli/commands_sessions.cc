@@ -69,7 +69,8 @@ int session_list(const Globals& globals) {
   do {
     auto api = SessionApi::connect(globals.connection);
     if (!api) return report(api.error());
-    const auto page = api->send({.method = "GET", .target = "/v2/sandboxes" + (next.empty() ? "" : "?nextToken=" + url_encode(next))});
+    const std::string from = next.empty() ? "" : "?nextToken=" + url_encode(next);
+    const auto page = api->send({.method = "GET", .target = "/v2/sandboxes" + from});
     if (!page) return report(page.error());
     auto json = Json::parse(page->body);
     if (!json || !json->is_array()) return report(Error{Code::kCorrupt, "the list of sandboxes is not one", {}});

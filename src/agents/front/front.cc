@@ -1,5 +1,5 @@
-// How it works: a request names its sandbox in its path, in a header or (MCP) in its query. What cannot be of the scheduler goes to
-// this host at once; for the rest the resolver is asked.
+// How it works: a request names its sandbox in its path, in a header or (MCP) in its query. What cannot be of the scheduler
+// goes to this host at once; for the rest the resolver is asked.
 #include "agents/front/front.h"
 
 #include <set>
@@ -53,7 +53,8 @@ constexpr Open kWithToken[] = {{"POST", "/process.Process/{call}"},
 constexpr std::string_view kOfOwnHostOnly[] = {"fork", "snapshots"};
 
 std::string sandbox_of(const http::Request& request) {
-  if (const std::string id = request.param("id"); !id.empty() && request.path.find("/sandboxes/") != request.path.npos) return id;
+  const std::string id = request.param("id");
+  if (!id.empty() && request.path.find("/sandboxes/") != request.path.npos) return id;
   if (const std::string* id = request.headers.find("e2b-sandbox-id")) return *id;
   return request.path == "/mcp" ? request.query_value("sandbox").value_or("") : std::string();
 }
@@ -65,7 +66,8 @@ int status_of(Code code) { return code == Code::kConflict ? 409 : code == Code::
 Result<std::size_t> fetch_usage(const Destination& from, const FrontOptions& options) {
   http::Client client;
   const auto ask = [&](std::string method, std::string target) -> Result<http::Response> {
-    CAPSTAN_TRY(auto answer, client.request(from.url, from.request({.method = std::move(method), .target = std::move(target)}, ""),
+    const http::Request request = from.request({.method = std::move(method), .target = std::move(target)}, "");
+    CAPSTAN_TRY(auto answer, client.request(from.url, request,
                                             {.connect_timeout_ms = kFetchConnectMs, .timeout_ms = kFetchTimeoutMs}));
     CAPSTAN_CHECK(from.check(answer));
     if (answer.status >= 300) return fail(Code::kUnavailable, "{} answers {}", from.who, answer.status);

@@ -122,7 +122,8 @@ TEST_F(FrontTest, ASandboxIsReachedWhereItIsByItsPathItsHeaderAndMcpsQuery) {
   EXPECT_EQ(far.get_string("x-capstan-host-token"), "of-two");
   EXPECT_EQ(far.get_string("x-capstan-owner"), "1/7/3") << "the owner is the front's to say";
   EXPECT_FALSE(far.contains("x-api-key")) << "keys stay with the front";
-  const Json files = seen({.target = "/files?path=x", .headers = {{"e2b-sandbox-id", "far"}, {"authorization", "Basic dTo="}}});
+  const Json files =
+      seen({.target = "/files?path=x", .headers = {{"e2b-sandbox-id", "far"}, {"authorization", "Basic dTo="}}});
   EXPECT_EQ(files.get_string("by"), "two");
   EXPECT_EQ(files.get_string("authorization"), "Basic dTo=");
   EXPECT_FALSE(files.contains("x-capstan-owner"));
@@ -162,7 +163,8 @@ TEST_F(FrontTest, AListIsOfAllHostsAndItsPagesEndNowhereElse) {
     Ids all;
     std::string next;
     do {
-      const auto page = ask({.target = fmt::format("/v2/sandboxes?limit={}{}", limit, next.empty() ? "" : "&nextToken=" + next)});
+      const std::string from = next.empty() ? "" : "&nextToken=" + next;
+      const auto page = ask({.target = fmt::format("/v2/sandboxes?limit={}{}", limit, from)});
       const Ids more = ids(page);
       EXPECT_LE(more.size(), static_cast<std::size_t>(limit));
       all.insert(all.end(), more.begin(), more.end());
@@ -182,7 +184,7 @@ TEST(SessionId, TellsItsWorkload) {
   EXPECT_EQ(workload_of(placed), 70);
   EXPECT_FALSE(is_unplaced_id(placed));
   EXPECT_TRUE(is_unplaced_id(other));
-  for (const std::string& none : {other, std::string("workbench"), std::string("w7x12"), "w0x" + other, "wx" + other, "w-1x" + other})
+  for (const std::string& none : Ids{other, "workbench", "w7x12", "w0x" + other, "wx" + other, "w-1x" + other})
     EXPECT_FALSE(workload_of(none)) << none;
 }
 

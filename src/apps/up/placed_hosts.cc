@@ -54,8 +54,8 @@ Result<agents::Place> PlacedHosts::find(const std::string& sandbox) {
     if (!job.session.empty() && !job.ranks.empty() && job.ranks[0].live()) {
       found = place(state, job.ranks[0].host);
     } else {
-      found = fail(Code::kConflict, "sandbox {0} does not run now: it is {1}; `capstan explain {0}` says more", workload->spec.name,
-                   controller::state_name(workload->state));
+      found = fail(Code::kConflict, "sandbox {0} does not run now: it is {1}; `capstan explain {0}` says more",
+                   workload->spec.name, controller::state_name(workload->state));
     }
   }));
   return found;

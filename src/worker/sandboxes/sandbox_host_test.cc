@@ -32,7 +32,8 @@ class SandboxHostTest : public testing::Test {
     http::Router router;
     router.add("POST", "/{rest...}", [](const http::Request& request, const http::ResponseWriterPtr& writer) {
       Json seen = Json::object({{"target", request.target}, {"body", request.body}});
-      for (const char* name : {"x-capstan-host-token", "x-capstan-owner", "authorization"}) seen[name] = request.headers.get(name);
+      for (const char* name : {"x-capstan-host-token", "x-capstan-owner", "authorization"})
+        seen[name] = request.headers.get(name);
       writer->respond(http::Response::json(201, seen));
     });
     router.add("GET", "/much", [](const http::Request&, const http::ResponseWriterPtr& writer) {
