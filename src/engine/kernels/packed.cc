@@ -176,7 +176,7 @@ std::uint8_t* thread_scratch(std::size_t bytes) {
 
 QuantizedRows::Form QuantizedRows::form_of(ActivationBits bits) {
   if (bits == ActivationBits::k8) return Form::kBytes;
-  return current_isa() >= Isa::kAvx512Vnni ? Form::kPlanes : Form::kWide;
+  return current_isa() == Isa::kAmx ? Form::kPlanes : Form::kWide;
 }
 
 void QuantizedRows::reset(int rows, int cols, ActivationBits bits) {
@@ -326,10 +326,11 @@ std::string_view isa_name(Isa isa) {
 
 Isa best_isa() {
 #if defined(__x86_64__)
-  if (amx_is_granted()) return Isa::kAmx;
-  if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512vl"))
-    return Isa::kAvx512Vnni;
+  const auto has_avx512 = [] {  // and that the system keeps its registers
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+  };
+  if (has_avx512()) return amx_is_granted() ? Isa::kAmx : Isa::kAvx512Vnni;
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
     return Isa::kAvx2;
 #endif

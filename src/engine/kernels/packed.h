@@ -67,8 +67,8 @@ enum class ActivationBits : std::uint8_t { k15, k8 };
 class QuantizedRows {
  public:
   // 8 bits are signed bytes. For 15 the instruction set in use at reset() decides: two planes of signed bytes
-  // (x = scale x (256 high + low)) where it multiplies bytes well, else 16-bit numbers, within each group of four
-  // in the order 0, 2, 1, 3.
+  // (x = scale x (256 high + low)) where it is AMX, which multiplies nothing wider, else 16-bit numbers, within each group
+  // of four in the order 0, 2, 1, 3.
   enum class Form : std::uint8_t { kWide, kPlanes, kBytes };
   static Form form_of(ActivationBits bits);
 

@@ -23,7 +23,7 @@ struct alignas(64) TileConfig {
   std::uint8_t rows[16] = {};
 };
 // Tiles 0 to 3 are sums, 4 the high bytes, 5 the low ones, 6 weights.
-TileConfig tile_config() {
+constexpr TileConfig tile_config() {
   TileConfig out;
   for (int i = 0; i < 4; ++i) out.rows[i] = kTile, out.column_bytes[i] = 64;
   for (int i = 4; i < 6; ++i) out.rows[i] = kTile, out.column_bytes[i] = kPackedBlock;
@@ -37,6 +37,9 @@ struct alignas(64) Sums {
   std::int32_t high[kTile][kPanelRows];
   std::int32_t low[kTile][kPanelRows];
 };
+
+// Before tiles are loaded: g++ does not know that this reads memory, and could leave stores for later.
+inline void memory_is_read() { __asm__ volatile("" ::: "memory"); }
 
 // All blocks of a panel as tiles; of numbers of two parts a block's first ones, then its second ones.
 template <PackedType kType>
@@ -179,6 +182,7 @@ void run_panels(const PackedTask& task, int begin, int end) {
   for (int panel = begin; panel < end; ++panel) {
     const std::uint8_t* at = task.weight.data + static_cast<std::size_t>(panel) * shape.bytes;
     unpack_panel<kType>(at, shape, weights);
+    memory_is_read();
     for (int token = 0; token < whole; token += kTile)
       run_tile<kType, kBytes>(task, shape, at, weights, panel, token);
   }
@@ -193,9 +197,6 @@ void run_panels(const PackedTask& task, int begin, int end) {
 }  // namespace
 
 bool amx_is_granted() {
-  if (!__builtin_cpu_supports("avx512vnni") || !__builtin_cpu_supports("avx512bw") ||
-      !__builtin_cpu_supports("avx512vl"))
-    return false;
   std::uint32_t a = 7, b = 0, c = 0, d = 0;
   __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
   constexpr std::uint32_t kTileBit = 1u << 24, kInt8Bit = 1u << 25;
@@ -206,8 +207,8 @@ bool amx_is_granted() {
 
 void packed_panels_amx(const PackedTask& task, int begin, int end) {
   if (task.tokens < kTokensMin) return packed_panels_avx512(task, begin, end);
-  const TileConfig config = tile_config();
-  _tile_loadconfig(&config);
+  static constexpr TileConfig kConfig = tile_config();  // in memory: g++ does not know that all of it is read
+  _tile_loadconfig(&kConfig);
   switch (task.weight.type) {
     case PackedType::kMxfp4:
       if (task.x->form() == QuantizedRows::Form::kBytes) {

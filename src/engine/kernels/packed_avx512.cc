@@ -1,8 +1,13 @@
-// How it works: a block of a panel becomes eight vectors of unsigned bytes (nibbles through a byte shuffle),
-// each four inputs of sixteen rows. For each token, eight VPDPBUSD with four of its high bytes broadcast and
-// eight with its low ones sum the block in integers, from minus the offset times the sum of the inputs; then
-// one FMA with both scales. Weights are unpacked once for up to eight tokens. Compiled for AVX-512 with VNNI;
-// only called where the machine has them.
+// How it works. A block of a panel becomes vectors of numbers of sixteen rows, which stay in registers while up to eight
+// tokens meet them, each with few of its inputs broadcast. With 15-bit inputs (Words) there are sixteen vectors of signed
+// 16-bit numbers, inputs 0 and 2 and inputs 1 and 3 of each group of four, and VPDPWSSD multiplies two pairs: as many products
+// for numbers of 12 bits as for those of 4. With 8-bit inputs (Bytes, MXFP4 alone) there are eight of unsigned bytes, and
+// VPDPBUSD multiplies four. Planes is for the rests that packed_amx.cc leaves: its 15-bit inputs come as high and low
+// bytes, and VPDPBUSD meets either. Sums are exact; unsigned bytes' begin at minus their offset times the sum of the inputs.
+// After a block one FMA with both scales.
+//
+// Few tokens take numbers as they are unpacked. For more, a panel is unpacked once for a group of tokens, which with it
+// stays in the second-level cache. Compiled for AVX-512 with VNNI; only called where the machine has them.
 #include <immintrin.h>
 
 #include "engine/kernels/packed_unpack-inl.h"
@@ -10,96 +15,144 @@
 namespace capstan::engine {
 namespace {
 
-inline __m512i four(const std::int8_t* inputs) {
-  std::int32_t bytes;
-  __builtin_memcpy(&bytes, inputs, 4);
-  return _mm512_set1_epi32(bytes);
+constexpr int kTokensTogether = 64;   // whose inputs to a panel stay in the second-level cache
+constexpr int kUnpackTokensMin = 12;  // from so many on a panel is unpacked once
+
+// Sums += products of pairs of words, and of four unsigned with four signed bytes; the right ones are four bytes of inputs for
+// all rows. Written out because g++ would broadcast them with an instruction of its own.
+using FourBytes [[gnu::may_alias, gnu::aligned(1)]] = std::int32_t;
+inline void add_words(__m512i& sum, __m512i w, const void* inputs) {
+  __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*static_cast<const FourBytes*>(inputs)));
+}
+inline void add_bytes(__m512i& sum, __m512i w, const void* inputs) {
+  __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*static_cast<const FourBytes*>(inputs)));
 }
 
-inline __m512i block_sum(const __m512i* w, const std::int8_t* high, const std::int8_t* low,
-                         std::int32_t correction) {
-  // Four chains: one alone would wait for each product.
-  __m512i tops[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-  __m512i rests[2] = {_mm512_set1_epi32(correction), _mm512_setzero_si512()};
-  for (int g = 0; g < kGroups; ++g) {
-    tops[g % 2] = _mm512_dpbusd_epi32(tops[g % 2], w[g], four(high + 4 * g));
-    rests[g % 2] = _mm512_dpbusd_epi32(rests[g % 2], w[g], four(low + 4 * g));
-  }
-  const __m512i top = _mm512_add_epi32(tops[0], tops[1]), rest = _mm512_add_epi32(rests[0], rests[1]);
-  return _mm512_add_epi32(_mm512_slli_epi32(top, 8), rest);
-}
+// Where `mask` is set `b`, else `a`.
+inline __m512i select(__m512i mask, __m512i b, __m512i a) { return _mm512_ternarylogic_epi32(mask, b, a, 0xCA); }
 
-template <PackedType kType, int kTokens>
-void run_tile(const PackedTask& task, const PanelShape& shape, const std::uint8_t* panel_at, int panel,
-              int token) {
-  constexpr int kLow = low_bits(kType);
-  const std::size_t first = task.x->at(task.first + token, 0);
-  const std::int8_t* high = task.x->high(first);
-  const std::int8_t* low = task.x->low(first);
-  const float* scales = task.x->scale(first);
-  const std::int32_t* corrections = task.x->correction(kOffset<kType>, first);
-  __m512 acc[kTokens];
-  for (int t = 0; t < kTokens; ++t) acc[t] = _mm512_setzero_ps();
-  const std::uint8_t* numbers = panel_at + shape.numbers_at;
-  const __m512 factor = _mm512_set1_ps(shape.factor);
-  for (std::size_t block = 0; block < shape.blocks; ++block) {
-    for (std::size_t line = 0; line < shape.number_bytes; line += 64)
-      _mm_prefetch(reinterpret_cast<const char*>(numbers) + 4'096 + line, _MM_HINT_T1);
-    __m512i w[kGroups], rest[kGroups];
-    unpack<kType>(numbers, w);
-    if constexpr (kLow > 0) unpack_low<kType>(numbers, rest);
-    const __m512 weight_scale =
-        _mm512_mul_ps(block_scale<kType>(panel_at + block * shape.scale_bytes), factor);
-#pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) {
-      const std::int8_t* tops = high + t * kPackedBlock;
-      const std::int8_t* rests = low + t * kPackedBlock;
-      __m512i sum = block_sum(w, tops, rests, corrections[t]);
-      if constexpr (kLow > 0)
-        sum = _mm512_add_epi32(_mm512_slli_epi32(sum, kLow), block_sum(rest, tops, rests, 0));
-      acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum),
-                               _mm512_mul_ps(weight_scale, _mm512_set1_ps(scales[t])), acc[t]);
+template <PackedType kType>
+struct Words {
+  static constexpr PackedType kWeights = kType;
+  static constexpr int kVectors = 2 * kGroups;
+
+  static void unpack(const std::uint8_t* numbers, __m512i* out) {
+    constexpr int kLow = low_bits(kType);
+    if constexpr (high_bits(kType) == 4) {
+      for (int g = 0; g < kGroups / 2; ++g) {
+        const __m512i both = _mm512_load_si512(numbers + 64 * g), mask = _mm512_set1_epi8(15);
+        widen(signed_bytes(_mm512_and_si512(both, mask)), out + 2 * g);
+        widen(signed_bytes(_mm512_and_si512(_mm512_srli_epi16(both, 4), mask)), out + 2 * g + kGroups);
+      }
+      return;
     }
-    numbers += shape.number_bytes;
-    high += QuantizedRows::kTileRows * kPackedBlock;
-    low += QuantizedRows::kTileRows * kPackedBlock;
-    scales += QuantizedRows::kTileRows;
-    corrections += QuantizedRows::kTileRows;
+    for (int g = 0; g < kGroups; ++g) {
+      widen(_mm512_xor_si512(_mm512_load_si512(numbers + 64 * g), _mm512_set1_epi8(-128)), out + 2 * g);
+      if constexpr (kLow > 0) {
+        const __m512i line = _mm512_load_si512(numbers + kHighBytes + 64 * (g % kLow));
+        const __m512i mask = _mm512_set1_epi16((1 << kLow) - 1);
+        const int shift = g / kLow * kLow;
+        out[2 * g] = select(mask, _mm512_srli_epi16(line, shift), out[2 * g]);
+        out[2 * g + 1] = select(mask, _mm512_srli_epi16(line, shift + 8), out[2 * g + 1]);
+      }
+    }
   }
-  for (int t = 0; t < kTokens; ++t) {
-    alignas(64) float out[kPanelRows];
-    _mm512_store_ps(out, acc[t]);
-    store_panel(task, panel, token + t, out);
+  static __m512i sum(const __m512i* w, const QuantizedRows& x, std::size_t at) {
+    const std::int16_t* inputs = x.wide(at);
+    __m512i sums[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+#pragma GCC unroll 16
+    for (int i = 0; i < kVectors; ++i) add_words(sums[i % 2], w[i], inputs + 2 * i);
+    return _mm512_add_epi32(sums[0], sums[1]);
   }
-}
 
-// The same with inputs of 8 bits: one product where the other has two.
-template <int kTokens>
-void run_byte_tile(const PackedTask& task, const PanelShape& shape, const std::uint8_t* panel_at, int panel, int token) {
-  constexpr PackedType kType = PackedType::kMxfp4;
-  std::size_t at = task.x->at(task.first + token, 0);
+ private:
+  static __m512i signed_bytes(__m512i nibbles) {
+    if constexpr (kType == PackedType::kInt4) return _mm512_sub_epi8(nibbles, _mm512_set1_epi8(8));
+    const __m512i table = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(kFp4Offset)));
+    return _mm512_sub_epi8(_mm512_shuffle_epi8(table, nibbles), _mm512_set1_epi8(12));
+  }
+  // Times 2^low_bits, of which the even ones' are zeros.
+  static void widen(__m512i bytes, __m512i* out) {
+    out[0] = _mm512_srai_epi16(_mm512_slli_epi16(bytes, 8), 8 - low_bits(kType));
+    out[1] = _mm512_srai_epi16(bytes, 8 - low_bits(kType));
+  }
+};
+
+struct Bytes {
+  static constexpr PackedType kWeights = PackedType::kMxfp4;
+  static constexpr int kVectors = kGroups;
+
+  static void unpack(const std::uint8_t* numbers, __m512i* out) { engine::unpack<kWeights>(numbers, out); }
+  static __m512i sum(const __m512i* w, const QuantizedRows& x, std::size_t at) {
+    const std::int8_t* inputs = x.byte(at);
+    __m512i sums[2] = {_mm512_set1_epi32(whole_correction(*x.pair_correction(at))), _mm512_setzero_si512()};
+#pragma GCC unroll 8
+    for (int g = 0; g < kGroups; ++g) add_bytes(sums[g % 2], w[g], inputs + 4 * g);
+    return _mm512_add_epi32(sums[0], sums[1]);
+  }
+};
+
+template <PackedType kType>
+struct Planes {
+  static constexpr PackedType kWeights = kType;
+  static constexpr int kLow = low_bits(kType);
+  static constexpr int kVectors = kLow > 0 ? 2 * kGroups : kGroups;
+
+  static void unpack(const std::uint8_t* numbers, __m512i* out) {
+    engine::unpack<kType>(numbers, out);
+    if constexpr (kLow > 0) unpack_low<kType>(numbers, out + kGroups);
+  }
+  static __m512i sum(const __m512i* w, const QuantizedRows& x, std::size_t at) {
+    const __m512i first = part(w, x, at, *x.correction(kOffset<kType>, at));
+    if constexpr (kLow == 0) return first;
+    return _mm512_add_epi32(_mm512_slli_epi32(first, kLow), part(w + kGroups, x, at, 0));
+  }
+
+ private:
+  static __m512i part(const __m512i* w, const QuantizedRows& x, std::size_t at, std::int32_t correction) {
+    const std::int8_t *high = x.high(at), *low = x.low(at);
+    // Four chains: one alone would wait for each product.
+    __m512i tops[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    __m512i rests[2] = {_mm512_set1_epi32(correction), _mm512_setzero_si512()};
+#pragma GCC unroll 8
+    for (int g = 0; g < kGroups; ++g) {
+      add_bytes(tops[g % 2], w[g], high + 4 * g);
+      add_bytes(rests[g % 2], w[g], low + 4 * g);
+    }
+    const __m512i top = _mm512_add_epi32(tops[0], tops[1]), rest = _mm512_add_epi32(rests[0], rests[1]);
+    return _mm512_add_epi32(_mm512_slli_epi32(top, 8), rest);
+  }
+};
+
+// One panel and kTokens tokens. `unpacked`: all blocks' vectors, or null.
+template <class How, int kTokens, bool kUnpacked>
+void run_tile(const PackedTask& task, const PanelShape& shape, const std::uint8_t* panel_at, const std::uint8_t* unpacked,
+              int panel, int token) {
+  const QuantizedRows& x = *task.x;
+  std::size_t at = x.at(task.first + token, 0);
   __m512 acc[kTokens];
   for (auto& sum : acc) sum = _mm512_setzero_ps();
   const std::uint8_t* numbers = panel_at + shape.numbers_at;
   const __m512 factor = _mm512_set1_ps(shape.factor);
   for (std::size_t block = 0; block < shape.blocks; ++block) {
-    for (std::size_t line = 0; line < shape.number_bytes; line += 64)
-      _mm_prefetch(reinterpret_cast<const char*>(numbers) + 4'096 + line, _MM_HINT_T1);
-    __m512i w[kGroups];
-    unpack<kType>(numbers, w);
+    __m512i w[How::kVectors];
+    if constexpr (kUnpacked) {
+      for (int i = 0; i < How::kVectors; ++i) w[i] = _mm512_load_si512(unpacked + 64 * i);
+      unpacked += 64 * How::kVectors;
+    } else {
+      for (std::size_t line = 0; line < shape.number_bytes; line += 64)
+        _mm_prefetch(reinterpret_cast<const char*>(numbers) + 4'096 + line, _MM_HINT_T1);
+      How::unpack(numbers, w);
+      numbers += shape.number_bytes;
+    }
     const __m512 weight_scale =
-        _mm512_mul_ps(block_scale<kType>(panel_at + block * shape.scale_bytes), factor);
-    const float* scales = task.x->scale(at);
+        _mm512_mul_ps(block_scale<How::kWeights>(panel_at + block * shape.scale_bytes), factor);
+    const float* scales = x.scale(at);
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
-      const std::int8_t* inputs = task.x->byte(at + static_cast<std::size_t>(t));
-      __m512i sums[2] = {_mm512_set1_epi32(whole_correction(*task.x->pair_correction(at + static_cast<std::size_t>(t)))),
-                         _mm512_setzero_si512()};
-      for (int g = 0; g < kGroups; ++g) sums[g % 2] = _mm512_dpbusd_epi32(sums[g % 2], w[g], four(inputs + 4 * g));
-      acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(sums[0], sums[1])),
-                               _mm512_mul_ps(weight_scale, _mm512_set1_ps(scales[t])), acc[t]);
+      const __m512 sum = _mm512_cvtepi32_ps(How::sum(w, x, at + static_cast<std::size_t>(t)));
+      acc[t] = _mm512_fmadd_ps(sum, _mm512_mul_ps(weight_scale, _mm512_set1_ps(scales[t])), acc[t]);
     }
-    numbers += shape.number_bytes;
     at += QuantizedRows::kTileRows;
   }
   for (int t = 0; t < kTokens; ++t) {
@@ -109,46 +162,67 @@ void run_byte_tile(const PackedTask& task, const PanelShape& shape, const std::u
   }
 }
 
-void run_byte_panels(const PackedTask& task, int begin, int end) {
-  const PanelShape shape(PackedType::kMxfp4, task.weight.cols);
-  for (int panel = begin; panel < end; ++panel) {
-    const std::uint8_t* at = task.weight.data + static_cast<std::size_t>(panel) * shape.bytes;
-    int token = 0;
-    for (; token + 8 <= task.tokens; token += 8) run_byte_tile<8>(task, shape, at, panel, token);
-    for (; token + 4 <= task.tokens; token += 4) run_byte_tile<4>(task, shape, at, panel, token);
-    for (; token + 2 <= task.tokens; token += 2) run_byte_tile<2>(task, shape, at, panel, token);
-    if (token < task.tokens) run_byte_tile<1>(task, shape, at, panel, token);
-  }
+// One panel and tokens [token, end).
+template <class How, bool kUnpacked>
+void run_tiles(const PackedTask& task, const PanelShape& shape, const std::uint8_t* at, const std::uint8_t* unpacked,
+               int panel, int token, int end) {
+  for (; token + 8 <= end; token += 8) run_tile<How, 8, kUnpacked>(task, shape, at, unpacked, panel, token);
+  for (; token + 4 <= end; token += 4) run_tile<How, 4, kUnpacked>(task, shape, at, unpacked, panel, token);
+  for (; token + 2 <= end; token += 2) run_tile<How, 2, kUnpacked>(task, shape, at, unpacked, panel, token);
+  if (token < end) run_tile<How, 1, kUnpacked>(task, shape, at, unpacked, panel, token);
 }
 
-template <PackedType kType>
+template <class How>
 void run_panels(const PackedTask& task, int begin, int end) {
-  const PanelShape shape(kType, task.weight.cols);
-  for (int panel = begin; panel < end; ++panel) {
-    const std::uint8_t* at = task.weight.data + static_cast<std::size_t>(panel) * shape.bytes;
-    int token = 0;
-    for (; token + 8 <= task.tokens; token += 8) run_tile<kType, 8>(task, shape, at, panel, token);
-    for (; token + 4 <= task.tokens; token += 4) run_tile<kType, 4>(task, shape, at, panel, token);
-    for (; token + 2 <= task.tokens; token += 2) run_tile<kType, 2>(task, shape, at, panel, token);
-    if (token < task.tokens) run_tile<kType, 1>(task, shape, at, panel, token);
+  const PanelShape shape(How::kWeights, task.weight.cols);
+  const auto panel_at = [&](int panel) { return task.weight.data + static_cast<std::size_t>(panel) * shape.bytes; };
+  int token = 0;
+  while (task.tokens - token >= kUnpackTokensMin) {
+    const int last = task.tokens - token < kTokensTogether ? task.tokens : token + kTokensTogether;
+    std::uint8_t* unpacked = thread_scratch(shape.blocks * How::kVectors * 64);
+    for (int panel = begin; panel < end; ++panel) {
+      const std::uint8_t* numbers = panel_at(panel) + shape.numbers_at;
+      for (std::size_t block = 0; block < shape.blocks; ++block, numbers += shape.number_bytes) {
+        __m512i w[How::kVectors];
+        How::unpack(numbers, w);
+        for (int i = 0; i < How::kVectors; ++i)
+          _mm512_store_si512(unpacked + (block * How::kVectors + static_cast<std::size_t>(i)) * 64, w[i]);
+      }
+      run_tiles<How, true>(task, shape, panel_at(panel), unpacked, panel, token, last);
+    }
+    token = last;
+  }
+  if (token == task.tokens) return;
+  for (int panel = begin; panel < end; ++panel)
+    run_tiles<How, false>(task, shape, panel_at(panel), nullptr, panel, token, task.tokens);
+}
+
+template <template <PackedType> class How>
+void run_any(const PackedTask& task, int begin, int end) {
+  switch (task.weight.type) {
+    case PackedType::kMxfp4:
+      return run_panels<How<PackedType::kMxfp4>>(task, begin, end);
+    case PackedType::kInt4:
+      return run_panels<How<PackedType::kInt4>>(task, begin, end);
+    case PackedType::kInt8:
+      return run_panels<How<PackedType::kInt8>>(task, begin, end);
+    case PackedType::kInt10:
+      return run_panels<How<PackedType::kInt10>>(task, begin, end);
+    case PackedType::kInt12:
+      return run_panels<How<PackedType::kInt12>>(task, begin, end);
   }
 }
 
 }  // namespace
 
 void packed_panels_avx512(const PackedTask& task, int begin, int end) {
-  if (task.x->form() == QuantizedRows::Form::kBytes) return run_byte_panels(task, begin, end);
-  switch (task.weight.type) {
-    case PackedType::kMxfp4:
-      return run_panels<PackedType::kMxfp4>(task, begin, end);
-    case PackedType::kInt4:
-      return run_panels<PackedType::kInt4>(task, begin, end);
-    case PackedType::kInt8:
-      return run_panels<PackedType::kInt8>(task, begin, end);
-    case PackedType::kInt10:
-      return run_panels<PackedType::kInt10>(task, begin, end);
-    case PackedType::kInt12:
-      return run_panels<PackedType::kInt12>(task, begin, end);
+  switch (task.x->form()) {
+    case QuantizedRows::Form::kBytes:
+      return run_panels<Bytes>(task, begin, end);
+    case QuantizedRows::Form::kWide:
+      return run_any<Words>(task, begin, end);
+    case QuantizedRows::Form::kPlanes:
+      return run_any<Planes>(task, begin, end);
   }
 }
 

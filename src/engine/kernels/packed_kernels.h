@@ -62,7 +62,7 @@ inline constexpr int kPanelsTogether = 8;
 void packed_panels_avx2(const PackedTask& task, int begin, int end);
 void packed_panels_avx512(const PackedTask& task, int begin, int end);
 void packed_panels_amx(const PackedTask& task, int begin, int end);
-bool amx_is_granted();  // by the machine and the system; asks for it
+bool amx_is_granted();  // by the machine, one with AVX-512, and the system; asks for it
 
 // This thread's memory of at least so many bytes, aligned to 64; until the next call. A function of packed.cc, so that
 // files that are compiled for one instruction set instantiate nothing that others might link.

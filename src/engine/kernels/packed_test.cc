@@ -105,7 +105,7 @@ TEST_P(PackedTest, KeepsOrRoundsTheWeights) {
 TEST_P(PackedTest, EveryInstructionSetGivesTheTwinsBits) {
   for (const auto& [rows, cols, tokens] :
        {std::tuple(16, 32, 1), std::tuple(45, 160, 31), std::tuple(64, 2'880, 3), std::tuple(7, 64, 16),
-        std::tuple(33, 96, 71), std::tuple(150, 320, 70), std::tuple(16, 128, 4), std::tuple(16, 64, 6)}) {
+        std::tuple(33, 96, 71), std::tuple(150, 320, 70), std::tuple(20, 128, 77), std::tuple(16, 128, 4), std::tuple(16, 64, 6)}) {
     Case one(GetParam(), rows, cols, tokens, static_cast<std::uint64_t>(rows));
     ASSERT_TRUE(use_isa("scalar"));
     const auto twin = one.product(0, tokens, pool_);
@@ -116,6 +116,59 @@ TEST_P(PackedTest, EveryInstructionSetGivesTheTwinsBits) {
       // A token alone has the bits that it has among others.
       const auto last = one.product(tokens - 1, 1, pool_);
       ASSERT_TRUE(std::equal(last.begin(), last.end(), out.end() - rows));
+    }
+  }
+}
+
+// Goal: no way to cut tokens into tiles, and no place in the inputs where they begin, shows in the bits.
+TEST_P(PackedTest, EveryNumberOfTokensFromEveryTileGivesTheTwinsBits) {
+  constexpr int kRows = 23, kTokens = 33 + 16;
+  Case one(GetParam(), kRows, 96, kTokens, 11);
+  ASSERT_TRUE(use_isa("scalar"));
+  const auto twin = one.product(0, kTokens, pool_);
+  for (const Isa isa : {Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAmx}) {
+    if (!use_isa(isa_name(isa))) continue;
+    (void)one.product(0, kTokens, pool_);  // leaves the inputs in this set's form
+    for (const int first : {0, 16}) {
+      for (int tokens = 1; tokens <= 33; ++tokens) {
+        std::vector<float> out(static_cast<std::size_t>(tokens) * kRows, 3.0f), expected(out);
+        const PackedTask task{.weight = one.weight,
+                              .bias = one.bias.data(),
+                              .x = &one.q,
+                              .first = first,
+                              .tokens = tokens,
+                              .out = out.data(),
+                              .out_stride = kRows,
+                              .accumulate = true};
+        packed_matmul(std::span(&task, 1), pool_);
+        for (std::size_t i = 0; i < out.size(); ++i) expected[i] += twin[i + static_cast<std::size_t>(first) * kRows];
+        ASSERT_EQ(out, expected) << isa_name(isa) << " tokens " << tokens << " from " << first;
+      }
+    }
+  }
+}
+
+// Goal: sums of 31 bits, of either sign, neither saturate nor wrap.
+TEST_P(PackedTest, TheLargestNumbersGiveTheTwinsBits) {
+  for (const float weight : {1.0f, -1.0f}) {
+    for (const float input : {1.0f, -1.0f}) {
+      Case one(GetParam(), 16, 64, 17, 5);
+      std::ranges::fill(one.numbers, weight);
+      std::ranges::fill(one.bytes, weight > 0 ? std::uint8_t{0x77} : std::uint8_t{0xFF});
+      std::ranges::fill(one.x, input);
+      std::ranges::fill(one.bias, 0.0f);
+      pack_panels(one.stored, one.type, 0, 1, one.packed.data());
+      ASSERT_TRUE(use_isa("scalar"));
+      const auto twin = one.product(0, 17, pool_);
+      const float exact = 32 * input * (packed_at(one.weight, 3, 0) + packed_at(one.weight, 3, 32));
+      ASSERT_NEAR(twin[3], exact, 1e-5f * std::abs(exact));
+      for (const Isa isa : {Isa::kAvx2, Isa::kAvx512Vnni, Isa::kAmx}) {
+        if (!use_isa(isa_name(isa))) continue;
+        for (const int tokens : {1, 2, 7, 17}) {
+          const auto out = one.product(0, tokens, pool_);
+          ASSERT_TRUE(std::equal(out.begin(), out.end(), twin.begin())) << isa_name(isa) << " tokens " << tokens;
+        }
+      }
     }
   }
 }
