@@ -48,6 +48,7 @@ constexpr Route kInference[] = {
     {"get", "/v1/responses/{id}", "openaiGetResponse", "A stored response"},
     {"delete", "/v1/responses/{id}", "openaiDeleteResponse", "Remove it"},
     {"get", "/v1/responses/{id}/input_items", "openaiInputItems", "What it was given"},
+    {"post", "/v1/responses/input_tokens", "openaiCountTokens", "How many tokens a request would be"},
     {"post", "/v1/responses/{id}/cancel", "openaiCancelResponse", "End one that runs in the background"},
     {"get", "/v1/files", "openaiListFiles", "Files of the project"},
     {"post", "/v1/files", "openaiAddFile", "Upload one (multipart)"},

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <simdjson.h>
 
+#include <charconv>
 #include <cmath>
 
 #include "base/assert.h"
@@ -121,9 +122,34 @@ void append_pretty(const Json& value, int indent, std::string& out) {
   }
 }
 
-}  // namespace
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
-Result<Json> Json::parse(std::string_view text) {
+// The unit of UTF-16 that an escape at this place writes; 0 if there is none.
+unsigned unit_at(std::string_view text, std::size_t at) {
+  unsigned unit = 0;
+  const char* const end = text.data() + std::min(at + 6, text.size());
+  if (!text.substr(at).starts_with("\\u") || text.size() - at < 6) return 0;
+  return std::from_chars(text.data() + at + 2, end, unit, 16).ptr == end ? unit : 0;
+}
+
+// The text with U+FFFD for each half of a surrogate pair that stands alone: JavaScript and Python escape what is left of
+// an emoji that was cut in two like that.
+std::string without_lone_surrogates(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (std::size_t at = 0; at < text.size();) {
+    const unsigned unit = text[at] == '\\' ? unit_at(text, at) : 0;
+    const bool high = unit >= 0xD800 && unit < 0xDC00, low = unit >= 0xDC00 && unit < 0xE000;
+    const unsigned next = high ? unit_at(text, at + 6) : 0;
+    const bool pair = next >= 0xDC00 && next < 0xE000;
+    const std::size_t length = pair ? 12 : unit != 0 ? 6 : text[at] == '\\' ? 2 : 1;
+    out += low || (high && !pair) ? std::string_view("\\ufffd") : text.substr(at, length);
+    at += length;
+  }
+  return out;
+}
+
+Result<Json> parse_strictly(std::string_view text, bool& bad_string) {
   simdjson::dom::parser parser;
   if (parser.allocate(text.size(), kJsonDepthMax) != simdjson::SUCCESS) {
     return fail(Code::kExhausted, "JSON of {} bytes is too large", text.size());
@@ -133,10 +159,20 @@ Result<Json> Json::parse(std::string_view text) {
   if (error == simdjson::DEPTH_ERROR) {
     return fail(Code::kInvalid, "JSON is nested deeper than {} levels", kJsonDepthMax);
   }
+  bad_string = error == simdjson::STRING_ERROR;
   if (error != simdjson::SUCCESS) {
     return fail(Code::kInvalid, "not valid JSON: {}", to_lower(simdjson::error_message(error)));
   }
   return convert(root);
+}
+
+}  // namespace
+
+Result<Json> Json::parse(std::string_view text) {
+  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
+  bool bad_string = false;
+  auto parsed = parse_strictly(text, bad_string);
+  return bad_string ? parse_strictly(without_lone_surrogates(text), bad_string) : parsed;
 }
 
 std::string_view Json::type_name() const {

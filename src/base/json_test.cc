@@ -26,6 +26,22 @@ TEST(JsonTest, RefusesWhatIsNotJson) {
             std::string::npos);
 }
 
+// Goal: texts as JavaScript and Python write them when a string ends inside an emoji, or when a file begins with a mark.
+TEST(JsonTest, HalvesOfSurrogatePairsBecomeReplacementCharacters) {
+  const auto read = [](std::string_view text) { return Json::parse(text)->as_string(); };
+  EXPECT_EQ(read(R"("a\\ud83d \ud83d\ude00 \ud83d")"), "a\\ud83d \xF0\x9F\x98\x80 \xEF\xBF\xBD");
+  EXPECT_EQ(read(R"("\ude00\ud83d\ud83d\ude00\ud83dx")"),
+            "\xEF\xBF\xBD\xEF\xBF\xBD\xF0\x9F\x98\x80\xEF\xBF\xBDx");
+  EXPECT_FALSE(Json::parse(R"("\ud83d\q")").has_value());
+  EXPECT_FALSE(Json::parse(R"("\ud83")").has_value());
+  EXPECT_FALSE(Json::parse(R"("\ud83d)").has_value());
+}
+
+TEST(JsonTest, AByteOrderMarkIsSkipped) {
+  EXPECT_EQ(Json::parse("\xEF\xBB\xBF{\"a\":1}")->get_int("a"), 1);
+  EXPECT_FALSE(Json::parse("\xEF\xBB\xBF\xEF\xBB\xBF{}").has_value());
+}
+
 TEST(JsonTest, DuplicateKeyLastWins) { EXPECT_EQ(Json::parse(R"({"a":1,"a":2})")->get_int("a"), 2); }
 
 // Goal: runs of plain bytes and what must be escaped meet in every order, at both ends too.

@@ -43,13 +43,23 @@ void serve_endpoint(Core& core, const Gateway::Endpoint& endpoint, const Gateway
   endpoint(request, *caller, writer);
 }
 
-http::Response refuse_route(const http::Request& request, int status, const std::string& allow) {
-  const std::string message =
-      status == 405 ? fmt::format("{} is not allowed on {}; use {}", request.method, request.path, allow)
-                    : fmt::format("there is nothing at {} {}", request.method, request.path);
-  return with_id(request, to_response({.status = status,
-                                       .message = message,
-                                       .code = status == 404 ? "unknown_url" : "method_not_allowed"}));
+ApiError no_route(const http::Request& request, int status, const std::string& allow) {
+  if (status == 405)
+    return {.status = 405,
+            .message = fmt::format("{} is not allowed on {}; use {}", request.method, request.path, allow),
+            .code = "method_not_allowed"};
+  return {.status = 404,
+          .message = fmt::format("there is nothing at {} {}", request.method, request.path),
+          .code = "unknown_url"};
+}
+
+// A compressed body would be read as broken JSON.
+std::optional<ApiError> refuse_coding(const http::Request& request) {
+  const std::string* coding = request.headers.find("content-encoding");
+  if (coding == nullptr || coding->empty() || *coding == "identity") return std::nullopt;
+  return ApiError{.status = 415,
+                  .message = fmt::format("the body is encoded as '{}'; send it without content-encoding", *coding),
+                  .code = "unsupported_content_encoding"};
 }
 
 }  // namespace
@@ -84,6 +94,7 @@ struct Gateway::State {
   std::shared_ptr<Core> core;  // shared with requests under way
   std::vector<ExchangeRoute> exchanges;
   std::vector<EndpointRoute> endpoints;
+  std::vector<std::pair<std::string, ErrorShape>> surfaces = {{"/v1/", to_response}, {"/openai/v1/", to_response}};
 };
 
 Gateway::Gateway(const ReplicaDirectory& directory, std::shared_ptr<prometheus::Registry> registry,
@@ -127,6 +138,10 @@ void Gateway::add_endpoint(std::string method, std::string pattern, Endpoint end
   state_->endpoints.push_back({std::move(method), std::move(pattern), std::move(endpoint), std::move(shape)});
 }
 
+void Gateway::add_surface(std::string prefix, ErrorShape shape) {
+  state_->surfaces.emplace_back(std::move(prefix), std::move(shape));
+}
+
 void Gateway::set_authenticator(std::unique_ptr<Authenticator> authenticator) {
   state_->core->authenticator = std::move(authenticator);
 }
@@ -163,7 +178,15 @@ void Gateway::mount(http::Router& router) {
     };
     both(route.pattern, [&](const std::string& pattern) { router.add(route.method, pattern, handler); });
   }
-  for (const std::string prefix : {"/v1/", "/openai/v1/"}) router.set_refusal(prefix, refuse_route);
+  for (const auto& [prefix, shape] : state_->surfaces) {
+    router.set_refusal(prefix, [shape](const http::Request& request, int status, const std::string& allow) {
+      return with_id(request, shape(no_route(request, status, allow)));
+    });
+    router.add_guard(prefix, [shape](const http::Request& request) -> std::optional<http::Response> {
+      const auto refused = refuse_coding(request);
+      return refused ? std::optional(with_id(request, shape(*refused))) : std::nullopt;
+    });
+  }
   router.add_loop_hooks([core = state_->core](http::EventLoop& loop) { core->start_on(loop); },
                         [core = state_->core] { core->stop(); });
 }

@@ -95,6 +95,9 @@ class Gateway {
   using Endpoint = std::function<void(const http::Request&, const CallerPtr&, const http::ResponseWriterPtr&)>;
   using ErrorShape = std::function<http::Response(const ApiError&)>;
   void add_endpoint(std::string method, std::string pattern, Endpoint endpoint, ErrorShape shape);
+  // How requests under a prefix are refused that no route takes (404 unknown_url, 405 method_not_allowed), or whose body
+  // has a content coding (415). `/v1` has OpenAI's.
+  void add_surface(std::string prefix, ErrorShape shape);
   void divert(const std::string& pattern, Takes takes, Endpoint endpoint, ErrorShape shape);
   void set_authenticator(std::unique_ptr<Authenticator> authenticator);
   void set_admission(std::unique_ptr<Admission> admission);

@@ -180,6 +180,16 @@ TEST_P(GatewayTest, WrongRequestsGetOpenAiErrors) {
   EXPECT_EQ(error_of(answer).get_string("code"), "model_not_found");
 }
 
+TEST_P(GatewayTest, ACompressedBodyIsRefusedAsSuch) {
+  for (const char* target : {"/v1/chat/completions", "/openai/v1/completions"}) {
+    const auto answer = client_.request(
+        url_, {.method = "POST", .target = target, .headers = {{"content-encoding", "gzip"}}, .body = "\x1f\x8b"}, {});
+    EXPECT_EQ(answer->status, 415);
+    EXPECT_EQ(error_of(*answer).get_string("code"), "unsupported_content_encoding");
+    EXPECT_FALSE(answer->headers.get("x-request-id").empty());
+  }
+}
+
 TEST_P(GatewayTest, NotReadyIsRetryableAndSaysWhy) {
   directory_.list[0].ready = false;
   auto answer = post(R"({"model":"abacus"})");

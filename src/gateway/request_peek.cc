@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <optional>
 
 #include "base/json.h"
@@ -17,6 +18,7 @@ namespace {
 namespace ondemand = simdjson::ondemand;
 
 constexpr std::int64_t kTokensMax = 1 << 24;
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 constexpr std::size_t kParserBytesMax = 64u << 20;
 
 std::unexpected<ApiError> refuse(std::string message, std::string param = {}, std::string code = {}) {
@@ -41,7 +43,15 @@ struct Reading {
 using Refusal = std::optional<ApiError>;
 
 ApiError wrong(Member member, std::string_view wanted) {
-  return {.message = fmt::format("'{}' must be {}", kNames[member], wanted), .param = std::string(kNames[member])};
+  return {.message = fmt::format("Invalid type for '{}': expected {}.", kNames[member], wanted),
+          .param = std::string(kNames[member]),
+          .code = "invalid_type"};
+}
+
+ApiError out_of_range(Member member, std::string_view side, std::string_view bound) {
+  return {.message = fmt::format("Invalid '{}': integer {} value. Expected a value {}.", kNames[member], side, bound),
+          .param = std::string(kNames[member]),
+          .code = side.starts_with("above") ? "integer_above_max_value" : "integer_below_min_value"};
 }
 
 Refusal read_text(ondemand::value value, Member member, std::string& out) {
@@ -54,8 +64,11 @@ Refusal read_text(ondemand::value value, Member member, std::string& out) {
 
 Refusal read_count(ondemand::value value, Member member, std::int64_t& out) {
   if (value.is_null().value_unsafe()) return std::nullopt;
-  if (value.get_int64().get(out) != simdjson::SUCCESS || out < 0) return wrong(member, "a whole number from 0");
-  out = std::min(out, kTokensMax);
+  double number = 0;  // 5.0 is an integer, too
+  if (value.get_double().get(number) != simdjson::SUCCESS || number != std::trunc(number)) return wrong(member, "an integer");
+  if (number < 0) return out_of_range(member, "below minimum", ">= 1");
+  if (number > INT32_MAX) return out_of_range(member, "above maximum", fmt::format("<= {}", INT32_MAX));
+  out = std::min(static_cast<std::int64_t>(number), kTokensMax);
   return std::nullopt;
 }
 
@@ -76,8 +89,9 @@ Refusal read_stream_options(ondemand::value value, RequestPeek& peek) {
     if (field.value().get(flag) != simdjson::SUCCESS) return wrong(kStreamOptions, "an object");
     const std::string_view text = flag.raw_json_token();
     if (!text.starts_with("null") && flag.get_bool().get(peek.include_usage) != simdjson::SUCCESS)
-      return ApiError{.message = "'stream_options.include_usage' must be true or false",
-                      .param = "stream_options.include_usage"};
+      return ApiError{.message = "Invalid type for 'stream_options.include_usage': expected a boolean.",
+                      .param = "stream_options.include_usage",
+                      .code = "invalid_type"};
     if (!peek.include_usage) peek.usage_flag = text.substr(0, text.starts_with("null") ? 4 : 5);
   }
   return std::nullopt;
@@ -86,6 +100,13 @@ Refusal read_stream_options(ondemand::value value, RequestPeek& peek) {
 Refusal read_tier(ondemand::value value, RequestPeek& peek) {
   std::string name;
   if (auto refused = read_text(value, kTier, name)) return refused;
+  constexpr std::array<std::string_view, 6> kTiers = {"", "auto", "default", "flex", "scale", "priority"};
+  if (std::ranges::find(kTiers, name) == kTiers.end())
+    return ApiError{.message = fmt::format("Invalid value: '{}'. Supported values are: 'auto', 'default', 'flex', 'scale', and "
+                                           "'priority'.",
+                                           name),
+                    .param = "service_tier",
+                    .code = "invalid_value"};
   if (name == "priority") peek.tier = ServiceTier::kPriority;
   if (name == "flex") peek.tier = ServiceTier::kFlex;
   return std::nullopt;
@@ -97,7 +118,7 @@ Refusal read_member(Member member, ondemand::value value, Reading& reading) {
       return read_text(value, member, reading.peek.model);
     case kStream:
       if (value.is_null().value_unsafe()) return std::nullopt;
-      if (value.get_bool().get(reading.peek.stream) != simdjson::SUCCESS) return wrong(member, "true or false");
+      if (value.get_bool().get(reading.peek.stream) != simdjson::SUCCESS) return wrong(member, "a boolean");
       return std::nullopt;
     case kStreamOptions:
       return read_stream_options(value, reading.peek);
@@ -125,6 +146,7 @@ std::unexpected<ApiError> broken(simdjson::error_code error) {
 }  // namespace
 
 std::expected<RequestPeek, ApiError> peek_request(std::string& body) {
+  if (body.starts_with(kByteOrderMark)) body.erase(0, kByteOrderMark.size());
   thread_local ondemand::parser parser(kParserBytesMax);
   if (body.capacity() < body.size() + simdjson::SIMDJSON_PADDING) body.reserve(body.size() + simdjson::SIMDJSON_PADDING);
   ondemand::document document;

@@ -29,11 +29,32 @@ TEST(RequestPeekTest, RefusesWithWhatWouldBeRight) {
   EXPECT_NE(message("{").find("JSON"), std::string::npos);
   EXPECT_EQ(message("[1]"), "the body must be a JSON object");
   EXPECT_EQ(message("{}"), "'model' is missing; name one of GET /v1/models");
-  EXPECT_EQ(message(R"({"model":1})"), "'model' must be a string");
-  EXPECT_EQ(message(R"({"model":"a","stream":1})"), "'stream' must be true or false");
-  EXPECT_EQ(message(R"({"model":"a","max_tokens":-1})"), "'max_tokens' must be a whole number from 0");
-  EXPECT_EQ(message(R"({"model":"a","stream_options":3})"), "'stream_options' must be an object");
   EXPECT_EQ(message("{\"model\":\"a\xff\"}"), "the body is not valid UTF-8");
+}
+
+// Goal: param and code are what OpenAI's clients look at. Method: one member each, of the wrong type or size.
+TEST(RequestPeekTest, AMemberOfTheWrongKindHasOpenAisCode) {
+  const auto code = [](std::string_view member, std::string_view value) {
+    const auto read = peek(fmt::format(R"({{"model":"a","{}":{}}})", member, value));
+    return read ? std::string("read") : read.error().param + " " + read.error().code;
+  };
+  EXPECT_EQ(peek(R"({"model":1})").error().code, "invalid_type");
+  EXPECT_EQ(code("stream", "1"), "stream invalid_type");
+  EXPECT_EQ(code("stream_options", "3"), "stream_options invalid_type");
+  EXPECT_EQ(code("max_tokens", "-1"), "max_tokens integer_below_min_value");
+  EXPECT_EQ(code("max_tokens", "1e30"), "max_tokens integer_above_max_value");
+  EXPECT_EQ(code("max_completion_tokens", "\"5\""), "max_completion_tokens invalid_type");
+  EXPECT_EQ(code("n", "1.5"), "n invalid_type");
+  EXPECT_EQ(code("n", "true"), "n invalid_type");
+  EXPECT_EQ(code("service_tier", "\"gold\""), "service_tier invalid_value");
+  EXPECT_EQ(code("service_tier", "null"), "read");
+}
+
+TEST(RequestPeekTest, ReadsWhatIsUnusualButLegal) {
+  EXPECT_EQ(peek(R"({"model":"a","max_tokens":7.0,"n":2.0})")->completion_tokens_max, 14);
+  std::string body = "\xEF\xBB\xBF{\"model\":\"a\"}";
+  EXPECT_EQ(peek_request(body)->model, "a");
+  EXPECT_EQ(body, R"({"model":"a"})");  // what the replica gets has no byte order mark
 }
 
 // A gateway and a replica that choose different ones of two would let a limit be walked around.

@@ -16,6 +16,9 @@ double seconds_since(std::chrono::steady_clock::time_point then) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - then).count();
 }
 
+// The tier that the answer is made with: what was asked for may have been more than the caller may have.
+std::string_view tier_of(int priority) { return priority > 0 ? "priority" : priority < 0 ? "flex" : "default"; }
+
 // A seed for a request that gave none: it must differ between requests, not be secret.
 std::uint64_t fresh_seed() { return std::stoull(random_hex(8), nullptr, 16); }
 
@@ -58,6 +61,7 @@ Json Answer::head(std::string_view object) const {
                        {"object", object},
                        {"created", created_s_},
                        {"model", request_.model},
+                       {"service_tier", tier_of(context_.priority)},
                        {"system_fingerprint", "capstan-" + build_id()}});
 }
 

@@ -23,14 +23,25 @@ Json tool_call_json(const ToolCallDelta& call) {
   return json;
 }
 
-Json delta_json(const ChatDelta& delta) {
+// As answers were before `tools`: one call, without an id.
+Json function_call_json(const ToolCallDelta& call) {
+  Json json = Json::object();
+  if (!call.name.empty()) json["name"] = call.name;
+  json["arguments"] = call.arguments;
+  return json;
+}
+
+Json delta_json(const ChatDelta& delta, bool legacy) {
   Json json = Json::object();
   if (!delta.reasoning.empty()) {
     json["reasoning"] = delta.reasoning;
     json["reasoning_content"] = delta.reasoning;
   }
   if (!delta.content.empty()) json["content"] = delta.content;
-  for (const ToolCallDelta& call : delta.tool_calls) json["tool_calls"].push_back(tool_call_json(call));
+  for (const ToolCallDelta& call : delta.tool_calls) {
+    if (!legacy) json["tool_calls"].push_back(tool_call_json(call));
+    if (legacy && call.index == 0) json["function_call"] = function_call_json(call);
+  }
   return json;
 }
 
@@ -44,7 +55,7 @@ std::string today() {
 class ChatAnswer : public Answer {
  public:
   ChatAnswer(const Context& context, const ChatRequest& request)
-      : Answer(context, request, "chatcmpl-", request.choices), logprobs_(request.logprobs) {
+      : Answer(context, request, "chatcmpl-", request.choices), logprobs_(request.logprobs), legacy_(request.legacy_functions) {
     for (int i = 0; i < request.choices; ++i) {
       choices_.emplace_back(
           ChatChoice(context.model.tokenizer, context.model.format, request.stop, !request.tools.empty()));
@@ -71,7 +82,7 @@ class ChatAnswer : public Answer {
   void end(int index, bool length) override {
     Choice& choice = choices_[static_cast<std::size_t>(index)];
     tell(index, choice.reader.finish());
-    choice.finish_reason = length ? "length" : choice.reader.called_tool() ? "tool_calls" : "stop";
+    choice.finish_reason = length ? "length" : choice.reader.called_tool() ? calls_reason() : "stop";
     if (choice.reader.stopped()) choice.finish_reason = "stop";
     observe_end(index, choice.finish_reason, choice.tokens);
     if (streaming()) send_delta(index, Json::object(), take_logprobs(choice), choice.finish_reason);
@@ -88,7 +99,9 @@ class ChatAnswer : public Answer {
         message["reasoning"] = choice.reasoning;
         message["reasoning_content"] = choice.reasoning;
       }
+      if (legacy_ && !choice.tool_calls.empty()) message["function_call"] = function_call_json(choice.tool_calls.front());
       for (const ToolCallDelta& call : choice.tool_calls) {
+        if (legacy_) break;
         Json json = tool_call_json(call);
         json.erase("index");
         message["tool_calls"].push_back(std::move(json));
@@ -122,7 +135,7 @@ class ChatAnswer : public Answer {
     Choice& choice = choices_[static_cast<std::size_t>(index)];
     if (delta.empty()) return;
     if (streaming()) {
-      send_delta(index, delta_json(delta), delta.content.empty() ? Json() : take_logprobs(choice), nullptr);
+      send_delta(index, delta_json(delta, legacy_), delta.content.empty() ? Json() : take_logprobs(choice), nullptr);
       return;
     }
     choice.reasoning += delta.reasoning;
@@ -165,7 +178,10 @@ class ChatAnswer : public Answer {
     return json;
   }
 
+  std::string_view calls_reason() const { return legacy_ ? "function_call" : "tool_calls"; }
+
   bool logprobs_;
+  bool legacy_;
   std::vector<Choice> choices_;
 };
 

@@ -13,10 +13,12 @@ class CompletionAnswer : public Answer {
   // `echoes`: of each prompt, empty or its text.
   CompletionAnswer(const Context& context, const CompletionRequest& request,
                    const std::vector<std::string>& echoes)
-      : Answer(context, request, "cmpl-", request.choices * static_cast<int>(echoes.size())),
-        logprobs_(request.logprobs) {
+      : Answer(context, request, "cmpl-", request.best_of * static_cast<int>(echoes.size())),
+        logprobs_(request.logprobs),
+        best_of_(static_cast<std::size_t>(request.best_of)),
+        told_(static_cast<std::size_t>(request.choices)) {
     for (const std::string& echo : echoes)
-      for (int i = 0; i < request.choices; ++i)
+      for (int i = 0; i < request.best_of; ++i)
         choices_.emplace_back(context.model.tokenizer, request.stop, echo);
   }
 
@@ -31,6 +33,7 @@ class CompletionAnswer : public Answer {
   bool token(int index, const TokenEvent& event) override {
     Choice& choice = choices_[static_cast<std::size_t>(index)];
     ++choice.tokens;
+    choice.logprob_sum += static_cast<double>(event.logprob);
     if (!context_.model.tokenizer.is_special(event.token)) {
       if (logprobs_) note_logprob(choice, event);
       tell(index, choice.stops.push(choice.decoder.push(event.token)));
@@ -51,9 +54,16 @@ class CompletionAnswer : public Answer {
   Json whole() override {
     Json body = head("text_completion");
     body["choices"] = Json::array();
-    for (int i = 0; i < static_cast<int>(choices_.size()); ++i) {
-      Choice& choice = choices_[static_cast<std::size_t>(i)];
-      body["choices"].push_back(choice_json(i, choice.text, take_logprobs(choice), choice.finish_reason));
+    int index = 0;
+    for (std::size_t first = 0; first < choices_.size(); first += best_of_) {
+      const auto end = choices_.begin() + static_cast<std::ptrdiff_t>(first + best_of_);
+      if (told_ < best_of_)
+        std::stable_sort(choices_.begin() + static_cast<std::ptrdiff_t>(first), end,
+                         [](const Choice& a, const Choice& b) { return a.likelihood() > b.likelihood(); });
+      for (std::size_t i = first; i < first + told_; ++i) {
+        Choice& choice = choices_[i];
+        body["choices"].push_back(choice_json(index++, choice.text, take_logprobs(choice), choice.finish_reason));
+      }
     }
     return body;
   }
@@ -67,6 +77,8 @@ class CompletionAnswer : public Answer {
     std::string text;
     std::string finish_reason = {};
     int tokens = 0;
+    double logprob_sum = 0;
+    double likelihood() const { return tokens == 0 ? 0 : logprob_sum / tokens; }  // a token's, on average
     // OpenAI's four lists, of the tokens told since the last chunk.
     Json::Array logprob_tokens = {}, logprobs = {}, tops = {}, offsets = {};
     std::size_t offset = 0;  // of the next token in the text, in characters
@@ -79,7 +91,8 @@ class CompletionAnswer : public Answer {
     choice.offsets.emplace_back(choice.offset);
     choice.offset +=
         static_cast<std::size_t>(std::ranges::count_if(bytes, [](char c) { return (c & 0xC0) != 0x80; }));
-    Json top = Json::object();
+    Json top = Json::object();  // the token itself is always in it
+    top[bytes] = static_cast<double>(event.logprob);
     for (const TokenLogprob& other : event.top)
       top[context_.model.tokenizer.bytes(other.token)] = static_cast<double>(other.logprob);
     choice.tops.push_back(std::move(top));
@@ -90,7 +103,7 @@ class CompletionAnswer : public Answer {
     if (!logprobs_ || (streaming() && choice.logprob_tokens.empty())) return nullptr;
     return Json::object({{"tokens", std::exchange(choice.logprob_tokens, {})},
                          {"token_logprobs", std::exchange(choice.logprobs, {})},
-                         {"top_logprobs", *logprobs_ > 0 ? Json(std::exchange(choice.tops, {})) : Json()},
+                         {"top_logprobs", std::exchange(choice.tops, {})},
                          {"text_offset", std::exchange(choice.offsets, {})}});
   }
 
@@ -117,6 +130,7 @@ class CompletionAnswer : public Answer {
   }
 
   std::optional<int> logprobs_;
+  std::size_t best_of_, told_;  // of each prompt: choices made, and told
   std::vector<Choice> choices_;
 };
 
@@ -150,7 +164,7 @@ void answer_completion(const Answer::Context& context, const CompletionRequest& 
   for (std::size_t i = 0; i < request.prompts.size() && !error; ++i) {
     const auto tokens = tokens_of(model, request.prompts[i]);
     error = tokens ? context_error(model, *tokens, wanted) : std::optional(tokens.error());
-    for (int c = 0; c < request.choices && request.form.kind != AnswerForm::Kind::kText && !error; ++c) {
+    for (int c = 0; c < request.best_of && request.form.kind != AnswerForm::Kind::kText && !error; ++c) {
       auto constraint = model.structured->completion(model, request, tokens_left(model, *tokens, wanted));
       if (constraint) {
         constraints.push_back(*std::move(constraint));
@@ -168,7 +182,8 @@ void answer_completion(const Answer::Context& context, const CompletionRequest& 
     return;
   }
   std::make_shared<CompletionAnswer>(context, request, echoes)
-      ->start(prompts, static_cast<int>(wanted), request.logprobs.value_or(0), request.logprobs.has_value(),
+      ->start(prompts, static_cast<int>(wanted), request.logprobs.value_or(0),
+              request.logprobs.has_value() || request.best_of > request.choices,
               std::move(constraints));
 }
 

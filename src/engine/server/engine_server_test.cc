@@ -192,6 +192,57 @@ TEST_F(EngineServerTest, AStreamedCallGivesIdAndNameOnceThenArguments) {
   EXPECT_EQ(finish, "tool_calls");
 }
 
+TEST_F(EngineServerTest, OfBestOfTheLikeliestAreTold) {
+  start("4");
+  source_->logprobs = {-2.0f, -0.25f, -3.0f, -1.0f};
+  const auto answer = post("/v1/completions", R"({"model":"abacus","prompt":"2+2=","n":2,"best_of":4,"logprobs":0,"max_tokens":1})");
+  ASSERT_EQ(answer.status, 200) << answer.body;
+  const Json body = *Json::parse(answer.body);
+  ASSERT_EQ(body.find("choices")->size(), 2u);
+  EXPECT_EQ(choice_of(body, 0).find("logprobs")->find("token_logprobs")->dump(), "[-0.25]");
+  EXPECT_EQ(choice_of(body, 1).find("logprobs")->find("token_logprobs")->dump(), "[-1.0]");
+  EXPECT_EQ(choice_of(body, 1).find("logprobs")->find("top_logprobs")->dump(), R"([{"4":-1.0}])");
+  EXPECT_EQ(choice_of(body, 1).get_int("index"), 1);
+  EXPECT_EQ(body.find("usage")->get_int("completion_tokens"), 4);
+}
+
+constexpr const char* kFunctions = R"(,"functions":[{"name":"get_weather"}])";
+
+TEST_F(EngineServerTest, WhoOffersFunctionsGetsAFunctionCall) {
+  start(kCall);
+  const Json body = chat_json(kFunctions);
+  const Json& message = *choice_of(body).find("message");
+  EXPECT_EQ(message.find("function_call")->dump(), R"({"name":"get_weather","arguments":"{\"city\": \"SF\"}"})");
+  EXPECT_FALSE(message.contains("tool_calls"));
+  EXPECT_EQ(choice_of(body).get_string("finish_reason"), "function_call");
+  std::string name, arguments, finish;
+  for (const std::string& event : chat_events(kFunctions)) {
+    if (event == "[DONE]") continue;
+    const Json chunk = *Json::parse(event);
+    finish = choice_of(chunk).get_string("finish_reason").value_or("");
+    const Json* call = choice_of(chunk).find("delta")->find("function_call");
+    if (call == nullptr) continue;
+    name += call->get_string("name").value_or("");
+    arguments += *call->get_string("arguments");
+  }
+  EXPECT_EQ(name, "get_weather");
+  EXPECT_EQ(arguments, R"({"city": "SF"})");
+  EXPECT_EQ(finish, "function_call");
+}
+
+TEST_F(EngineServerTest, TheAnswerTellsTheTierThatItWasMadeWith) {
+  start(kAnswer);
+  EXPECT_EQ(chat_json().get_string("service_tier"), "default");
+  EXPECT_EQ(Json::parse(chat_events().front())->get_string("service_tier"), "default");
+  const auto answer = client_.request(url_,
+                                      {.method = "POST",
+                                       .target = "/v1/chat/completions",
+                                       .headers = {{"x-capstan-priority", "-1"}},
+                                       .body = R"({"model":"abacus","messages":[{"role":"user","content":"x"}]})"},
+                                      {});
+  EXPECT_EQ(Json::parse(answer->body)->get_string("service_tier"), "flex");
+}
+
 TEST_F(EngineServerTest, ThePromptShowsPythonAndItsResultsAsTheModelLearntThem) {
   start(kAnswer);
   const auto response =

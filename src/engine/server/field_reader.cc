@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace capstan::engine {
 
@@ -11,6 +12,17 @@ const Json* FieldReader::find(std::string_view key) const {
   if (error_) return nullptr;
   const Json* value = object_.find(key);
   return value == nullptr || value->is_null() ? nullptr : value;
+}
+
+bool is_plain_name(std::string_view name) {
+  return !name.empty() && name.size() <= 64 && std::ranges::all_of(name, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+  });
+}
+
+bool FieldReader::is_null(std::string_view key) const {
+  const Json* value = object_.find(key);
+  return value != nullptr && value->is_null();
 }
 
 std::optional<std::string> FieldReader::string(std::string_view key) {
@@ -64,11 +76,13 @@ std::optional<double> FieldReader::number(std::string_view key, double min, doub
 std::optional<std::int64_t> FieldReader::integer(std::string_view key, std::int64_t min, std::int64_t max) {
   const Json* value = find(key);
   if (value == nullptr) return std::nullopt;
-  if (!value->is_int()) {
+  constexpr double kExactMax = 9007199254740992;  // 2^53
+  const double wide = value->is_number() ? value->as_double() : 0.5;
+  if (!value->is_int() && (wide != std::trunc(wide) || std::abs(wide) > kExactMax)) {
     fail_with(ApiError::wrong_type(path(key), "an integer", *value));
     return std::nullopt;
   }
-  const std::int64_t number = value->as_int();
+  const std::int64_t number = value->is_int() ? value->as_int() : static_cast<std::int64_t>(wide);
   if (number >= min && number <= max) return number;
   const bool above = number > max;
   ApiError error = ApiError::bad_value(

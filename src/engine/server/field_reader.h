@@ -13,6 +13,9 @@
 
 namespace capstan::engine {
 
+// What functions and schemas may be called: ^[a-zA-Z0-9_-]{1,64}$.
+bool is_plain_name(std::string_view name);
+
 class FieldReader {
  public:
   // `path` names the object in messages ("messages[0]"); empty for the body itself.
@@ -29,7 +32,8 @@ class FieldReader {
 
   // The member; nullptr if it is absent or null, or after an error.
   const Json* find(std::string_view key) const;
-  // Absent and null give nullopt.
+  bool is_null(std::string_view key) const;  // there, and null
+  // Absent and null give nullopt. An integer may be written as 5.0.
   std::optional<std::string> string(std::string_view key);
   std::optional<bool> boolean(std::string_view key);
   std::optional<double> number(std::string_view key, double min, double max);

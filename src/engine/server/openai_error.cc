@@ -37,6 +37,14 @@ ApiError ApiError::bad_value(std::string_view param, std::string message) {
   return {.message = std::move(message), .param = std::string(param), .code = "invalid_value"};
 }
 
+ApiError ApiError::empty_array(std::string_view param) {
+  ApiError error = bad_value(param, fmt::format("Invalid '{}': empty array. Expected an array with minimum length 1, but got an "
+                                                "empty array instead.",
+                                                param));
+  error.code = "empty_array";
+  return error;
+}
+
 ApiError ApiError::unsupported(std::string_view param, std::string message) {
   return {.message = std::move(message), .param = std::string(param), .code = "unsupported_parameter"};
 }

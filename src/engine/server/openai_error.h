@@ -28,6 +28,7 @@ struct ApiError {
   static ApiError wrong_type(std::string_view param, std::string_view expected, const Json& got);
   static ApiError bad_value(std::string_view param, std::string message);
   // The field is known and well formed, but this server cannot do it; `message` says what is missing.
+  static ApiError empty_array(std::string_view param);
   static ApiError unsupported(std::string_view param, std::string message);
   static ApiError model_not_found(std::string_view model);
   static ApiError context_length(long context, long prompt, long completion);

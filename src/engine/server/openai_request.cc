@@ -2,141 +2,30 @@
 #include "engine/server/openai_request.h"
 
 #include <algorithm>
-#include <map>
 
 #include "base/text.h"
+#include "engine/server/chat_messages.h"
 #include "engine/server/field_reader.h"
 
 namespace capstan::engine {
 namespace {
 
-std::string at(std::string_view list, std::size_t index) { return fmt::format("{}[{}]", list, index); }
-
-// A message's content: a string, or parts of which only text can be read.
-std::string read_content(FieldReader& message, bool required) {
-  const Json* content = message.find("content");
-  const std::string path = message.path("content");
-  if (content == nullptr) {
-    if (required) message.fail_with(ApiError::missing(path));
-    return {};
+// {"name", "description", "parameters", "strict"}
+ChatTool read_function(const Json& function, const std::string& path, const ChatRequest& request,
+                       std::optional<ApiError>& error) {
+  FieldReader fields(function, path, error);
+  ChatTool read{.name = fields.required_string("name"),
+                .description = fields.string("description").value_or(""),
+                .parameters = {},
+                .strict = fields.boolean("strict").value_or(false)};
+  if (const Json* parameters = fields.object("parameters")) read.parameters = *parameters;
+  if (!error && !is_plain_name(read.name)) {
+    fields.fail_with(ApiError::bad_value(
+        fields.path("name"), fmt::format("Invalid '{}': '{}' must match ^[a-zA-Z0-9_-]{{1,64}}$.", fields.path("name"), read.name)));
   }
-  if (content->is_string()) return content->as_string();
-  if (!content->is_array()) {
-    message.fail_with(ApiError::wrong_type(path, "one of a string or array of objects", *content));
-    return {};
-  }
-  std::string text;
-  for (std::size_t i = 0; i < content->size(); ++i) {
-    const Json& part = content->items()[i];
-    const std::string type = part.get_string("type").value_or("");
-    if (!part.is_object()) {
-      message.fail_with(ApiError::wrong_type(at(path, i), "an object", part));
-    } else if (type == "text" || type == "refusal") {
-      const auto piece = part.get_string(type);
-      if (!piece) message.fail_with(ApiError::missing(at(path, i) + "." + type));
-      text += piece.value_or("");
-    } else if (type.empty()) {
-      message.fail_with(ApiError::missing(at(path, i) + ".type"));
-    } else {
-      message.fail_with(ApiError::unsupported(
-          at(path, i) + ".type",
-          fmt::format("Content of type '{}' is not supported: this model reads text only.", type)));
-    }
-  }
-  return text;
-}
-
-std::vector<ToolCall> read_tool_calls(FieldReader& message, std::optional<ApiError>& error) {
-  std::vector<ToolCall> calls;
-  const Json* list = message.array("tool_calls", kToolsMax);
-  if (list == nullptr) return calls;
-  for (std::size_t i = 0; i < list->size(); ++i) {
-    const std::string path = at(message.path("tool_calls"), i);
-    const Json& item = list->items()[i];
-    if (!item.is_object()) {
-      message.fail_with(ApiError::wrong_type(path, "an object", item));
-      break;
-    }
-    FieldReader call(item, path, error);
-    call.choice("type", {"function"});
-    const std::string id = call.required_string("id");
-    const Json* function = call.object("function");
-    if (function == nullptr) {
-      call.fail_with(ApiError::missing(path + ".function"));
-      break;
-    }
-    FieldReader fields(*function, path + ".function", error);
-    std::string name = fields.required_string("name");
-    calls.push_back({id, std::move(name), fields.required_string("arguments")});
-  }
-  return calls;
-}
-
-ChatMessage read_message(const Json& item, const std::string& path,
-                         std::map<std::string, std::string>& tool_names, std::optional<ApiError>& error) {
-  using Role = ChatMessage::Role;
-  ChatMessage message;
-  FieldReader fields(item, path, error);
-  if (fields.find("role") == nullptr) fields.fail_with(ApiError::missing(path + ".role"));
-  const auto role = fields.choice("role", {"system", "developer", "user", "assistant", "tool"});
-  if (!role) return message;
-  static const std::map<std::string_view, Role> kRoles = {{"system", Role::kSystem},
-                                                          {"developer", Role::kDeveloper},
-                                                          {"user", Role::kUser},
-                                                          {"assistant", Role::kAssistant},
-                                                          {"tool", Role::kTool}};
-  message.role = kRoles.at(*role);
-  if (message.role == Role::kAssistant) {
-    message.tool_calls = read_tool_calls(fields, error);
-    message.reasoning = fields.string("reasoning").value_or("");
-    if (message.reasoning.empty()) message.reasoning = fields.string("reasoning_content").value_or("");
-    message.content = read_content(fields, message.tool_calls.empty() && message.reasoning.empty());
-    for (const ToolCall& call : message.tool_calls) tool_names[call.id] = call.name;
-  } else {
-    message.content = read_content(fields, true);
-  }
-  if (message.role == Role::kTool) {
-    const std::string id = fields.required_string("tool_call_id");
-    const auto known = tool_names.find(id);
-    if (known != tool_names.end()) {
-      message.tool_name = known->second;
-    } else {
-      fields.fail_with(ApiError::bad_value(path + ".tool_call_id",
-                                           fmt::format("Invalid parameter: messages with role 'tool' must be "
-                                                       "a response to a preceding message with 'tool_calls'; "
-                                                       "no call has the id '{}'.",
-                                                       id)));
-    }
-  }
-  return message;
-}
-
-void read_messages(FieldReader& body, ChatRequest& request, std::optional<ApiError>& error) {
-  if (body.find("messages") == nullptr) body.fail_with(ApiError::missing("messages"));
-  const Json* list = body.array("messages", kMessagesMax);
-  if (list == nullptr) return;
-  if (list->size() == 0) {
-    ApiError empty = ApiError::bad_value("messages",
-                                         "Invalid 'messages': empty array. Expected an array with minimum "
-                                         "length 1, but got an empty array instead.");
-    empty.code = "empty_array";
-    body.fail_with(std::move(empty));
-  }
-  std::map<std::string, std::string> tool_names;
-  for (std::size_t i = 0; i < list->size() && !error; ++i) {
-    const Json& item = list->items()[i];
-    if (!item.is_object()) {
-      body.fail_with(ApiError::wrong_type(at("messages", i), "an object", item));
-      return;
-    }
-    request.messages.push_back(read_message(item, at("messages", i), tool_names, error));
-  }
-}
-
-bool is_tool_name(std::string_view name) {
-  return !name.empty() && name.size() <= 64 && std::ranges::all_of(name, [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
-  });
+  if (std::ranges::find(request.tools, read.name, &ChatTool::name) != request.tools.end())
+    fields.fail_with(ApiError::bad_value(fields.path("name"), fmt::format("The tool '{}' is given twice.", read.name)));
+  return read;
 }
 
 void read_tools(FieldReader& body, ChatRequest& request, std::optional<ApiError>& error) {
@@ -156,23 +45,7 @@ void read_tools(FieldReader& body, ChatRequest& request, std::optional<ApiError>
       tool.fail_with(ApiError::missing(path + ".function"));
       return;
     }
-    FieldReader fields(*function, path + ".function", error);
-    ChatTool read{.name = fields.required_string("name"),
-                  .description = fields.string("description").value_or(""),
-                  .parameters = {},
-                  .strict = fields.boolean("strict").value_or(false)};
-    if (const Json* parameters = fields.object("parameters")) read.parameters = *parameters;
-    if (!error && !is_tool_name(read.name)) {
-      fields.fail_with(ApiError::bad_value(
-          path + ".function.name",
-          fmt::format("Invalid '{}.function.name': '{}' must match ^[a-zA-Z0-9_-]{{1,64}}$.", path,
-                      read.name)));
-    }
-    if (std::ranges::find(request.tools, read.name, &ChatTool::name) != request.tools.end()) {
-      fields.fail_with(ApiError::bad_value(path + ".function.name",
-                                           fmt::format("The tool '{}' is given twice.", read.name)));
-    }
-    request.tools.push_back(std::move(read));
+    request.tools.push_back(read_function(*function, path + ".function", request, error));
   }
 }
 
@@ -204,6 +77,35 @@ void read_allowed_tools(FieldReader& choice, ChatRequest& request, std::optional
     }
   }
   request.tools = std::move(kept);
+}
+
+// `functions` and `function_call`, as they were before `tools`.
+void read_functions(FieldReader& body, ChatRequest& request, std::optional<ApiError>& error) {
+  const Json* list = body.array("functions", kToolsMax);
+  if (list == nullptr) {
+    if (body.find("function_call") != nullptr)
+      body.fail_with(ApiError::bad_value("function_call", "'function_call' is only allowed when 'functions' are specified."));
+    return;
+  }
+  if (!request.tools.empty()) body.fail_with(ApiError::bad_value("functions", "'functions' and 'tools' exclude each other."));
+  if (list->size() == 0) body.fail_with(ApiError::empty_array("functions"));
+  request.legacy_functions = true;
+  for (std::size_t i = 0; i < list->size() && !error; ++i) {
+    const Json& item = list->items()[i];
+    if (!item.is_object()) return body.fail_with(ApiError::wrong_type(at("functions", i), "an object", item));
+    request.tools.push_back(read_function(item, at("functions", i), request, error));
+  }
+  const Json* call = body.find("function_call");
+  if (call == nullptr || error) return;
+  if (!call->is_object()) {
+    if (body.choice("function_call", {"none", "auto"}) == "none") request.tools.clear();
+    return;
+  }
+  request.tool_choice = ToolChoice::kNamed;
+  request.tool_named = FieldReader(*call, "function_call", error).required_string("name");
+  if (std::ranges::find(request.tools, request.tool_named, &ChatTool::name) == request.tools.end())
+    body.fail_with(ApiError::bad_value("function_call.name",
+                                       fmt::format("The function '{}' is not among the 'functions'.", request.tool_named)));
 }
 
 void read_tool_choice(FieldReader& body, ChatRequest& request, std::optional<ApiError>& error) {
@@ -302,6 +204,9 @@ void read_sampling(FieldReader& body, std::optional<ApiError>& error, SamplingRe
   request.presence_penalty = body.number("presence_penalty", -2, 2).value_or(0);
   request.frequency_penalty = body.number("frequency_penalty", -2, 2).value_or(0);
   read_logit_bias(body, request);
+  request.service_tier =
+      body.choice("service_tier", {"auto", "default", "flex", "scale", "priority", "fast"}).value_or("");
+  body.string("user");
   const Json* options = body.object("stream_options");
   if (options == nullptr) return;
   if (!request.stream) {
@@ -313,6 +218,28 @@ void read_sampling(FieldReader& body, std::optional<ApiError>& error, SamplingRe
       FieldReader(*options, "stream_options", error).boolean("include_usage").value_or(false);
 }
 
+// What does not change the answer must be well-formed all the same.
+void check_unused(FieldReader& body, std::optional<ApiError>& error) {
+  for (const std::string_view key : {"store", "parallel_tool_calls"}) body.boolean(key);
+  for (const std::string_view key : {"safety_identifier", "prompt_cache_key"}) body.string(key);
+  body.choice("verbosity", {"low", "medium", "high"});
+  const Json* metadata = body.object("metadata");
+  if (metadata == nullptr) return;
+  if (metadata->size() > kMetadataMax) {
+    ApiError refused = ApiError::bad_value(
+        "metadata", fmt::format("Invalid 'metadata': too many properties. Expected an object with at most {} properties, but got an "
+                                "object with {} properties instead.",
+                                kMetadataMax, metadata->size()));
+    refused.code = "object_above_max_properties";
+    body.fail_with(std::move(refused));
+  }
+  FieldReader pairs(*metadata, "metadata", error);
+  for (const auto& [key, value] : metadata->members()) {
+    if (const auto text = pairs.string(key); text && (key.size() > 64 || text->size() > 512))
+      pairs.fail_with(ApiError::bad_value(pairs.path(key), "Invalid 'metadata': keys have at most 64 bytes, values 512."));
+  }
+}
+
 void refuse_other_outputs(FieldReader& body) {
   if (const Json* modalities = body.array("modalities", 8)) {
     for (const Json& item : modalities->items()) {
@@ -320,11 +247,8 @@ void refuse_other_outputs(FieldReader& body) {
         body.fail_with(ApiError::unsupported("modalities", "This model answers in text only."));
     }
   }
-  for (const std::string_view key : {"functions", "function_call"}) {
-    if (body.find(key) != nullptr)
-      body.fail_with(
-          ApiError::unsupported(key, fmt::format("'{}' is no longer supported; use 'tools'.", key)));
-  }
+  if (body.find("web_search_options") != nullptr)
+    body.fail_with(ApiError::unsupported("web_search_options", "'web_search_options' is not supported: this model does not search."));
 }
 
 // A text or token ids, or a list of these.
@@ -345,10 +269,10 @@ void read_prompts(FieldReader& body, CompletionRequest& request) {
     return;
   }
   const std::size_t count = one ? 1 : prompt->size();
-  if (count * static_cast<std::size_t>(request.choices) > static_cast<std::size_t>(kChoicesMax)) {
+  if (count * static_cast<std::size_t>(std::max(request.choices, request.best_of)) > static_cast<std::size_t>(kChoicesMax)) {
     body.fail_with(ApiError::bad_value(
-        "prompt", fmt::format("Invalid 'prompt': {} prompts with n {} are more than {} answers.", count,
-                              request.choices, kChoicesMax)));
+        "prompt", fmt::format("Invalid 'prompt': {} prompts with {} answers each are more than {} answers.", count,
+                              std::max(request.choices, request.best_of), kChoicesMax)));
     return;
   }
   for (std::size_t i = 0; i < count; ++i) {
@@ -397,8 +321,10 @@ std::expected<ChatRequest, ApiError> parse_chat_request(std::string_view text) {
   read_messages(body, request, error);
   read_tools(body, request, error);
   read_tool_choice(body, request, error);
+  read_functions(body, request, error);
   request.form = read_answer_form(body, error);
   refuse_other_outputs(body);
+  check_unused(body, error);
   const auto effort =
       body.choice("reasoning_effort", {"none", "minimal", "low", "medium", "high", "xhigh", "max"});
   if (effort) {
@@ -427,17 +353,19 @@ std::expected<CompletionRequest, ApiError> parse_completion_request(std::string_
   if (!request.tokens_max) request.tokens_max = 16;  // OpenAI's default
   request.echo = body.boolean("echo").value_or(false);
   request.form = read_answer_form(body, error);
-  if (body.find("suffix") != nullptr)
+  if (!body.string("suffix").value_or("").empty())
     body.fail_with(ApiError::unsupported("suffix", "'suffix' is not supported: gpt-oss continues text, it does not fill in."));
   if (const auto logprobs = body.integer("logprobs", 0, kCompletionLogprobsMax)) {
     request.logprobs = static_cast<int>(*logprobs);
     if (request.echo)
       body.fail_with(ApiError::unsupported("logprobs", "'logprobs' of an echoed prompt are not supported; leave out 'echo'."));
   }
-  const auto best_of = body.integer("best_of", 1, 20);
-  if (best_of && *best_of != request.choices)
-    body.fail_with(ApiError::unsupported("best_of", "'best_of' other than 'n' is not supported."));
-
+  request.best_of = static_cast<int>(body.integer("best_of", 1, kBestOfMax).value_or(request.choices));
+  if (request.best_of < request.choices)
+    body.fail_with(ApiError::bad_value(
+        "best_of", fmt::format("'best_of' must be at least 'n', but {} is less than {}.", request.best_of, request.choices)));
+  if (request.best_of > request.choices && request.stream)
+    body.fail_with(ApiError::bad_value("best_of", "Answers cannot be streamed when 'best_of' is greater than 'n'."));
   read_prompts(body, request);
   if (error) return std::unexpected(*std::move(error));
   return request;

@@ -27,6 +27,8 @@ inline constexpr std::size_t kToolsMax = 128;
 inline constexpr std::size_t kStopsMax = 4;
 inline constexpr std::size_t kStopBytesMax = 256;
 inline constexpr int kChoicesMax = 128;  // of all prompts together
+inline constexpr int kBestOfMax = 20;
+inline constexpr std::size_t kMetadataMax = 16;
 inline constexpr int kChatTopLogprobsMax = 20;
 inline constexpr int kCompletionLogprobsMax = 5;
 inline constexpr std::size_t kLogitBiasEntriesMax = 1024;
@@ -74,6 +76,7 @@ struct SamplingRequest {
   int choices = 1;
   bool stream = false;
   bool include_usage = false;
+  std::string service_tier = {};  // as asked for; "" if not
   AnswerForm form = {};
 };
 
@@ -82,6 +85,7 @@ struct ChatRequest : SamplingRequest {
   std::vector<ChatTool> tools;  // empty too if tool_choice is "none"
   ToolChoice tool_choice = ToolChoice::kAuto;
   std::string tool_named;  // of kNamed
+  bool legacy_functions = false;  // `functions` instead of tools: the answer has a function_call
   std::optional<Effort> effort;
   bool logprobs = false;
   int top_logprobs = 0;
@@ -95,6 +99,7 @@ struct CompletionRequest : SamplingRequest {
   std::vector<Prompt> prompts;  // at least one; each gets `choices` choices
   bool echo = false;
   std::optional<int> logprobs;  // 0..5: so many alternatives of each token
+  int best_of = 1;  // of so many answers to each prompt the likeliest `choices` are told
 };
 
 std::expected<ChatRequest, ApiError> parse_chat_request(std::string_view body);

@@ -88,6 +88,36 @@ TEST(ChatRequest, NullMeansAbsent) {
   EXPECT_FALSE(request->temperature.has_value());
 }
 
+TEST(ChatRequest, AnIntegerMayBeWrittenWithAPoint) {
+  const auto request = parse_chat_request(
+      R"({"model":"m","messages":[{"role":"user","content":"x"}],"max_tokens":7.0,"n":2.0,"seed":9007199254740993})");
+  ASSERT_TRUE(request.has_value()) << request.error().message;
+  EXPECT_EQ(request->tokens_max, 7);
+  EXPECT_EQ(request->choices, 2);
+  EXPECT_EQ(request->seed, 9007199254740993);
+}
+
+// Goal: conversations of clients that were written before `tools` are understood.
+TEST(ChatRequest, FunctionsAreToolsAndTheirCallsHaveNoIds) {
+  const auto request = parse_chat_request(R"({"model":"m","messages":[{"role":"user","content":"x"},
+    {"role":"assistant","content":null,"function_call":{"name":"f","arguments":"{}"}},{"role":"function","name":"f","content":"4"}],
+    "functions":[{"name":"f","parameters":{"type":"object"}},{"name":"g"}],"function_call":{"name":"g"}})");
+  ASSERT_TRUE(request.has_value()) << request.error().message;
+  EXPECT_TRUE(request->legacy_functions);
+  EXPECT_EQ(request->tools.size(), 2u);
+  EXPECT_EQ(request->tool_named, "g");
+  EXPECT_EQ(request->messages[1].tool_calls.at(0).name, "f");
+  EXPECT_EQ(request->messages[2].role, ChatMessage::Role::kTool);
+  EXPECT_EQ(request->messages[2].tool_name, "f");
+}
+
+TEST(ChatRequest, ARefusalIsWhatTheAssistantSaid) {
+  const auto request = parse_chat_request(
+      R"({"model":"m","messages":[{"role":"user","content":"x"},{"role":"assistant","content":null,"refusal":"no"}]})");
+  ASSERT_TRUE(request.has_value()) << request.error().message;
+  EXPECT_EQ(request->messages[1].content, "no");
+}
+
 TEST(ChatRequest, MutatedBodiesNeverCrash) {
   const std::string good =
       R"({"model":"m","messages":[{"role":"user","content":"hi"}],"tools":[{"type":"function","function":{"name":"f",)"
@@ -127,6 +157,10 @@ TEST(CompletionRequest, TakesTextOrTokensAndRefusesTheRest) {
   EXPECT_EQ(param(R"({"model":"m","prompt":["a","b"],"n":65})"), "prompt");
   EXPECT_EQ(param(R"({"model":"m","prompt":{}})"), "prompt");
   EXPECT_EQ(param(R"({"model":"m","prompt":"x","suffix":"y"})"), "suffix");
+  EXPECT_TRUE(parse_completion_request(R"({"model":"m","prompt":"x","suffix":""})").has_value());
+  EXPECT_EQ(parse_completion_request(R"({"model":"m","prompt":"x","n":2})")->best_of, 2);
+  EXPECT_EQ(param(R"({"model":"m","prompt":"x","n":2,"best_of":1})"), "best_of");
+  EXPECT_EQ(param(R"({"model":"m","prompt":"x","best_of":2,"stream":true})"), "best_of");
   EXPECT_EQ(parse_completion_request(R"({"model":"m","prompt":"x","logprobs":3})")->logprobs, 3);
   EXPECT_EQ(param(R"({"model":"m","prompt":"x","logprobs":6})"), "logprobs");
   EXPECT_EQ(param(R"({"model":"m","prompt":"x","logprobs":1,"echo":true})"), "logprobs");

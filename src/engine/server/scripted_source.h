@@ -53,6 +53,7 @@ class ScriptedSource : public TokenSource {
   }
 
   bool full = false;
+  std::vector<float> logprobs;  // of each request's tokens, in the order of submission; -0.5 for the others
   GenerationRequest last_request;  // read it when nothing is under way
 
  private:
@@ -60,10 +61,11 @@ class ScriptedSource : public TokenSource {
     const std::lock_guard lock(mutex_);
     return stopping_ || cancelled_.contains(id);
   }
+  float logprob_of(RequestId id) const { return id <= logprobs.size() ? logprobs[id - 1] : -0.5f; }
   void play(RequestId id, const GenerationRequest& request) {
     for (std::size_t i = 0; i < tokens_.size(); ++i) {
       if (token_ms_ > 0) std::this_thread::sleep_for(std::chrono::milliseconds(token_ms_));
-      TokenEvent event{.id = id, .token = tokens_[i], .index = static_cast<int>(i), .logprob = -0.5f};
+      TokenEvent event{.id = id, .token = tokens_[i], .index = static_cast<int>(i), .logprob = logprob_of(id)};
       for (int k = 0; k < request.top_logprobs; ++k)
         event.top.push_back({tokens_[i] + k, -0.5f - static_cast<float>(k)});
       const bool limit = request.tokens_max > 0 && static_cast<int>(i) + 1 >= request.tokens_max;

@@ -19,6 +19,7 @@ void add_routes(Gateway& gateway, Catalogue catalogue) {
   gateway.add_exchange("POST", "/model/{model}/count-tokens",
                        [all] { return std::make_unique<CountTokensExchange>(*all); });
   const auto shape = [](const ApiError& error) { return to_response(from_openai(error), {}); };
+  for (const std::string prefix : {"/model/", "/foundation-models"}) gateway.add_surface(prefix, shape);
   gateway.add_endpoint(
       "GET", "/foundation-models",
       [all](const http::Request& request, const CallerPtr&, const http::ResponseWriterPtr& writer) {

@@ -35,6 +35,9 @@ std::string lower_camel(std::string_view name) {
 
 BedrockError from_openai(const OpenAiError& error) {
   if (error.code.ends_with("Exception")) return {error.status, error.code, error.message};
+  if (error.code == "unknown_url" || error.code == "method_not_allowed")
+    return {error.status, "UnknownOperationException", error.message};
+  if (error.status == 415) return {415, "UnsupportedMediaTypeException", error.message};
   if (error.code == "model_not_ready") return {503, "ServiceUnavailableException", error.message};
   if (error.code == "replica_lost") return {424, "ModelErrorException", error.message};
   if (error.status == 401) return {403, "UnrecognizedClientException", error.message};

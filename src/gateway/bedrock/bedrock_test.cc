@@ -173,6 +173,41 @@ TEST_F(BedrockTest, InvokeModelStreamsChunks) {
   EXPECT_EQ(last.find("amazon-bedrock-invocationMetrics")->get_int("outputTokenCount"), 2);
 }
 
+TEST_F(BedrockTest, WhatNoOperationTakesHasBedrocksShape) {
+  const auto send = [&](std::string method, std::string target, http::Headers headers) {
+    return client_.request(
+        fmt::format("http://127.0.0.1:{}", server_->port()),
+        {.method = std::move(method), .target = std::move(target), .headers = std::move(headers), .body = kHello}, {});
+  };
+  const auto expect = [](const auto& answer, int status, std::string_view type) {
+    ASSERT_TRUE(answer.has_value());
+    EXPECT_EQ(answer->status, status);
+    EXPECT_EQ(answer->headers.get("x-amzn-errortype"), type);
+    EXPECT_TRUE(Json::parse(answer->body)->get_string("message").has_value()) << answer->body;
+  };
+  expect(send("POST", "/model/gpt-oss-20b/apply", {}), 404, "UnknownOperationException");
+  expect(send("PUT", "/model/gpt-oss-20b/converse", {}), 405, "UnknownOperationException");
+  expect(send("POST", "/model/gpt-oss-20b/converse", {{"content-encoding", "gzip"}}), 415, "UnsupportedMediaTypeException");
+  expect(send("POST", "/model/a%20b/converse", {}), 400, "ValidationException");
+  expect(send("GET", "/foundation-models?byOutputModality=SMELL", {}), 400, "ValidationException");
+}
+
+TEST_F(BedrockTest, InvokeModelTakesItsTierFromAHeader) {
+  const std::string body = R"({"messages":[{"role":"user","content":"hi"}]})";
+  const auto post_tier = [&](std::string tier) {
+    return client_.request(fmt::format("http://127.0.0.1:{}", server_->port()),
+                           {.method = "POST",
+                            .target = "/model/gpt-oss-20b/invoke",
+                            .headers = {{"x-amzn-bedrock-service-tier", std::move(tier)}},
+                            .body = body},
+                           {});
+  };
+  const auto answer = post_tier("flex");
+  EXPECT_TRUE(asked_.contains(R"("service_tier":"flex")")) << asked_;
+  EXPECT_EQ(answer->headers.get("x-amzn-bedrock-service-tier"), "flex");
+  EXPECT_EQ(post_tier("gold")->headers.get("x-amzn-errortype"), "ValidationException");
+}
+
 TEST_F(BedrockTest, TokensAreCountedByTheReplica) {
   const auto answer = post("count-tokens", R"({"input":{"converse":)" + kHello + "}}");
   EXPECT_EQ(answer.body, R"({"inputTokens":3})");

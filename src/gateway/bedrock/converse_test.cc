@@ -77,26 +77,95 @@ TEST(ConverseRequest, ASchemaGivenAsTextBecomesResponseFormat) {
 
 TEST(ConverseRequest, WhatIsWrongIsNamed) {
   EXPECT_EQ(chat("[]"), "error: the body must be a JSON object, not array");
-  EXPECT_EQ(chat("{}"), "error: messages must be an array");
+  EXPECT_EQ(chat("{}"), "error: messages must hold at least one message");
   EXPECT_EQ(chat(R"({"messages":[]})"), "error: messages must hold at least one message");
   EXPECT_EQ(chat(R"({"messages":[{"role":"tool","content":[]}]})"),
-            "error: messages.0.role must be 'user' or 'assistant', not 'tool'");
+            "error: 1 validation error detected: Value at 'messages.0.role' failed to satisfy constraint: Member must satisfy "
+            "enum value set: [user, assistant, system]");
   EXPECT_EQ(chat(R"({"messages":[{"role":"user","content":"hi"}]})"),
-            "error: messages.0.content must be an array");
+            "error: 1 validation error detected: Value at 'messages.0.content' must be an array, not string");
   EXPECT_EQ(chat(R"({"messages":[{"role":"user","content":[{"text":"a","image":{}}]}]})"),
-            "error: messages.0.content.0 must be an object with exactly one member");
+            "error: 1 validation error detected: Value at 'messages.0.content.0' failed to satisfy constraint: Member must have "
+            "exactly one of its members set, not 2");
   EXPECT_EQ(chat(R"({"messages":[{"role":"user","content":[{"video":{}}]}]})"),
-            "error: messages.0.content.0: a user's message may hold text, images, documents of text and "
-            "toolResult, not 'video'");
+            "error: messages.0.content.0: a user's message may hold text, images, documents of text, searchResult "
+            "and toolResult, not 'video'");
   EXPECT_EQ(chat(with(R"("guardrailConfig":{"guardrailIdentifier":"g"})")),
             "error: guardrailConfig: there are no guardrails on this server; leave it out");
   EXPECT_EQ(
       chat(with(R"("additionalModelRequestFields":{"messages":[]})")),
       "error: additionalModelRequestFields may not hold 'messages': the request has its own field for it");
-  EXPECT_EQ(chat(with(R"("serviceTier":{"type":"gold"})")),
-            "error: serviceTier.type must be default, flex, priority or reserved, not 'gold'");
-  EXPECT_EQ(chat(with(R"("inferenceConfig":{"topP":2})")),
-            "error: inferenceConfig.topP must be a number from 0 to 1");
+}
+
+// Goal: the limits of the service model hold. Method: a member a line that is just outside, and the constraint it breaks.
+TEST(ConverseRequest, TheServiceModelsLimitsHold) {
+  const std::string long_name(65, 'a');
+  const auto tool = [](std::string_view spec) { return fmt::format(R"("toolConfig":{{"tools":[{{"toolSpec":{}}}]}})", spec); };
+  const std::pair<std::string, std::string_view> cases[] = {
+      {R"("inferenceConfig":{"topP":2})",
+       "'inferenceConfig.topP' failed to satisfy constraint: Member must have value less than or equal to 1"},
+      {R"("inferenceConfig":{"temperature":1.5})", "Member must have value less than or equal to 1"},
+      {R"("inferenceConfig":{"maxTokens":0})", "Member must have value greater than or equal to 1"},
+      {R"("inferenceConfig":{"maxTokens":1.5})", "must be an integer, not number"},
+      {R"("inferenceConfig":{"maxTokens":"5"})", "must be a number, not string"},
+      {R"("inferenceConfig":{"stopSequences":[""]})", "'inferenceConfig.stopSequences.0'"},
+      {R"("serviceTier":{"type":"gold"})", "enum value set: [priority, default, flex, reserved]"},
+      {R"("serviceTier":{})", "'serviceTier.type' failed to satisfy constraint: Member must not be null"},
+      {R"("performanceConfig":{"latency":"fast"})", "enum value set: [standard, optimized]"},
+      {R"("requestMetadata":{})", "Member must have length greater than or equal to 1"},
+      {R"("requestMetadata":{"a":1})", "'requestMetadata.a' must be a string"},
+      {R"("system":[{"text":""}])", "'system.0.text'"},
+      {R"("system":[{"cachePoint":{"type":"x"}}])", "'system.0.cachePoint.type'"},
+      {R"("toolConfig":{"tools":[]})", "'toolConfig.tools'"},
+      {R"("toolConfig":{"tools":[{"x":{}}]})", "Member must be one of [toolSpec, systemTool, cachePoint], not 'x'"},
+      {tool(fmt::format(R"({{"name":"{}","inputSchema":{{"json":{{}}}}}})", long_name)), "length less than or equal to 64"},
+      {tool(R"({"name":"a b","inputSchema":{"json":{}}})"), "regular expression pattern: [a-zA-Z0-9_-]+"},
+      {tool(R"({"name":"a","description":"","inputSchema":{"json":{}}})"), "'toolConfig.tools.0.toolSpec.description'"},
+      {R"("additionalModelResponseFieldPaths":["/a","/a","/a","/a","/a","/a","/a","/a","/a","/a","/a"])",
+       "length less than or equal to 10"}};
+  for (const auto& [member, told] : cases)
+    EXPECT_TRUE(chat(with(member)).contains(told)) << member << " got " << chat(with(member));
+  const std::string image = R"({"messages":[{"role":"user","content":[{"image":{"format":"png","source":{"bytes":"!!"}}}]}]})";
+  EXPECT_TRUE(chat(image).contains("must be bytes in base64")) << chat(image);
+}
+
+TEST(ConverseRequest, NullIsAsAbsentAndWholeFloatsAreIntegers) {
+  EXPECT_EQ(chat(R"({"messages":[{"role":"user","content":[{"text":"hi","image":null}]}],"system":null,"toolConfig":null,
+    "inferenceConfig":{"maxTokens":5.0,"topP":null},"serviceTier":null,"additionalModelResponseFieldPaths":null})"),
+            R"({"model":"m","messages":[{"role":"user","content":"hi"}],"max_completion_tokens":5})");
+}
+
+// Goal: a conversation that Bedrock refuses is refused in its words. Method: messages, and a piece of the answer.
+TEST(ConverseRequest, TurnsAlternateAndToolsAreAnswered) {
+  const auto of = [](std::string_view messages,
+                     std::string_view more = R"(,"toolConfig":{"tools":[{"cachePoint":{"type":"default"}}]})") {
+    return chat(fmt::format(R"({{"messages":[{}]{}}})", messages, more));
+  };
+  const std::string user = R"({"role":"user","content":[{"text":"hi"}]})";
+  const std::string use = R"({"role":"assistant","content":[{"toolUse":{"toolUseId":"t1","name":"f","input":{}}}]})";
+  const std::string result = R"({"role":"user","content":[{"toolResult":{"toolUseId":"t1","content":[{"text":"4"}]}}]})";
+  EXPECT_TRUE(of(use).contains("must start with a user message"));
+  EXPECT_TRUE(of(user + "," + user).contains("must alternate"));
+  EXPECT_TRUE(of(R"({"role":"user","content":[]})").contains("messages.0 is empty"));
+  EXPECT_TRUE(of(R"({"role":"user","content":[{"text":" "}]})").contains("messages.0.content.0 is blank"));
+  const std::string unanswered = "Expected toolResult blocks at messages.2.content for the following Ids: t1";
+  EXPECT_TRUE(of(user + "," + use + "," + user).contains(unanswered));
+  EXPECT_TRUE(of(user + "," + use).contains(unanswered));
+  EXPECT_TRUE(of(result).contains("exceeds the number of toolUse blocks of previous turn"));
+  EXPECT_TRUE(of(user + "," + use + "," + result, "").contains("toolConfig field must be defined"));
+  EXPECT_FALSE(of(user + "," + use + "," + result).starts_with("error")) << of(user + "," + use + "," + result);
+}
+
+TEST(ConverseRequest, OtherBlocksOfTextAndSystemMessagesAreRead) {
+  EXPECT_EQ(chat(R"({"messages":[{"role":"system","content":[{"text":"be kind"}]},{"role":"user","content":[
+    {"searchResult":{"source":"s","title":"t","content":[{"text":"a"},{"text":"b"}]}},
+    {"document":{"name":"d","context":"c","source":{"content":[{"text":"x"},{"text":"y"}]}}},
+    {"guardContent":{"text":{"text":"g"}}}]},
+    {"role":"assistant","content":[{"citationsContent":{"content":[{"text":"said"}],"citations":[]}}]},
+    {"role":"user","content":[{"text":"q"}]}]})"),
+            R"({"model":"m","messages":[{"role":"system","content":"be kind"},{"role":"user","content":[)"
+            R"({"type":"text","text":"Search result 't' (s):\na\nb"},{"type":"text","text":"Document 'd':\nc\nx\ny"},)"
+            R"({"type":"text","text":"g"}]},{"role":"assistant","content":"said"},{"role":"user","content":"q"}]})");
 }
 
 TEST(ConverseAnswer, AStreamHasItsBlocksInOrder) {

@@ -1,5 +1,7 @@
 #include "gateway/bedrock/foundation_models.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
 
@@ -50,9 +52,26 @@ http::Response answer(const http::Request&, const Json& body) {
   return response;
 }
 
+// The values that a filter may have, as the service model states them; nothing if it has one of them.
+std::optional<http::Response> refuse_filter(const http::Request& request, std::string_view key,
+                                            std::initializer_list<std::string_view> values) {
+  const auto wanted = request.query_value(key);
+  if (!wanted || std::ranges::find(values, *wanted) != values.end()) return std::nullopt;
+  return to_response({400, "ValidationException",
+                      fmt::format("1 validation error detected: Value at '{}' failed to satisfy constraint: Member must satisfy "
+                                  "enum value set: [{}]",
+                                  key, fmt::join(values, ", "))},
+                     random_hex(16));
+}
+
 }  // namespace
 
 http::Response list_foundation_models(const Catalogue& catalogue, const http::Request& request) {
+  if (auto refused = refuse_filter(request, "byOutputModality", {"TEXT", "IMAGE", "EMBEDDING"})) return *std::move(refused);
+  if (auto refused = refuse_filter(request, "byInferenceType", {"ON_DEMAND", "PROVISIONED"})) return *std::move(refused);
+  if (auto refused =
+          refuse_filter(request, "byCustomizationType", {"FINE_TUNING", "CONTINUED_PRE_TRAINING", "DISTILLATION"}))
+    return *std::move(refused);
   const auto other_than = [&](std::string_view key, std::string_view value) {
     const auto wanted = request.query_value(key);
     return wanted && to_lower(*wanted) != to_lower(value);

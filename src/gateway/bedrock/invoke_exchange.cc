@@ -1,16 +1,47 @@
 #include "gateway/bedrock/invoke_exchange.h"
 
+#include <algorithm>
+
 #include "gateway/bedrock/event_stream.h"
 #include "gateway/openai/chat_delta.h"
 
 namespace capstan::gateway::bedrock {
+namespace {
+
+constexpr std::string_view kTierHeader = "x-amzn-bedrock-service-tier";
+constexpr std::string_view kLatencyHeader = "x-amzn-bedrock-performanceconfig-latency";
+
+}  // namespace
 
 std::expected<UpstreamCall, http::Response> InvokeExchange::begin(http::Request& request, const Caller&) {
   auto model = model_of(request);
   if (!model) return std::unexpected(std::move(model.error()));
   auto chat = chat_of_invoke(*model, request.param("model"), request.body, stream_);
   if (!chat) return invalid(chat.error());
+  if (const auto refused = read_headers(request, *chat)) return std::unexpected(refusal(*refused));
   return upstream(*std::move(model), *chat);
+}
+
+std::optional<BedrockError> InvokeExchange::read_headers(const http::Request& request, Json& chat) {
+  const auto refuse = [](std::string message) { return BedrockError{400, "ValidationException", std::move(message)}; };
+  const auto is_one_of = [](const std::string& value, std::initializer_list<std::string_view> values) {
+    return value.empty() || std::ranges::find(values, value) != values.end();
+  };
+  tier_ = request.headers.get(kTierHeader);
+  if (!is_one_of(tier_, {"priority", "default", "flex", "reserved"}))
+    return refuse(fmt::format("{} must be priority, default, flex or reserved, not '{}'", kTierHeader, tier_));
+  if (!tier_.empty()) chat["service_tier"] = tier_ == "reserved" ? "default" : tier_;
+  latency_ = request.headers.get(kLatencyHeader);
+  if (!is_one_of(latency_, {"standard", "optimized"}))
+    return refuse(fmt::format("{} must be standard or optimized, not '{}'", kLatencyHeader, latency_));
+  if (!request.headers.get("x-amzn-bedrock-guardrailidentifier").empty())
+    return refuse("there are no guardrails on this server; leave x-amzn-bedrock-guardrailidentifier out");
+  return std::nullopt;
+}
+
+void InvokeExchange::repeat(http::Headers& headers) const {
+  if (!tier_.empty()) headers.set(kTierHeader, tier_);
+  if (!latency_.empty()) headers.set(kLatencyHeader, latency_);
 }
 
 void InvokeExchange::on_answer(http::Response answer, const Usage* usage, Reply& reply) {
@@ -19,6 +50,7 @@ void InvokeExchange::on_answer(http::Response answer, const Usage* usage, Reply&
   if (!completion)
     return reply.respond(refusal({424, "ModelErrorException", "the model's server answered no JSON"}));
   http::Response response = json(invoke_answer(*std::move(completion)), reply);
+  repeat(response.headers);
   response.headers.set("x-amzn-bedrock-invocation-latency", std::to_string(latency_ms()));
   if (usage != nullptr) {
     response.headers.set("x-amzn-bedrock-input-token-count", std::to_string(usage->prompt_tokens));
@@ -29,9 +61,11 @@ void InvokeExchange::on_answer(http::Response answer, const Usage* usage, Reply&
 
 void InvokeExchange::on_stream_begin(Reply& reply) {
   first_byte_ms_ = latency_ms();
-  reply.start(200, {{"content-type", "application/vnd.amazon.eventstream"},
-                    {"x-amzn-bedrock-content-type", "application/json"},
-                    {"x-amzn-requestid", reply.request_id()}});
+  http::Headers headers = {{"content-type", "application/vnd.amazon.eventstream"},
+                           {"x-amzn-bedrock-content-type", "application/json"},
+                           {"x-amzn-requestid", reply.request_id()}};
+  repeat(headers);
+  reply.start(200, std::move(headers));
 }
 
 void InvokeExchange::send_kept(Reply& reply) {

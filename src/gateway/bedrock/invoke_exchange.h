@@ -19,12 +19,16 @@ class InvokeExchange final : public ModelExchange {
 
  private:
   void send_kept(Reply& reply);
+  // Headers that change the answer: the tier and latency, which it repeats, and guardrails, which there are none of.
+  std::optional<BedrockError> read_headers(const http::Request& request, Json& chat);
+  void repeat(http::Headers& headers) const;
 
   const bool stream_;
   bool failed_ = false;
   std::int64_t first_byte_ms_ = 0;
   Json kept_;  // the last chunk: the stream's end puts its numbers into it
   InvokeStream chunks_;
+  std::string tier_, latency_;  // as asked for; "" if not
 };
 
 }  // namespace capstan::gateway::bedrock

@@ -8,6 +8,7 @@ namespace capstan::gateway::bedrock {
 std::expected<std::string, http::Response> ModelExchange::model_of(const http::Request& request) const {
   const std::string id = request.param("model");
   if (auto name = catalogue_.resolve(served_names(id))) return *std::move(name);
+  if (!is_model_id(id)) return std::unexpected(refusal({400, "ValidationException", "The provided model identifier is invalid."}));
   return std::unexpected(
       refusal({404, "ResourceNotFoundException",
                fmt::format("no model is served as '{}'; GET /foundation-models lists those that are", id)}));

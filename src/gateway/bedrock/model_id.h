@@ -15,6 +15,9 @@ namespace capstan::gateway::bedrock {
 
 // Candidates, best first: the id as given (decoded), the id that an ARN or profile holds, and the plain name
 // in it.
+// Whether it could be one of Bedrock's ids or ARNs, or a name of ours.
+bool is_model_id(std::string_view text);
+
 std::vector<std::string> served_names(std::string_view model_id);
 // "arn:aws:bedrock:REGION::foundation-model/ID".
 std::string model_arn(std::string_view region, std::string_view model_id);

@@ -78,6 +78,7 @@ Result<bool> BatchRun::prepare() {
   owner_ = record.owner;
   endpoint_ = record.batch.get_string("endpoint").value_or("");
   expires_ = record.batch.get_int("expires_at").value_or(0);
+  outputs_kept_s_ = record.caller.get_int("outputs_kept_s").value_or(0);
   caller_ =
       std::make_shared<Caller>(Caller{.organisation = record.caller.get_string("organisation").value_or(""),
                                       .project = record.caller.get_string("project").value_or(""),
@@ -173,7 +174,8 @@ Result<Json> BatchRun::write_file(const std::vector<BatchTable::Line>& lines, bo
   CAPSTAN_TRY(const Json file,
               files_.add(owner_, {.name = fmt::format("{}_{}.jsonl", id_, ok ? "output" : "error"),
                                   .purpose = "batch_output",
-                                  .content = text}));
+                                  .content = text,
+                                  .expires = outputs_kept_s_ > 0 ? now_seconds() + outputs_kept_s_ : 0}));
   return *file.find("id");
 }
 

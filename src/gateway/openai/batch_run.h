@@ -47,6 +47,7 @@ class BatchRun {
   const std::string id_;
   std::string owner_, endpoint_;
   CallerPtr caller_;
+  std::int64_t outputs_kept_s_ = 0;  // 0: until they are deleted
   std::int64_t expires_ = 0;
   std::vector<BatchLine> lines_;
   std::vector<char> done_;

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "gateway/openai/responses_checks.h"
 #include "gateway/openai/responses_state.h"
 
 namespace capstan::gateway::openai {
@@ -26,7 +27,12 @@ std::optional<ApiError> wrong(const Json& body) {
   const auto refuse = [](std::string param, std::string message) {
     return ApiError{.message = std::move(message), .param = std::move(param), .code = "invalid_value"};
   };
-  if (!body.get_string("input_file_id")) return refuse("input_file_id", "'input_file_id' is missing");
+  for (const std::string_view key : {"input_file_id", "endpoint", "completion_window"}) {
+    const Json* value = given(body, key);
+    if (value == nullptr) return missing(std::string(key)).error();
+    if (!value->is_string()) return wrong_type(std::string(key), "a string", *value).error();
+  }
+  if (const auto checked = check_metadata(body); !checked) return checked.error();
   const auto endpoint = body.get_string("endpoint");
   if (!endpoint || std::ranges::find(kEndpoints, *endpoint) == kEndpoints.end())
     return refuse(
@@ -34,6 +40,12 @@ std::optional<ApiError> wrong(const Json& body) {
         "'endpoint' must be /v1/chat/completions, /v1/responses, /v1/completions or /v1/embeddings");
   if (body.get_string("completion_window") != "24h")
     return refuse("completion_window", "'completion_window' must be 24h");
+  if (const Json* expiry = given(body, "output_expires_after")) {
+    const auto seconds = expiry->get_int("seconds");
+    if (expiry->get_string("anchor") != "created_at") return refuse("output_expires_after.anchor", "the anchor must be created_at");
+    if (!seconds || *seconds < 3600 || *seconds > 2'592'000)
+      return refuse("output_expires_after.seconds", "the seconds must be 3600 to 2592000");
+  }
   return std::nullopt;
 }
 
@@ -95,6 +107,8 @@ std::expected<Json, ApiError> Batches::create(const Caller& caller, const Json& 
   BatchRecord record{.id = "batch_" + random_hex(12), .owner = owner, .caller = {}, .batch = {}};
   record.caller = Json::object(
       {{"organisation", caller.organisation}, {"project", caller.project}, {"key_id", caller.key_id}});
+  if (const Json* expiry = given(body, "output_expires_after"))
+    record.caller["outputs_kept_s"] = expiry->get_int("seconds").value_or(0);
   record.batch = new_batch(record.id, body);
   if (const auto added = table_.add(record); !added) return std::unexpected(api_error(added.error()));
   const std::scoped_lock lock(mutex_);

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "gateway/event_splitter.h"
+#include "gateway/openai/responses_error.h"
 #include "gateway/openai_error.h"
 
 namespace capstan::gateway::openai {
@@ -190,11 +191,11 @@ void Loop::turn_answers(http::Response response) {
     send(task_.answer.push(*delta));
     return turn_ended();
   }
-  const ApiError error = read_error(response.status, response.body);
+  const ApiError error = in_responses_terms(read_error(response.status, response.body));
   if (begun_) return turn_breaks(error);
   const auto keep = self_;
   task_.answer.fail(error);
-  refuse(std::move(response));
+  refuse(in_responses_terms(std::move(response)));
 }
 
 void Loop::turn_breaks(const ApiError& error) {

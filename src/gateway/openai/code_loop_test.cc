@@ -250,7 +250,7 @@ TEST_F(CodeLoopTest, CodeRunsBetweenTurnsAndItsEventsComeInOrder) {
   EXPECT_EQ(output[2].get_string("status"), "completed");  // an error in Python is an output
   EXPECT_EQ(output[1].get_string("container_id"), output[2].get_string("container_id"));
   EXPECT_EQ(got.last.find("usage")->dump(),
-            R"({"input_tokens":30,"input_tokens_details":{"cached_tokens":9},"output_tokens":12,)"
+            R"({"input_tokens":30,"input_tokens_details":{"cached_tokens":9,"cache_write_tokens":0},"output_tokens":12,)"
             R"("output_tokens_details":{"reasoning_tokens":3},"total_tokens":42})");
   const auto turn = [&](int item, const std::string& code, const std::string& before) {
     const std::string id = *output[static_cast<std::size_t>(item)].get_string("id");

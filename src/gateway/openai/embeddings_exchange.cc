@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/base64.h"
+#include "gateway/openai/responses_checks.h"
 #include "gateway/openai_error.h"
 
 namespace capstan::gateway::openai {
@@ -28,6 +29,28 @@ Json::Array numbers_of(std::string_view bytes) {
     numbers.emplace_back(static_cast<double>(value));
   }
   return numbers;
+}
+
+// What is wrong with a request: types, and input that has nothing in it.
+std::expected<void, ApiError> check_embeddings(const Json& body) {
+  for (const std::string_view key : {"model", "input"}) {
+    if (given(body, key) == nullptr) return missing(std::string(key));
+  }
+  for (const std::string_view key : {"model", "user", "encoding_format"}) {
+    const Json* value = given(body, key);
+    if (value != nullptr && !value->is_string()) return wrong_type(std::string(key), "a string", *value);
+  }
+  const Json& input = *body.find("input");
+  if (!input.is_string() && !input.is_array())
+    return wrong_type("input", "one of a string, array of strings, array of integers, or array of integer arrays", input);
+  if (input.is_array() && input.size() == 0) return wrong("input", "Invalid 'input': an empty array; give at least one text.", "empty_array");
+  if (input == Json("")) return wrong("input", "Invalid 'input': input cannot be an empty string.");
+  const Json* dimensions = given(body, "dimensions");
+  if (dimensions == nullptr) return {};
+  if (!dimensions->is_int()) return wrong_type("dimensions", "an integer", *dimensions);
+  if (dimensions->as_int() < 1)
+    return wrong("dimensions", "Invalid 'dimensions': integer below minimum value. Expected a value >= 1.", "integer_below_min_value");
+  return {};
 }
 
 }  // namespace
@@ -58,9 +81,8 @@ std::expected<UpstreamCall, http::Response> EmbeddingsExchange::begin(http::Requ
   };
   const auto body = Json::parse(request.body);
   if (!body || !body->is_object()) return refuse("", "the body must be a JSON object");
-  model_ = body->get_string("model").value_or("");
-  if (model_.empty()) return refuse("model", "'model' is missing; name one of GET /v1/models");
-  if (!body->contains("input")) return refuse("input", "'input' is missing");
+  if (const auto checked = check_embeddings(*body); !checked) return std::unexpected(to_response(checked.error()));
+  model_ = *body->get_string("model");
   const std::string format = body->get_string("encoding_format").value_or("float");
   if (format != "float" && format != "base64")
     return refuse("encoding_format",

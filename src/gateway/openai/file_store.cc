@@ -31,7 +31,7 @@ Json object_of(const store::Row& row) {
 }
 
 std::unexpected<Error> not_found(const std::string& id) {
-  return fail(Code::kNotFound, "No such File object: {}", id);
+  return std::unexpected(Error{.code = Code::kNotFound, .message = fmt::format("No such File object: {}", id), .field = "id"});
 }
 
 }  // namespace

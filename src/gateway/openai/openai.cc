@@ -1,12 +1,17 @@
 #include "gateway/openai/openai.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
+#include <array>
 #include <ctime>
 
 #include "base/file.h"
 #include "base/text.h"
 #include "gateway/openai/embeddings_exchange.h"
+#include "gateway/openai/input_tokens_exchange.h"
 #include "gateway/openai/multipart.h"
+#include "gateway/openai/responses_checks.h"
 #include "gateway/openai/responses_exchange.h"
 #include "gateway/openai_error.h"
 
@@ -26,16 +31,39 @@ http::Response answer_of(const std::expected<Json, ApiError>& result) {
 http::Response answer_of(const Result<Json>& result) {
   if (result) return http::Response::json(200, *result);
   const Error& error = result.error();
-  if (error.code == Code::kNotFound) return to_response({.status = 404, .message = error.message});
-  if (error.code == Code::kInvalid) return to_response({.message = error.message});
+  if (error.code == Code::kNotFound) return to_response({.status = 404, .message = error.message, .param = error.field});
+  if (error.code == Code::kInvalid) return to_response({.message = error.message, .param = error.field, .code = "invalid_value"});
   if (error.code == Code::kExhausted)
     return to_response({.status = 413, .message = error.message, .code = "file_too_large"});
   return to_response({.status = 500, .message = error.message, .type = "server_error"});
 }
 
-std::int64_t limit_of(const http::Request& request, std::int64_t otherwise, std::int64_t most) {
-  const auto asked = request.query_value("limit");
-  return std::clamp<std::int64_t>(asked ? parse_int(*asked).value_or(otherwise) : otherwise, 1, most);
+// How a list is asked for: ?limit=20&order=desc&after=ID
+struct Paging {
+  std::int64_t limit = 0;
+  bool ascending = false;
+  std::string after;
+};
+
+std::expected<Paging, ApiError> paging_of(const http::Request& request, std::int64_t otherwise, std::int64_t most) {
+  Paging paging{.limit = otherwise, .after = request.query_value("after").value_or("")};
+  if (const auto asked = request.query_value("limit")) {
+    const auto limit = parse_int(*asked);
+    if (!limit) return wrong("limit", fmt::format("Invalid 'limit': expected an integer, but got '{}'.", *asked), "invalid_type");
+    if (*limit < 1 || *limit > most)
+      return wrong("limit", fmt::format("Invalid 'limit': expected a value from 1 to {}, but got {} instead.", most, *limit),
+                   *limit < 1 ? "integer_below_min_value" : "integer_above_max_value");
+    paging.limit = *limit;
+  }
+  const std::string order = request.query_value("order").value_or("desc");
+  if (order != "asc" && order != "desc")
+    return wrong("order", fmt::format("Invalid value: '{}'. Supported values are: 'asc' and 'desc'.", order));
+  paging.ascending = order == "asc";
+  return paging;
+}
+
+std::unexpected<Error> bad_part(std::string_view name, std::string message) {
+  return std::unexpected(Error{.code = Code::kInvalid, .message = std::move(message), .field = std::string(name)});
 }
 
 // Whether `include` asks for what code printed.
@@ -47,14 +75,13 @@ bool wants_outputs(const http::Request& request) {
 }
 
 // One page of a response's input items, newest first unless asked otherwise.
-Json page_of(Json::Array items, const http::Request& request) {
-  if (request.query_value("order").value_or("desc") == "desc") std::ranges::reverse(items);
-  if (const auto after = request.query_value("after")) {
-    const auto at =
-        std::ranges::find_if(items, [&](const Json& item) { return item.get_string("id") == *after; });
+Json page_of(Json::Array items, const Paging& paging) {
+  if (!paging.ascending) std::ranges::reverse(items);
+  if (!paging.after.empty()) {
+    const auto at = std::ranges::find_if(items, [&](const Json& item) { return item.get_string("id") == paging.after; });
     if (at != items.end()) items.erase(items.begin(), at + 1);
   }
-  const auto limit = static_cast<std::size_t>(limit_of(request, 20, 100));
+  const auto limit = static_cast<std::size_t>(paging.limit);
   const bool more = items.size() > limit;
   if (more) items.resize(limit);
   Json first, last;
@@ -80,18 +107,22 @@ Result<FileStore::New> file_of(const http::Request& request) {
       content = true;
     } else if (part.name == "purpose") {
       file.purpose = part.content;
+    } else if (part.name == "expires_after[anchor]" && part.content != "created_at") {
+      return bad_part(part.name, fmt::format("'expires_after[anchor]' must be created_at, not '{}'", part.content));
     } else if (part.name == "expires_after[seconds]") {
       const auto seconds = parse_int(part.content);
       if (!seconds || *seconds < 3600 || *seconds > 2'592'000)
-        return fail(Code::kInvalid, "'expires_after[seconds]' must be 3600 to 2592000, not '{}'",
-                    part.content);
+        return bad_part(part.name, fmt::format("'expires_after[seconds]' must be 3600 to 2592000, not '{}'", part.content));
       file.expires = static_cast<std::int64_t>(std::time(nullptr)) + *seconds;
     }
   }
-  if (!content) return fail(Code::kInvalid, "the form has no part 'file'");
-  if (file.purpose.empty() || file.purpose.size() > 64)
-    return fail(Code::kInvalid, "the form must have a part 'purpose', like batch or user_data");
-  if (file.name.size() > 512) return fail(Code::kInvalid, "the file's name may have 512 bytes");
+  if (!content) return bad_part("file", "the form has no part 'file'");
+  if (file.content.empty()) return bad_part("file", "the file is empty");
+  constexpr std::array<std::string_view, 6> kPurposes = {"assistants", "batch", "evals", "fine-tune", "user_data", "vision"};
+  if (std::ranges::find(kPurposes, file.purpose) == kPurposes.end())
+    return bad_part("purpose", fmt::format("the form must have a part 'purpose' that is one of {}, not '{}'",
+                                           fmt::join(kPurposes, ", "), file.purpose));
+  if (file.name.size() > 512) return bad_part("file", "the file's name may have 512 bytes");
   return file;
 }
 
@@ -135,6 +166,9 @@ void OpenAiApi::add_responses(Gateway& gateway) {
   gateway.add_exchange(
       "POST", "/v1/responses", [this] { return std::make_unique<ResponsesExchange>(responses_); },
       Gateway::Blocking::kBegin);
+  gateway.add_exchange(
+      "POST", "/v1/responses/input_tokens", [this] { return std::make_unique<InputTokensExchange>(responses_); },
+      Gateway::Blocking::kBegin);
   gateway.divert(
       "/v1/responses", CodeRequests::takes,
       [this](const http::Request& request, const CallerPtr& caller, const http::ResponseWriterPtr& writer) {
@@ -163,6 +197,8 @@ void OpenAiApi::add_responses(Gateway& gateway) {
   route(gateway, "GET", "/v1/responses/{id}/input_items",
         [this](const http::Request& request, const Caller& caller) {
           const std::string owner = owner_of(caller);
+          const auto paging = paging_of(request, 20, 100);
+          if (!paging) return to_response(paging.error());
           const auto found = responses_.store().find(owner, request.param("id"));
           if (!found) return answer_of(Result<Json>(std::unexpected(found.error())));
           Json::Array items;
@@ -170,7 +206,7 @@ void OpenAiApi::add_responses(Gateway& gateway) {
             items = responses_.store().history(owner, found->previous_id).value_or(Json::Array());
           items.insert(items.end(), found->input.begin(), found->input.end());
           if (!wants_outputs(request)) hide_outputs(items);
-          return http::Response::json(200, page_of(std::move(items), request));
+          return http::Response::json(200, page_of(std::move(items), *paging));
         });
   route(gateway, "POST", "/v1/responses/{id}/cancel",
         [this](const http::Request& request, const Caller& caller) {
@@ -185,10 +221,12 @@ void OpenAiApi::add_files(Gateway& gateway) {
                           : Result<Json>(std::unexpected(file.error())));
   });
   route(gateway, "GET", "/v1/files", [this](const http::Request& request, const Caller& caller) {
-    return answer_of(files_->list(owner_of(caller), {.after = request.query_value("after").value_or(""),
+    const auto paging = paging_of(request, 10'000, 10'000);
+    if (!paging) return to_response(paging.error());
+    return answer_of(files_->list(owner_of(caller), {.after = paging->after,
                                                      .purpose = request.query_value("purpose").value_or(""),
-                                                     .limit = limit_of(request, 10'000, 10'000),
-                                                     .ascending = request.query_value("order") == "asc"}));
+                                                     .limit = paging->limit,
+                                                     .ascending = paging->ascending}));
   });
   route(gateway, "GET", "/v1/files/{id}", [this](const http::Request& request, const Caller& caller) {
     return answer_of(files_->find(owner_of(caller), request.param("id")));
@@ -213,8 +251,9 @@ void OpenAiApi::add_batches(Gateway& gateway) {
     return answer_of(batches_.create(caller, *body));
   });
   route(gateway, "GET", "/v1/batches", [this](const http::Request& request, const Caller& caller) {
-    return answer_of(batches_.list(owner_of(caller), request.query_value("after").value_or(""),
-                                   limit_of(request, 20, 100)));
+    const auto paging = paging_of(request, 20, 100);
+    if (!paging) return to_response(paging.error());
+    return answer_of(batches_.list(owner_of(caller), paging->after, paging->limit));
   });
   route(gateway, "GET", "/v1/batches/{id}", [this](const http::Request& request, const Caller& caller) {
     return answer_of(batches_.find(owner_of(caller), request.param("id")));

@@ -256,6 +256,78 @@ TEST_F(OpenAiTest, FilesAreKeptListedAndDeleted) {
   EXPECT_EQ(send("POST", "/v1/files", "x", {{"content-type", "text/plain"}}).status, 400);
 }
 
+// Goal: what is wrong with a list, a form or a batch is told with its param. Method: one wrong thing each.
+TEST_F(OpenAiTest, WrongQueriesFormsAndBatchesNameTheirParam) {
+  const auto param = [](const http::Response& answer) {
+    const Json body = *Json::parse(answer.body);
+    return fmt::format("{} {}", answer.status, body.find("error")->get_string("param").value_or("-"));
+  };
+  EXPECT_EQ(param(send("GET", "/v1/files?limit=0")), "400 limit");
+  EXPECT_EQ(param(send("GET", "/v1/batches?limit=x")), "400 limit");
+  EXPECT_EQ(param(send("GET", "/v1/files?order=up")), "400 order");
+  EXPECT_EQ(param(send("GET", "/v1/files/file-x")), "404 id");
+  const auto form = [&](std::string parts) {
+    return send("POST", "/v1/files", parts + "--b--\r\n", {{"content-type", "multipart/form-data; boundary=b"}});
+  };
+  const auto part = [](std::string_view name, std::string_view content) {
+    return fmt::format("--b\r\ncontent-disposition: form-data; name=\"{}\"; filename=\"f\"\r\n\r\n{}\r\n", name, content);
+  };
+  EXPECT_EQ(param(form(part("purpose", "batch"))), "400 file");
+  EXPECT_EQ(param(form(part("file", "x"))), "400 purpose");
+  EXPECT_EQ(param(form(part("file", "x") + part("purpose", "fun"))), "400 purpose");
+  EXPECT_EQ(param(form(part("file", "") + part("purpose", "batch"))), "400 file");
+  EXPECT_EQ(param(form(part("expires_after[anchor]", "now") + part("file", "x") + part("purpose", "batch"))),
+            "400 expires_after[anchor]");
+  const std::string file = upload(line("a", "one"));
+  const auto batch = [&](std::string_view more) {
+    return param(send("POST", "/v1/batches",
+                      fmt::format(R"({{"input_file_id":"{}","endpoint":"/v1/chat/completions","completion_window":"24h",{}}})", file, more)));
+  };
+  EXPECT_EQ(batch(R"("metadata":"x")"), "400 metadata");
+  EXPECT_EQ(batch(R"("metadata":{"a":1})"), "400 metadata.a");
+  EXPECT_EQ(batch(R"("output_expires_after":{"anchor":"created_at","seconds":1})"), "400 output_expires_after.seconds");
+  EXPECT_EQ(param(send("POST", "/v1/embeddings", R"({"model":"m","input":1})")), "400 input");
+  EXPECT_EQ(param(send("POST", "/v1/embeddings", R"({"model":"m","input":"a","dimensions":0})")), "400 dimensions");
+}
+
+TEST_F(OpenAiTest, ABatchsOutputIsKeptAsLongAsAsked) {
+  const std::string file = upload(line("a", "one"));
+  const Json made = post("/v1/batches", fmt::format(R"({{"input_file_id":"{}","endpoint":"/v1/chat/completions",)"
+                                                    R"("completion_window":"24h","output_expires_after":)"
+                                                    R"({{"anchor":"created_at","seconds":3600}}}})",
+                                                    file));
+  const Json batch = wait_for("/v1/batches/" + id_of(made), "completed");
+  const Json output = get("/v1/files/" + *batch.get_string("output_file_id"));
+  EXPECT_EQ(output.get_int("expires_at").value_or(0) - output.get_int("created_at").value_or(0), 3600) << output.dump();
+}
+
+TEST_F(OpenAiTest, InputItemsComeBackAsOpenAiTellsThem) {
+  const Json response = post("/v1/responses",
+                             R"({"model":"m","input":[{"role":"user","content":"hi"},{"role":"assistant","content":"ho"},)"
+                             R"({"type":"function_call","call_id":"c","name":"f","arguments":"{}"},)"
+                             R"({"type":"function_call_output","call_id":"c","output":"4"},{"role":"user","content":"go on"}]})");
+  const Json page = get("/v1/responses/" + id_of(response) + "/input_items?order=asc");
+  std::string told;
+  for (Json item : page.find("data")->items()) {
+    item.erase("id");
+    told += item.dump() + "\n";
+  }
+  EXPECT_EQ(told, R"({"role":"user","content":[{"type":"input_text","text":"hi"}],"type":"message","status":"completed"}
+{"role":"assistant","content":[{"type":"output_text","text":"ho","annotations":[],"logprobs":[]}],"type":"message","status":"completed"}
+{"type":"function_call","call_id":"c","name":"f","arguments":"{}","status":"completed"}
+{"type":"function_call_output","call_id":"c","output":"4","status":"completed"}
+{"role":"user","content":[{"type":"input_text","text":"go on"}],"type":"message","status":"completed"}
+)");
+  EXPECT_EQ(send("GET", "/v1/responses/" + id_of(response) + "/input_items?limit=101").status, 400);
+}
+
+TEST_F(OpenAiTest, TokensOfAResponseAreCountedByTheReplica) {
+  EXPECT_EQ(post("/v1/responses/input_tokens", R"({"model":"m","input":"hi","stream":true,"max_output_tokens":90})").dump(),
+            R"({"object":"response.input_tokens","input_tokens":3})");
+  EXPECT_EQ(asked_body_, R"({"model":"m","messages":[{"role":"user","content":"hi"}],"max_completion_tokens":1})");
+  EXPECT_EQ(post("/v1/responses/input_tokens", R"({"model":"m"})").find("error")->get_string("param"), "input");
+}
+
 TEST_F(OpenAiTest, ABatchRunsItsLinesAndSortsWhatFailed) {
   const Json batch = wait_for(
       "/v1/batches/" + make_batch(line("a", "one") + line("b", "wrong") + line("c", "busy")), "completed");

@@ -270,6 +270,7 @@ ResponsesAnswer::Events ResponsesAnswer::finish() {
   Events events;
   close(events, true);
   status_ = "completed";
+  completed_at_ = context_.now ? context_.now() : context_.created_at;
   emit("response.completed", Json::object({{"response", response()}}), events);
   return events;
 }
@@ -329,7 +330,7 @@ Json ResponsesAnswer::stored() const {
   if (usage_known_) {
     const ChatUsage told = this->usage();
     usage = Json::object({{"input_tokens", told.input},
-                          {"input_tokens_details", Json::object({{"cached_tokens", told.cached}})},
+                          {"input_tokens_details", Json::object({{"cached_tokens", told.cached}, {"cache_write_tokens", told.cache_write}})},
                           {"output_tokens", told.output},
                           {"output_tokens_details", Json::object({{"reasoning_tokens", told.reasoning}})},
                           {"total_tokens", told.input + told.output}});
@@ -337,6 +338,7 @@ Json ResponsesAnswer::stored() const {
   Json out = Json::object({{"id", context_.id},
                            {"object", "response"},
                            {"created_at", context_.created_at},
+                           {"completed_at", completed_at_ > 0 ? Json(completed_at_) : Json()},
                            {"status", status_},
                            {"background", call_.background},
                            {"error", error_},

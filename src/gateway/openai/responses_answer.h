@@ -34,6 +34,7 @@ struct ResponsesContext {
   std::function<std::string()> new_id;  // what stands after "msg_", "rs_", "fc_"
   // Makes encrypted_content of reasoning; used where the request includes it.
   std::function<std::string(const std::string& text)> close;
+  std::function<std::int64_t()> now = {};  // in seconds, for completed_at; none: created_at
 };
 
 class ResponsesAnswer {
@@ -88,6 +89,7 @@ class ResponsesAnswer {
   const ResponsesContext context_;
   std::int64_t sequence_ = 0;
   std::string status_ = "in_progress";
+  std::int64_t completed_at_ = 0;  // 0: not yet
   std::string finish_reason_, stop_reason_, service_tier_;
   ChatUsage usage_, turn_usage_;  // of the turns before, of this one
   bool usage_known_ = false;

@@ -1,5 +1,6 @@
 #include "gateway/openai/responses_exchange.h"
 
+#include "gateway/openai/responses_error.h"
 #include "gateway/openai_error.h"
 #include "gateway/request_peek.h"
 #include "routing/routing.h"
@@ -35,7 +36,7 @@ void ResponsesExchange::keep() {
 }
 
 void ResponsesExchange::on_answer(http::Response answer, const Usage*, Reply& reply) {
-  if (answer.status != 200) return reply.respond(std::move(answer));
+  if (answer.status != 200) return reply.respond(in_responses_terms(std::move(answer)));
   const auto delta = read_chat_completion(answer.body);
   if (!delta) return reply.respond(to_response(delta.error()));
   answer_->push(*delta);

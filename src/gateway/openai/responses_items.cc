@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 #include <string_view>
 
 #include "base/file.h"
+#include "gateway/openai/responses_checks.h"
 
 namespace capstan::gateway::openai {
 namespace {
@@ -13,21 +15,29 @@ constexpr std::size_t kItemsMax = 8192;
 
 using Status = std::expected<void, OpenAiError>;
 
-std::unexpected<OpenAiError> wrong(std::string param, std::string message,
-                                   std::string code = "invalid_value") {
-  return std::unexpected(
-      OpenAiError{.message = std::move(message), .param = std::move(param), .code = std::move(code)});
-}
+// What other servers' tools say; only they could read it.
+constexpr std::array<std::string_view, 23> kHostedItems = {
+    "additional_tools",       "apply_patch_call",         "apply_patch_call_output", "compaction",
+    "compaction_trigger",     "computer_call",            "computer_call_output",    "file_search_call",
+    "image_generation_call",  "local_shell_call",         "local_shell_call_output", "mcp_approval_request",
+    "mcp_approval_response",  "mcp_call",                 "mcp_list_tools",          "program",
+    "program_output",         "shell_call",               "shell_call_output",       "tool_search_call",
+    "tool_search_output",     "web_search_call",          "compaction_summary"};
 
 std::string type_of(const Json& item) { return item.get_string("type").value_or("message"); }
 
 // One part of a user's message as chat writes it; null for a part that chat does not have.
 std::expected<Json, OpenAiError> part_of(const Json& part, const std::string& path) {
   const std::string type = part.get_string("type").value_or("");
-  if (type == "input_text" || type == "output_text" || type == "text")
-    return Json::object({{"type", "text"}, {"text", part.get_string("text").value_or("")}});
-  if (type == "refusal")
-    return Json::object({{"type", "text"}, {"text", part.get_string("refusal").value_or("")}});
+  if (!part.is_object()) return wrong_type(path, "an object", part);
+  if (type.empty()) return missing(path + ".type");
+  if (type == "input_text" || type == "output_text" || type == "text" || type == "refusal") {
+    const std::string_view key = type == "refusal" ? "refusal" : "text";
+    const Json* text = given(part, key);
+    if (text == nullptr) return missing(fmt::format("{}.{}", path, key));
+    if (!text->is_string()) return wrong_type(fmt::format("{}.{}", path, key), "a string", *text);
+    return Json::object({{"type", "text"}, {"text", *text}});
+  }
   if (type == "input_image") {
     const auto url = part.get_string("image_url");
     if (!url)
@@ -58,12 +68,11 @@ std::expected<Json, OpenAiError> part_of(const Json& part, const std::string& pa
 
 // Content that is a text or a list of parts: a text where all of it is text.
 std::expected<Json, OpenAiError> content_of(const Json& item, std::string_view key, const std::string& path) {
-  const Json* content = item.find(key);
-  if (content == nullptr || content->is_null()) return Json("");
+  const Json* content = given(item, key);
+  if (content == nullptr) return missing(fmt::format("{}.{}", path, key));
   if (content->is_string()) return *content;
   if (!content->is_array())
-    return wrong(fmt::format("{}.{}", path, key),
-                 fmt::format("'{}.{}' must be a string or an array of parts", path, key), "invalid_type");
+    return wrong_type(fmt::format("{}.{}", path, key), "one of a string or array of objects", *content);
   Json parts = Json::array();
   std::string text;
   bool only_text = true;
@@ -97,7 +106,19 @@ class Messages {
     if (type == "function_call_output" || type == "custom_tool_call_output") return add_output(item, path);
     if (type == "code_interpreter_call") return add_code(item);
     if (type == "item_reference" && !referenced) return add_reference(item, path);
-    return {};
+    if (std::ranges::find(kHostedItems, type) != kHostedItems.end()) return {};
+    return wrong(path + ".type",
+                 fmt::format("Invalid value: '{}'. Supported values are: 'message', 'reasoning', 'function_call', "
+                             "'function_call_output', 'custom_tool_call', 'custom_tool_call_output', 'code_interpreter_call', "
+                             "'item_reference' and those of hosted tools.",
+                             type));
+  }
+
+  // Every call has its output, as models are trained to see them.
+  Status finish() {
+    flush();
+    if (unanswered_.empty()) return {};
+    return wrong("input", fmt::format("No tool output found for function call {}.", *unanswered_.begin()), "");
   }
 
   void flush() {
@@ -165,6 +186,8 @@ class Messages {
                    fmt::format("'{}' must hold the strings call_id, name and {}", path,
                                custom ? "input" : "arguments"),
                    "missing_required_parameter");
+    unanswered_.insert(*id);
+    known_.insert(*id);
     const std::string text = custom ? Json::object({{"input", *arguments}}).dump() : *arguments;
     calls_.push_back(Json::object({{"id", *id},
                                    {"type", "function"},
@@ -174,9 +197,10 @@ class Messages {
 
   Status add_output(const Json& item, const std::string& path) {
     const auto id = item.get_string("call_id");
-    if (!id)
-      return wrong(path + ".call_id", fmt::format("'{}.call_id' is missing", path),
-                   "missing_required_parameter");
+    if (!id) return missing(path + ".call_id");
+    if (!known_.contains(*id))
+      return wrong("input", fmt::format("No tool call found for function call output with call_id {}.", *id), "");
+    unanswered_.erase(*id);
     auto content = content_of(item, "output", path);
     if (!content) return std::unexpected(content.error());
     flush();
@@ -209,7 +233,7 @@ class Messages {
           .message = fmt::format("Item with id '{}' not found; items are kept with responses that are "
                                  "stored (store: true)",
                                  id),
-          .param = path,
+          .param = "input",
           .code = "item_not_found"});
     return add(*found, path, true);
   }
@@ -218,6 +242,7 @@ class Messages {
   Json& out_;
   std::string content_, reasoning_;
   Json::Array calls_;
+  std::set<std::string> known_, unanswered_;  // ids of calls
 };
 
 std::string_view prefix_of(const std::string& type) {
@@ -228,6 +253,25 @@ std::string_view prefix_of(const std::string& type) {
   return type == "message" ? "msg_" : "item_";
 }
 
+// As OpenAI returns items: with id and status, and a message's text as a part.
+void complete_item(Json& item) {
+  if (!item.is_object()) return;  // refused where its path is known
+  const std::string type = type_of(item);
+  if (type == "item_reference") return;
+  if (!item.contains("type")) item["type"] = type;
+  if (!item.get_string("id")) item["id"] = std::string(prefix_of(type)) + random_hex(24);
+  if (type == "message" || type.ends_with("_call") || type.ends_with("_call_output")) {
+    if (given(item, "status") == nullptr) item["status"] = "completed";
+  }
+  const Json* content = item.find("content");
+  if (type != "message" || content == nullptr || !content->is_string()) return;
+  Json part = Json::object({{"type", "input_text"}, {"text", *content}});
+  if (item.get_string("role") == "assistant")
+    part = Json::object(
+        {{"type", "output_text"}, {"text", *content}, {"annotations", Json::array()}, {"logprobs", Json::array()}});
+  item["content"] = Json::array({std::move(part)});
+}
+
 }  // namespace
 
 std::expected<void, OpenAiError> add_items(const Json::Array& items, const ItemSources& sources,
@@ -236,8 +280,7 @@ std::expected<void, OpenAiError> add_items(const Json::Array& items, const ItemS
   for (std::size_t i = 0; i < items.size(); ++i) {
     if (auto added = reader.add(items[i], fmt::format("input[{}]", i)); !added) return added;
   }
-  reader.flush();
-  return {};
+  return reader.finish();
 }
 
 std::expected<Json::Array, OpenAiError> input_items(const Json& input) {
@@ -254,14 +297,9 @@ std::expected<Json::Array, OpenAiError> input_items(const Json& input) {
   if (input.size() > kItemsMax)
     return wrong("input", fmt::format("'input' may hold {} items, not {}", kItemsMax, input.size()),
                  "array_above_max_length");
+  if (input.size() == 0) return wrong("input", "Invalid 'input': an empty array; give at least one item.", "empty_array");
   Json::Array items = input.items();
-  for (Json& item : items) {
-    if (!item.is_object()) continue;  // refused where its path is known
-    const std::string type = type_of(item);
-    if (!item.contains("type")) item["type"] = type;
-    if (!item.get_string("id") && type != "item_reference")
-      item["id"] = std::string(prefix_of(type)) + random_hex(24);
-  }
+  for (Json& item : items) complete_item(item);
   return items;
 }
 

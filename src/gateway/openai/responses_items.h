@@ -2,7 +2,7 @@
 //
 // A model's turn may be several items: reasoning, a message, calls. They become one assistant message; a call of
 // the code interpreter ends it, and its outputs follow. Items that only another hosted tool could have made
-// (web_search_call and others) are skipped, as are types that we do not know.
+// (web_search_call and others) are skipped; other types are refused, as are calls without outputs and outputs without calls.
 // Threads: pure; the two functions are called from where it is called.  Failure: OpenAI's error, with the item's path.
 #pragma once
 

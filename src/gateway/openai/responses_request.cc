@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cctype>
 
+#include "gateway/openai/responses_checks.h"
+
 namespace capstan::gateway::openai {
 
 bool is_container_id(std::string_view text) {
@@ -24,73 +26,6 @@ namespace {
 
 using Status = std::expected<void, OpenAiError>;
 
-std::unexpected<OpenAiError> wrong(std::string param, std::string message,
-                                   std::string code = "invalid_value") {
-  return std::unexpected(
-      OpenAiError{.message = std::move(message), .param = std::move(param), .code = std::move(code)});
-}
-
-// The member if it is there and not null.
-const Json* given(const Json& body, std::string_view key) {
-  const Json* value = body.find(key);
-  return value == nullptr || value->is_null() ? nullptr : value;
-}
-
-Status expect(const Json& body, std::string_view key, bool (Json::*is)() const, std::string_view what) {
-  const Json* value = given(body, key);
-  if (value == nullptr || (value->*is)()) return {};
-  return wrong(std::string(key), fmt::format("'{}' must be {}, not {}", key, what, value->type_name()),
-               "invalid_type");
-}
-
-Status check_types(const Json& body) {
-  using Is = bool (Json::*)() const;
-  struct Field {
-    std::string_view key;
-    Is is;
-    std::string_view what;
-  };
-  static constexpr Field kFields[] = {{"instructions", &Json::is_string, "a string"},
-                                      {"previous_response_id", &Json::is_string, "a string"},
-                                      {"stream", &Json::is_bool, "true or false"},
-                                      {"store", &Json::is_bool, "true or false"},
-                                      {"background", &Json::is_bool, "true or false"},
-                                      {"include", &Json::is_array, "an array"},
-                                      {"max_output_tokens", &Json::is_int, "an integer"},
-                                      {"max_tool_calls", &Json::is_int, "an integer"},
-                                      {"temperature", &Json::is_number, "a number"},
-                                      {"top_p", &Json::is_number, "a number"},
-                                      {"top_logprobs", &Json::is_int, "an integer"},
-                                      {"parallel_tool_calls", &Json::is_bool, "true or false"},
-                                      {"tools", &Json::is_array, "an array"},
-                                      {"reasoning", &Json::is_object, "an object"},
-                                      {"text", &Json::is_object, "an object"},
-                                      {"metadata", &Json::is_object, "an object"},
-                                      {"service_tier", &Json::is_string, "a string"},
-                                      {"truncation", &Json::is_string, "a string"},
-                                      {"prompt_cache_key", &Json::is_string, "a string"},
-                                      {"safety_identifier", &Json::is_string, "a string"},
-                                      {"user", &Json::is_string, "a string"}};
-  for (const Field& field : kFields) {
-    if (auto checked = expect(body, field.key, field.is, field.what); !checked) return checked;
-  }
-  return {};
-}
-
-Status check_metadata(const Json& body) {
-  const Json* metadata = given(body, "metadata");
-  if (metadata == nullptr) return {};
-  if (metadata->size() > kMetadataMax)
-    return wrong("metadata",
-                 fmt::format("'metadata' may hold {} pairs, not {}", kMetadataMax, metadata->size()));
-  for (const auto& [key, value] : metadata->members()) {
-    if (key.size() > 64 || !value.is_string() || value.as_string().size() > 512)
-      return wrong("metadata." + key,
-                   "keys of 'metadata' have at most 64 bytes, values are strings of at most 512");
-  }
-  return {};
-}
-
 // What would need a server of another kind.
 Status refuse_hosted(const Json& body) {
   if (given(body, "conversation") != nullptr)
@@ -104,8 +39,9 @@ Status refuse_hosted(const Json& body) {
 
 std::expected<Json, OpenAiError> function_of(const Json& tool, const std::string& path, bool custom) {
   const auto name = tool.get_string("name");
-  if (!name)
-    return wrong(path + ".name", fmt::format("'{}.name' is missing", path), "missing_required_parameter");
+  if (!name) return missing(path + ".name");
+  if (!is_plain_name(*name))
+    return wrong(path + ".name", fmt::format("Invalid '{}.name': '{}' must match ^[a-zA-Z0-9_-]{{1,64}}$.", path, *name));
   Json function = Json::object({{"name", *name}});
   if (const auto description = tool.get_string("description")) function["description"] = *description;
   if (custom) {
@@ -168,6 +104,8 @@ Status read_tools(const Json& body, ResponsesCall& call) {
     const Json& tool = tools->items()[i];
     const std::string type = tool.get_string("type").value_or("");
     const std::string path = fmt::format("tools[{}]", i);
+    if (!tool.is_object()) return wrong_type(path, "an object", tool);
+    if (type.empty()) return missing(path + ".type");
     if (type == "code_interpreter") {
       if (auto read = read_code_interpreter(tool, path, call); !read) return read;
       continue;
@@ -190,11 +128,27 @@ Json named_choice(const std::string& name) {
   return Json::object({{"type", "function"}, {"function", Json::object({{"name", name}})}});
 }
 
+std::unexpected<OpenAiError> no_such_tool(std::string_view name) {
+  return wrong("tool_choice", fmt::format("Tool choice 'function' with name '{}' not found in 'tools' parameter.", name));
+}
+
+bool has_tool(const ResponsesCall& call, std::string_view name) {
+  const Json* tools = call.settings.find("tools");
+  return tools != nullptr && std::ranges::any_of(tools->items(), [&](const Json& tool) {
+    return tool.find("function")->get_string("name") == name;
+  });
+}
+
 // {"type": "allowed_tools", "mode", "tools"}: the others are not offered.
-void allow_only(const Json& choice, ResponsesCall& call) {
+Status allow_only(const Json& choice, ResponsesCall& call) {
   const Json* allowed = choice.find("tools");
   Json* tools = call.settings.find("tools");
-  if (allowed == nullptr || !allowed->is_array() || tools == nullptr) return;
+  if (allowed == nullptr || !allowed->is_array()) return missing("tool_choice.tools");
+  for (const Json& one : allowed->items()) {
+    const auto name = one.get_string("name");
+    const auto type = one.get_string("type");
+    if (name && (type == "function" || type == "custom") && !has_tool(call, *name)) return no_such_tool(*name);
+  }
   std::erase_if(tools->items(), [&](const Json& tool) {
     const auto name = tool.find("function")->get_string("name");
     return std::ranges::none_of(allowed->items(), [&](const Json& one) {
@@ -203,29 +157,35 @@ void allow_only(const Json& choice, ResponsesCall& call) {
     });
   });
   if (tools->size() == 0) call.settings.erase("tools");
+  return {};
 }
 
 Status read_tool_choice(const Json& body, ResponsesCall& call) {
   const Json* choice = given(body, "tool_choice");
-  if (choice == nullptr || !call.settings.contains("tools")) return {};
+  if (choice == nullptr) return {};
   if (choice->is_string()) {
     const std::string& mode = choice->as_string();
     if (mode != "auto" && mode != "none" && mode != "required")
       return wrong("tool_choice",
                    fmt::format("'tool_choice' must be auto, none, required or an object, not '{}'", mode));
-    call.settings["tool_choice"] = mode;
+    const Json* tools = given(body, "tools");
+    if (mode == "required" && (tools == nullptr || tools->size() == 0))
+      return wrong("tool_choice", "Tool choice 'required' must be specified with 'tools' parameter.");
+    if (call.settings.contains("tools")) call.settings["tool_choice"] = mode;
     return {};
   }
+  if (!choice->is_object()) return wrong_type("tool_choice", "one of a string or object", *choice);
+  if (!call.settings.contains("tools")) return {};
   const std::string type = choice->get_string("type").value_or("");
   if (type == "function" || type == "custom") {
     const auto name = choice->get_string("name");
-    if (!name)
-      return wrong("tool_choice.name", "'tool_choice.name' is missing", "missing_required_parameter");
+    if (!name) return missing("tool_choice.name");
+    if (!has_tool(call, *name)) return no_such_tool(*name);
     call.settings["tool_choice"] = named_choice(*name);
   } else if (type == "code_interpreter" && call.code) {
     call.settings["tool_choice"] = named_choice(std::string(kCodeFunction));
   } else if (type == "allowed_tools") {
-    allow_only(*choice, call);
+    if (auto allowed = allow_only(*choice, call); !allowed) return allowed;
     if (call.settings.contains("tools"))
       call.settings["tool_choice"] = choice->get_string("mode").value_or("auto");
   }
@@ -246,9 +206,11 @@ Status read_text(const Json& body, ResponsesCall& call) {
     for (const std::string_view key : {"name", "description", "schema", "strict"}) {
       if (const Json* value = given(*format, key)) schema[key] = *value;
     }
-    if (!schema.contains("name") || !schema.contains("schema"))
-      return wrong("text.format", "'text.format' of type json_schema must hold name and schema",
-                   "missing_required_parameter");
+    for (const std::string_view key : {"name", "schema"}) {
+      if (!schema.contains(key)) return missing(fmt::format("text.format.{}", key));
+    }
+    if (!schema["name"].is_string() || !is_plain_name(schema["name"].as_string()))
+      return wrong("text.format.name", "Invalid 'text.format.name': it must match ^[a-zA-Z0-9_-]{1,64}$.");
     call.settings["response_format"] =
         Json::object({{"type", "json_schema"}, {"json_schema", std::move(schema)}});
   } else if (type != "text") {
@@ -268,7 +230,8 @@ void read_include(const Json& body, ResponsesCall& call) {
   if (call.logprobs || given(body, "top_logprobs") != nullptr) {
     call.settings["logprobs"] = true;
     call.logprobs = true;
-    if (const Json* top = given(body, "top_logprobs")) call.settings["top_logprobs"] = *top;
+    if (const Json* top = given(body, "top_logprobs"))
+      call.settings["top_logprobs"] = static_cast<std::int64_t>(top->as_double());
   }
 }
 
@@ -282,16 +245,9 @@ Status read_settings(const Json& body, ResponsesCall& call) {
     if (const Json* value = given(body, key)) call.settings[key] = *value;
   }
   if (!call.settings.contains("tools")) call.settings.erase("parallel_tool_calls");
-  if (const Json* most = given(body, "max_output_tokens")) {
-    if (most->as_int() < 1)
-      return wrong("max_output_tokens", "'max_output_tokens' must be at least 1", "integer_below_min_value");
-    call.settings["max_completion_tokens"] = *most;
-  }
-  if (const Json* most = given(body, "max_tool_calls")) {
-    call.tool_calls_max = most->as_int();
-    if (call.tool_calls_max < 1)
-      return wrong("max_tool_calls", "'max_tool_calls' must be at least 1", "integer_below_min_value");
-  }
+  if (const Json* most = given(body, "max_output_tokens"))
+    call.settings["max_completion_tokens"] = static_cast<std::int64_t>(most->as_double());
+  if (const Json* most = given(body, "max_tool_calls")) call.tool_calls_max = static_cast<std::int64_t>(most->as_double());
   if (const Json* reasoning = given(body, "reasoning")) {
     if (const auto effort = reasoning->get_string("effort")) call.settings["reasoning_effort"] = *effort;
   }
@@ -329,7 +285,7 @@ Json echo_of(const Json& body) {
   echo["top_logprobs"] = or_default("top_logprobs", 0);
   echo["top_p"] = or_default("top_p", 1.0);
   echo["truncation"] = or_default("truncation", "disabled");
-  echo["user"] = or_default("user", nullptr);
+  if (const Json* user = given(body, "user")) echo["user"] = *user;
   echo["metadata"] = or_default("metadata", Json::object());
   return echo;
 }
@@ -341,13 +297,13 @@ std::expected<ResponsesCall, OpenAiError> parse_responses_request(std::string_vi
   if (!body) return wrong("", "the body is " + body.error().message, "");
   if (!body->is_object())
     return wrong("", fmt::format("the body must be a JSON object, not {}", body->type_name()), "");
+  for (const auto check : {check_responses_fields, refuse_hosted}) {
+    if (auto checked = check(*body); !checked) return std::unexpected(checked.error());
+  }
   ResponsesCall call;
   call.model = body->get_string("model").value_or("");
   if (call.model.empty())
     return wrong("model", "'model' is missing; name one of GET /v1/models", "missing_required_parameter");
-  for (const auto check : {check_types, check_metadata, refuse_hosted}) {
-    if (auto checked = check(*body); !checked) return std::unexpected(checked.error());
-  }
   call.instructions = body->get_string("instructions").value_or("");
   call.previous_response_id = body->get_string("previous_response_id").value_or("");
   call.stream = body->get_bool("stream").value_or(false);
@@ -355,10 +311,7 @@ std::expected<ResponsesCall, OpenAiError> parse_responses_request(std::string_vi
   call.background = body->get_bool("background").value_or(false);
   if (call.background && !call.store)
     return wrong("background", "'background' needs 'store': true, since the answer is fetched later");
-  const std::string truncation = body->get_string("truncation").value_or("disabled");
-  if (truncation != "auto" && truncation != "disabled")
-    return wrong("truncation", fmt::format("'truncation' must be auto or disabled, not '{}'", truncation));
-  call.may_truncate = truncation == "auto";
+  call.may_truncate = body->get_string("truncation") == "auto";
   const Json* input = given(*body, "input");
   if (input == nullptr) return wrong("input", "'input' is missing", "missing_required_parameter");
   auto items = input_items(*input);

@@ -21,7 +21,6 @@
 
 namespace capstan::gateway::openai {
 
-inline constexpr std::size_t kMetadataMax = 16;
 inline constexpr std::size_t kResponsesToolsMax = 512;
 
 struct ResponsesCall {

@@ -3,6 +3,7 @@
 #include <ctime>
 
 #include "base/file.h"
+#include "gateway/openai/responses_error.h"
 #include "gateway/openai_error.h"
 #include "store/secret_box.h"
 
@@ -69,7 +70,8 @@ ResponsesAnswer ResponsesState::answer(const ResponsesCall& call) {
           {.id = "resp_" + random_hex(24),
            .created_at = static_cast<std::int64_t>(std::time(nullptr)),
            .new_id = [] { return random_hex(24); },
-           .close = [this](const std::string& text) { return store::seal(seal_key_, text, kSealContext); }}};
+           .close = [this](const std::string& text) { return store::seal(seal_key_, text, kSealContext); },
+           .now = [] { return static_cast<std::int64_t>(std::time(nullptr)); }}};
 }
 
 void ResponsesState::keep(const ResponsesCall& call, const std::string& owner, const Json& response) {
@@ -118,7 +120,7 @@ void ResponsesState::make(const std::string& id, const ResponsesCall& call, Resp
     keep(call, owner_of(*caller), *made);
   } else {
     const auto delta =
-        got.status == 200 ? read_chat_completion(got.body) : std::unexpected(read_error(got.status, got.body));
+        got.status == 200 ? read_chat_completion(got.body) : std::unexpected(in_responses_terms(read_error(got.status, got.body)));
     if (got.status == 499) {
       answer.cancel();
     } else if (delta) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "gateway/openai/responses_answer.h"
+#include "gateway/openai/responses_error.h"
 #include "gateway/openai/responses_request.h"
 #include "store/secret_box.h"
 
@@ -145,7 +146,7 @@ TEST(ResponsesRequest, PreviousItemsComeFirstAndReferencesAreFollowed) {
       R"([{"role":"user","content":"before"},{"role":"assistant","content":"stored"},{"role":"user","content":"now"}])");
   EXPECT_EQ(
       messages(R"([{"type":"item_reference","id":"gone"}])"),
-      "input[0]: Item with id 'gone' not found; items are kept with responses that are stored (store: true)");
+      "input: Item with id 'gone' not found; items are kept with responses that are stored (store: true)");
 }
 
 TEST(ResponsesRequest, WhatIsWrongIsNamed) {
@@ -153,15 +154,75 @@ TEST(ResponsesRequest, WhatIsWrongIsNamed) {
   EXPECT_EQ(chat(R"({"input":"x"})"), "model: 'model' is missing; name one of GET /v1/models");
   EXPECT_EQ(chat(R"({"model":"m"})"), "input: 'input' is missing");
   EXPECT_EQ(chat(R"({"model":"m","input":7})"), "input: 'input' must be a string or an array of items");
-  EXPECT_EQ(chat(R"({"model":"m","input":[]})"), "input: 'input' holds no message that the model could read");
+  EXPECT_EQ(chat(R"({"model":"m","input":[{"type":"web_search_call"}]})"), "input: 'input' holds no message that the model could read");
   EXPECT_EQ(chat(R"({"model":"m","input":[{"role":"bot","content":"x"}]})"),
             "input[0].role: 'input[0].role' must be user, assistant, system or developer, not 'bot'");
   EXPECT_EQ(chat(R"({"model":"m","input":"x","temperature":"hot"})"),
-            "temperature: 'temperature' must be a number, not string");
+            "temperature: Invalid type for 'temperature': expected a number, but got string instead.");
   EXPECT_EQ(chat(R"({"model":"m","input":"x","conversation":"c"})"),
             "conversation: 'conversation' is not kept here; use previous_response_id");
   EXPECT_EQ(chat(R"({"model":"m","input":"x","background":true,"store":false})"),
             "background: 'background' needs 'store': true, since the answer is fetched later");
+}
+
+// Goal: param and code are OpenAI's. Method: one member each that is wrong.
+TEST(ResponsesRequest, AWrongMemberHasOpenAisParamAndCode) {
+  const auto refused = [](std::string_view members) {
+    const auto call = parse_responses_request(fmt::format(R"({{"model":"m","input":"hi",{}}})", members));
+    return call ? std::string("read") : call.error().param + " " + call.error().code;
+  };
+  const std::pair<std::string_view, std::string_view> cases[] = {
+      {R"("temperature":3)", "temperature decimal_above_max_value"},
+      {R"("max_output_tokens":0)", "max_output_tokens integer_below_min_value"},
+      {R"("max_output_tokens":1.5)", "max_output_tokens invalid_type"},
+      {R"("max_output_tokens":5.0)", "read"},
+      {R"("top_logprobs":21)", "top_logprobs integer_above_max_value"},
+      {R"("store":1)", "store invalid_type"},
+      {R"("include":["x"])", "include[0] invalid_value"},
+      {R"("service_tier":"gold")", "service_tier invalid_value"},
+      {R"("truncation":"x")", "truncation invalid_value"},
+      {R"("reasoning":{"effort":"x"})", "reasoning.effort invalid_value"},
+      {R"("reasoning":{"summary":"x"})", "reasoning.summary invalid_value"},
+      {R"("text":{"verbosity":"x"})", "text.verbosity invalid_value"},
+      {R"("text":{"format":{"type":"json_schema","schema":{}}})", "text.format.name missing_required_parameter"},
+      {R"("text":{"format":{"type":"json_schema","name":"n"}})", "text.format.schema missing_required_parameter"},
+      {R"("metadata":{"a":1})", "metadata.a invalid_type"},
+      {R"("tools":["x"])", "tools[0] invalid_type"},
+      {R"("tools":[{}])", "tools[0].type missing_required_parameter"},
+      {R"("tools":[{"type":"function","name":"a b"}])", "tools[0].name invalid_value"},
+      {R"("tool_choice":"required")", "tool_choice invalid_value"},
+      {R"("tools":[{"type":"function","name":"f"}],"tool_choice":{"type":"function","name":"g"})", "tool_choice invalid_value"},
+      {R"("tools":[{"type":"function","name":"f"}],"tool_choice":{"type":"allowed_tools","tools":[{"type":"function","name":"g"}]})",
+       "tool_choice invalid_value"}};
+  for (const auto& [members, expected] : cases) EXPECT_EQ(refused(members), expected) << members;
+}
+
+TEST(ResponsesRequest, ItemsThatModelsCouldNotReadAreRefused) {
+  EXPECT_EQ(messages(R"([{"role":"user"}])"), "input[0].content: Missing required parameter: 'input[0].content'.");
+  EXPECT_EQ(messages(R"([{"role":"user","content":[{"type":"input_text"}]}])"),
+            "input[0].content[0].text: Missing required parameter: 'input[0].content[0].text'.");
+  EXPECT_TRUE(messages(R"([{"type":"telepathy"}])").starts_with("input[0].type: Invalid value: 'telepathy'."));
+  EXPECT_EQ(messages(R"([{"role":"user","content":"a"},{"type":"function_call","call_id":"c1","name":"f","arguments":"{}"}])"),
+            "input: No tool output found for function call c1.");
+  EXPECT_EQ(messages(R"([{"type":"function_call_output","call_id":"c1","output":"4"}])"),
+            "input: No tool call found for function call output with call_id c1.");
+  EXPECT_EQ(messages("[]"), "input: Invalid 'input': an empty array; give at least one item.");
+}
+
+TEST(ResponsesError, AReplicasRefusalIsToldInTheRequestsTerms) {
+  const auto told = [](std::string param, std::string message) {
+    const OpenAiError error = in_responses_terms({.message = std::move(message), .param = std::move(param)});
+    return error.param + ": " + error.message;
+  };
+  EXPECT_EQ(told("reasoning_effort", "Invalid 'reasoning_effort'"), "reasoning.effort: Invalid 'reasoning.effort'");
+  EXPECT_EQ(told("messages[3].content", "Invalid 'messages[3].content'"), "input: Invalid 'input'");
+  EXPECT_EQ(told("response_format.json_schema.schema", "no"), "text.format.schema: no");
+  EXPECT_EQ(told("tools[0].function.name", "no"), "tools[0].name: no");
+  EXPECT_EQ(told("max_completion_tokens", "no"), "max_output_tokens: no");
+  EXPECT_EQ(told("temperature", "no"), "temperature: no");
+  const auto answer = in_responses_terms(http::Response::json(
+      400, *Json::parse(R"({"error":{"message":"too long","type":"invalid_request_error","param":"messages","code":"x"}})")));
+  EXPECT_EQ(answer.body, R"({"error":{"message":"too long","type":"invalid_request_error","param":"input","code":"x"}})");
 }
 
 TEST(ResponsesAnswer, EventsComeInOrderWithNumbers) {
@@ -232,11 +293,11 @@ TEST(ResponsesAnswer, TheResponseRepeatsTheRequestAndCountsTokens) {
   answer.finish();
   EXPECT_EQ(
       answer.response().dump(),
-      R"({"id":"resp_1","object":"response","created_at":7,"status":"incomplete","background":false,"error":null,)"
+      R"({"id":"resp_1","object":"response","created_at":7,"completed_at":null,"status":"incomplete","background":false,"error":null,)"
       R"("incomplete_details":{"reason":"max_output_tokens"},"model":"m","output":[{"id":"msg_1","type":"message",)"
       R"("status":"incomplete","role":"assistant","content":[{"type":"output_text","text":"Hi","annotations":[],)"
       R"("logprobs":[]}]}],)"
-      R"("usage":{"input_tokens":5,"input_tokens_details":{"cached_tokens":2},"output_tokens":3,)"
+      R"("usage":{"input_tokens":5,"input_tokens_details":{"cached_tokens":2,"cache_write_tokens":0},"output_tokens":3,)"
       R"("output_tokens_details":{"reasoning_tokens":1},"total_tokens":8},"instructions":null,"max_output_tokens":null,)"
       R"("max_tool_calls":null,"parallel_tool_calls":true,"previous_response_id":null,"prompt_cache_key":null,)"
       R"("reasoning":{"effort":"low","summary":null},"safety_identifier":null,"service_tier":"flex","store":true,)"

@@ -1,0 +1,43 @@
+#include "gateway/openai/input_tokens_exchange.h"
+
+#include "gateway/openai/responses_error.h"
+#include "gateway/openai_error.h"
+
+namespace capstan::gateway::openai {
+namespace {
+
+ApiError no_count(std::string message) {
+  return {.status = 502, .message = std::move(message), .type = "server_error", .code = "replica_lost"};
+}
+
+}  // namespace
+
+http::Response InputTokensExchange::error(const ApiError& error) const { return to_response(error); }
+
+std::expected<UpstreamCall, http::Response> InputTokensExchange::begin(http::Request& request, const Caller& caller) {
+  const auto call = state_.read(request.body);
+  if (!call) return std::unexpected(to_response(call.error()));
+  const std::string owner = owner_of(caller);
+  const auto previous = state_.history(*call, owner);
+  if (!previous) return std::unexpected(to_response(previous.error()));
+  auto chat = state_.chat(*call, owner, *previous);
+  if (!chat) return std::unexpected(to_response(chat.error()));
+  for (const std::string_view key : {"stream", "stream_options", "response_format", "logprobs", "top_logprobs"}) chat->erase(key);
+  if (chat->get_string("tool_choice") != "none") chat->erase("tool_choice");  // one token makes no call
+  (*chat)["max_completion_tokens"] = 1;
+  return UpstreamCall{.model = call->model, .body = chat->dump(), .completion_tokens_max = 1};
+}
+
+void InputTokensExchange::on_answer(http::Response answer, const Usage* usage, Reply& reply) {
+  if (answer.status != 200) return reply.respond(in_responses_terms(std::move(answer)));
+  if (usage == nullptr) return reply.respond(to_response(no_count("the replica does not tell its usage")));
+  reply.respond(http::Response::json(
+      200, Json::object({{"object", "response.input_tokens"}, {"input_tokens", usage->prompt_tokens}})));
+}
+
+// A server that streams though it was not asked to.
+void InputTokensExchange::on_stream_begin(Reply& reply) {
+  reply.respond(to_response(no_count("the replica streamed an answer that was not to be streamed")));
+}
+
+}  // namespace capstan::gateway::openai
