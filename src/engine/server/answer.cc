@@ -57,12 +57,13 @@ Answer::Answer(Context context, const SamplingRequest& request, std::string id_p
       open_choices_(choices) {}
 
 Json Answer::head(std::string_view object) const {
-  return Json::object({{"id", id_},
-                       {"object", object},
-                       {"created", created_s_},
-                       {"model", request_.model},
-                       {"service_tier", tier_of(context_.priority)},
-                       {"system_fingerprint", "capstan-" + build_id()}});
+  Json head = Json::object({{"id", id_},
+                            {"object", object},
+                            {"created", created_s_},
+                            {"model", request_.model},
+                            {"system_fingerprint", "capstan-" + build_id()}});
+  if (object.starts_with("chat.")) head["service_tier"] = tier_of(context_.priority);
+  return head;
 }
 
 std::uint32_t tokens_left(const ServedModel& model, const std::vector<TokenId>& prompt, long wanted) {

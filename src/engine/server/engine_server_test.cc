@@ -195,7 +195,9 @@ TEST_F(EngineServerTest, AStreamedCallGivesIdAndNameOnceThenArguments) {
 TEST_F(EngineServerTest, OfBestOfTheLikeliestAreTold) {
   start("4");
   source_->logprobs = {-2.0f, -0.25f, -3.0f, -1.0f};
-  const auto answer = post("/v1/completions", R"({"model":"abacus","prompt":"2+2=","n":2,"best_of":4,"logprobs":0,"max_tokens":1})");
+  const auto answer =
+      post("/v1/completions",
+           R"({"model":"abacus","prompt":"2+2=","n":2,"best_of":4,"logprobs":0,"max_tokens":1})");
   ASSERT_EQ(answer.status, 200) << answer.body;
   const Json body = *Json::parse(answer.body);
   ASSERT_EQ(body.find("choices")->size(), 2u);
@@ -241,6 +243,7 @@ TEST_F(EngineServerTest, TheAnswerTellsTheTierThatItWasMadeWith) {
                                        .body = R"({"model":"abacus","messages":[{"role":"user","content":"x"}]})"},
                                       {});
   EXPECT_EQ(Json::parse(answer->body)->get_string("service_tier"), "flex");
+  EXPECT_FALSE(post("/v1/completions", R"({"model":"abacus","prompt":"x"})").body.contains("service_tier"));
 }
 
 TEST_F(EngineServerTest, ThePromptShowsPythonAndItsResultsAsTheModelLearntThem) {

@@ -20,8 +20,9 @@ ChatTool read_function(const Json& function, const std::string& path, const Chat
                 .strict = fields.boolean("strict").value_or(false)};
   if (const Json* parameters = fields.object("parameters")) read.parameters = *parameters;
   if (!error && !is_plain_name(read.name)) {
-    fields.fail_with(ApiError::bad_value(
-        fields.path("name"), fmt::format("Invalid '{}': '{}' must match ^[a-zA-Z0-9_-]{{1,64}}$.", fields.path("name"), read.name)));
+    fields.fail_with(ApiError::bad_value(fields.path("name"),
+                                         fmt::format("Invalid '{}': '{}' must match ^[a-zA-Z0-9_-]{{1,64}}$.",
+                                                     fields.path("name"), read.name)));
   }
   if (std::ranges::find(request.tools, read.name, &ChatTool::name) != request.tools.end())
     fields.fail_with(ApiError::bad_value(fields.path("name"), fmt::format("The tool '{}' is given twice.", read.name)));
@@ -226,10 +227,11 @@ void check_unused(FieldReader& body, std::optional<ApiError>& error) {
   const Json* metadata = body.object("metadata");
   if (metadata == nullptr) return;
   if (metadata->size() > kMetadataMax) {
-    ApiError refused = ApiError::bad_value(
-        "metadata", fmt::format("Invalid 'metadata': too many properties. Expected an object with at most {} properties, but got an "
-                                "object with {} properties instead.",
-                                kMetadataMax, metadata->size()));
+    ApiError refused =
+        ApiError::bad_value("metadata", fmt::format("Invalid 'metadata': too many properties. Expected an "
+                                                    "object with at most {} properties, but got an "
+                                                    "object with {} properties instead.",
+                                                    kMetadataMax, metadata->size()));
     refused.code = "object_above_max_properties";
     body.fail_with(std::move(refused));
   }
@@ -248,7 +250,8 @@ void refuse_other_outputs(FieldReader& body) {
     }
   }
   if (body.find("web_search_options") != nullptr)
-    body.fail_with(ApiError::unsupported("web_search_options", "'web_search_options' is not supported: this model does not search."));
+    body.fail_with(ApiError::unsupported(
+        "web_search_options", "'web_search_options' is not supported: this model does not search."));
 }
 
 // A text or token ids, or a list of these.

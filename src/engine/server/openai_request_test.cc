@@ -100,7 +100,8 @@ TEST(ChatRequest, AnIntegerMayBeWrittenWithAPoint) {
 // Goal: conversations of clients that were written before `tools` are understood.
 TEST(ChatRequest, FunctionsAreToolsAndTheirCallsHaveNoIds) {
   const auto request = parse_chat_request(R"({"model":"m","messages":[{"role":"user","content":"x"},
-    {"role":"assistant","content":null,"function_call":{"name":"f","arguments":"{}"}},{"role":"function","name":"f","content":"4"}],
+    {"role":"assistant","content":null,"function_call":{"name":"f","arguments":"{}"}},
+    {"role":"function","name":"f","content":"4"}],
     "functions":[{"name":"f","parameters":{"type":"object"}},{"name":"g"}],"function_call":{"name":"g"}})");
   ASSERT_TRUE(request.has_value()) << request.error().message;
   EXPECT_TRUE(request->legacy_functions);

@@ -57,7 +57,8 @@ Result<std::string> document_text(const Json& document, const std::string& path)
     text = *base64_decode(source.as_string());
   } else {
     return fail(Code::kInvalid,
-                "{}: documents must be text here (txt, md, csv or html with bytes, source.text or source.content), not {} in '{}'",
+                "{}: documents must be text here (txt, md, csv or html with bytes, source.text or "
+                "source.content), not {} in '{}'",
                 path, kind, format);
   }
   const std::string context = string_of(document, "context");
@@ -86,8 +87,9 @@ Result<std::string> result_text(const Json& result, const std::string& path) {
       CAPSTAN_TRY(const std::string part, document_text(value, where + ".document"));
       text += part;
     } else {
-      return fail(Code::kInvalid, "{}: a tool's result may hold text, json, search results and documents of text, not '{}'", where,
-                  kind);
+      return fail(Code::kInvalid,
+                  "{}: a tool's result may hold text, json, search results and documents of text, not '{}'",
+                  where, kind);
     }
   }
   return result.get_string("status") == "error" ? "error: " + text : text;

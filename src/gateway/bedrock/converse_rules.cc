@@ -23,7 +23,8 @@ class Conversation {
     if (role == "system") return {};
     if (last_role_.empty() && role != "user")
       return fail(Code::kInvalid,
-                  "A conversation must start with a user message. Try again with a conversation that starts with a user message.");
+                  "A conversation must start with a user message. Try again with a conversation that starts "
+                  "with a user message.");
     if (role == last_role_)
       return fail(Code::kInvalid,
                   "A conversation must alternate between user and assistant roles. Make sure the conversation alternates between "
@@ -41,7 +42,8 @@ class Conversation {
       const auto text = blocks[i].get_string("text");
       if (text && trim(*text).empty())
         return fail(Code::kInvalid,
-                    "The text field in the ContentBlock object at messages.{}.content.{} is blank. Add text to the text field, and "
+                    "The text field in the ContentBlock object at messages.{}.content.{} is blank. Add text "
+                    "to the text field, and "
                     "try again.",
                     index, i);
     }

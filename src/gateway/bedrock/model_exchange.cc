@@ -8,7 +8,9 @@ namespace capstan::gateway::bedrock {
 std::expected<std::string, http::Response> ModelExchange::model_of(const http::Request& request) const {
   const std::string id = request.param("model");
   if (auto name = catalogue_.resolve(served_names(id))) return *std::move(name);
-  if (!is_model_id(id)) return std::unexpected(refusal({400, "ValidationException", "The provided model identifier is invalid."}));
+  if (!is_model_id(id))
+    return std::unexpected(
+        refusal({400, "ValidationException", "The provided model identifier is invalid."}));
   return std::unexpected(
       refusal({404, "ResourceNotFoundException",
                fmt::format("no model is served as '{}'; GET /foundation-models lists those that are", id)}));

@@ -34,7 +34,9 @@ std::pair<std::string_view, std::string_view> provider_and_name(std::string_view
 
 bool is_model_id(std::string_view text) {
   constexpr std::size_t kBytesMax = 2048;
-  const auto allowed = [](unsigned char c) { return std::isalnum(c) != 0 || std::string_view("-_.:/@+").contains(static_cast<char>(c)); };
+  const auto allowed = [](unsigned char c) {
+    return std::isalnum(c) != 0 || std::string_view("-_.:/@+").contains(static_cast<char>(c));
+  };
   return text.size() <= kBytesMax && std::ranges::all_of(text, allowed);
 }
 

@@ -27,7 +27,9 @@ std::string at(const std::string& path, std::string_view name) {
 Result<void> check(const Shape& shape, const Json& value, const std::string& path);
 
 Result<void> check_size(const Shape& shape, double size, std::string_view what, const std::string& path) {
-  if (size < shape.least) return unsatisfied(path, fmt::format("Member must have {} greater than or equal to {}", what, shape.least));
+  if (size < shape.least)
+    return unsatisfied(path,
+                       fmt::format("Member must have {} greater than or equal to {}", what, shape.least));
   if (size > shape.most) return unsatisfied(path, fmt::format("Member must have {} less than or equal to {}", what, shape.most));
   return {};
 }

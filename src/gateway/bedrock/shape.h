@@ -2,11 +2,13 @@
 //
 //   static constexpr Shape kTopP{.kind = Shape::kFloat, .least = 0, .most = 1};
 //   static constexpr Member kMembers[] = {{"topP", kTopP}, …};
-//   CAPSTAN_CHECK(check_shape(kConverse, body));   // kInvalid: "1 validation error detected: Value at 'topP' …"
+//   CAPSTAN_CHECK(check_shape(kConverse, body));   // kInvalid: "1 validation error detected: Value at 'topP'
+//   …"
 //
-// Shapes are constants that name each other. Absent and null are the same. A structure may have members that are
-// not listed here: services may have learnt more than their clients. A union may not, and has exactly one.
-// Threads: pure.  Cost: one walk over what is listed.  Source: botocore's bedrock-runtime 2023-09-30, the wording of Amazon's services.
+// Shapes are constants that name each other. Absent and null are the same. A structure may have members that
+// are not listed here: services may have learnt more than their clients. A union may not, and has exactly
+// one. Threads: pure.  Cost: one walk over what is listed.  Source: botocore's bedrock-runtime 2023-09-30,
+// the wording of Amazon's services.
 #pragma once
 
 #include <cstdint>

@@ -42,7 +42,8 @@ std::optional<ApiError> wrong(const Json& body) {
     return refuse("completion_window", "'completion_window' must be 24h");
   if (const Json* expiry = given(body, "output_expires_after")) {
     const auto seconds = expiry->get_int("seconds");
-    if (expiry->get_string("anchor") != "created_at") return refuse("output_expires_after.anchor", "the anchor must be created_at");
+    if (expiry->get_string("anchor") != "created_at")
+      return refuse("output_expires_after.anchor", "the anchor must be created_at");
     if (!seconds || *seconds < 3600 || *seconds > 2'592'000)
       return refuse("output_expires_after.seconds", "the seconds must be 3600 to 2592000");
   }

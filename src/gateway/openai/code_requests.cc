@@ -51,7 +51,7 @@ std::expected<void, ApiError> CodeRequests::begin(const http::Request& request, 
   }
   ResponsesAnswer answer = state_.answer(*call);
   CodeLoopParts parts{.gateway = gateway_, .runner = *runner_};
-  if (call->store) {
+  if (call->store || !call->conversation.empty()) {
     parts.keep = [&state = state_, call = *call, owner](const Json& response) { state.keep(call, owner, response); };
   }
   const auto started = CodeLoop::start(

@@ -13,12 +13,14 @@ namespace capstan::gateway::openai {
 const store::Tables kConversationTables{"conversations", {R"sql(CREATE TABLE conversation (
              id TEXT PRIMARY KEY, owner TEXT NOT NULL, created BIGINT NOT NULL, metadata TEXT NOT NULL);
            CREATE TABLE conversation_item (
-             seq INTEGER PRIMARY KEY, conversation TEXT NOT NULL, id TEXT NOT NULL, item TEXT NOT NULL, UNIQUE (conversation, id)))sql"}};
+             seq INTEGER PRIMARY KEY, conversation TEXT NOT NULL, id TEXT NOT NULL, item TEXT NOT NULL,
+             UNIQUE (conversation, id)))sql"}};
 
 namespace {
 
 std::unexpected<Error> not_found(std::string_view what, const std::string& id) {
-  return std::unexpected(Error{.code = Code::kNotFound, .message = fmt::format("{} with id '{}' not found.", what, id), .field = {}});
+  return std::unexpected(Error{
+      .code = Code::kNotFound, .message = fmt::format("{} with id '{}' not found.", what, id), .field = {}});
 }
 
 Json object_of(const std::string& id, std::int64_t created, Json metadata) {
@@ -117,7 +119,8 @@ void ConversationStore::append(const std::string& id, Json::Array items) {
                     if (!durable) log_error("a conversation's items are not stored", "id={} why={}", id, durable.error().message);
                     const std::scoped_lock lock(mutex_);
                     const auto [begin, end] = pending_.equal_range(id);
-                    const auto found = std::find_if(begin, end, [&](const auto& entry) { return id_of(entry.second.front()) == first; });
+                    const auto found = std::find_if(
+                        begin, end, [&](const auto& entry) { return id_of(entry.second.front()) == first; });
                     if (found != end) pending_.erase(found);
                   });
 }

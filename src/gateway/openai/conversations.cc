@@ -27,15 +27,19 @@ std::expected<Json::Array, ApiError> items_of(const Json& body, bool required) {
   if (items == nullptr) return required ? missing("items") : std::expected<Json::Array, ApiError>();
   if (!items->is_array()) return wrong_type("items", "an array", *items);
   if (items->size() > kItemsAtOnceMax)
-    return wrong("items", fmt::format("Invalid 'items': array too long. Expected an array with maximum length {}, but got an array "
-                                      "with length {} instead.",
-                                      kItemsAtOnceMax, items->size()),
-                 "array_above_max_length");
+    return wrong(
+        "items",
+        fmt::format(
+            "Invalid 'items': array too long. Expected an array with maximum length {}, but got an array "
+            "with length {} instead.",
+            kItemsAtOnceMax, items->size()),
+        "array_above_max_length");
   if (items->size() == 0) return Json::Array();
   auto read = input_items(*items);
   if (!read) return read;
   for (std::size_t i = 0; i < read->size(); ++i) {
-    if (const auto checked = check_item((*read)[i], fmt::format("items[{}]", i)); !checked) return std::unexpected(checked.error());
+    if (const auto checked = check_item((*read)[i], fmt::format("items[{}]", i)); !checked)
+      return std::unexpected(checked.error());
   }
   return read;
 }

@@ -43,13 +43,15 @@ std::expected<void, ApiError> check_embeddings(const Json& body) {
   const Json& input = *body.find("input");
   if (!input.is_string() && !input.is_array())
     return wrong_type("input", "one of a string, array of strings, array of integers, or array of integer arrays", input);
-  if (input.is_array() && input.size() == 0) return wrong("input", "Invalid 'input': an empty array; give at least one text.", "empty_array");
+  if (input.is_array() && input.size() == 0)
+    return wrong("input", "Invalid 'input': an empty array; give at least one text.", "empty_array");
   if (input == Json("")) return wrong("input", "Invalid 'input': input cannot be an empty string.");
   const Json* dimensions = given(body, "dimensions");
   if (dimensions == nullptr) return {};
   if (!dimensions->is_int()) return wrong_type("dimensions", "an integer", *dimensions);
   if (dimensions->as_int() < 1)
-    return wrong("dimensions", "Invalid 'dimensions': integer below minimum value. Expected a value >= 1.", "integer_below_min_value");
+    return wrong("dimensions", "Invalid 'dimensions': integer below minimum value. Expected a value >= 1.",
+                 "integer_below_min_value");
   return {};
 }
 

@@ -150,7 +150,7 @@ class OpenAiTest : public testing::Test {
   const std::filesystem::path scratch_ = testing::TempDir() + "openai_test_" + random_hex(6);
   const std::vector<const store::Tables*> parts_ =
       (std::filesystem::create_directories(scratch_),
-       std::vector<const store::Tables*>{&kResponseTables, &kFileTables, &kBatchTables});
+       std::vector<const store::Tables*>{&kResponseTables, &kConversationTables, &kFileTables, &kBatchTables});
   std::atomic<int> asked_{0}, busy_{0};
   std::atomic<bool> hold_{true};
   std::string asked_body_;
@@ -280,8 +280,11 @@ TEST_F(OpenAiTest, WrongQueriesFormsAndBatchesNameTheirParam) {
             "400 expires_after[anchor]");
   const std::string file = upload(line("a", "one"));
   const auto batch = [&](std::string_view more) {
-    return param(send("POST", "/v1/batches",
-                      fmt::format(R"({{"input_file_id":"{}","endpoint":"/v1/chat/completions","completion_window":"24h",{}}})", file, more)));
+    return param(
+        send("POST", "/v1/batches",
+             fmt::format(
+                 R"({{"input_file_id":"{}","endpoint":"/v1/chat/completions","completion_window":"24h",{}}})",
+                 file, more)));
   };
   EXPECT_EQ(batch(R"("metadata":"x")"), "400 metadata");
   EXPECT_EQ(batch(R"("metadata":{"a":1})"), "400 metadata.a");
@@ -309,16 +312,61 @@ TEST_F(OpenAiTest, InputItemsComeBackAsOpenAiTellsThem) {
   const Json page = get("/v1/responses/" + id_of(response) + "/input_items?order=asc");
   std::string told;
   for (Json item : page.find("data")->items()) {
-    item.erase("id");
+    for (const std::string_view key : {"id", "status"}) EXPECT_TRUE(item.erase(key)) << item.dump();
     told += item.dump() + "\n";
   }
-  EXPECT_EQ(told, R"({"role":"user","content":[{"type":"input_text","text":"hi"}],"type":"message","status":"completed"}
-{"role":"assistant","content":[{"type":"output_text","text":"ho","annotations":[],"logprobs":[]}],"type":"message","status":"completed"}
-{"type":"function_call","call_id":"c","name":"f","arguments":"{}","status":"completed"}
-{"type":"function_call_output","call_id":"c","output":"4","status":"completed"}
-{"role":"user","content":[{"type":"input_text","text":"go on"}],"type":"message","status":"completed"}
+  EXPECT_EQ(
+      told,
+      R"({"role":"user","content":[{"type":"input_text","text":"hi"}],"type":"message"}
+{"role":"assistant","content":[{"type":"output_text","text":"ho","annotations":[],"logprobs":[]}],"type":"message"}
+{"type":"function_call","call_id":"c","name":"f","arguments":"{}"}
+{"type":"function_call_output","call_id":"c","output":"4"}
+{"role":"user","content":[{"type":"input_text","text":"go on"}],"type":"message"}
 )");
   EXPECT_EQ(send("GET", "/v1/responses/" + id_of(response) + "/input_items?limit=101").status, 400);
+}
+
+// Goal: a conversation grows by what is said in it, streamed or not, and only its project sees it.
+TEST_F(OpenAiTest, AConversationGoesOnFromItsItems) {
+  const Json made = post("/v1/conversations", R"({"metadata":{"a":"b"},"items":[{"role":"user","content":"first"}]})");
+  const std::string path = "/v1/conversations/" + id_of(made);
+  EXPECT_EQ(made.get_string("object"), "conversation");
+  EXPECT_EQ(get(path).dump(), made.dump());
+  const auto say = [&](std::string_view text, std::string_view more) {
+    return fmt::format(R"({{"model":"m","conversation":"{}","input":"{}"{}}})", id_of(made), text, more);
+  };
+  const Json response = post("/v1/responses", say("second", R"(,"store":false)"));
+  EXPECT_EQ(response.find("conversation")->dump(), fmt::format(R"({{"id":"{}"}})", id_of(made)));
+  EXPECT_EQ(send("POST", "/v1/responses", say("third", R"(,"stream":true)")).status, 200);
+  EXPECT_TRUE(asked_body_.contains("first") && asked_body_.contains("re: second") &&
+              asked_body_.contains("third"))
+      << asked_body_;
+  const Json all = get(path + "/items?limit=100&order=asc");
+  EXPECT_EQ(all.find("data")->size(), 6u) << all.dump();  // first; second, reasoning, answer; third, answer
+  EXPECT_EQ(get(path + "/items?limit=1").get_bool("has_more"), true);
+  const std::string item = *all.get_string("first_id");
+  EXPECT_EQ(get(path + "/items/" + item).dump(), all.find("data")->items()[0].dump());
+  EXPECT_EQ(send("DELETE", path + "/items/" + item).status, 200);
+  EXPECT_EQ(send("GET", path + "/items/" + item).status, 404);
+  EXPECT_EQ(post(path + "/items", R"({"items":[{"role":"user","content":"later"}]})").find("data")->size(), 1u);
+  EXPECT_EQ(post(path, R"({"metadata":{"c":"d"}})").find("metadata")->dump(), R"({"c":"d"})");
+  EXPECT_EQ(send("GET", path, {}, {{"authorization", "Bearer other"}}).status, 404);
+  EXPECT_EQ(send("DELETE", path).status, 200);
+  EXPECT_EQ(send("POST", "/v1/responses", say("gone", "")).status, 404);
+}
+
+TEST_F(OpenAiTest, WrongConversationsNameTheirParam) {
+  const auto param = [&](const std::string& target, const std::string& body) {
+    return post(target, body).find("error")->get_string("param").value_or("-");
+  };
+  EXPECT_EQ(param("/v1/conversations", R"({"items":"x"})"), "items");
+  EXPECT_EQ(param("/v1/conversations", R"({"items":[{"role":"robot","content":"x"}]})"), "items[0].role");
+  EXPECT_EQ(param("/v1/conversations", R"({"items":[{"type":"telepathy"}]})"), "items[0].type");
+  EXPECT_EQ(param("/v1/conversations", R"({"metadata":{"a":1}})"), "metadata.a");
+  EXPECT_EQ(param("/v1/responses", R"({"model":"m","input":"x","conversation":1})"), "conversation");
+  EXPECT_EQ(param("/v1/responses",
+                  R"({"model":"m","input":"x","conversation":"conv_1","previous_response_id":"resp_1"})"),
+            "conversation");
 }
 
 TEST_F(OpenAiTest, TokensOfAResponseAreCountedByTheReplica) {

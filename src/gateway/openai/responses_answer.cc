@@ -330,7 +330,8 @@ Json ResponsesAnswer::stored() const {
   if (usage_known_) {
     const ChatUsage told = this->usage();
     usage = Json::object({{"input_tokens", told.input},
-                          {"input_tokens_details", Json::object({{"cached_tokens", told.cached}, {"cache_write_tokens", told.cache_write}})},
+                          {"input_tokens_details", Json::object({{"cached_tokens", told.cached},
+                                                                 {"cache_write_tokens", told.cache_write}})},
                           {"output_tokens", told.output},
                           {"output_tokens_details", Json::object({{"reasoning_tokens", told.reasoning}})},
                           {"total_tokens", told.input + told.output}});

@@ -65,8 +65,9 @@ Status check_field(const Json& body, const Field& field) {
   const bool above = number > field.most;
   const std::string_view kind = &field.type == &kInteger ? "integer" : "decimal";
   return wrong(std::string(field.key),
-               fmt::format("Invalid '{}': {} {} value. Expected a value {} {}, but got {} instead.", field.key, kind,
-                           above ? "above maximum" : "below minimum", above ? "<=" : ">=", above ? field.most : field.least, number),
+               fmt::format("Invalid '{}': {} {} value. Expected a value {} {}, but got {} instead.",
+                           field.key, kind, above ? "above maximum" : "below minimum",
+                           above ? "<=" : ">=", above ? field.most : field.least, number),
                fmt::format("{}_{}_value", kind, above ? "above_max" : "below_min"));
 }
 
@@ -81,7 +82,9 @@ Status check_name(const Json& object, std::string_view key, const std::string& p
 }
 
 Status check_names(const Json& body) {
-  if (auto checked = check_name(body, "service_tier", "service_tier", {"auto", "default", "flex", "scale", "priority", "fast"}); !checked)
+  if (auto checked = check_name(body, "service_tier", "service_tier",
+                                {"auto", "default", "flex", "scale", "priority", "fast"});
+      !checked)
     return checked;
   if (auto checked = check_name(body, "truncation", "truncation", {"auto", "disabled"}); !checked) return checked;
   if (const Json* reasoning = given(body, "reasoning")) {
@@ -157,7 +160,8 @@ Status check_metadata(const Json& body) {
     const std::string param = "metadata." + key;
     if (!value.is_string()) return wrong_type(param, "a string", value);
     if (key.size() > 64 || value.as_string().size() > 512)
-      return wrong(param, "keys of 'metadata' have at most 64 bytes, values are strings of at most 512", "string_above_max_length");
+      return wrong(param, "keys of 'metadata' have at most 64 bytes, values are strings of at most 512",
+                   "string_above_max_length");
   }
   return {};
 }

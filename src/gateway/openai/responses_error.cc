@@ -43,8 +43,8 @@ http::Response in_responses_terms(http::Response answer) {
   auto body = Json::parse(answer.body);
   Json* error = body ? body->find("error") : nullptr;
   if (error == nullptr || !error->is_object()) return answer;
-  const OpenAiError told =
-      in_responses_terms({.message = error->get_string("message").value_or(""), .param = error->get_string("param").value_or("")});
+  const OpenAiError told = in_responses_terms({.message = error->get_string("message").value_or(""),
+                                               .param = error->get_string("param").value_or("")});
   (*error)["message"] = told.message;
   if (!told.param.empty()) (*error)["param"] = told.param;
   answer.body = body->dump();

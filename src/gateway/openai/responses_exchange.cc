@@ -32,7 +32,7 @@ std::expected<UpstreamCall, http::Response> ResponsesExchange::begin(http::Reque
 }
 
 void ResponsesExchange::keep() {
-  if (call_.store) state_.keep(call_, owner_, answer_->response());
+  state_.keep(call_, owner_, answer_->response());
 }
 
 void ResponsesExchange::on_answer(http::Response answer, const Usage*, Reply& reply) {

@@ -283,6 +283,15 @@ std::expected<void, OpenAiError> add_items(const Json::Array& items, const ItemS
   return reader.finish();
 }
 
+std::expected<void, OpenAiError> check_item(const Json& item, const std::string& path) {
+  if (!item.is_object()) return wrong_type(path, "an object", item);
+  const std::string type = type_of(item);
+  if (type.ends_with("_output") || type == "reasoning") return {};
+  const ItemSources none{[](const std::string&) { return std::nullopt; }, [](const std::string&) { return std::nullopt; }};
+  Json ignored = Json::array();
+  return Messages(none, ignored).add(item, path);
+}
+
 std::expected<Json::Array, OpenAiError> input_items(const Json& input) {
   if (input.is_string()) {
     Json part = Json::object({{"type", "input_text"}, {"text", input}});

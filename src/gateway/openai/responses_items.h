@@ -31,6 +31,9 @@ struct ItemSources {
 std::expected<void, OpenAiError> add_items(const Json::Array& items, const ItemSources& sources,
                                            Json& messages);
 
+// What is wrong with an item by itself, whatever stands around it.
+std::expected<void, OpenAiError> check_item(const Json& item, const std::string& path);
+
 // A request's `input` as a list of items, each with an id: a text becomes one message of the user.
 std::expected<Json::Array, OpenAiError> input_items(const Json& input);
 

@@ -26,11 +26,24 @@ namespace {
 
 using Status = std::expected<void, OpenAiError>;
 
+// "conv_…" or {"id": "conv_…"}
+Status read_conversation(const Json& body, ResponsesCall& call) {
+  const Json* conversation = given(body, "conversation");
+  if (conversation == nullptr) return {};
+  if (!conversation->is_string() && !conversation->is_object())
+    return wrong_type("conversation", "one of a string or object", *conversation);
+  const auto id = conversation->is_string() ? conversation->as_string() : conversation->get_string("id");
+  if (!id) return missing("conversation.id");
+  if (!call.previous_response_id.empty())
+    return wrong("conversation", "Mutually exclusive parameters: 'previous_response_id' and 'conversation'. Ensure you are only "
+                                 "providing one of them.",
+                 "mutually_exclusive_parameters");
+  call.conversation = *id;
+  return {};
+}
+
 // What would need a server of another kind.
 Status refuse_hosted(const Json& body) {
-  if (given(body, "conversation") != nullptr)
-    return wrong("conversation", "'conversation' is not kept here; use previous_response_id",
-                 "unsupported_parameter");
   if (given(body, "prompt") != nullptr)
     return wrong("prompt", "'prompt': this server keeps no prompts; give instructions and input",
                  "unsupported_parameter");
@@ -269,8 +282,10 @@ Json echo_of(const Json& body) {
   if (given(text, "format") == nullptr) text["format"] = Json::object({{"type", "text"}});
   Json echo = Json::object();
   echo["instructions"] = or_default("instructions", nullptr);
-  echo["max_output_tokens"] = or_default("max_output_tokens", nullptr);
-  echo["max_tool_calls"] = or_default("max_tool_calls", nullptr);
+  for (const std::string_view key : {"max_output_tokens", "max_tool_calls"}) {
+    const Json* most = given(body, key);
+    echo[key] = most == nullptr ? Json() : Json(static_cast<std::int64_t>(most->as_double()));
+  }
   echo["parallel_tool_calls"] = or_default("parallel_tool_calls", true);
   echo["previous_response_id"] = or_default("previous_response_id", nullptr);
   echo["prompt_cache_key"] = or_default("prompt_cache_key", nullptr);
@@ -306,6 +321,7 @@ std::expected<ResponsesCall, OpenAiError> parse_responses_request(std::string_vi
     return wrong("model", "'model' is missing; name one of GET /v1/models", "missing_required_parameter");
   call.instructions = body->get_string("instructions").value_or("");
   call.previous_response_id = body->get_string("previous_response_id").value_or("");
+  if (auto read = read_conversation(*body, call); !read) return std::unexpected(read.error());
   call.stream = body->get_bool("stream").value_or(false);
   call.store = body->get_bool("store").value_or(true);
   call.background = body->get_bool("background").value_or(false);
@@ -320,6 +336,7 @@ std::expected<ResponsesCall, OpenAiError> parse_responses_request(std::string_vi
   call.settings = Json::object();
   if (auto read = read_settings(*body, call); !read) return std::unexpected(read.error());
   call.echo = echo_of(*body);
+  if (!call.conversation.empty()) call.echo["conversation"] = Json::object({{"id", call.conversation}});
   return call;
 }
 

@@ -27,6 +27,7 @@ struct ResponsesCall {
   std::string model;
   std::string instructions;
   std::string previous_response_id;
+  std::string conversation = {};               // its id; "" if none
   Json::Array input = {};                      // items, each with an id
   Json settings = {};                          // members of the chat body beside model and messages
   Json echo = {};                              // members of the response that repeat the request

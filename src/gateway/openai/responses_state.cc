@@ -17,7 +17,7 @@ constexpr std::string_view kSealContext = "reasoning.encrypted_content";
 std::string owner_of(const Caller& caller) { return caller.organisation + "/" + caller.project; }
 
 ResponsesState::ResponsesState(Gateway& gateway, store::Database& database, std::string seal_key)
-    : gateway_(gateway), store_(database), seal_key_(std::move(seal_key)) {}
+    : gateway_(gateway), store_(database), conversations_(database), seal_key_(std::move(seal_key)) {}
 
 ResponsesState::~ResponsesState() {
   std::map<std::string, std::unique_ptr<Background>> rest;
@@ -40,6 +40,13 @@ std::expected<ResponsesCall, ApiError> ResponsesState::read(std::string_view bod
 
 std::expected<Json::Array, ApiError> ResponsesState::history(const ResponsesCall& call,
                                                              const std::string& owner) const {
+  if (!call.conversation.empty()) {
+    auto items = conversations_.items(owner, call.conversation);
+    if (items) return *std::move(items);
+    return std::unexpected(ApiError{.status = items.error().code == Code::kNotFound ? 404 : 500,
+                                    .message = items.error().message,
+                                    .param = "conversation"});
+  }
   if (call.previous_response_id.empty()) return Json::Array();
   auto history = store_.history(owner, call.previous_response_id);
   if (history) return *std::move(history);
@@ -75,6 +82,15 @@ ResponsesAnswer ResponsesState::answer(const ResponsesCall& call) {
 }
 
 void ResponsesState::keep(const ResponsesCall& call, const std::string& owner, const Json& response) {
+  const std::string status = response.get_string("status").value_or("");
+  if (!call.conversation.empty() && (status == "completed" || status == "incomplete")) {
+    Json::Array items = call.input;
+    std::erase_if(items, [](const Json& item) { return item.get_string("type") == "item_reference"; });
+    const Json::Array& output = response.find("output")->items();
+    items.insert(items.end(), output.begin(), output.end());
+    conversations_.append(call.conversation, std::move(items));
+  }
+  if (!call.store) return;
   store_.put({.id = *response.get_string("id"),
               .owner = owner,
               .created = *response.get_int("created_at"),
@@ -119,8 +135,9 @@ void ResponsesState::make(const std::string& id, const ResponsesCall& call, Resp
   if (made && made->get_string("object") == "response") {
     keep(call, owner_of(*caller), *made);
   } else {
-    const auto delta =
-        got.status == 200 ? read_chat_completion(got.body) : std::unexpected(in_responses_terms(read_error(got.status, got.body)));
+    const auto delta = got.status == 200
+                           ? read_chat_completion(got.body)
+                           : std::unexpected(in_responses_terms(read_error(got.status, got.body)));
     if (got.status == 499) {
       answer.cancel();
     } else if (delta) {

@@ -13,6 +13,7 @@
 
 #include "gateway/gateway.h"
 #include "gateway/openai/local_call.h"
+#include "gateway/openai/conversation_store.h"
 #include "gateway/openai/response_store.h"
 #include "gateway/openai/responses_answer.h"
 
@@ -29,14 +30,16 @@ class ResponsesState {
   ~ResponsesState();  // cancels what is under way and waits
 
   ResponseStore& store() { return store_; }
+  ConversationStore& conversations() { return conversations_; }
   // The request, checked.
   std::expected<ResponsesCall, ApiError> read(std::string_view body) const;
-  // What came before it, by previous_response_id.
+  // What came before it, by previous_response_id or in its conversation.
   std::expected<Json::Array, ApiError> history(const ResponsesCall& call, const std::string& owner) const;
   // The chat body of a request, behind what came before it.
   std::expected<Json, ApiError> chat(const ResponsesCall& call, const std::string& owner,
                                      const Json::Array& previous) const;
   ResponsesAnswer answer(const ResponsesCall& call);
+  // Stores the response if the request wants that; when it has ended, its items become its conversation's.
   void keep(const ResponsesCall& call, const std::string& owner, const Json& response);
 
   // Makes a response on a thread of its own; what the client gets at once. `ask` waits for the chat completion, or for
@@ -59,6 +62,7 @@ class ResponsesState {
 
   Gateway& gateway_;
   ResponseStore store_;
+  ConversationStore conversations_;
   const std::string seal_key_;
   std::mutex mutex_;
   std::map<std::string, std::unique_ptr<Background>> background_;

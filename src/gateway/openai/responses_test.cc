@@ -154,13 +154,14 @@ TEST(ResponsesRequest, WhatIsWrongIsNamed) {
   EXPECT_EQ(chat(R"({"input":"x"})"), "model: 'model' is missing; name one of GET /v1/models");
   EXPECT_EQ(chat(R"({"model":"m"})"), "input: 'input' is missing");
   EXPECT_EQ(chat(R"({"model":"m","input":7})"), "input: 'input' must be a string or an array of items");
-  EXPECT_EQ(chat(R"({"model":"m","input":[{"type":"web_search_call"}]})"), "input: 'input' holds no message that the model could read");
+  EXPECT_EQ(chat(R"({"model":"m","input":[{"type":"web_search_call"}]})"),
+            "input: 'input' holds no message that the model could read");
   EXPECT_EQ(chat(R"({"model":"m","input":[{"role":"bot","content":"x"}]})"),
             "input[0].role: 'input[0].role' must be user, assistant, system or developer, not 'bot'");
   EXPECT_EQ(chat(R"({"model":"m","input":"x","temperature":"hot"})"),
             "temperature: Invalid type for 'temperature': expected a number, but got string instead.");
-  EXPECT_EQ(chat(R"({"model":"m","input":"x","conversation":"c"})"),
-            "conversation: 'conversation' is not kept here; use previous_response_id");
+  EXPECT_EQ(chat(R"({"model":"m","input":"x","prompt":{"id":"p"}})"),
+            "prompt: 'prompt': this server keeps no prompts; give instructions and input");
   EXPECT_EQ(chat(R"({"model":"m","input":"x","background":true,"store":false})"),
             "background: 'background' needs 'store': true, since the answer is fetched later");
 }
@@ -184,15 +185,19 @@ TEST(ResponsesRequest, AWrongMemberHasOpenAisParamAndCode) {
       {R"("reasoning":{"effort":"x"})", "reasoning.effort invalid_value"},
       {R"("reasoning":{"summary":"x"})", "reasoning.summary invalid_value"},
       {R"("text":{"verbosity":"x"})", "text.verbosity invalid_value"},
-      {R"("text":{"format":{"type":"json_schema","schema":{}}})", "text.format.name missing_required_parameter"},
-      {R"("text":{"format":{"type":"json_schema","name":"n"}})", "text.format.schema missing_required_parameter"},
+      {R"("text":{"format":{"type":"json_schema","schema":{}}})",
+       "text.format.name missing_required_parameter"},
+      {R"("text":{"format":{"type":"json_schema","name":"n"}})",
+       "text.format.schema missing_required_parameter"},
       {R"("metadata":{"a":1})", "metadata.a invalid_type"},
       {R"("tools":["x"])", "tools[0] invalid_type"},
       {R"("tools":[{}])", "tools[0].type missing_required_parameter"},
       {R"("tools":[{"type":"function","name":"a b"}])", "tools[0].name invalid_value"},
       {R"("tool_choice":"required")", "tool_choice invalid_value"},
-      {R"("tools":[{"type":"function","name":"f"}],"tool_choice":{"type":"function","name":"g"})", "tool_choice invalid_value"},
-      {R"("tools":[{"type":"function","name":"f"}],"tool_choice":{"type":"allowed_tools","tools":[{"type":"function","name":"g"}]})",
+      {R"("tools":[{"type":"function","name":"f"}],"tool_choice":{"type":"function","name":"g"})",
+       "tool_choice invalid_value"},
+      {R"("tools":[{"type":"function","name":"f"}],"tool_choice":)"
+       R"({"type":"allowed_tools","tools":[{"type":"function","name":"g"}]})",
        "tool_choice invalid_value"}};
   for (const auto& [members, expected] : cases) EXPECT_EQ(refused(members), expected) << members;
 }
@@ -293,7 +298,8 @@ TEST(ResponsesAnswer, TheResponseRepeatsTheRequestAndCountsTokens) {
   answer.finish();
   EXPECT_EQ(
       answer.response().dump(),
-      R"({"id":"resp_1","object":"response","created_at":7,"completed_at":null,"status":"incomplete","background":false,"error":null,)"
+      R"({"id":"resp_1","object":"response","created_at":7,"completed_at":null,"status":"incomplete",)"
+      R"("background":false,"error":null,)"
       R"("incomplete_details":{"reason":"max_output_tokens"},"model":"m","output":[{"id":"msg_1","type":"message",)"
       R"("status":"incomplete","role":"assistant","content":[{"type":"output_text","text":"Hi","annotations":[],)"
       R"("logprobs":[]}]}],)"
