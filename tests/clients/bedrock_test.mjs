@@ -121,6 +121,17 @@ test('a tool is used and its result becomes the answer', { skip: needsScript }, 
   assert.equal(textOf(second.output.message), 'The result is 4.');
 });
 
+test('what the service model forbids is a ValidationException that names the member', async (t) => {
+  const client = clients['HTTP/1.1, SigV4']();
+  t.after(() => client.destroy());
+  const refused = (more, named) =>
+    assert.rejects(client.send(new ConverseCommand(ask(question, more))), (error) => error.name === 'ValidationException' && error.message.includes(named));
+  await refused({ inferenceConfig: { temperature: 1.5 } }, 'inferenceConfig.temperature');
+  await refused({ toolConfig: { tools: [] } }, 'toolConfig.tools');
+  await refused({ messages: [...say(question), ...say(question)] }, 'must alternate');
+  await refused({ serviceTier: { type: 'gold' } }, 'serviceTier.type');
+});
+
 test('tokens are counted', async (t) => {
   const client = clients['HTTP/1.1, SigV4']();
   t.after(() => client.destroy());

@@ -43,6 +43,21 @@ test('responses: stored ones are found, continued and deleted', async () => {
   await assert.rejects(client.responses.retrieve(first.id), OpenAI.NotFoundError);
 });
 
+test('responses: a conversation goes on, and its tokens are counted', async () => {
+  const conversation = await client.conversations.create({ metadata: { topic: 'sums' }, items: [{ role: 'user', content: question }] });
+  const first = await ask(question, { conversation: conversation.id });
+  assert.equal(first.conversation.id, conversation.id);
+  for await (const _ of await ask(question, { conversation: conversation.id, stream: true, store: false }));
+  const items = [];
+  for await (const item of client.conversations.items.list(conversation.id, { order: 'asc', limit: 2 })) items.push(item.type);
+  assert.deepEqual(items, ['message', 'message', 'reasoning', 'message', 'message', 'reasoning', 'message']);
+  assert.deepEqual((await client.conversations.update(conversation.id, { metadata: { topic: 'more' } })).metadata, { topic: 'more' });
+  const counted = await client.responses.inputTokens.count({ model, input: question });
+  assert.ok(counted.input_tokens > 0 && counted.input_tokens < first.usage.input_tokens, `${counted.input_tokens} tokens`);
+  await client.conversations.delete(conversation.id);
+  await assert.rejects(client.conversations.retrieve(conversation.id), OpenAI.NotFoundError);
+});
+
 test('responses: stateless ones take their sealed reasoning back', async () => {
   const include = ['reasoning.encrypted_content'];
   const first = await ask(question, { store: false, include });
