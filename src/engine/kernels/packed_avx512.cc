@@ -39,10 +39,15 @@ struct Words {
   static void unpack(const std::uint8_t* numbers, __m512i* out) {
     constexpr int kLow = low_bits(kType);
     if constexpr (high_bits(kType) == 4) {
+      const __m512i table = _mm512_load_si512(kNibbles.values);
+      const auto look_up = [&](__m512i words) { return _mm512_permutexvar_epi16(words, table); };
       for (int g = 0; g < kGroups / 2; ++g) {
-        const __m512i both = _mm512_load_si512(numbers + 64 * g), mask = _mm512_set1_epi8(15);
-        widen(signed_bytes(_mm512_and_si512(both, mask)), out + 2 * g);
-        widen(signed_bytes(_mm512_and_si512(_mm512_srli_epi16(both, 4), mask)), out + 2 * g + kGroups);
+        const __m512i line = _mm512_load_si512(numbers + 64 * g);
+        __m512i *first = out + 2 * g, *second = first + kGroups;
+        first[0] = look_up(line);
+        second[0] = look_up(_mm512_srli_epi16(line, 4));
+        first[1] = look_up(_mm512_srli_epi16(line, 8));
+        second[1] = look_up(_mm512_srli_epi16(line, 12));
       }
       return;
     }
@@ -66,11 +71,15 @@ struct Words {
   }
 
  private:
-  static __m512i signed_bytes(__m512i nibbles) {
-    if constexpr (kType == PackedType::kInt4) return _mm512_sub_epi8(nibbles, _mm512_set1_epi8(8));
-    const __m512i table = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(kFp4Offset)));
-    return _mm512_sub_epi8(_mm512_shuffle_epi8(table, nibbles), _mm512_set1_epi8(12));
-  }
+  // What nibbles mean, twice: VPERMW looks at five bits.
+  struct alignas(64) Nibbles {
+    std::int16_t values[32] = {};
+    constexpr Nibbles() {
+      for (int i = 0; i < 32; ++i)
+        values[i] = static_cast<std::int16_t>(kType == PackedType::kMxfp4 ? kFp4Offset[i % 16] - 12 : i % 16 - 8);
+    }
+  };
+  static constexpr Nibbles kNibbles{};
   // Times 2^low_bits, of which the even ones' are zeros.
   static void widen(__m512i bytes, __m512i* out) {
     out[0] = _mm512_srai_epi16(_mm512_slli_epi16(bytes, 8), 8 - low_bits(kType));
