@@ -110,6 +110,37 @@ usage_rows() { sqlite3 "$CAPSTAN_DATA_DIR/store.sqlite" "select count(*), sum(ru
 usage_there() { usage_rows | grep -qE '^[1-9]\|1\|1$'; }
 wait_until 20 "its usage is recorded once" usage_there
 
+# A sandbox belongs to the project that is named as its tenant: its keys open it, others' do not, the control token does.
+"$capstan" org add acme >/dev/null; "$capstan" project add acme/web >/dev/null; "$capstan" project add acme/shop >/dev/null
+key_of() { "$capstan" key add "$1" --project "acme/$1" | grep -o 'sk-capstan-[A-Za-z0-9_-]*' | head -n 1; }
+web=$(key_of web); shop=$(key_of shop)
+printf 'tenants:\n- name: acme\n- {name: web, parent: acme}\n- {name: nightly, parent: web}\n' >"$scratch/tenants.yaml"
+"$capstan" tenants apply -f "$scratch/tenants.yaml" >/dev/null
+apply theirs 'tenant: web' >/dev/null
+apply below 'tenant: nightly' >/dev/null
+apply of-all >/dev/null
+for name in theirs below of-all; do wait_until 30 "$name runs" state_is "$name" running; done
+status() { curl -s -o "$scratch/body" -w '%{http_code}' -H "X-API-Key: $1" "$base/sandboxes/$2"; }
+for name in theirs below; do
+  [ "$(status "$web" "$name")" = 200 ] || fail "the project's key does not open $name: $(cat "$scratch/body")"
+  [ "$(status "$shop" "$name")" = 404 ] || fail "another project's key opens $name"
+  [ "$(status none "$name")" = 404 ] || fail "who has no key opens $name"
+  expect "the control token" "^$name\$" "$(inside "$name" 'echo $CAPSTAN_JOB')"
+done
+[ "$(status "$web" of-all)" = 404 ] || fail "a project's key opens what is default/default's"
+[ "$(status none of-all)" = 200 ] || fail "default/default does not have what has no project"
+list_of() { curl -s -H "X-API-Key: $1" "$base/v2/sandboxes" | grep -o '"name":"[a-z-]*"' | sort | tr '\n' ' '; }
+expect "its list" '^"name":"below" "name":"theirs" $' "$(list_of "$web")"
+[ -z "$(list_of "$shop")" ] || fail "another project lists them: $(list_of "$shop")"
+expect "the control token's list" " theirs\$" "$("$capstan" session list)"
+apply starving 'tenant: web' 'placement: {host_class: none-such}' >/dev/null
+[ "$(status "$web" starving)" = 409 ] || fail "its project is not told that it waits"
+[ "$(status "$shop" starving)" = 404 ] || fail "another project is told that it waits"
+inside theirs 'head -c 100000000 /dev/zero | md5sum' >/dev/null
+"$capstan" cancel theirs below of-all starving >/dev/null
+project_usage() { "$capstan" usage --by project | grep -qE "acme/web +sandbox +[1-9]"; }
+wait_until 30 "its usage is its project's" project_usage
+
 # `capstan down` ends what is left, and the session host.
 apply last >/dev/null
 wait_until 30 "it runs" state_is last running

@@ -154,7 +154,7 @@ void Front::mount(http::Router& router) {
           if (!state->resolver || sandbox.empty() || is_unplaced_id(sandbox))
             return state->send(Place{}, std::move(request), owner, writer);
           state->resolver->find(
-              sandbox, *state->loop,
+              sandbox, owner, *state->loop,
               [state, owner, writer, request = std::move(request)](const Result<Place>& place) mutable {
                 if (!place) return writer->respond(front_refusal(status_of(place.error().code), place.error().message));
                 state->send(*place, std::move(request), owner, writer);

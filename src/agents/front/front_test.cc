@@ -54,7 +54,7 @@ struct PlayedHost {
 class PlayedPlaces final : public Places {
  public:
   std::uint64_t version() const override { return version_now; }
-  Result<Place> find(const std::string& sandbox) override {
+  Result<Place> find(const std::string& sandbox, const std::string&) override {
     ++asked;
     if (sandbox == "waits") return fail(Code::kConflict, "it waits");
     const auto found = places.find(sandbox);

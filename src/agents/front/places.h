@@ -25,8 +25,8 @@ class Places {
   // Grows whenever find() may answer otherwise than before.
   virtual std::uint64_t version() const = 0;
   // Of the sandbox of that name, or of that session. What is none that the scheduler placed is own, as is one that has ended:
-  // the session host knows best. kConflict: there is one, and it does not run now.
-  virtual Result<Place> find(const std::string& sandbox) = 0;
+  // the session host knows best. kConflict: there is one, open to `owner` (kOwnerHeader; "": nobody), and it does not run now.
+  virtual Result<Place> find(const std::string& sandbox, const std::string& owner) = 0;
   virtual std::vector<Place> with_sandboxes() = 0;  // other hosts that have some now, by name
   virtual std::vector<Place> others() = 0;          // every other host that can be asked, by name
 };

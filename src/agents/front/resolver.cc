@@ -22,7 +22,7 @@ void Resolver::stop() {
   if (thread_.joinable()) thread_.join();
 }
 
-void Resolver::find(const std::string& sandbox, http::EventLoop& loop, Then then) {
+void Resolver::find(const std::string& sandbox, const std::string& owner, http::EventLoop& loop, Then then) {
   std::unique_lock lock(mutex_);
   if (stopped_ || waiting_.size() >= kWaitingMax) {
     const Error error = stopped_ ? leaving()
@@ -37,7 +37,7 @@ void Resolver::find(const std::string& sandbox, http::EventLoop& loop, Then then
       return then(place);
     }
   }
-  waiting_.push_back({sandbox, &loop, std::move(then)});
+  waiting_.push_back({sandbox, owner, &loop, std::move(then)});
   changed_.notify_all();
 }
 
@@ -48,7 +48,7 @@ void Resolver::answer(std::stop_token stop) {
     waiting_.pop_front();
     lock.unlock();
     const std::uint64_t version = places_.version();  // before it is asked: what changes meanwhile is asked again
-    Result<Place> found = places_.find(question.sandbox);
+    Result<Place> found = places_.find(question.sandbox, question.owner);
     lock.lock();
     if (known_version_ != version || known_.size() >= kKnownMax) known_.clear();
     known_version_ = version;

@@ -1,6 +1,6 @@
 // Finds places off the event loop, for requests that are on it.
 //
-//   resolver.find("workbench", loop, [](Result<Place> place) { … });   // on the loop; at once if it is known
+//   resolver.find("workbench", owner, loop, [](Result<Place> place) { … });   // on the loop; at once if it is known
 //
 // What was found holds until the places' version changes. Threads: find() on the loop; one thread of its own asks.
 // Bounds: kWaitingMax requests wait, kKnownMax answers are kept.  Failure: the places'; kExhausted, kUnavailable after stop().
@@ -26,12 +26,12 @@ class Resolver {
 
   explicit Resolver(Places& places);
   ~Resolver() { stop(); }
-  void find(const std::string& sandbox, http::EventLoop& loop, Then then);
+  void find(const std::string& sandbox, const std::string& owner, http::EventLoop& loop, Then then);
   void stop();  // before the loop goes
 
  private:
   struct Question {
-    std::string sandbox;
+    std::string sandbox, owner;
     http::EventLoop* loop;
     Then then;
   };

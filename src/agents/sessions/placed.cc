@@ -23,6 +23,10 @@ Result<SessionTerms> terms_of(const Json& json) {
     return fail(Code::kInvalid, "a sandbox needs a name, a tenant, memory_bytes and milli_cpus");
   SessionTerms terms{.template_name = json.get_string("template").value_or("base"),
                      .metadata = {{"workload", placed.name}, {"tenant", placed.tenant}}};
+  if (const Json* owner = json.find("owner")) {
+    terms.owner.organisation = owner->get_int("organisation").value_or(terms.owner.organisation);
+    terms.owner.project = owner->get_int("project").value_or(terms.owner.project);
+  }
   const std::int64_t timeout_ms = json.get_int("timeout_ms").value_or(0);
   terms.timeout_ms = timeout_ms > 0 ? std::min(timeout_ms, kNoTimeoutMs) : kNoTimeoutMs;
   terms.placed = std::move(placed);

@@ -17,6 +17,10 @@ namespace {
 constexpr auto kKeepEvery = std::chrono::milliseconds(200);
 constexpr auto kPackagesWait = std::chrono::minutes(10);
 
+bool is_open_to(const Session& session, const Owner& owner) {
+  return session.terms().owner.project == owner.project || (owner.operates && session.terms().placed);
+}
+
 }  // namespace
 
 SessionManager::SessionManager(ManagerOptions options)
@@ -214,7 +218,7 @@ std::vector<SessionPtr> SessionManager::all() const {
 
 std::vector<SessionPtr> SessionManager::list(const Owner& owner) const {
   std::vector<SessionPtr> mine = all();
-  std::erase_if(mine, [&](const SessionPtr& one) { return one->terms().owner.project != owner.project; });
+  std::erase_if(mine, [&](const SessionPtr& one) { return !is_open_to(*one, owner); });
   std::sort(mine.begin(), mine.end(), [](const SessionPtr& a, const SessionPtr& b) {
     return std::pair(a->started_ms(), a->id()) < std::pair(b->started_ms(), b->id());
   });
@@ -225,7 +229,7 @@ Result<SessionPtr> SessionManager::find(const std::string& id, const Owner& owne
   const std::lock_guard lock(mutex_);
   SessionPtr found = named(id);
   // Another project's is as good as none.
-  if (!found || found->terms().owner.project != owner.project)
+  if (!found || !is_open_to(*found, owner))
     return fail(Code::kNotFound, "there is no sandbox {}", id);
   return found;
 }

@@ -63,7 +63,7 @@ class SessionManager {
   Result<void> check();
 
   Result<SessionPtr> create(SessionTerms terms);
-  // Those of the owner's project, the oldest first.
+  // Those of the owner's project, and for who operates every placed one; the oldest first.
   std::vector<SessionPtr> list(const Owner& owner) const;
   Result<SessionPtr> find(const std::string& id, const Owner& owner) const;  // or by its workload's name
   // By its token: for those who have nothing else.

@@ -174,7 +174,9 @@ int run_controller(const ControllerOptions& options) {
   api::Api api(backend, {options.data.control_token(), options.data.worker_token(), (*inference)->accounts()}, registry);
   api.mount(router);
   (*inference)->mount(router);
-  PlacedHosts placed(backend, options.data.worker_token());
+  const SandboxOwners owners((*inference)->tenancy().tenants());
+  backend.on_start_sandbox([&](const controller::State& state, protocol::StartRank& start) { owners.put(state, start); });
+  PlacedHosts placed(backend, owners, options.data.worker_token());
   const auto sandboxes = make_front(options.data, (*inference)->tenancy(), tenancy, placed);
   sandboxes->mount(router);
   auto server = http::Server::start({.host = options.up.host,

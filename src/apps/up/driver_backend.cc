@@ -39,10 +39,24 @@ Result<protocol::SyncAnswer> DriverBackend::sync(protocol::SyncRequest request) 
   auto future = promise->get_future();
   driver_.sync(std::move(request), [promise](Answer answer) { promise->set_value(std::move(answer)); });
   try {
-    return future.get();
+    Answer answer = future.get();
+    if (answer) add_to_starts(answer->effects);
+    return answer;
   } catch (const std::future_error&) {
     return fail(Code::kUnavailable, "the controller is leaving");
   }
+}
+
+void DriverBackend::add_to_starts(std::vector<protocol::Effect>& effects) {
+  std::vector<protocol::StartRank*> sandboxes;
+  for (auto& effect : effects) {
+    auto* start = std::get_if<protocol::StartRank>(&effect.body);
+    if (start != nullptr && start->session) sandboxes.push_back(start);
+  }
+  if (sandboxes.empty() || !start_sandbox_) return;
+  (void)driver_.read([&](const controller::State& state) {
+    for (auto* start : sandboxes) start_sandbox_(state, *start);
+  });
 }
 
 Result<void> DriverBackend::read(std::function<void(const controller::State&)> callback) {

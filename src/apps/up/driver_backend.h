@@ -37,14 +37,21 @@ class DriverBackend final : public api::Backend, public gateway::ReplicaDirector
   // Services behind the gateway and their replicas; none once the driver leaves.
   controller::Served served() const;
 
+  // What is added to the effect that starts a sandbox, before its worker gets it. Once, before the first sync.
+  using StartSandbox = std::function<void(const controller::State&, protocol::StartRank&)>;
+  void on_start_sandbox(StartSandbox add) { start_sandbox_ = std::move(add); }
+
   // From now on ready() may hold: whoever looks for this process finds it.
   void arrive() { arrived_ = true; }
   // From now on waits end at once: the process leaves.
   void leave();
 
  private:
+  void add_to_starts(std::vector<protocol::Effect>& effects);
+
   controller::Driver& driver_;
   std::function<void(bool)> on_shutdown_;
+  StartSandbox start_sandbox_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::atomic<std::int64_t> newest_event_{0};

@@ -31,8 +31,8 @@ const Workload* meant(const State& state, const std::string& sandbox) {
 
 }  // namespace
 
-PlacedHosts::PlacedHosts(DriverBackend& backend, std::string worker_token)
-    : backend_(backend), worker_token_(std::move(worker_token)), own_(host_name()) {}
+PlacedHosts::PlacedHosts(DriverBackend& backend, const SandboxOwners& owners, std::string worker_token)
+    : backend_(backend), owners_(owners), worker_token_(std::move(worker_token)), own_(host_name()) {}
 
 agents::Place PlacedHosts::place(const State& state, controller::HostId host) const {
   const auto contact = state.contacts.find(host);
@@ -45,7 +45,7 @@ agents::Place PlacedHosts::place(const State& state, controller::HostId host) co
           .incarnation = incarnation};
 }
 
-Result<agents::Place> PlacedHosts::find(const std::string& sandbox) {
+Result<agents::Place> PlacedHosts::find(const std::string& sandbox, const std::string& owner) {
   Result<agents::Place> found = agents::Place{};
   CAPSTAN_CHECK(backend_.read([&](const State& state) {
     const Workload* workload = meant(state, sandbox);
@@ -53,7 +53,8 @@ Result<agents::Place> PlacedHosts::find(const std::string& sandbox) {
     const auto& job = workload->job;
     if (!job.session.empty() && !job.ranks.empty() && job.ranks[0].live()) {
       found = place(state, job.ranks[0].host);
-    } else {
+    } else if (const auto who = agents::owner_of(owner);
+               who.operates || who.project == owners_.of(state, workload->spec.tenant).project) {
       found = fail(Code::kConflict, "sandbox {0} does not run now: it is {1}; `capstan explain {0}` says more",
                    workload->spec.name, controller::state_name(workload->state));
     }

@@ -9,16 +9,17 @@
 
 #include "agents/front/places.h"
 #include "apps/up/driver_backend.h"
+#include "apps/up/sandbox_owners.h"
 
 namespace capstan::apps {
 
 class PlacedHosts final : public agents::Places {
  public:
-  // `backend` outlives it.
-  PlacedHosts(DriverBackend& backend, std::string worker_token);
+  // Both outlive it.
+  PlacedHosts(DriverBackend& backend, const SandboxOwners& owners, std::string worker_token);
 
   std::uint64_t version() const override { return backend_.version(); }
-  Result<agents::Place> find(const std::string& sandbox) override;
+  Result<agents::Place> find(const std::string& sandbox, const std::string& owner) override;
   std::vector<agents::Place> with_sandboxes() override;
   std::vector<agents::Place> others() override;
 
@@ -26,6 +27,7 @@ class PlacedHosts final : public agents::Places {
   agents::Place place(const controller::State& state, controller::HostId host) const;
 
   DriverBackend& backend_;
+  const SandboxOwners& owners_;
   const std::string worker_token_;
   const std::string own_;
 };

@@ -6,6 +6,7 @@
 #include "agents/sessions/owner.h"
 #include "apps/up/session_host.h"
 #include "base/file.h"
+#include "base/sha256.h"
 
 namespace capstan::apps {
 namespace {
@@ -24,15 +25,19 @@ std::unique_ptr<agents::Front> make_front(const DataDirectory& data, Tenancy& te
   const auto bearer = std::make_shared<gateway::BearerAuthenticator>(  // shared by the copies of the function below
       tenancy.callers(),
       gateway::BearerOptions{.require_keys = options.require_keys, .control_token = options.control_token});
-  const auto authenticate = [bearer](const http::Request& request) -> std::expected<std::string, http::Response> {
-    const auto caller = bearer->authenticate(as_bearer(request));
+  const auto authenticate = [bearer, operator_bearer = "Bearer " + options.control_token](
+                                const http::Request& request) -> std::expected<std::string, http::Response> {
+    const http::Request shown = as_bearer(request);
+    const auto caller = bearer->authenticate(shown);
     if (!caller) {
       return std::unexpected(http::Response::json(
           caller.error().status,
           Json::object({{"code", caller.error().status}, {"message", caller.error().message}})));
     }
-    return agents::header_of(
-        {(*caller)->organisation_number, (*caller)->project_number, (*caller)->key_number});
+    return agents::header_of({.organisation = (*caller)->organisation_number,
+                              .project = (*caller)->project_number,
+                              .key = (*caller)->key_number,
+                              .operates = equal_constant_time(shown.headers.get("authorization"), operator_bearer)});
   };
   const auto record = [&database = tenancy.database()](const std::vector<store::ComputeRecord>& records) {
     return database.write([&](store::Session& session) { return store::insert_compute(session, records); });

@@ -39,6 +39,7 @@ class Tenancy {
   api::Accounts accounts();
   store::Database& database() { return *database_; }
   store::Catalogue& catalogue() { return *catalogue_; }
+  const store::Tenants& tenants() const { return *tenants_; }
   gateway::Callers& callers() { return *callers_; }
 
  private:
