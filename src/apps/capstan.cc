@@ -89,7 +89,7 @@ int main(int argc, char** argv) {
   cli::add_client_commands(app, globals, exit_code);
   add_journal(app, exit_code);
   apps::add_sim(app, exit_code);
-  apps::add_sandbox(app, exit_code);
+  apps::add_sandbox(app, globals, exit_code);
   apps::add_agent(app, globals, exit_code);
   add_worker(app, globals, exit_code);
   try {

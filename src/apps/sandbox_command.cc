@@ -6,8 +6,12 @@
 #include <memory>
 #include <set>
 
+#include "apps/up/session_host.h"
+#include "base/build_id.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/text.h"
+#include "cli/api_client.h"
 #include "cli/exit_code.h"
 #include "sandbox/bubblewrap.h"
 #include "sandbox/launcher.h"
@@ -37,7 +41,19 @@ int complain(const Error& error) {
   return error.code == Code::kInvalid ? int{cli::kUsage} : 1;
 }
 
-int check(const Options& options) {
+// One that runs on after an upgrade.
+void say_of_session_host(const std::filesystem::path& data) {
+  const auto text = read_file(data / kSessionsAddress, 64 << 10);
+  const auto json = text ? Json::parse(*text) : fail(Code::kNotFound, "none");
+  if (!json) return;
+  const std::string build = json->get_string("build").value_or("unknown");
+  if (build != build_id())
+    std::printf("the session host that runs is of another build (%s, this program %s); it is replaced when its last session "
+                "ends\n",
+                build.c_str(), build_id().c_str());
+}
+
+int check(const Options& options, const std::filesystem::path& data) {
   const auto capabilities = check_host(launcher_options(options));
   if (!capabilities) return complain(capabilities.error());
   for (const auto& capability : *capabilities) {
@@ -50,6 +66,7 @@ int check(const Options& options) {
   lane("python-zygote", "/usr/bin/python3", "lane, optional: needs /usr/bin/python3");
   lane("node-warm", "/usr/bin/node", "lane, optional: needs /usr/bin/node");
   lane("bubblewrap", "/usr/bin/bwrap", "backend, optional: without landlock, tmpfs_inodes and cpu_time");
+  say_of_session_host(data);
   const auto good = require(*capabilities, {options.without.begin(), options.without.end()});
   if (!good) return complain(good.error());
   std::printf(
@@ -116,7 +133,7 @@ int run(Options& options) {
 
 }  // namespace
 
-void add_sandbox(CLI::App& app, int& exit_code) {
+void add_sandbox(CLI::App& app, const cli::Globals& globals, int& exit_code) {
   CLI::App* sandbox =
       app.add_subcommand("sandbox", "Run programs that nobody trusts, on this machine (as root)");
   sandbox->require_subcommand(1);
@@ -129,7 +146,7 @@ void add_sandbox(CLI::App& app, int& exit_code) {
     each->add_option("--without", options->without,
                      "do without this, if the host cannot enforce it (landlock, cgroup_memory, …)");
   }
-  checks->callback([options, &exit_code] { exit_code = check(*options); });
+  checks->callback([options, &globals, &exit_code] { exit_code = check(*options, cli::data_directory_of(globals.connection)); });
   runs->footer(
       "Example:\n  capstan sandbox run --memory 64 --wall 5 -- /bin/sh -c 'id; ls /'\n"
       "  capstan sandbox run --lane python-zygote --code task.py -- argument");

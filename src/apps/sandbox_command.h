@@ -3,8 +3,10 @@
 
 #include <CLI/CLI.hpp>
 
+#include "cli/cli.h"
+
 namespace capstan::apps {
 
-void add_sandbox(CLI::App& app, int& exit_code);
+void add_sandbox(CLI::App& app, const cli::Globals& globals, int& exit_code);
 
 }  // namespace capstan::apps

@@ -65,7 +65,7 @@ int session_create(const Globals& globals, const SessionCreateOptions& options) 
 
 int session_list(const Globals& globals) {
   Json all = Json::array();
-  std::string next, missing;
+  std::string next, missing, other_build;
   do {
     auto api = SessionApi::connect(globals.connection);
     if (!api) return report(api.error());
@@ -77,7 +77,10 @@ int session_list(const Globals& globals) {
     for (Json& one : json->items()) all.push_back(std::move(one));
     next = page->headers.get("x-next-token");
     missing = page->headers.get("x-capstan-missing");
+    if (const std::string* build = page->headers.find("x-capstan-other-build")) other_build = *build;
   } while (!next.empty());
+  if (!other_build.empty())
+    fmt::print(stderr, "the session host is of another build ({}); it is replaced when its last session ends\n", other_build);
   if (!missing.empty()) fmt::print(stderr, "not in the list are the sandboxes of host {}\n", missing);
   return show(globals, all, [](const Json& json) {
     Table table({"SANDBOX", "TEMPLATE", "STATE", "STARTED", "ENDS", "CPUS", "MEMORY", "NAME"});

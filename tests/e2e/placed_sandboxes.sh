@@ -91,7 +91,11 @@ wait_until 30 "the next worker starts sandboxes" state_is second running
 state_is workbench running || fail "the sandbox did not outlive the worker"
 
 # The session host's death takes them along: told as lost; with a budget, a new one begins, empty.
+# What they used by the last sample (every 5 s) is recorded, once.
 inside second 'echo gone > file'
+inside second 'head -c 100000000 /dev/zero | md5sum' >/dev/null
+saved() { grep -qE '"name":"default/second"[^}]*"cpu_us":[0-9]{6}' "$CAPSTAN_DATA_DIR/sessions/usage.json"; }
+wait_until 30 "a sample of it is saved" saved
 before=$(session_of second)
 kill -9 "$(sed -n 's/.*"pid":\([0-9]*\).*/\1/p' "$CAPSTAN_DATA_DIR/worker/session-host.json")"
 wait_until 30 "it is lost" state_is workbench failed
@@ -99,6 +103,8 @@ expect "that it is lost" "lost: the session host ended" "$(reason_of workbench)"
 again() { state_is second running && [ "$(session_of second)" != "$before" ]; }
 wait_until 30 "the other starts again" again
 expect "empty" "^0$" "$(inside second 'ls | wc -l')"
+kept() { [ "$(sqlite3 "$CAPSTAN_DATA_DIR/store.sqlite" "select sum(runs), sum(cpu_us) > 50000 from compute_usage where id like 'sandbox/$before/%'")" = "1|1" ]; }
+wait_until 20 "the usage that the session host left is recorded" kept
 
 # Usage: once, by its tenant and name.
 apply counted >/dev/null

@@ -42,8 +42,7 @@ http::Request Destination::request(http::Request from, const std::string& owner)
 Result<void> Destination::check(http::Response& answer) const {
   if (!incarnation.empty() && answer.headers.get(kWorkerHeader) != incarnation)
     return fail(Code::kUnavailable,
-                "{} does not answer: something else does there; workers listen on their own host only unless it is told "
-                "otherwise (docs/worker.md)", who);
+                "{} does not answer: something else does there; a worker listens on its own host only (docs/worker.md)", who);
   answer.headers = public_ones(answer.headers);
   return {};
 }

@@ -7,7 +7,7 @@
 #include "agents/front/destination.h"
 #include "agents/front/list.h"
 #include "agents/front/resolver.h"
-#include "agents/front/usage_json.h"
+#include "agents/sessions/usage_json.h"
 #include "agents/sessions/session_id.h"
 #include "base/log.h"
 #include "http/client.h"

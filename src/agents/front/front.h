@@ -33,6 +33,7 @@ namespace capstan::agents {
 inline constexpr std::string_view kHostTokenHeader = "x-capstan-host-token";
 inline constexpr std::string_view kWorkerHeader = "x-capstan-worker";  // of a worker's answers: its incarnation
 inline constexpr std::string_view kMissingHeader = "x-capstan-missing";  // of a list: hosts that are not in it, and why
+inline constexpr std::string_view kOtherBuildHeader = "x-capstan-other-build";  // of a list: the session host's, if not ours
 
 struct FrontOptions {
   std::filesystem::path address = {};  // the file in which the host says where it listens

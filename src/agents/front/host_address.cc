@@ -16,7 +16,8 @@ Result<HostAddress::Host> HostAddress::now() const {
   const auto json = text ? Json::parse(*text) : fail(Code::kNotFound, "no address");
   if (!json) return absent();
   known_ = Host{fmt::format("http://127.0.0.1:{}", json->get_int("port").value_or(0)),
-                json->get_string("token").value_or(""), json->get_string("refusal").value_or("")};
+                json->get_string("token").value_or(""), json->get_string("refusal").value_or(""),
+                json->get_string("build").value_or("unknown")};
   changed_ = changed;
   return *known_;
 }

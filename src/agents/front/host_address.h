@@ -17,6 +17,7 @@ class HostAddress {
   struct Host {
     std::string url, token;
     std::string refusal = {};  // why it makes no sandboxes; empty: it does
+    std::string build = {};
   };
   explicit HostAddress(std::filesystem::path file) : file_(std::move(file)) {}
   Result<Host> now() const;

@@ -5,6 +5,7 @@
 
 #include "agents/front/destination.h"
 #include "agents/front/front.h"
+#include "base/build_id.h"
 #include "base/text.h"
 #include "http/client.h"
 
@@ -66,6 +67,7 @@ http::Response list_sandboxes(const HostAddress& own, Places* places, const http
     if (!answer) return front_refusal(503, answer.error().message);
     if (answer->status != 200) return *answer;
     more = take(*answer, "");
+    if (host->build != build_id()) page.headers.set(kOtherBuildHeader, host->build);
   }
   for (const Place& place : others) {
     if (!more || place.host < from) continue;

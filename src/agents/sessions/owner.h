@@ -14,7 +14,8 @@ struct Owner {
   bool operates = false;  // has the control token: every sandbox that the scheduler placed is open to it, too
 };
 
-inline constexpr std::string_view kOwnerHeader = "x-capstan-owner";  // "organisation/project/key", "…/all" of who operates; only the front's
+// "organisation/project/key", "…/all" of who operates; only the front's.
+inline constexpr std::string_view kOwnerHeader = "x-capstan-owner";
 std::string header_of(const Owner& owner);
 Owner owner_of(const http::Request& request);  // without the header: default/default
 Owner owner_of(std::string_view header);       // what is none: nobody

@@ -33,7 +33,8 @@ class PlacedSessions {
   void manage(SessionManager& manager) { manager_ = &manager; }  // once, before all below
   void add_routes(http::Router& router);
 
-  // The session's id. `terms`: name, tenant, owner? (organisation, project), template, timeout_ms (0: none), allow?, env, memory_bytes, milli_cpus.
+  // The session's id. `terms`: name, tenant, owner? (organisation, project), template, timeout_ms (0: none), allow?, env,
+  // memory_bytes, milli_cpus.
   Result<std::string> put(const std::string& key, const Json& terms);
   void end(const std::string& key, std::int64_t grace_ms);
   void forget(const std::string& key);

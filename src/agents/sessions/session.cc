@@ -280,15 +280,6 @@ Interpreter& Session::interpreter() {
 
 void Session::sample(std::int64_t now_ms) {
   const auto usage = parts_.sandbox->usage();
-  const std::lock_guard lock(usage_mutex_);
-  open_.memory_mib_ms += (last_.memory_bytes >> 20) * std::max<std::int64_t>(now_ms - sampled_ms_, 0);
-  sampled_ms_ = now_ms;
-  if (!usage) return;
-  last_ = *usage;
-  open_.memory_peak_bytes = std::max(open_.memory_peak_bytes, last_.memory_peak_bytes);
-}
-
-store::ComputeRecord Session::take_usage(std::int64_t now_ms) {
   std::int64_t in = file_bytes_in_.exchange(0), out = file_bytes_out_.exchange(0);
   {
     const std::lock_guard lock(mutex_);
@@ -300,22 +291,41 @@ store::ComputeRecord Session::take_usage(std::int64_t now_ms) {
     out += parts_.egress->take_bytes_out();
   }
   const std::lock_guard lock(usage_mutex_);
+  open_.memory_mib_ms += (last_.memory_bytes >> 20) * std::max<std::int64_t>(now_ms - sampled_ms_, 0);
+  sampled_ms_ = now_ms;
+  if (usage) last_ = *usage;
+  if (usage) open_.memory_peak_bytes = std::max(open_.memory_peak_bytes, last_.memory_peak_bytes);
   open_.wall_ms = now_ms - part_began_ms_;
   open_.cpu_us = last_.cpu_us - cpu_recorded_us_;
-  open_.bytes_in = in;
-  open_.bytes_out = out;
+  open_.bytes_in += in;
+  open_.bytes_out += out;
+}
+
+store::ComputeRecord Session::record() const {
+  return {.id = fmt::format("sandbox/{}/{}", id_, part_),
+          .time_ms = sampled_ms_,
+          .kind = "sandbox",
+          .name = terms_.placed ? terms_.placed->tenant + "/" + terms_.placed->name : id_,
+          .key = terms_.owner.key,
+          .project = terms_.owner.project,
+          .organisation = terms_.owner.organisation,
+          .sum = open_};
+}
+
+store::ComputeRecord Session::open_usage() const {
+  const std::lock_guard lock(usage_mutex_);
+  return record();
+}
+
+store::ComputeRecord Session::take_usage(std::int64_t now_ms) {
+  sample(now_ms);
+  const std::lock_guard lock(usage_mutex_);
+  store::ComputeRecord taken = record();
+  ++part_;
   cpu_recorded_us_ = last_.cpu_us;
   part_began_ms_ = now_ms;
-  store::ComputeRecord record{.id = fmt::format("sandbox/{}/{}", id_, part_++),
-                              .time_ms = now_ms,
-                              .kind = "sandbox",
-                              .name = terms_.placed ? terms_.placed->tenant + "/" + terms_.placed->name : id_,
-                              .key = terms_.owner.key,
-                              .project = terms_.owner.project,
-                              .organisation = terms_.owner.organisation,
-                              .sum = open_};
   open_ = {};
-  return record;
+  return taken;
 }
 
 sandbox::Usage Session::usage_now() const {

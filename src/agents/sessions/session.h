@@ -127,8 +127,9 @@ class Session : public std::enable_shared_from_this<Session> {
   // Code in contexts (interpreter.h), made when first asked for.
   Interpreter& interpreter();
 
-  // Of the manager: looks at what is used now, and takes what was used since the last time as a record's part.
+  // Of the manager: looks at what is used now; what was used since the last record, as of the last sample; and takes it.
   void sample(std::int64_t now_ms);
+  store::ComputeRecord open_usage() const;
   store::ComputeRecord take_usage(std::int64_t now_ms);
   sandbox::Usage usage_now() const;
   std::int64_t disk_used() const;  // bytes of its files
@@ -150,6 +151,8 @@ class Session : public std::enable_shared_from_this<Session> {
   int number_next_ = 1000;
   std::map<int, ProcessPtr> processes_;
   std::unique_ptr<Interpreter> interpreter_;
+
+  store::ComputeRecord record() const;  // under usage_mutex_
 
   mutable std::mutex usage_mutex_;
   sandbox::Usage last_{};           // as of the latest sample

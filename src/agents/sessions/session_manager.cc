@@ -17,6 +17,8 @@ namespace {
 constexpr auto kKeepEvery = std::chrono::milliseconds(200);
 constexpr auto kPackagesWait = std::chrono::minutes(10);
 
+constexpr std::size_t kSavedAtSamplesMax = 10'000;
+
 bool is_open_to(const Session& session, const Owner& owner) {
   return session.terms().owner.project == owner.project || (owner.operates && session.terms().placed);
 }
@@ -27,6 +29,9 @@ SessionManager::SessionManager(ManagerOptions options)
     : options_(std::move(options)),
       templates_(options_.directory),
       lookups_(std::make_shared<Lookups>(options_.resolve)),
+      usage_file_(options_.directory / "usage.json"),
+      records_(usage_file_.load()),
+      records_first_(unix_ms() * 1'000),
       layers_(make_layers()),
       thread_([this] { keep(); }) {}
 
@@ -57,11 +62,7 @@ SessionManager::~SessionManager() {
   thread_.join();
   pool_.reset();
   layers_.reset();
-  for (const auto& session : all()) session->end();
-  {
-    const std::lock_guard lock(mutex_);
-    sessions_.clear();
-  }
+  close();
   launcher_.reset();
 }
 
@@ -121,6 +122,7 @@ std::size_t SessionManager::count() const {
 }
 
 Result<void> SessionManager::admit(const Owner& owner) const {
+  if (retired_) return fail(Code::kUnavailable, "the session host makes room for a newer build; try again in a moment");
   const std::size_t all = count();
   const auto making = being_made_.find(owner.project);
   std::size_t of_project = making == being_made_.end() ? 0 : making->second;
@@ -264,11 +266,11 @@ void SessionManager::finish(const SessionPtr& session, SessionEnd how) {
     if (sessions_.erase(session->id()) == 0) return;
   }
   const std::int64_t now_ms = unix_ms();
-  session->sample(now_ms);
+  store::ComputeRecord used = session->take_usage(now_ms);
   session->end();
   {
     const std::lock_guard lock(mutex_);
-    records_.push_back(session->take_usage(now_ms));
+    records_.push_back(std::move(used));
   }
   if (options_.on_end) options_.on_end(*session, how);
 }
@@ -298,17 +300,59 @@ void SessionManager::keep_once(std::int64_t now_ms) {
       if (!session->terms().pause_at_end || !session->pause()) finish(session, SessionEnd::kTimeout);
       continue;
     }
-    if (sample || record) session->sample(now_ms);
+    if (sample && !record) session->sample(now_ms);
     if (!record) continue;
+    store::ComputeRecord used = session->take_usage(now_ms);
     const std::lock_guard lock(mutex_);
-    records_.push_back(session->take_usage(now_ms));
+    records_.push_back(std::move(used));
   }
+  if (sample || record) save_usage(record);
   const std::lock_guard lock(mutex_);
   if (records_.size() <= options_.limits.usage_records_max) return;
   const std::size_t over = records_.size() - options_.limits.usage_records_max;
   log_error("usage of sandboxes is lost: nobody fetched it", "records={}", over);
   records_.erase(records_.begin(), records_.begin() + static_cast<std::ptrdiff_t>(over));
   records_first_ += static_cast<std::int64_t>(over);
+}
+
+// What is not settled, and what those that live have used as of their last sample. While nobody fetches, the file is long, and
+// written with each record only.
+void SessionManager::save_usage(bool record) {
+  std::vector<store::ComputeRecord> all;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!record && records_.size() > kSavedAtSamplesMax) return;
+    all = records_;
+    for (const auto& [id, session] : sessions_) all.push_back(session->open_usage());
+  }
+  const std::lock_guard lock(usage_file_mutex_);
+  usage_file_.save(all);
+}
+
+void SessionManager::close() {
+  std::map<std::string, SessionPtr> left;
+  {
+    const std::lock_guard lock(mutex_);
+    left.swap(sessions_);
+  }
+  for (const auto& [id, session] : left) {
+    store::ComputeRecord used = session->take_usage(unix_ms());
+    session->end();
+    const std::lock_guard lock(mutex_);
+    records_.push_back(std::move(used));
+  }
+  save_usage(true);
+}
+
+bool SessionManager::retire() {
+  const std::lock_guard lock(mutex_);
+  retired_ = retired_ || count() == 0;
+  return retired_;
+}
+
+bool SessionManager::is_retired() const {
+  const std::lock_guard lock(mutex_);
+  return retired_;
 }
 
 SessionManager::UsageBatch SessionManager::usage(std::size_t records_max) const {

@@ -10,7 +10,7 @@
 //
 // Threads: every method from any thread, after run_on; one thread of its own looks after timeouts and usage.
 // Bounds: ManagerLimits.  Failure: kUnsupported (the host), kNotFound (no such template or session), kExhausted (a
-// limit on sessions), kInvalid (the terms).
+// limit on sessions), kInvalid (the terms). Usage that is not settled is kept in the directory (usage_file.h), at each sample.
 #pragma once
 
 #include <condition_variable>
@@ -26,6 +26,7 @@
 #include "agents/sessions/package_layers.h"
 #include "agents/sessions/session.h"
 #include "agents/sessions/templates.h"
+#include "agents/sessions/usage_file.h"
 #include "agents/sessions/warm_pool.h"
 #include "sandbox/launcher.h"
 
@@ -54,7 +55,7 @@ struct ManagerOptions {
 class SessionManager {
  public:
   explicit SessionManager(ManagerOptions options);
-  ~SessionManager();  // ends every session
+  ~SessionManager();  // close()
   SessionManager(const SessionManager&) = delete;
   SessionManager& operator=(const SessionManager&) = delete;
 
@@ -85,6 +86,12 @@ class SessionManager {
   UsageBatch usage(std::size_t records_max) const;
   void settle(std::int64_t last);
 
+  // Ends every session. What they used stays in the directory, for the next manager of it.
+  void close();
+  // If there is no session, none is made from now on (kUnavailable), and it is true: another process takes over.
+  bool retire();
+  bool is_retired() const;
+
  private:
   Result<sandbox::Launcher*> launcher();
   std::unique_ptr<PackageLayers> make_layers();
@@ -96,6 +103,7 @@ class SessionManager {
   Result<void> admit(const Owner& owner) const;  // under mutex_
   void keep();
   void keep_once(std::int64_t now_ms);
+  void save_usage(bool record);
   SessionPtr named(const std::string& id) const;  // under mutex_; nullptr: there is none
   void finish(const SessionPtr& session, SessionEnd how);
 
@@ -103,6 +111,8 @@ class SessionManager {
   Templates templates_;
   const std::shared_ptr<Lookups> lookups_;  // shared by the sandboxes that may reach hosts
   http::EventLoop* loop_ = nullptr;
+  std::mutex usage_file_mutex_;
+  UsageFile usage_file_;  // under usage_file_mutex_
 
   std::mutex launcher_mutex_;
   std::unique_ptr<sandbox::Launcher> launcher_;
@@ -112,9 +122,10 @@ class SessionManager {
   std::map<std::string, SessionPtr> sessions_;
   std::map<std::int64_t, std::size_t> being_made_;  // by project
   std::vector<store::ComputeRecord> records_;
-  std::int64_t records_first_ = 1;  // the number of records_[0]
+  std::int64_t records_first_;  // the number of records_[0]; begins with the time, so that no number comes again after a restart
   std::condition_variable changed_;
   bool leaving_ = false;
+  bool retired_ = false;
   std::unique_ptr<PackageLayers> layers_;
   std::unique_ptr<WarmPool> pool_;  // since run_on
   std::int64_t sampled_ms_ = 0, recorded_ms_ = 0;  // of the thread

@@ -158,6 +158,71 @@ TEST_F(Sessions, WhatWasUsedIsRecordedInPartsUntilItIsSettled) {
   EXPECT_TRUE(manager_->usage(1'000).records.empty());
 }
 
+TEST_F(Sessions, WhatWasUsedWhenAManagerIsKilledIsThereForTheNext) {
+  open({.sample_every_ms = 100, .record_every_ms = 3'600'000});
+  const auto session = make({.owner = {2, 3, 4}});
+  shell(session, "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done");
+  ASSERT_TRUE(session->write("f", "12345"));
+  const auto file = directory_ / "usage.json", copy = directory_ / "as-it-was";
+  until("a sample of it was saved", [&] {
+    std::int64_t cpu_us = 0, bytes_in = 0;
+    for (const auto& one : UsageFile(file).load()) cpu_us += one.sum.cpu_us, bytes_in += one.sum.bytes_in;
+    return cpu_us > 0 && bytes_in == 5;
+  });
+  std::filesystem::copy_file(file, copy);
+  open({});  // the end of the first was in order: its file is replaced by what a killed one leaves
+  manager_.reset();
+  std::filesystem::rename(copy, file);
+  open({});
+  const auto batch = manager_->usage(10);
+  ASSERT_FALSE(batch.records.empty());
+  EXPECT_EQ(batch.records[0].id, "sandbox/" + session->id() + "/0");
+  std::int64_t runs = 0;
+  for (const auto& one : batch.records) {
+    EXPECT_EQ(one.project, 3);
+    runs += one.sum.runs;
+  }
+  EXPECT_EQ(runs, 1);
+  manager_->settle(1);
+  EXPECT_EQ(manager_->usage(10).records.size(), batch.records.size()) << "a number of an earlier manager settles nothing";
+  manager_->settle(batch.last);
+  manager_.reset();
+  EXPECT_TRUE(UsageFile(file).load().empty()) << "what is settled is not told again";
+}
+
+TEST_F(Sessions, OneThatRetiresHasNoSessionAndMakesNone) {
+  open({});
+  const auto session = make({});
+  EXPECT_FALSE(manager_->retire());
+  ASSERT_TRUE(manager_->end(session->id(), {}));
+  EXPECT_TRUE(manager_->retire());
+  EXPECT_EQ(manager_->create({}).error().code, Code::kUnavailable);
+}
+
+TEST_F(Sessions, APlacedOneIsItsProjectsAndOpenToWhoOperates) {
+  const Placed bench{.name = "bench", .tenant = "web", .memory_bytes = 64 << 20, .milli_cpus = 500, .workload = 7};
+  const auto placed = make({.owner = {.organisation = 2, .project = 3}, .placed = bench});
+  const auto own = make({.owner = {.organisation = 2, .project = 3}});
+  EXPECT_TRUE(placed->id().starts_with("w7x")) << placed->id();
+  const Owner other{.organisation = 2, .project = 4}, operates{.operates = true};
+  for (const std::string& name : {std::string("bench"), placed->id()}) {
+    EXPECT_TRUE(manager_->find(name, placed->terms().owner));
+    EXPECT_TRUE(manager_->find(name, operates));
+    EXPECT_EQ(manager_->find(name, other).error().code, Code::kNotFound);
+  }
+  EXPECT_EQ(manager_->find(own->id(), operates).error().code, Code::kNotFound) << "only what was placed";
+  EXPECT_EQ(manager_->list(placed->terms().owner).size(), 2u);
+  EXPECT_EQ(manager_->list(operates).size(), 1u);
+  EXPECT_TRUE(manager_->list(other).empty());
+  for (const Owner& owner : {other, operates, placed->terms().owner})
+    EXPECT_EQ(header_of(owner_of(header_of(owner))), header_of(owner));
+  EXPECT_EQ(owner_of("1/1/0/most").project, 0);
+  ASSERT_TRUE(manager_->end(placed->id(), operates));
+  const auto used = manager_->usage(10).records;
+  ASSERT_EQ(used.size(), 1u);
+  EXPECT_EQ(used[0].project, 3);
+}
+
 TEST_F(Sessions, ASnapshotKeepsFilesLinksAndModesOnly) {
   const auto session = make();
   shell(session, "mkdir d; echo kept > d/f; chmod 700 d/f; ln -s f d/link; mkfifo pipe; echo tmp > /tmp/t");

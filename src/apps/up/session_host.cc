@@ -13,10 +13,11 @@
 
 #include "agents/e2b/e2b.h"
 #include "agents/front/front.h"
-#include "agents/front/usage_json.h"
+#include "agents/sessions/usage_json.h"
 #include "agents/mcp/mcp.h"
 #include "agents/sessions/placed.h"
 #include "agents/sessions/session_manager.h"
+#include "base/build_id.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -55,6 +56,12 @@ void add_host_routes(http::Router& router, agents::SessionManager& manager, cons
                manager.settle(number(request, "last"));
                writer->respond({.status = 204});
              });
+  // A worker of another build asks: 409 while there are sessions.
+  router.add("POST", "/host/retire", [&manager](const http::Request&, const http::ResponseWriterPtr& writer) {
+    if (manager.retire()) return writer->respond({.status = 204});
+    const std::string why = fmt::format("{} sessions are left", manager.all().size());
+    writer->respond(http::Response::json(409, Json::object({{"message", why}})));
+  });
   // Capstan leaves: what was made through its API ends, what the scheduler placed goes on.
   router.add("POST", "/host/end", [&manager, &placed](const http::Request&, const http::ResponseWriterPtr& writer) {
     for (const auto& session : manager.all()) {
@@ -138,17 +145,23 @@ Result<void> serve(const std::filesystem::path& data) {
   placed.add_routes(router);
   add_host_routes(router, manager, placed);
   CAPSTAN_TRY(server, http::Server::start({.threads = kThreads}, router));
-  const Json address =
-      Json::object({{"pid", ::getpid()}, {"port", server->port()}, {"token", token}, {"refusal", refusal}});
+  const Json address = Json::object({{"pid", ::getpid()},
+                                     {"port", server->port()},
+                                     {"token", token},
+                                     {"refusal", refusal},
+                                     {"build", build_id()}});
   CAPSTAN_CHECK(announce(data, place, address));
   log_info("session host", "port={} refusal=\"{}\"", server->port(), refusal);
   Watch watch(data);
   std::string_view why;
-  while ((why = watch.leaves(manager.all().size())).empty()) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  const auto leaves = [&]() -> std::string_view {
+    return manager.is_retired() ? "another build takes over" : watch.leaves(manager.all().size());
+  };
+  while ((why = leaves()).empty()) std::this_thread::sleep_for(std::chrono::milliseconds(20));
   log_info("session host leaves", "why=\"{}\"", why);
   std::error_code ignored;
   std::filesystem::remove(data / kSessionsAddress, ignored);
-  for (const auto& session : manager.all()) session->end();
+  manager.close();
   server->stop(0);
   return {};
 }

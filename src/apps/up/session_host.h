@@ -4,7 +4,8 @@
 // controller as ranks do, so that sessions do. It listens on loopback only, for the gateway's front (agents/front/front.h) and
 // for the worker, and says where: sessions.json in the data directory, for the controller's user, and worker/session-host.json,
 // which it holds locked as long as it lives (docs/formats/session-host.md). It leaves on SIGTERM, when its data directory is
-// removed, and when no session is left while no worker lives for kAloneMs; its sessions end with it.
+// removed, when no session is left while no worker lives for kAloneMs, and when none is left and a worker of another build asks;
+// its sessions end with it.
 #pragma once
 
 #include <filesystem>

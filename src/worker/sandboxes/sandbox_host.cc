@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <utility>
 
+#include "base/build_id.h"
 #include "base/log.h"
 #include "http/client.h"
 #include "worker/shim/records.h"
@@ -36,12 +38,35 @@ bool SessionHostProcess::runs() const {
 
 void SessionHostProcess::keep() {
   if (arguments_.empty()) return;
-  const std::lock_guard lock(mutex_);
-  if (stopped_) return;
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopped_) return;
+    const std::int64_t now_ms = shim::monotonic_ms();
+    if (started_ms_ != 0 && now_ms - started_ms_ < kRestartMs) return;
+    if (!runs()) {
+      started_ms_ = now_ms;
+      return spawn();
+    }
+    // What this worker started is as new as the program that lies there, whatever that is by now.
+    if (started_ms_ != 0) return;
+  }
+  replace_other_build();
+}
+
+// One that runs on after an upgrade leaves as soon as it has no session; until then it says how many.
+void SessionHostProcess::replace_other_build() {
   const std::int64_t now_ms = shim::monotonic_ms();
-  if ((started_ms_ != 0 && now_ms - started_ms_ < kRestartMs) || runs()) return;
-  started_ms_ = now_ms;
-  spawn();
+  if (asked_ms_ != 0 && now_ms - asked_ms_ < kRestartMs) return;
+  asked_ms_ = now_ms;
+  const auto address = this->address();
+  if (!address || !address->get_int("port")) return;
+  const std::string build = address->get_string("build").value_or("unknown");
+  if (build == build_id()) return;
+  const auto retired = ask("POST", "/host/retire", "", kAnswerMs);
+  if (retired) return log_info("the session host of another build leaves", "build={} own={}", build, build_id());
+  if (std::exchange(told_, build) == build) return;
+  log_warn("the session host is of another build; it is replaced when it has no session left, or by `capstan down`",
+           "build={} own={} why=\"{}\"", build, build_id(), retired.error().message);
 }
 
 // Twice forked and in a session of its own: it is nobody's child, and outlives this process.

@@ -1,7 +1,7 @@
 // The session host of this data directory, as the worker sees it: a process that makes sandboxes and outlives the worker.
 //
 //   SessionHostProcess host(data, program, arguments);
-//   host.keep();                                        // now and then: starts it if it does not run
+//   host.keep();       // now and then: starts it if it does not run, replaces one of another build once it has no session
 //   CAPSTAN_TRY(std::string session, host.put("7-1-0", terms));   // again: the same session
 //
 // Where it listens stands in D/worker/session-host.json, which it holds locked while it lives; only the worker's own user can
@@ -45,7 +45,7 @@ class SessionHostProcess final : public SandboxHost {
   // `arguments` without the program's name; empty: there is no session host here.
   SessionHostProcess(const DataDirectory& data, std::filesystem::path program, std::vector<std::string> arguments);
 
-  void keep() override;
+  void keep() override;  // by one thread
   Result<std::string> put(const std::string& key, const Json& terms) override;
   Result<std::vector<PlacedSandbox>> list() override;
   Result<void> end(const std::string& key, std::int64_t grace_ms) override;
@@ -63,6 +63,7 @@ class SessionHostProcess final : public SandboxHost {
   Result<Json> address() const;
   pid_t process() const;  // 0: none that has said where it is
   void spawn() const;
+  void replace_other_build();
   Result<Json> ask(std::string method, std::string target, std::string body, int timeout_ms) const;
 
   const DataDirectory& data_;
@@ -71,6 +72,8 @@ class SessionHostProcess final : public SandboxHost {
   std::mutex mutex_;
   std::int64_t started_ms_ = 0;
   bool stopped_ = false;
+  std::int64_t asked_ms_ = 0;         // of the thread that calls keep()
+  std::string told_;                  // the same: the build that was logged
 };
 
 }  // namespace capstan::worker

@@ -7,8 +7,10 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 
+#include "base/build_id.h"
 #include "base/file.h"
 #include "http/client.h"
 #include "worker/sandboxes/sandbox_relay.h"
@@ -93,6 +95,38 @@ TEST_F(SandboxHostTest, AWrongTokenOpensNothing) {
   serve();
   for (const std::string& wrong : {std::string(), std::string("secret"), std::string("of-host"), relay_token("secret", "i2")})
     EXPECT_EQ(ask({.method = "POST", .target = "/session-host/host/end"}, wrong).status, 403) << wrong;
+}
+
+// A session host of another build, with sessions for a while; `program` is what the worker would start in its place.
+TEST_F(SandboxHostTest, OneOfAnotherBuildIsAskedToLeaveAndReplacedAndOneOfThisBuildIsNot) {
+  std::atomic<int> asked{0};
+  std::atomic<bool> busy{true};
+  http::Router router;
+  router.add("POST", "/host/retire", [&](const http::Request&, const http::ResponseWriterPtr& writer) {
+    ++asked;
+    writer->respond(busy ? http::Response::json(409, Json::object({{"message", "1 sessions are left"}}))
+                         : http::Response{.status = 204});
+  });
+  host_server_ = *http::Server::start({.threads = 2}, router);
+  const auto started = path_ / "started";
+  SessionHostProcess host(*data_, "/usr/bin/touch", {started.string()});
+  Json address = Json::object({{"pid", ::getpid()}, {"port", host_server_->port()}, {"token", "t"}, {"build", build_id()}});
+  announce(address);
+  host.keep();
+  EXPECT_EQ(asked, 0);
+  address["build"] = "another";
+  announce(address);
+  const auto keep_until = [&](const auto& done) {
+    for (int i = 0; i < 500 && !done(); ++i, ::usleep(20'000)) host.keep();
+    return done();
+  };
+  EXPECT_TRUE(keep_until([&] { return asked >= 2; })) << "it is asked again while it has sessions";
+  busy = false;
+  const int before = asked;
+  EXPECT_TRUE(keep_until([&] { return asked > before; }));
+  EXPECT_FALSE(std::filesystem::exists(started)) << "two at once";
+  lock_.reset();  // it has left
+  EXPECT_TRUE(keep_until([&] { return std::filesystem::exists(started); }));
 }
 
 TEST_F(SandboxHostTest, AHostWithoutASessionHostSaysSo) {

@@ -1,5 +1,5 @@
 // How it works: one list of members, used in both directions.
-#include "agents/front/usage_json.h"
+#include "agents/sessions/usage_json.h"
 
 #include <utility>
 

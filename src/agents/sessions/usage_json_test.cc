@@ -1,5 +1,5 @@
 // Goal: what a session used arrives as it was sent.
-#include "agents/front/usage_json.h"
+#include "agents/sessions/usage_json.h"
 
 #include <gtest/gtest.h>
 
