@@ -45,7 +45,8 @@ void add_life(CLI::App& session, Globals& globals, int& exit_code) {
   for (const auto& [verb, help, meaning, action] :
        {std::tuple{"resume", "Let a paused sandbox go on", "from now until it ends (default: what it had left, 300 at least)",
                    &session_resume},
-        std::tuple{"timeout", "End a sandbox so many seconds from now", "from now until it ends (default 300)", &session_timeout}}) {
+        std::tuple{"timeout", "End a sandbox so many seconds from now", "from now until it ends (default 300)",
+                   &session_timeout}}) {
     auto options = std::make_shared<SessionTimeOptions>();
     command = add_command<SessionTimeOptions>(session, verb, help, fmt::format("capstan session {} 1f3a… 600", verb),
                                               exit_code, options,
