@@ -79,7 +79,7 @@ void Connection::on_ready(std::uint32_t events) {
   }
   if (is_open() && (events & EPOLLOUT) != 0) {
     write_blocked_ = false;
-    flush();
+    want_flush();
   }
 }
 
@@ -140,27 +140,40 @@ void Connection::want_flush() {
   shared_->loop.flush_later(shared_from_this());
 }
 
-void Connection::flush() {
+bool Connection::begin_flush() {
   flush_wanted_ = false;
-  if (!is_open() || write_blocked_) return;
-  const auto self = shared_from_this();
+  if (!is_open() || write_blocked_) return false;
   session_->before_flush();
+  return true;
+}
+
+void Connection::send() {
   std::array<iovec, OutputQueue::kPiecesMax> room;
-  bool wrote = false;
+  send_status_ = Transport::Status::kOk;
   while (!output_.empty()) {
     const auto written = transport_.write(output_.front(room));
-    if (written.status == Transport::Status::kBlocked) {
-      if (!write_blocked_) progress_ms_ = shared_->loop.now_ms();
-      write_blocked_ = true;
-      break;
-    }
-    if (written.status != Transport::Status::kOk) return close();
+    send_status_ = written.status;
+    if (written.status != Transport::Status::kOk) return;
     output_.sent(written.bytes);
-    wrote = true;
-    if (output_.empty()) session_->before_flush();
   }
-  if (write_blocked_) timer_.arm(shared_->limits.idle_timeout_ms);
-  if (wrote) session_->on_flushed();
+}
+
+void Connection::end_flush() {
+  const auto self = shared_from_this();
+  while (is_open() && send_status_ == Transport::Status::kOk) {
+    session_->before_flush();
+    if (output_.empty()) break;
+    send();
+  }
+  if (!is_open()) return;
+  if (send_status_ == Transport::Status::kBlocked) {
+    if (!write_blocked_) progress_ms_ = shared_->loop.now_ms();
+    write_blocked_ = true;
+    timer_.arm(shared_->limits.idle_timeout_ms);
+  } else if (send_status_ != Transport::Status::kOk) {
+    return close();
+  }
+  session_->on_flushed();
   if (is_open()) set_interest();
 }
 

@@ -11,7 +11,7 @@
 namespace capstan::http {
 
 class Connection final : public EventLoop::Watcher,
-                         public EventLoop::Flusher,
+                         public Flusher,
                          public std::enable_shared_from_this<Connection> {
  public:
   Connection(std::shared_ptr<Shared> shared, int fd, SslPtr ssl, std::string remote_address);
@@ -33,7 +33,9 @@ class Connection final : public EventLoop::Watcher,
   std::shared_ptr<Answer> dispatch(Request request, std::int32_t stream);
 
   void on_ready(std::uint32_t events) override;
-  void flush() override;
+  bool begin_flush() override;
+  void send() override;
+  void end_flush() override;
 
  private:
   void read_some();
@@ -53,6 +55,7 @@ class Connection final : public EventLoop::Watcher,
   bool first_ = true;  // no bytes yet, or a part of HTTP/2's preface
   bool flush_wanted_ = false;
   bool write_blocked_ = false;
+  Transport::Status send_status_ = Transport::Status::kOk;  // of the last send()
   std::int64_t progress_ms_ = 0;  // the last write before the socket was full
   bool feeding_ = false;
 };

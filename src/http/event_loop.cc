@@ -159,7 +159,9 @@ void EventLoop::run_posted() {
 void EventLoop::run_flushers() {
   while (!flushers_.empty()) {
     flushing_.swap(flushers_);
-    for (auto& flusher : flushing_) flusher->flush();
+    std::erase_if(flushing_, [](const auto& flusher) { return !flusher->begin_flush(); });
+    crew_.send(flushing_);
+    for (const auto& flusher : flushing_) flusher->end_flush();
     flushing_.clear();
   }
 }

@@ -21,6 +21,8 @@
 #include <utility>
 #include <vector>
 
+#include "http/flush_crew.h"
+
 struct epoll_event;
 
 namespace capstan::http {
@@ -54,14 +56,7 @@ class EventLoop {
   // No more calls, not even for events already fetched. Before closing the descriptor.
   void unwatch(int fd, Watcher& watcher);
 
-  // Writes gathered while a few events are handled: called once after them.
-  class Flusher {
-   public:
-    virtual void flush() = 0;
-
-   protected:
-    ~Flusher() = default;
-  };
+  // Writes once after the few events that are being handled.
   void flush_later(std::shared_ptr<Flusher> flusher) { flushers_.push_back(std::move(flusher)); }
 
   // Calls back once when its time is over. Arming again later than before costs nothing.
@@ -101,6 +96,7 @@ class EventLoop {
   int ready_next_ = 0;
   std::vector<std::shared_ptr<Flusher>> flushers_;
   std::vector<std::shared_ptr<Flusher>> flushing_;
+  FlushCrew crew_;
   std::set<std::pair<std::int64_t, Timer*>> timers_;
   std::mutex mutex_;
   std::vector<std::function<void()>> posted_;  // under mutex_

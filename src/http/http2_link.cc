@@ -291,6 +291,12 @@ void Http2Link::want_flush() {
   state_->loop.flush_later(shared_from_this());
 }
 
+// One connection carries all streams: there is nothing to share out.
+bool Http2Link::begin_flush() {
+  flush();
+  return false;
+}
+
 void Http2Link::flush() {
   const auto keep = shared_from_this();
   flush_wanted_ = false;

@@ -20,7 +20,7 @@
 namespace capstan::http {
 
 class Http2Link final : public EventLoop::Watcher,
-                        public EventLoop::Flusher,
+                        public Flusher,
                         public std::enable_shared_from_this<Http2Link> {
  public:
   static constexpr std::size_t kStreamsMax = 1'024;
@@ -33,7 +33,9 @@ class Http2Link final : public EventLoop::Watcher,
   void release(std::int32_t id);  // the call is given up
   void pause(std::int32_t id, bool paused);
   void on_ready(std::uint32_t events) override;
-  void flush() override;
+  bool begin_flush() override;
+  void send() override {}
+  void end_flush() override {}
   // Without a word to its calls; there is none, or they are being destroyed.
   void close();
 
@@ -72,6 +74,7 @@ class Http2Link final : public EventLoop::Watcher,
   void deliver_held(std::int32_t id);
   void receive();
   void want_flush();
+  void flush();
   void set_interest(std::uint32_t wanted);
   void lost(const Error& error);
   bool may_retry(const Stream& stream) const;

@@ -319,6 +319,30 @@ TEST_F(HttpTest, OpenStreamsHoldNoThread) {
   for (const int fd : sockets) ::close(fd);
 }
 
+TEST_F(HttpTest, AStreamForHttp10EndsAlsoWhenItsEndComesAlone) {
+  start();
+  std::thread handler([&] {
+    EXPECT_TRUE(eventually([&] {
+      const std::scoped_lock lock(kept_mutex_);
+      return !kept_.empty();
+    }));
+    kept_[0]->write("all of it");
+    std::this_thread::sleep_for(100ms);
+    kept_[0]->finish();
+  });
+  const int fd = connected();
+  const std::string text = "GET /kept HTTP/1.0\r\nHost: x\r\n\r\n";
+  ASSERT_GT(::send(fd, text.data(), text.size(), MSG_NOSIGNAL), 0);
+  std::string answer;
+  char buffer[4096];
+  ssize_t count;
+  while ((count = ::recv(fd, buffer, sizeof buffer, 0)) > 0) answer.append(buffer, static_cast<std::size_t>(count));
+  EXPECT_EQ(count, 0) << "the connection did not end";
+  EXPECT_TRUE(answer.ends_with("all of it"));
+  ::close(fd);
+  handler.join();
+}
+
 TEST_F(HttpTest, StoppingTellsHandlersAndAnAnswerMayOutliveItsServer) {
   start();
   Client other;
