@@ -36,6 +36,7 @@ Connection::Connection(std::shared_ptr<Shared> shared, int fd, SslPtr ssl, std::
              }),
       handshaking_(transport_.is_tls()) {}
 
+// Perhaps on a handler's thread, whose answer was the last that held it: close() has left nothing of the loop's.
 Connection::~Connection() = default;
 
 void Connection::start() {
@@ -49,7 +50,7 @@ void Connection::close() {
   if (!is_open()) return;
   shared_->loop.unwatch(transport_.fd(), *this);
   transport_.close();
-  timer_.disarm();
+  timer_.cancel();
   output_.clear();
   input_.clear();
   const auto self = shared_from_this();

@@ -68,6 +68,11 @@ class EventLoop {
     Timer& operator=(const Timer&) = delete;
     void arm(std::int64_t after_ms);
     void disarm() { deadline_ms_ = kNever; }
+    // Disarmed, and unknown to the loop until it is armed again: it may then die on any thread.
+    void cancel() {
+      disarm();
+      unfile();
+    }
 
    private:
     friend class EventLoop;

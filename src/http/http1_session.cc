@@ -151,6 +151,7 @@ class Http1Session final : public Session {
   // All connections share a budget for bodies that are still arriving. False if this one does not fit.
   bool count_body(std::size_t bytes) {
     if (bytes <= kBodyKeptBytes) bytes = 0;
+    if (bytes == counted_bytes_) return true;
     Shared& shared = connection_.shared();
     shared.buffered_bytes += bytes;
     shared.buffered_bytes -= std::exchange(counted_bytes_, bytes);
