@@ -181,7 +181,7 @@ Result<void> make_file(const fs::path& path, const std::string& head, std::uint6
   struct statvfs room {};
   if (::fstatvfs(fd, &room) == 0 &&
       static_cast<std::uint64_t>(room.f_bavail) * room.f_frsize < total + (1u << 30)) {
-    result = fail(Code::kExhausted, "{}: no room for {:.1f} GiB", path.string(),
+    result = fail(Code::kExhausted, "{}: no room for {:.1f} GiB, with 1 GiB left free", path.string(),
                   static_cast<double>(total) / (1 << 30));
   } else {
     result = pack_into(entries, pool, total, progress,
