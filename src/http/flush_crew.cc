@@ -9,7 +9,7 @@ namespace capstan::http {
 namespace {
 
 constexpr int kHelpersMax = 3;
-constexpr std::size_t kSharedMin = 8;  // fewer are sent before a helper has woken
+constexpr std::size_t kSharedMin = 24;  // fewer are sent soon enough, and waking costs
 
 int helpers_wanted() {
   cpu_set_t set;
