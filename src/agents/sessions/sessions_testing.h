@@ -3,6 +3,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -79,9 +80,11 @@ class Sessions : public testing::Test {
       return {};
     };
     manager_ = std::make_unique<SessionManager>(
-        ManagerOptions{.instance = "sessions-test", .directory = directory_, .resolve = resolve, .limits = limits});
+        ManagerOptions{.instance = instance(), .directory = directory_, .resolve = resolve, .limits = limits});
     manager_->run_on(loop_);
   }
+  // Of this program: another beside it would take its cgroups away when it ends.
+  static std::string instance() { return fmt::format("sessions-test-{}", ::getpid()); }
   SessionPtr make(SessionTerms terms = {}) {
     auto made = manager_->create(std::move(terms));
     if (!made) ADD_FAILURE() << made.error().message;
