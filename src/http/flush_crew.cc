@@ -1,21 +1,15 @@
 #include "http/flush_crew.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <utility>
+
+#include "base/cpus.h"
 
 namespace capstan::http {
 namespace {
 
 constexpr int kHelpersMax = 3;
 constexpr std::size_t kSharedMin = 24;  // fewer are sent soon enough, and waking costs
-
-int helpers_wanted() {
-  cpu_set_t set;
-  const int cpus = ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-  return std::clamp(cpus - 1, 0, kHelpersMax);
-}
 
 }  // namespace
 
@@ -30,7 +24,7 @@ FlushCrew::~FlushCrew() {
 
 void FlushCrew::send(std::span<const std::shared_ptr<Flusher>> flushers) {
   if (flushers.size() >= kSharedMin && !std::exchange(started_, true)) {
-    for (int i = helpers_wanted(); i > 0; --i) helpers_.emplace_back([this] { help(); });
+    for (int i = std::min(usable_cpus() - 1, kHelpersMax); i > 0; --i) helpers_.emplace_back([this] { help(); });
   }
   if (flushers.size() < kSharedMin || helpers_.empty()) {
     for (const auto& flusher : flushers) flusher->send();

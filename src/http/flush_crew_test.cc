@@ -2,7 +2,6 @@
 // Method: real sockets; every round writes a piece to all of them within one turn of the loop.
 #include "http/flush_crew.h"
 
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -11,6 +10,7 @@
 
 #include "http/client.h"
 #include "http/event_loop.h"
+#include "http/loopback_testing.h"
 #include "http/server.h"
 
 namespace capstan::http {
@@ -36,18 +36,6 @@ TEST(FlushCrewTest, EveryFlusherIsSentOnceBeforeSendReturns) {
   }
 }
 
-int connected(int port) {
-  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<std::uint16_t>(port));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  EXPECT_EQ(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-  const timeval timeout{20, 0};
-  ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
-  return fd;
-}
-
 TEST(FlushCrewTest, StreamsWrittenAtOnceArriveWholeAndInOrder) {
   constexpr int kStreams = 64, kRounds = 300;
   EventLoop* loop = nullptr;
@@ -66,7 +54,7 @@ TEST(FlushCrewTest, StreamsWrittenAtOnceArriveWholeAndInOrder) {
   // In HTTP/1.0 an answer's bytes are the body, and its end is the connection's.
   const std::string text = "GET /stream HTTP/1.0\r\nHost: x\r\n\r\n";
   for (int i = 0; i < kStreams; ++i) {
-    sockets.push_back(connected((*server)->port()));
+    sockets.push_back(connect_to((*server)->port(), 20));
     ASSERT_GT(::send(sockets.back(), text.data(), text.size(), MSG_NOSIGNAL), 0);
   }
   while (begun < kStreams) std::this_thread::yield();

@@ -1,6 +1,5 @@
 // Goal: clients that mean harm cost bounded memory, get the right error, and harm nobody else. Method: many raw sockets
 // against a server in this process, whose resident memory is read before and after; a well-behaved client meanwhile.
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "http/client.h"
+#include "http/loopback_testing.h"
 #include "http/server.h"
 
 namespace capstan::http {
@@ -49,15 +49,7 @@ class HostileTest : public testing::Test {
     return answer && answer->body == "9000";
   }
   int connect(std::string_view text) {
-    const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<std::uint16_t>(server_->port()));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    EXPECT_EQ(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-    const timeval timeout{5, 0};
-    ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
-    ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
+    const int fd = connect_to(server_->port(), 5);
     send(fd, text);
     sockets_.push_back(fd);
     return fd;

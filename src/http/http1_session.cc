@@ -12,7 +12,6 @@ namespace capstan::http {
 namespace {
 
 constexpr int kLingerMs = 5'000;
-constexpr std::size_t kBodyKeptBytes = 64u << 10;  // below this a body counts nothing against the common budget
 
 // Written by the session itself.
 bool is_framing(std::string_view name) {
@@ -148,15 +147,7 @@ class Http1Session final : public Session {
   const ServerLimits& limits() { return connection_.shared().limits; }
   void arm(int timeout_ms) { connection_.timer().arm(timeout_ms); }
 
-  // All connections share a budget for bodies that are still arriving. False if this one does not fit.
-  bool count_body(std::size_t bytes) {
-    if (bytes <= kBodyKeptBytes) bytes = 0;
-    if (bytes == counted_bytes_) return true;
-    Shared& shared = connection_.shared();
-    shared.buffered_bytes += bytes;
-    shared.buffered_bytes -= std::exchange(counted_bytes_, bytes);
-    return bytes == 0 || shared.buffered_bytes <= limits().buffered_bytes_max;
-  }
+  bool count_body(std::size_t bytes) { return connection_.shared().count_body(counted_bytes_, bytes); }
 
   void dispatch() {
     connection_.timer().disarm();

@@ -16,7 +16,6 @@ namespace {
 
 constexpr std::size_t kOutputBytesMax = 128u << 10;  // in the connection's queue; the rest waits in its streams
 constexpr std::size_t kFieldsMax = 256;
-constexpr std::size_t kBodyKeptBytes = 64u << 10;  // below this a body counts nothing against the common budget
 constexpr double kIdleFramesBurst = 2'000;         // frames that bring nothing (resets, settings, pings, empty data)
 constexpr double kIdleFramesPerMs = 0.2;
 constexpr int kWindowBytes = 1 << 20;
@@ -203,13 +202,8 @@ int Http2Session::on_frame(nghttp2_session*, const nghttp2_frame* frame, void* d
   return 0;
 }
 
-// All connections share a budget for bodies that are still arriving. False if this one does not fit.
 bool Http2Session::count_body(Stream& stream, std::size_t bytes) {
-  if (bytes <= kBodyKeptBytes) bytes = 0;
-  Shared& shared = connection_.shared();
-  shared.buffered_bytes += bytes;
-  shared.buffered_bytes -= std::exchange(stream.counted_bytes, bytes);
-  return bytes == 0 || shared.buffered_bytes <= limits().buffered_bytes_max;
+  return connection_.shared().count_body(stream.counted_bytes, bytes);
 }
 
 int Http2Session::on_data(nghttp2_session*, std::uint8_t, std::int32_t id, const std::uint8_t* bytes,

@@ -1,6 +1,5 @@
 // Goal: HTTP/2 on the port of HTTP/1.1: requests, streams, uploads, many at once, and peers that mean harm.
 // Method: nghttp2's client side over a real socket; floods as raw frames.
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <nghttp2/nghttp2.h>
 #include <poll.h>
@@ -14,6 +13,7 @@
 #include <thread>
 
 #include "http/client.h"
+#include "http/loopback_testing.h"
 #include "http/server.h"
 
 namespace capstan::http {
@@ -22,19 +22,6 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::string_view kPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-int connect_to(int port) {
-  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<std::uint16_t>(port));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  EXPECT_EQ(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-  const timeval timeout{5, 0};
-  ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
-  ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
-  return fd;
-}
 
 // One connection of a well-behaved client.
 class Peer {
@@ -45,7 +32,7 @@ class Peer {
     bool closed = false;
     std::uint32_t error = 0;
   };
-  explicit Peer(int port) : fd_(connect_to(port)) {
+  explicit Peer(int port) : fd_(connect_to(port, 5)) {
     nghttp2_session_callbacks* callbacks = nullptr;
     nghttp2_session_callbacks_new(&callbacks);
     nghttp2_session_callbacks_set_on_header_callback(
@@ -174,7 +161,7 @@ class Http2Test : public testing::Test {
   }
   // Sends raw bytes over and over until the server closes the connection; how often it could.
   int flood(std::string_view once, const std::string& frames, int times) {
-    const int fd = connect_to(server_->port());
+    const int fd = connect_to(server_->port(), 5);
     std::string first(once);
     ::send(fd, first.data(), first.size(), MSG_NOSIGNAL);
     int sent = 0;
@@ -273,7 +260,7 @@ TEST_F(Http2Test, StoppingSendsGoawayAndLetsStreamsEnd) {
 
 TEST_F(Http2Test, AClientThatLeavesWhileItIsAnsweredMayStillSpeak) {
   start();
-  const int fd = connect_to(server_->port());
+  const int fd = connect_to(server_->port(), 5);
   const std::string hello = opening() + frame(1, 0x5, 1, std::string("\x82\x86\x04\x06/count\x01\x01x", 13)) +
                             frame(7, 0, 0, std::string_view("\0\0\0\0\0\0\0\0", 8));  // GOAWAY
   ASSERT_GT(::send(fd, hello.data(), hello.size(), MSG_NOSIGNAL), 0);
@@ -313,7 +300,7 @@ TEST_F(Http2Test, FloodsAreCutOffAndOthersAreServed) {
 
 TEST_F(Http2Test, RapidResetsAreCutOff) {
   start();
-  const int fd = connect_to(server_->port());
+  const int fd = connect_to(server_->port(), 5);
   const std::string hello = opening();
   ::send(fd, hello.data(), hello.size(), MSG_NOSIGNAL);
   bool open = true;
@@ -333,7 +320,7 @@ TEST_F(Http2Test, RapidResetsAreCutOff) {
 
 TEST_F(Http2Test, AClientThatNeverOpensItsWindowIsCutOff) {
   start({.write_queue_bytes_max = 1u << 20, .idle_timeout_ms = 200});
-  const int fd = connect_to(server_->port());
+  const int fd = connect_to(server_->port(), 5);
   // INITIAL_WINDOW_SIZE 0
   const std::string hello = std::string(kPreface) + frame(4, 0, 0, std::string_view("\0\x4\0\0\0\0", 6)) +
                             frame(1, 0x5, 1, std::string("\x82\x86\x04\x08/endless\x01\x01x", 15));

@@ -1,5 +1,4 @@
 // Goal: real sockets on the loopback: whole answers, streams, limits, hostile bytes, clients that leave.
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -11,6 +10,7 @@
 
 #include "base/prng.h"
 #include "http/client.h"
+#include "http/loopback_testing.h"
 #include "http/server.h"
 
 namespace capstan::http {
@@ -59,17 +59,7 @@ class HttpTest : public testing::Test {
   }
 
   // A connected socket whose reads give up after two seconds.
-  int connected() {
-    const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<std::uint16_t>(server_->port()));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    EXPECT_EQ(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-    const timeval timeout{2, 0};
-    ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
-    return fd;
-  }
+  int connected() { return connect_to(server_->port(), 2); }
 
   // Sends raw bytes and returns everything until the server closes (or two seconds pass).
   std::string raw(const std::string& bytes) {

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "http/event_loop.h"
@@ -22,6 +23,18 @@ struct Shared {
   Shared(const ServerLimits& l, Router r, int threads)
       : limits(l), router(std::move(r)), pool(static_cast<std::size_t>(threads)), scratch(kScratchBytes) {}
 
+  // All connections share a budget for bodies that are still arriving: one now has `bytes`, and `counted` of it before. False
+  // if it does not fit. What changes nothing touches nothing: 0 after 0 may be said on any thread.
+  bool count_body(std::size_t& counted, std::size_t bytes) {
+    if (bytes <= kBodyKeptBytes) bytes = 0;
+    if (bytes != counted) {
+      buffered_bytes += bytes;
+      buffered_bytes -= std::exchange(counted, bytes);
+    }
+    return bytes == 0 || buffered_bytes <= limits.buffered_bytes_max;
+  }
+
+  static constexpr std::size_t kBodyKeptBytes = 64u << 10;  // below this a body counts nothing against the common budget
   static constexpr std::size_t kScratchBytes = 64u << 10;
   const ServerLimits limits;
   const Router router;

@@ -1,25 +1,17 @@
 #include "worker/host_resources.h"
 
-#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
 
+#include "base/cpus.h"
 #include "base/file.h"
 #include "base/text.h"
 #include "sandbox/hierarchy.h"
 
 namespace capstan::worker {
 namespace {
-
-std::int64_t usable_milli_cpus() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  // Hosts with more than CPU_SETSIZE (1024) processors make the call fail; then all that are online count.
-  if (::sched_getaffinity(0, sizeof set, &set) == 0) return std::int64_t{1000} * CPU_COUNT(&set);
-  return std::int64_t{1000} * std::max(::sysconf(_SC_NPROCESSORS_ONLN), 1L);
-}
 
 std::int64_t total_memory_bytes() {
   const auto text = read_file("/proc/meminfo");
@@ -58,7 +50,7 @@ std::int64_t offered_memory_bytes(std::int64_t total_bytes) {
 HostResources host_resources() {
   const auto hierarchies = sandbox::find_hierarchies();
   HostResources resources;
-  resources.milli_cpus = usable_milli_cpus();
+  resources.milli_cpus = std::int64_t{1000} * usable_cpus();
   if (const auto limit = sandbox::own_cpu_limit_milli(hierarchies))
     resources.milli_cpus = std::min(resources.milli_cpus, *limit);
   std::int64_t memory = total_memory_bytes();

@@ -2,23 +2,15 @@
 // an atomic counter. The caller takes chunks as well, then closes the loop and waits only for those inside.
 #include "engine/kernels/thread_pool.h"
 
-#include <sched.h>
-
 #include <algorithm>
 
 #include "base/assert.h"
+#include "base/cpus.h"
 
 namespace capstan::engine {
 namespace {
 
 constexpr int kSpinRounds = 2000;
-
-int usable_threads() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1u, std::thread::hardware_concurrency());
-}
 
 void pause_briefly() {
 #if defined(__x86_64__)
@@ -29,7 +21,7 @@ void pause_briefly() {
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) {
-  const int count = threads > 0 ? threads : usable_threads();
+  const int count = threads > 0 ? threads : usable_cpus();
   helpers_.reserve(count - 1);
   for (int i = 1; i < count; ++i) helpers_.emplace_back([this] { help(); });
 }
