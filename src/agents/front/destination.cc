@@ -47,6 +47,14 @@ Result<void> Destination::check(http::Response& answer) const {
   return {};
 }
 
+Result<http::Response> Destination::ask(http::Client& client, http::Request from, const std::string& owner) const {
+  auto answer = client.request(url, request(std::move(from), owner),
+                               {.connect_timeout_ms = kConnectMs, .timeout_ms = kAnswerMs});
+  if (!answer) return fail(Code::kUnavailable, "{} does not answer: {}", who, answer.error().message);
+  CAPSTAN_CHECK(check(*answer));
+  return answer;
+}
+
 http::Response front_refusal(int status, std::string_view why) {
   return http::Response::json(status, Json::object({{"code", status}, {"message", why}}));
 }

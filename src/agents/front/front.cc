@@ -10,14 +10,12 @@
 #include "agents/sessions/usage_json.h"
 #include "agents/sessions/session_id.h"
 #include "base/log.h"
-#include "http/client.h"
 
 namespace capstan::agents {
 namespace {
 
 constexpr auto kFetchEvery = std::chrono::seconds(2);
 constexpr int kFetchMax = 1'000;
-constexpr int kFetchTimeoutMs = 5'000, kFetchConnectMs = 1'000;
 constexpr int kOthersEvery = 5;  // of the fetches of this host
 
 struct Open {
@@ -66,10 +64,7 @@ int status_of(Code code) { return code == Code::kConflict ? 409 : code == Code::
 Result<std::size_t> fetch_usage(const Destination& from, const FrontOptions& options) {
   http::Client client;
   const auto ask = [&](std::string method, std::string target) -> Result<http::Response> {
-    const http::Request request = from.request({.method = std::move(method), .target = std::move(target)}, "");
-    CAPSTAN_TRY(auto answer, client.request(from.url, request,
-                                            {.connect_timeout_ms = kFetchConnectMs, .timeout_ms = kFetchTimeoutMs}));
-    CAPSTAN_CHECK(from.check(answer));
+    CAPSTAN_TRY(auto answer, from.ask(client, {.method = std::move(method), .target = std::move(target)}, ""));
     if (answer.status >= 300) return fail(Code::kUnavailable, "{} answers {}", from.who, answer.status);
     return answer;
   };
@@ -197,8 +192,7 @@ void Front::stop() {
   // Sessions end with the gateway; what they used is known then.
   if (const auto host = state_->address.now()) {
     http::Client client;
-    const Destination own = Destination::of(*host);
-    (void)client.request(own.url, own.request({.method = "POST", .target = "/host/end"}, ""), {.timeout_ms = kFetchTimeoutMs});
+    (void)Destination::of(*host).ask(client, {.method = "POST", .target = "/host/end"}, "");
   }
   fetch_own_usage();
 }

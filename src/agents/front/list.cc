@@ -7,13 +7,11 @@
 #include "agents/front/front.h"
 #include "base/build_id.h"
 #include "base/text.h"
-#include "http/client.h"
 
 namespace capstan::agents {
 namespace {
 
 constexpr std::int64_t kPageMax = 100;
-constexpr int kConnectMs = 1'000, kAnswerMs = 5'000;
 
 // The client's question, for one host from one place on.
 http::Request question(const http::Request& request, const std::string& after, std::int64_t limit) {
@@ -24,14 +22,6 @@ http::Request question(const http::Request& request, const std::string& after, s
       target += fmt::format("&{}={}", http::percent_encode(name), http::percent_encode(value));
   }
   return {.target = std::move(target)};
-}
-
-Result<http::Response> ask(http::Client& client, const Destination& to, http::Request request, const std::string& owner) {
-  auto answer = client.request(to.url, to.request(std::move(request), owner),
-                               {.connect_timeout_ms = kConnectMs, .timeout_ms = kAnswerMs});
-  if (!answer) return fail(Code::kUnavailable, "{} does not answer: {}", to.who, answer.error().message);
-  CAPSTAN_CHECK(to.check(*answer));
-  return answer;
 }
 
 }  // namespace
@@ -63,7 +53,7 @@ http::Response list_sandboxes(const HostAddress& own, Places* places, const http
   if (from.empty()) {
     const auto host = own.now();
     if (!host) return front_refusal(503, host.error().message);
-    auto answer = ask(client, Destination::of(*host), question(request, after, room), owner);
+    auto answer = Destination::of(*host).ask(client, question(request, after, room), owner);
     if (!answer) return front_refusal(503, answer.error().message);
     if (answer->status != 200) return *answer;
     more = take(*answer, "");
@@ -75,7 +65,7 @@ http::Response list_sandboxes(const HostAddress& own, Places* places, const http
       next = place.host + "/";
       break;
     }
-    const auto answer = ask(client, Destination::of(place), question(request, place.host == from ? after : "", room), owner);
+    const auto answer = Destination::of(place).ask(client, question(request, place.host == from ? after : "", room), owner);
     if (answer && answer->status == 200) {
       more = take(*answer, place.host);
       continue;
