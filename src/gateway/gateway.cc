@@ -31,11 +31,6 @@ http::Response model_answer(const ReplicaDirectory& directory, const std::string
   return to_response(unknown_model(directory, model, replicas));
 }
 
-http::Response with_id(const http::Request& request, http::Response response) {
-  response.headers.set("x-request-id", request_id_of(request));
-  return response;
-}
-
 void serve_endpoint(Core& core, const Gateway::Endpoint& endpoint, const Gateway::ErrorShape& shape,
                     const http::Request& request, const http::ResponseWriterPtr& writer) {
   const auto caller = core.authenticator->authenticate(request);
@@ -63,6 +58,11 @@ std::optional<ApiError> refuse_coding(const http::Request& request) {
 }
 
 }  // namespace
+
+http::Response with_id(const http::Request& request, http::Response response) {
+  response.headers.set("x-request-id", request_id_of(request));
+  return response;
+}
 
 struct Gateway::State {
   struct ExchangeRoute {

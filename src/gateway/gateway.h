@@ -117,4 +117,7 @@ class Gateway {
   std::shared_ptr<State> state_;  // shared with the handlers
 };
 
+// With the request's own x-request-id, if it is plain, or a new one.
+http::Response with_id(const http::Request& request, http::Response response);
+
 }  // namespace capstan::gateway

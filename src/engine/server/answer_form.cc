@@ -58,10 +58,7 @@ AnswerForm read_response_format(const Json& format, std::optional<ApiError>& err
     }
     FieldReader inner(*wrapper, "response_format.json_schema", error);
     form.name = inner.required_string("name");
-    if (!error && !is_plain_name(form.name))
-      inner.fail_with(ApiError::bad_value(
-          inner.path("name"), fmt::format("Invalid '{}': '{}' must match ^[a-zA-Z0-9_-]{{1,64}}$.",
-                                          inner.path("name"), form.name)));
+    inner.require_plain_name("name", form.name);
     form.description = inner.string("description").value_or("");
     if (inner.find("schema") == nullptr)
       inner.fail_with(ApiError::missing("response_format.json_schema.schema"));

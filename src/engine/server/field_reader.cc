@@ -14,10 +14,13 @@ const Json* FieldReader::find(std::string_view key) const {
   return value == nullptr || value->is_null() ? nullptr : value;
 }
 
-bool is_plain_name(std::string_view name) {
-  return !name.empty() && name.size() <= 64 && std::ranges::all_of(name, [](char c) {
+void FieldReader::require_plain_name(std::string_view key, const std::string& name) {
+  const bool plain = !name.empty() && name.size() <= 64 && std::ranges::all_of(name, [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
   });
+  if (plain) return;
+  fail_with(ApiError::bad_value(
+      path(key), fmt::format("Invalid '{}': '{}' must match ^[a-zA-Z0-9_-]{{1,64}}$.", path(key), name)));
 }
 
 bool FieldReader::is_null(std::string_view key) const {

@@ -13,9 +13,6 @@
 
 namespace capstan::engine {
 
-// What functions and schemas may be called: ^[a-zA-Z0-9_-]{1,64}$.
-bool is_plain_name(std::string_view name);
-
 class FieldReader {
  public:
   // `path` names the object in messages ("messages[0]"); empty for the body itself.
@@ -44,6 +41,8 @@ class FieldReader {
   std::optional<std::string> choice(std::string_view key, std::initializer_list<std::string_view> values);
   // As string(), but absent is an error.
   std::string required_string(std::string_view key);
+  // What functions and schemas may be called, of what was read: ^[a-zA-Z0-9_-]{1,64}$.
+  void require_plain_name(std::string_view key, const std::string& name);
 
  private:
   const Json& object_;

@@ -19,11 +19,7 @@ ChatTool read_function(const Json& function, const std::string& path, const Chat
                 .parameters = {},
                 .strict = fields.boolean("strict").value_or(false)};
   if (const Json* parameters = fields.object("parameters")) read.parameters = *parameters;
-  if (!error && !is_plain_name(read.name)) {
-    fields.fail_with(ApiError::bad_value(fields.path("name"),
-                                         fmt::format("Invalid '{}': '{}' must match ^[a-zA-Z0-9_-]{{1,64}}$.",
-                                                     fields.path("name"), read.name)));
-  }
+  fields.require_plain_name("name", read.name);
   if (std::ranges::find(request.tools, read.name, &ChatTool::name) != request.tools.end())
     fields.fail_with(ApiError::bad_value(fields.path("name"), fmt::format("The tool '{}' is given twice.", read.name)));
   return read;

@@ -1,7 +1,7 @@
 // Conversations: lists of items that responses go on from and add to.
 //
 //   CAPSTAN_TRY(Json conversation, conversations.create("acme/web", metadata, items));
-//   conversations.append("acme/web", id, items);      // visible at once, durable a moment later
+//   conversations.append(id, items);      // visible at once, durable a moment later
 //
 // Each project sees its own only; they are kept until they are deleted. Threads: safe from any. Cost: items() reads all of
 // a conversation; an append queues one write.  Bounds: kConversationItemsMax items of a conversation, the newest.

@@ -54,7 +54,7 @@ void add_items_routes(Gateway& gateway, ConversationStore& conversations) {
     const auto paging = paging_of(request, 20, 100);
     if (!paging) return to_response(paging.error());
     auto all = conversations.items(owner_of(caller), request.param("id"));
-    if (!all) return answer_of(Result<Json>(std::unexpected(all.error())));
+    if (!all) return answer_of(all.error());
     if (!wants_outputs(request)) hide_outputs(*all);
     return http::Response::json(200, page_of(*std::move(all), *paging));
   });
@@ -64,12 +64,12 @@ void add_items_routes(Gateway& gateway, ConversationStore& conversations) {
     auto added = items_of(*body, true);
     if (!added) return to_response(added.error());
     if (const auto kept = conversations.add(owner_of(caller), request.param("id"), *added); !kept)
-      return answer_of(Result<Json>(std::unexpected(kept.error())));
+      return answer_of(kept.error());
     return http::Response::json(200, list_of(*std::move(added)));
   });
   route(gateway, "GET", item, [&conversations](const http::Request& request, const Caller& caller) {
     auto all = conversations.items(owner_of(caller), request.param("id"));
-    if (!all) return answer_of(Result<Json>(std::unexpected(all.error())));
+    if (!all) return answer_of(all.error());
     if (!wants_outputs(request)) hide_outputs(*all);
     for (const Json& one : *all) {
       if (one.get_string("id") == request.param("item")) return http::Response::json(200, one);
@@ -79,7 +79,7 @@ void add_items_routes(Gateway& gateway, ConversationStore& conversations) {
   route(gateway, "DELETE", item, [&conversations](const http::Request& request, const Caller& caller) {
     const std::string owner = owner_of(caller);
     const auto removed = conversations.remove_item(owner, request.param("id"), request.param("item"));
-    return answer_of(removed ? conversations.find(owner, request.param("id")) : Result<Json>(std::unexpected(removed.error())));
+    return removed ? answer_of(conversations.find(owner, request.param("id"))) : answer_of(removed.error());
   });
 }
 
@@ -108,8 +108,8 @@ void add_conversations(Gateway& gateway, ConversationStore& conversations) {
   route(gateway, "DELETE", one, [&conversations](const http::Request& request, const Caller& caller) {
     const std::string id = request.param("id");
     const auto removed = conversations.remove(owner_of(caller), id);
-    return answer_of(removed ? Result<Json>(Json::object({{"id", id}, {"object", "conversation.deleted"}, {"deleted", true}}))
-                             : std::unexpected(removed.error()));
+    if (!removed) return answer_of(removed.error());
+    return http::Response::json(200, Json::object({{"id", id}, {"object", "conversation.deleted"}, {"deleted", true}}));
   });
   add_items_routes(gateway, conversations);
 }

@@ -5,7 +5,6 @@
 
 #include "base/base64.h"
 #include "gateway/openai/responses_checks.h"
-#include "gateway/openai_error.h"
 
 namespace capstan::gateway::openai {
 namespace {
@@ -96,8 +95,6 @@ std::expected<UpstreamCall, http::Response> EmbeddingsExchange::begin(http::Requ
                       .completion_tokens_max = 1};
 }
 
-http::Response EmbeddingsExchange::error(const ApiError& error) const { return to_response(error); }
-
 void EmbeddingsExchange::on_answer(http::Response answer, const Usage*, Reply& reply) {
   if (answer.status == 404 || answer.status == 405 || answer.status == 501)
     return reply.respond(to_response({.message = fmt::format("the model '{}' gives no embeddings", model_),
@@ -106,19 +103,8 @@ void EmbeddingsExchange::on_answer(http::Response answer, const Usage*, Reply& r
   if (answer.status != 200) return reply.respond(std::move(answer));
   auto body = Json::parse(answer.body);
   if (!body || !encode_embeddings(*body, base64_))
-    return reply.respond(to_response({.status = 502,
-                                      .message = "the replica's answer holds no embeddings",
-                                      .type = "server_error",
-                                      .code = "replica_lost"}));
+    return reply.respond(to_response(no_answer("the replica's answer holds no embeddings")));
   reply.respond(http::Response::json(200, *body));
-}
-
-// A server that streams what cannot be streamed.
-void EmbeddingsExchange::on_stream_begin(Reply& reply) {
-  reply.respond(to_response({.status = 502,
-                             .message = "the replica streamed its embeddings",
-                             .type = "server_error",
-                             .code = "replica_lost"}));
 }
 
 }  // namespace capstan::gateway::openai

@@ -7,22 +7,18 @@
 
 #include <string>
 
-#include "gateway/exchange.h"
+#include "gateway/openai/whole_exchange.h"
 
 namespace capstan::gateway::openai {
 
 // Makes each item's `embedding` base64 text, or a list of numbers. False if an item is neither.
 bool encode_embeddings(Json& answer, bool base64);
 
-class EmbeddingsExchange final : public Exchange {
+class EmbeddingsExchange final : public WholeExchange {
  public:
+  EmbeddingsExchange() : WholeExchange("the replica streamed its embeddings") {}
   std::expected<UpstreamCall, http::Response> begin(http::Request& request, const Caller& caller) override;
-  http::Response error(const ApiError& error) const override;
   void on_answer(http::Response answer, const Usage* usage, Reply& reply) override;
-  void on_stream_begin(Reply& reply) override;
-  void on_event(const StreamEvent&, Reply&) override {}
-  void on_stream_end(const Usage&, Reply&) override {}
-  void on_break(const ApiError&, Reply&) override {}
 
  private:
   std::string model_;

@@ -2,25 +2,20 @@
 
 #include <algorithm>
 
-#include "base/file.h"
 #include "base/text.h"
 #include "gateway/openai/responses_checks.h"
 
 namespace capstan::gateway::openai {
-
-http::Response with_id(const http::Request& request, http::Response response) {
-  const std::string given = request.headers.get("x-request-id");
-  response.headers.set("x-request-id", given.empty() || given.size() > 128 ? "req_" + random_hex(12) : given);
-  return response;
-}
 
 http::Response answer_of(const std::expected<Json, ApiError>& result) {
   return result ? http::Response::json(200, *result) : to_response(result.error());
 }
 
 http::Response answer_of(const Result<Json>& result) {
-  if (result) return http::Response::json(200, *result);
-  const Error& error = result.error();
+  return result ? http::Response::json(200, *result) : answer_of(result.error());
+}
+
+http::Response answer_of(const Error& error) {
   if (error.code == Code::kNotFound) return to_response({.status = 404, .message = error.message, .param = error.field});
   if (error.code == Code::kInvalid) return to_response({.message = error.message, .param = error.field, .code = "invalid_value"});
   if (error.code == Code::kExhausted)

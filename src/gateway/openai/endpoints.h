@@ -17,10 +17,9 @@ namespace capstan::gateway::openai {
 void route(Gateway& gateway, std::string method, std::string pattern,
            std::function<http::Response(const http::Request&, const Caller&)> answer);
 
-// With the request's own x-request-id, or a new one.
-http::Response with_id(const http::Request& request, http::Response response);
 http::Response answer_of(const std::expected<Json, ApiError>& result);
 http::Response answer_of(const Result<Json>& result);
+http::Response answer_of(const Error& error);
 
 // How a list is asked for: ?limit=20&order=desc&after=ID
 struct Paging {

@@ -1,18 +1,8 @@
 #include "gateway/openai/input_tokens_exchange.h"
 
 #include "gateway/openai/responses_error.h"
-#include "gateway/openai_error.h"
 
 namespace capstan::gateway::openai {
-namespace {
-
-ApiError no_count(std::string message) {
-  return {.status = 502, .message = std::move(message), .type = "server_error", .code = "replica_lost"};
-}
-
-}  // namespace
-
-http::Response InputTokensExchange::error(const ApiError& error) const { return to_response(error); }
 
 std::expected<UpstreamCall, http::Response> InputTokensExchange::begin(http::Request& request, const Caller& caller) {
   const auto call = state_.read(request.body);
@@ -30,14 +20,9 @@ std::expected<UpstreamCall, http::Response> InputTokensExchange::begin(http::Req
 
 void InputTokensExchange::on_answer(http::Response answer, const Usage* usage, Reply& reply) {
   if (answer.status != 200) return reply.respond(in_responses_terms(std::move(answer)));
-  if (usage == nullptr) return reply.respond(to_response(no_count("the replica does not tell its usage")));
+  if (usage == nullptr) return reply.respond(to_response(no_answer("the replica does not tell its usage")));
   reply.respond(http::Response::json(
       200, Json::object({{"object", "response.input_tokens"}, {"input_tokens", usage->prompt_tokens}})));
-}
-
-// A server that streams though it was not asked to.
-void InputTokensExchange::on_stream_begin(Reply& reply) {
-  reply.respond(to_response(no_count("the replica streamed an answer that was not to be streamed")));
 }
 
 }  // namespace capstan::gateway::openai

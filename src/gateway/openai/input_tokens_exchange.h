@@ -4,21 +4,17 @@
 // Threads: as an exchange's, with Blocking::kBegin.
 #pragma once
 
-#include "gateway/exchange.h"
 #include "gateway/openai/responses_state.h"
+#include "gateway/openai/whole_exchange.h"
 
 namespace capstan::gateway::openai {
 
-class InputTokensExchange final : public Exchange {
+class InputTokensExchange final : public WholeExchange {
  public:
-  explicit InputTokensExchange(ResponsesState& state) : state_(state) {}
+  explicit InputTokensExchange(ResponsesState& state)
+      : WholeExchange("the replica streamed an answer that was not to be streamed"), state_(state) {}
   std::expected<UpstreamCall, http::Response> begin(http::Request& request, const Caller& caller) override;
-  http::Response error(const ApiError& error) const override;
   void on_answer(http::Response answer, const Usage* usage, Reply& reply) override;
-  void on_stream_begin(Reply& reply) override;
-  void on_event(const StreamEvent&, Reply&) override {}
-  void on_stream_end(const Usage&, Reply&) override {}
-  void on_break(const ApiError&, Reply&) override {}
 
  private:
   ResponsesState& state_;
