@@ -74,6 +74,11 @@ struct Gateway::State {
     Endpoint diverted = {};
     ErrorShape shape = {};
   };
+  struct LargeBody {
+    std::string method;
+    std::string path;
+    std::uint64_t bytes_max;
+  };
   struct EndpointRoute {
     std::string method;
     std::string pattern;
@@ -94,6 +99,8 @@ struct Gateway::State {
   std::shared_ptr<Core> core;  // shared with requests under way
   std::vector<ExchangeRoute> exchanges;
   std::vector<EndpointRoute> endpoints;
+  std::vector<LargeBody> large_bodies;
+  std::vector<std::function<void()>> stop_tasks;
   std::vector<std::pair<std::string, ErrorShape>> surfaces = {{"/v1/", to_response}, {"/openai/v1/", to_response}};
 };
 
@@ -138,6 +145,10 @@ void Gateway::add_endpoint(std::string method, std::string pattern, Endpoint end
   state_->endpoints.push_back({std::move(method), std::move(pattern), std::move(endpoint), std::move(shape)});
 }
 
+void Gateway::allow_large_bodies(std::string method, std::string path, std::uint64_t bytes_max) {
+  state_->large_bodies.push_back({std::move(method), std::move(path), bytes_max});
+}
+
 void Gateway::add_surface(std::string prefix, ErrorShape shape) {
   state_->surfaces.emplace_back(std::move(prefix), std::move(shape));
 }
@@ -178,6 +189,8 @@ void Gateway::mount(http::Router& router) {
     };
     both(route.pattern, [&](const std::string& pattern) { router.add(route.method, pattern, handler); });
   }
+  for (const auto& large : state_->large_bodies)
+    both(large.path, [&](const std::string& path) { router.allow_large_bodies(large.method, path, large.bytes_max); });
   for (const auto& [prefix, shape] : state_->surfaces) {
     router.set_refusal(prefix, [shape](const http::Request& request, int status, const std::string& allow) {
       return with_id(request, shape(no_route(request, status, allow)));
@@ -188,7 +201,10 @@ void Gateway::mount(http::Router& router) {
     });
   }
   router.add_loop_hooks([core = state_->core](http::EventLoop& loop) { core->start_on(loop); },
-                        [core = state_->core] { core->stop(); });
+                        [core = state_->core, tasks = state_->stop_tasks] {
+                          for (const auto& task : tasks) task();
+                          core->stop();
+                        });
 }
 
 Result<void> Gateway::perform(http::Request request, const CallerPtr& caller,
@@ -203,11 +219,24 @@ Result<void> Gateway::perform(http::Request request, const CallerPtr& caller,
   } else if (route->blocking == Blocking::kBegin) {
     fly_after_blocking(state_->core, route->factory(), std::move(request), caller, writer);
   } else {
-    loop->post([core = state_->core, exchange = std::shared_ptr<Exchange>(route->factory()),
-                request = std::move(request), caller, writer] { fly(core, exchange, request, caller, writer); });
+    return perform(route->factory(), std::move(request), caller, writer);
   }
   return {};
 }
+
+Result<void> Gateway::perform(std::unique_ptr<Exchange> exchange, http::Request request, const CallerPtr& caller,
+                              const http::ResponseWriterPtr& writer) {
+  http::EventLoop* loop = state_->core->loop;
+  if (loop == nullptr) return fail(Code::kUnavailable, "the server does not run");
+  request.path = request.target;
+  const std::shared_ptr<Exchange> shared = std::move(exchange);
+  loop->post([core = state_->core, shared, request = std::move(request), caller, writer] {
+    fly(core, shared, request, caller, writer);
+  });
+  return {};
+}
+
+void Gateway::at_stop(std::function<void()> task) { state_->stop_tasks.push_back(std::move(task)); }
 
 http::EventLoop* Gateway::loop() const { return state_->core->loop; }
 

@@ -95,6 +95,8 @@ class Gateway {
   using Endpoint = std::function<void(const http::Request&, const CallerPtr&, const http::ResponseWriterPtr&)>;
   using ErrorShape = std::function<http::Response(const ApiError&)>;
   void add_endpoint(std::string method, std::string pattern, Endpoint endpoint, ErrorShape shape);
+  // As of http::Router.
+  void allow_large_bodies(std::string method, std::string path, std::uint64_t bytes_max);
   // How requests under a prefix are refused that no route takes (404 unknown_url, 405 method_not_allowed), or whose body
   // has a content coding (415). `/v1` has OpenAI's.
   void add_surface(std::string prefix, ErrorShape shape);
@@ -106,6 +108,11 @@ class Gateway {
   // A request that comes from inside (a line of a batch), to the exchange whose pattern is its target; the caller
   // is known already. The answer comes to `writer`, on the event loop. kUnavailable unless the server runs.
   Result<void> perform(http::Request request, const CallerPtr& caller, const http::ResponseWriterPtr& writer);
+  // The same for an exchange of its own. Its begin() must not block.
+  Result<void> perform(std::unique_ptr<Exchange> exchange, http::Request request, const CallerPtr& caller,
+                       const http::ResponseWriterPtr& writer);
+  // On the event loop, before all requests are ended with the server. Before mount().
+  void at_stop(std::function<void()> task);
   // Of the server that serves the routes; null unless it runs.
   http::EventLoop* loop() const;
   // What autoscaling needs to know of each service.

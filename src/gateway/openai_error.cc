@@ -27,4 +27,9 @@ http::Response to_response(const ApiError& error) {
   return response;
 }
 
+bool lacks_room(const http::Response& answer) {
+  if (answer.status == 503) return true;
+  return answer.status == 429 && !answer.body.contains("insufficient_quota");
+}
+
 }  // namespace capstan::gateway

@@ -14,4 +14,7 @@ Json to_json(const ApiError& error);
 // The same as an answer; 429 and 503 also get retry-after, retry-after-ms and x-should-retry.
 http::Response to_response(const ApiError& error);
 
+// Whether an answer is a refusal that time heals: 503, or 429 for a rate and not for a budget.
+bool lacks_room(const http::Response& answer);
+
 }  // namespace capstan::gateway

@@ -27,6 +27,7 @@ class Session {
   virtual void before_flush() = 0;  // put what is ready into the connection's output
   virtual void on_flushed() = 0;    // something was written; maybe all
   virtual void on_timer() = 0;
+  virtual void on_kept(std::int32_t stream, const Result<void>& kept) = 0;  // what Connection::keep_body() was given
   virtual void drain() = 0;      // no further requests
   virtual void on_closed() = 0;  // tell the handlers
 };

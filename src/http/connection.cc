@@ -125,6 +125,19 @@ void Connection::resume_input() {
   feeding_ = false;
 }
 
+void Connection::keep_body(std::shared_ptr<BodyFile> file, std::string bytes, bool last, std::int32_t stream) {
+  boost::asio::post(shared_->pool, [self = shared_from_this(), file = std::move(file), bytes = std::move(bytes), last, stream] {
+    Result<void> kept = file->append(bytes);
+    if (kept && last) kept = file->finish();
+    self->shared_->loop.post([self, stream, kept = std::move(kept)] {
+      if (!self->is_open()) return;
+      self->session_->on_kept(stream, kept);
+      self->resume_input();
+      if (self->is_open()) self->set_interest();
+    });
+  });
+}
+
 // HTTP/2 begins with its preface, on the same port.
 std::size_t Connection::sniff(std::string_view bytes) {
   if (first_) {

@@ -27,6 +27,8 @@ class Connection final : public EventLoop::Watcher,
   OutputQueue& output() { return output_; }
   void want_flush();
   void resume_input();  // feeds the session what it has not consumed
+  // Appends to `file` on a handler's thread, and finishes it if it is the `last`; then Session::on_kept().
+  void keep_body(std::shared_ptr<BodyFile> file, std::string bytes, bool last, std::int32_t stream);
   EventLoop::Timer& timer() { return timer_; }
   void shutdown_send() { transport_.shutdown_send(); }
   // Runs the handler for a complete request, or answers why there is none. Null if it was refused.

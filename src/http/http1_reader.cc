@@ -92,11 +92,16 @@ HeaderScan::Result HeaderScan::scan(std::string_view bytes) {
 struct RequestReader::Parser final : MessageParser<true> {
   Request request;
   int hosts = 0;
+  const Limits* limits = nullptr;
+  std::uint64_t body_bytes_max = 0;
 
  private:
   void on_request_impl(bhttp::verb, View method, View target, int version, error_code&) override {
     request.method = text(method);
     request.target = text(target);
+    const std::uint64_t large = limits->large_body_max ? limits->large_body_max(request.method, request.target) : 0;
+    body_bytes_max = std::max(limits->body_bytes_max, large);
+    body_limit(body_bytes_max);
     request.http_version = version == 11 ? "1.1" : "1.0";
     version_ = version;
   }
@@ -130,7 +135,7 @@ void RequestReader::reset() {
   refusal_ = {};
   renew(parser_);
   parser_->header_limit(std::numeric_limits<std::uint32_t>::max());  // HeaderScan holds the limit
-  parser_->body_limit(limits_.body_bytes_max);
+  parser_->limits = &limits_;
   parser_->eager(true);
 }
 
@@ -155,7 +160,7 @@ std::size_t RequestReader::feed(std::string_view bytes) {
     used += parser_->put(boost::asio::const_buffer(bytes.data() + used, bytes.size() - used), error);
     if (error == bhttp::error::need_more) break;
     if (error == bhttp::error::body_limit) {
-      refuse(413, fmt::format("the body is larger than {} bytes", limits_.body_bytes_max));
+      refuse(413, fmt::format("the body is larger than {} bytes", parser_->body_bytes_max));
     } else if (error) {
       refuse(400, !parser_->refused.empty() ? std::string(parser_->refused)
                                             : fmt::format("not a valid HTTP/1.1 request: {}", error.message()));
@@ -175,7 +180,9 @@ bool RequestReader::expects_continue() const {
   const std::string* expect = parser_->headers.find("expect");
   return expect != nullptr && to_lower(*expect) == "100-continue";
 }
+bool RequestReader::may_be_large() const { return parser_->body_bytes_max > limits_.body_bytes_max; }
 std::size_t RequestReader::body_bytes() const { return parser_->request.body.size(); }
+std::string RequestReader::take_body() { return std::exchange(parser_->request.body, {}); }
 
 Request RequestReader::take() {
   Request request = std::move(parser_->request);

@@ -35,6 +35,8 @@ class RequestReader {
   struct Limits {
     std::uint64_t header_bytes_max;
     std::uint64_t body_bytes_max;
+    // Of requests whose bodies may have more; 0 for the others. May be empty.
+    std::function<std::uint64_t(std::string_view method, std::string_view target)> large_body_max = {};
   };
   struct Refusal {
     int status = 0;
@@ -51,7 +53,9 @@ class RequestReader {
   const Refusal& refusal() const { return refusal_; }
   bool keep_alive() const;
   bool expects_continue() const;
-  std::size_t body_bytes() const;  // so far
+  bool may_be_large() const;       // by Limits::large_body_max, once the header is there
+  std::size_t body_bytes() const;  // so far, without what take_body() took
+  std::string take_body();         // what has come of it
   Request take();                  // and ready for the next message
   void reset();
 

@@ -40,12 +40,15 @@ class Http1Session final : public Session {
  public:
   explicit Http1Session(Connection& connection)
       : connection_(connection),
-        reader_({connection.shared().limits.header_bytes_max, connection.shared().limits.body_bytes_max}) {}
+        reader_({connection.shared().limits.header_bytes_max, connection.shared().limits.body_bytes_max,
+                 [&router = connection.shared().router](std::string_view method, std::string_view target) {
+                   return router.large_body_max(method, target);
+                 }}) {}
   ~Http1Session() override { count_body(0); }
 
   std::size_t on_bytes(std::string_view bytes) override {
     if (state_ == State::kLingering) return bytes.size();
-    if (state_ == State::kAnswering) return 0;
+    if (state_ == State::kAnswering || state_ == State::kKeeping) return 0;
     if (state_ == State::kIdle && !bytes.empty()) {
       state_ = State::kHeader;
       arm(limits().request_timeout_ms);
@@ -62,8 +65,20 @@ class Http1Session final : public Session {
     }
     if (!count_body(reader_.body_bytes()))
       return refuse(503, "too many requests are being received; try again in a moment"), used;
-    if (reader_.done()) dispatch();
+    if (reader_.may_be_large() && (body_file_ || reader_.body_bytes() > kBodyHeldBytes)) {
+      keep_some();
+    } else if (reader_.done()) {
+      dispatch();
+    }
     return used;
+  }
+
+  void on_kept(std::int32_t, const Result<void>& kept) override {
+    if (state_ != State::kKeeping) return;
+    if (!kept) return refuse(kept.error().code == Code::kExhausted ? 503 : 500, kept.error().message);
+    if (reader_.done()) return dispatch();
+    state_ = State::kBody;
+    arm(limits().request_timeout_ms);
   }
 
   void send_whole(std::int32_t, Response response) override {
@@ -72,11 +87,15 @@ class Http1Session final : public Session {
     append_head(out, response.status, response.headers);
     if (!bodiless) {
       out.append("content-length: ");
-      append_number(out, response.body.size(), 10);
+      append_number(out, response.content().size(), 10);
       out.append("\r\n");
     }
     end_head(out);
-    if (!head_ && !bodiless) connection_.output().add_whole(std::move(response.body));
+    if (!head_ && !bodiless && response.body_file) {
+      connection_.output().add_file(std::move(response.body_file));
+    } else if (!head_ && !bodiless) {
+      connection_.output().add_whole(std::move(response.body));
+    }
     ended();
   }
 
@@ -143,17 +162,27 @@ class Http1Session final : public Session {
   }
 
  private:
-  enum class State { kIdle, kHeader, kBody, kAnswering, kLingering };
+  enum class State { kIdle, kHeader, kBody, kKeeping, kAnswering, kLingering };
   const ServerLimits& limits() { return connection_.shared().limits; }
   void arm(int timeout_ms) { connection_.timer().arm(timeout_ms); }
 
   bool count_body(std::size_t bytes) { return connection_.shared().count_body(counted_bytes_, bytes); }
+
+  // Nothing more is read until it is on disk.
+  void keep_some() {
+    if (!reader_.done() && reader_.body_bytes() <= kBodyHeldBytes) return;
+    if (!body_file_) body_file_ = std::make_shared<BodyFile>(connection_.shared().body_room);
+    connection_.timer().disarm();
+    state_ = State::kKeeping;
+    connection_.keep_body(body_file_, reader_.take_body(), reader_.done(), 0);
+  }
 
   void dispatch() {
     connection_.timer().disarm();
     count_body(0);
     keep_alive_ = reader_.keep_alive() && !connection_.shared().stopping;
     Request request = reader_.take();
+    request.body_file = std::exchange(body_file_, nullptr);
     begin_answer(request.method == "HEAD", request.http_version == "1.0");
     // The handler may answer at once, through a weak reference that is not there yet: nothing is flushed before
     // this event's end.
@@ -172,6 +201,7 @@ class Http1Session final : public Session {
   void refuse(int status, const std::string& message) {
     keep_alive_ = false;
     refused_ = true;
+    body_file_.reset();
     count_body(0);
     begin_answer(false, false);
     connection_.timer().disarm();
@@ -207,6 +237,7 @@ class Http1Session final : public Session {
   RequestReader reader_;
   State state_ = State::kIdle;
   std::weak_ptr<Answer> answer_;
+  std::shared_ptr<BodyFile> body_file_;  // shared with the thread that writes it
   std::size_t counted_bytes_ = 0;
   bool keep_alive_ = true;
   bool close_after_ = false;

@@ -22,11 +22,23 @@ constexpr int kWindowBytes = 1 << 20;
 constexpr int kLingerMs = 5'000;  // for a client to close its side
 constexpr std::size_t kLingerBytes = 64u << 10;
 
+// A body that may be large.
+struct Upload {
+  std::uint64_t bytes_max = 0;
+  std::shared_ptr<BodyFile> file = {};  // shared with the thread that writes it
+  std::uint64_t kept_bytes = 0;   // given to the file
+  std::size_t writing_bytes = 0;  // of these, in the write under way
+  std::size_t unread_bytes = 0;   // of the stream's window: the client waits for the write
+  bool writing = false;
+  bool complete = false;  // all of the request has come
+};
+
 struct Stream {
   Request request;
   std::weak_ptr<Answer> answer;
   std::size_t header_bytes = 0;
   std::size_t counted_bytes = 0;  // of the body, against the common budget
+  std::unique_ptr<Upload> upload = {};
   int refused = 0;                // a status, from here on its bytes are dropped
   bool dispatched = false;
   bool head = false;
@@ -53,6 +65,7 @@ class Http2Session final : public Session {
   void on_timer() override;
   void drain() override;
   void on_closed() override;
+  void on_kept(std::int32_t id, const Result<void>& kept) override;
 
  private:
   static Http2Session& self(void* data) { return *static_cast<Http2Session*>(data); }
@@ -74,6 +87,8 @@ class Http2Session final : public Session {
   }
   void add_header(Stream& stream, std::string_view name, std::string_view value);
   bool count_body(Stream& stream, std::size_t bytes);
+  void keep_body(std::int32_t id, Stream& stream);
+  void received(std::int32_t id, Stream& stream);
   void complete(std::int32_t id, Stream& stream);
   void refuse(std::int32_t id, Stream& stream, int status, std::string_view message);
   void submit_head(std::int32_t id, int status, const Headers& headers, bool body);
@@ -109,6 +124,7 @@ Http2Session::Http2Session(Connection& connection)
   nghttp2_option_set_max_settings(option, 32);
   nghttp2_option_set_max_outbound_ack(option, 256);
   nghttp2_option_set_no_closed_streams(option, 1);
+  nghttp2_option_set_no_auto_window_update(option, 1);
   nghttp2_session_server_new2(&session_, callbacks, this, option);
   nghttp2_option_del(option);
   nghttp2_session_callbacks_del(callbacks);
@@ -197,7 +213,11 @@ int Http2Session::on_frame(nghttp2_session*, const nghttp2_frame* frame, void* d
     session.refuse(frame->hd.stream_id, *stream, 431,
                    fmt::format("the header is larger than {} bytes", session.limits().header_bytes_max));
   } else if ((type == NGHTTP2_HEADERS || type == NGHTTP2_DATA) && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) {
-    session.complete(frame->hd.stream_id, *stream);
+    session.received(frame->hd.stream_id, *stream);
+  } else if (type == NGHTTP2_HEADERS && stream->upload == nullptr) {
+    const Router& router = session.connection_.shared().router;
+    const std::uint64_t large = router.large_body_max(stream->request.method, stream->request.target);
+    if (large > 0) stream->upload = std::make_unique<Upload>(Upload{.bytes_max = large});
   }
   return 0;
 }
@@ -210,16 +230,59 @@ int Http2Session::on_data(nghttp2_session*, std::uint8_t, std::int32_t id, const
                           std::size_t count, void* data) {
   Http2Session& session = self(data);
   Stream* stream = session.find(id);
+  Upload* upload = stream == nullptr ? nullptr : stream->upload.get();
+  nghttp2_session_consume_connection(session.session_, count);
+  if (upload != nullptr && upload->writing)
+    upload->unread_bytes += count;
+  else
+    nghttp2_session_consume_stream(session.session_, id, count);
   if (stream == nullptr || stream->dispatched || stream->refused != 0) return 0;
   std::string& body = stream->request.body;
   body.append(reinterpret_cast<const char*>(bytes), count);
-  if (body.size() > session.limits().body_bytes_max) {
-    session.refuse(id, *stream, 413,
-                   fmt::format("the body is larger than {} bytes", session.limits().body_bytes_max));
-  } else if (!session.count_body(*stream, body.size())) {
+  const std::uint64_t bytes_max = upload != nullptr ? upload->bytes_max : session.limits().body_bytes_max;
+  if (body.size() + (upload != nullptr ? upload->kept_bytes : 0) > bytes_max) {
+    session.refuse(id, *stream, 413, fmt::format("the body is larger than {} bytes", bytes_max));
+  } else if (!session.count_body(*stream, body.size() + (upload != nullptr ? upload->writing_bytes : 0))) {
     session.refuse(id, *stream, 503, "too many requests are being received; try again in a moment");
+  } else if (upload != nullptr && body.size() > kBodyHeldBytes) {
+    session.keep_body(id, *stream);
   }
   return 0;
+}
+
+// To its file. Meanwhile the client may send what its window allows.
+void Http2Session::keep_body(std::int32_t id, Stream& stream) {
+  Upload& upload = *stream.upload;
+  if (upload.writing) return;
+  if (!upload.file) upload.file = std::make_shared<BodyFile>(connection_.shared().body_room);
+  upload.writing = true;
+  upload.writing_bytes = stream.request.body.size();
+  upload.kept_bytes += upload.writing_bytes;
+  stream.progress_ms = now_ms();
+  connection_.keep_body(upload.file, std::exchange(stream.request.body, {}), upload.complete, id);
+}
+
+void Http2Session::on_kept(std::int32_t id, const Result<void>& kept) {
+  Stream* stream = find(id);
+  if (stream == nullptr || stream->upload == nullptr) return;
+  Upload& upload = *stream->upload;
+  upload.writing = false;
+  upload.writing_bytes = 0;
+  nghttp2_session_consume_stream(session_, id, std::exchange(upload.unread_bytes, 0));
+  connection_.want_flush();
+  if (!kept) return refuse(id, *stream, kept.error().code == Code::kExhausted ? 503 : 500, kept.error().message);
+  const bool whole = upload.complete && upload.file->is_finished();
+  if (whole) {
+    stream->request.body_file = upload.file;
+    return complete(id, *stream);
+  }
+  if (upload.complete || stream->request.body.size() > kBodyHeldBytes) keep_body(id, *stream);
+}
+
+void Http2Session::received(std::int32_t id, Stream& stream) {
+  if (stream.upload == nullptr || stream.upload->file == nullptr) return complete(id, stream);
+  stream.upload->complete = true;
+  keep_body(id, stream);
 }
 
 void Http2Session::complete(std::int32_t id, Stream& stream) {
@@ -240,6 +303,7 @@ void Http2Session::refuse(std::int32_t id, Stream& stream, int status, std::stri
   stream.refused = status;
   stream.dispatched = true;
   stream.request = Request{};
+  stream.upload.reset();
   send_whole(id, Response::json(status, Json::object({{"error", Json::object({{"code", "invalid"},
                                                                               {"message", message}})}})));
 }
@@ -265,9 +329,13 @@ void Http2Session::send_whole(std::int32_t id, Response response) {
   stream->ended = true;
   stream->progress_ms = now_ms();
   const bool bodiless = response.status == 204 || response.status == 304;
-  if (!bodiless) response.headers.set("content-length", std::to_string(response.body.size()));
-  const bool body = !bodiless && !stream->head && !response.body.empty();
-  if (body) stream->pending.add_whole(std::move(response.body));
+  if (!bodiless) response.headers.set("content-length", std::to_string(response.content().size()));
+  const bool body = !bodiless && !stream->head && !response.content().empty();
+  if (body && response.body_file) {
+    stream->pending.add_file(std::move(response.body_file));
+  } else if (body) {
+    stream->pending.add_whole(std::move(response.body));
+  }
   submit_head(id, response.status, response.headers, body);
 }
 

@@ -3,6 +3,7 @@
 // Values. Header names compare without case and keep their order; a repeated name gives several entries.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -11,6 +12,7 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "http/body_file.h"
 
 namespace capstan::http {
 
@@ -35,6 +37,8 @@ struct Request {
   std::string target = "/";  // as sent: path, '?' and query
   Headers headers = {};
   std::string body = {};
+  // Or, where Router::allow_large_bodies() says so: a large body; `body` is empty then.
+  std::shared_ptr<const BodyFile> body_file = {};  // shared with those to whom the request is passed on
   // Filled in by the server:
   std::string path = {};  // decoded, without the query
   std::vector<std::pair<std::string, std::string>> query = {};
@@ -44,13 +48,16 @@ struct Request {
 
   std::optional<std::string> query_value(std::string_view name) const;
   std::string param(std::string_view name) const;  // "" if the route has none of that name
+  std::string_view content() const { return body_file ? body_file->bytes() : std::string_view(body); }
 };
 
 struct Response {
   int status = 200;
   Headers headers = {};
   std::string body = {};
+  std::shared_ptr<const BodyFile> body_file = {};  // of a server's answer, in place of `body`: sent as it is read
 
+  std::string_view content() const { return body_file ? body_file->bytes() : std::string_view(body); }
   static Response text(int status, std::string body,
                        std::string_view content_type = "text/plain; charset=utf-8");
   static Response json(int status, const Json& body);

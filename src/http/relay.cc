@@ -23,7 +23,8 @@ class Relay final : public CallSink, public std::enable_shared_from_this<Relay> 
   void start(AsyncClient& client) {
     self_ = shared_from_this();
     body_ = std::exchange(request_.body, {});
-    call_ = client.start(url_, request_, body_, {.silence_timeout_ms = options_.silence_timeout_ms}, *this);
+    call_ = client.start(url_, request_, request_.body_file ? request_.content() : body_,
+                         {.silence_timeout_ms = options_.silence_timeout_ms}, *this);
     writer_->on_client_gone([weak = weak_from_this()] {
       if (const auto relay = weak.lock()) relay->leave();
     });

@@ -60,6 +60,11 @@ struct Router::Table {
   std::vector<std::pair<std::string, Refusal>> refusals;
   std::vector<std::pair<std::string, Guard>> guards;
   std::vector<std::pair<std::function<void(EventLoop&)>, std::function<void()>>> loop_hooks;
+  struct LargeBody {
+    std::string method, path;
+    std::uint64_t bytes_max;
+  };
+  std::vector<LargeBody> large_bodies;
 
   void add(std::string method, std::string pattern, Handler handler, LoopHandler loop_handler) {
     if (!pattern.contains('{')) exact[pattern].push_back(routes.size());
@@ -75,6 +80,19 @@ void Router::add(std::string method, std::string pattern, Handler handler) {
 
 void Router::add_on_loop(std::string method, std::string pattern, LoopHandler handler) {
   table_->add(std::move(method), std::move(pattern), nullptr, std::move(handler));
+}
+
+void Router::allow_large_bodies(std::string method, std::string path, std::uint64_t bytes_max) {
+  table_->large_bodies.push_back({std::move(method), std::move(path), bytes_max});
+}
+
+std::uint64_t Router::large_body_max(std::string_view method, std::string_view target) const {
+  const std::string_view path = target.substr(0, target.find('?'));
+  for (const auto& large : table_->large_bodies) {
+    const bool matches = large.path.ends_with('/') ? path.starts_with(large.path) : path == large.path;
+    if (matches && large.method == method) return large.bytes_max;
+  }
+  return 0;
 }
 
 void Router::add_loop_hooks(std::function<void(EventLoop&)> start, std::function<void()> stop) {

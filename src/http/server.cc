@@ -82,7 +82,7 @@ struct Server::State final : EventLoop::Watcher {
   int port = 0;
 
   State(const ServerOptions& options, Router router)
-      : shared(std::make_shared<Shared>(options.limits, std::move(router), options.threads)),
+      : shared(std::make_shared<Shared>(options, std::move(router))),
         retry(shared->loop, [this] {
           if (listener >= 0) shared->loop.rewatch(listener, EPOLLIN, *this);
         }) {}

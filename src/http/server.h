@@ -29,6 +29,8 @@
 namespace capstan::http {
 
 inline constexpr std::size_t kUnsentLowBytes = 64u << 10;  // where when_sent() calls back
+inline constexpr std::uint64_t kUploadBytesMax = 513u << 20;  // of a form with a file of 512 MiB
+inline constexpr std::size_t kBodyHeldBytes = 512u << 10;   // of a body that may be large; more goes to a file
 
 class ResponseWriter {
  public:
@@ -61,6 +63,9 @@ class Router {
   void add(std::string method, std::string pattern, Handler handler);
   // The handler runs on the event loop and must not block.
   void add_on_loop(std::string method, std::string pattern, LoopHandler handler);
+  // Bodies of these requests may have `bytes_max`; those over kBodyHeldBytes come as Request::body_file, so their handlers
+  // use content(). A path that ends in '/' stands for all below it.
+  void allow_large_bodies(std::string method, std::string path, std::uint64_t bytes_max);
   // What to do with the event loop of the server that serves these routes: before it runs, and, on its thread, after
   // its last connection is closed.
   void add_loop_hooks(std::function<void(EventLoop&)> start, std::function<void()> stop);
@@ -81,6 +86,8 @@ class Router {
     const LoopHandler* loop_handler = nullptr;
   };
   Target route(Request& request) const;
+  // 0: no larger than any other's.
+  std::uint64_t large_body_max(std::string_view method, std::string_view target) const;
   void start_on(EventLoop& loop) const;
   void stop_on_loop() const;
 
@@ -104,6 +111,7 @@ struct ServerLimits {
   std::uint64_t body_bytes_max = 32u << 20;
   std::uint64_t write_queue_bytes_max = 8u << 20;
   std::uint64_t buffered_bytes_max = 1u << 30;  // of all bodies together that are still arriving
+  std::uint64_t body_files_bytes_max = 8ull << 30;  // of all large bodies together, on disk
   int connections_max = 10'000;
   int streams_max = 256;      // under way at once on one connection of HTTP/2
   int requests_max = 20'000;  // under way at once
@@ -118,6 +126,7 @@ struct ServerOptions {
   std::string tls_certificate = {};  // PEM files; both or none
   std::string tls_key = {};
   ServerLimits limits = {};
+  std::string body_directory = "/var/tmp";  // of large bodies' files, which have no names there
 };
 
 class Server {

@@ -20,8 +20,12 @@ namespace capstan::http {
 class Connection;
 
 struct Shared {
-  Shared(const ServerLimits& l, Router r, int threads)
-      : limits(l), router(std::move(r)), pool(static_cast<std::size_t>(threads)), scratch(kScratchBytes) {}
+  Shared(const ServerOptions& options, Router r)
+      : limits(options.limits),
+        body_room(new BodyFile::Room{.directory = options.body_directory, .bytes_max = options.limits.body_files_bytes_max}),
+        router(std::move(r)),
+        pool(static_cast<std::size_t>(options.threads)),
+        scratch(kScratchBytes) {}
 
   // All connections share a budget for bodies that are still arriving: one now has `bytes`, and `counted` of it before. False
   // if it does not fit. What changes nothing touches nothing: 0 after 0 may be said on any thread.
@@ -37,6 +41,7 @@ struct Shared {
   static constexpr std::size_t kBodyKeptBytes = 64u << 10;  // below this a body counts nothing against the common budget
   static constexpr std::size_t kScratchBytes = 64u << 10;
   const ServerLimits limits;
+  const std::shared_ptr<BodyFile::Room> body_room;  // shared with the bodies, which handlers may keep
   const Router router;
   EventLoop loop;
   boost::asio::thread_pool pool;  // handlers that may block

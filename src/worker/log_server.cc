@@ -162,6 +162,7 @@ Result<std::unique_ptr<LogServer>> LogServer::start(const DataDirectory& data, c
   if (more) more(router);
   http::ServerOptions options;
   options.threads = 4;
+  options.body_directory = data.path();
   CAPSTAN_TRY(state->server, http::Server::start(options, router.handler()));
   state->feeder = std::jthread([inside](std::stop_token stop) { inside->feed_all(stop); });
   return std::unique_ptr<LogServer>(new LogServer(std::move(state)));

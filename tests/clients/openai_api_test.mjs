@@ -92,6 +92,25 @@ test('responses: in the background, fetched when it is done', async () => {
   assert.ok(response.output_text.includes(expected));
 });
 
+test('responses: a stream in the background, followed from its middle', async () => {
+  const events = [];
+  for await (const event of await ask(question, { background: true, stream: true })) events.push(event);
+  assert.deepEqual(events.map((event) => event.sequence_number), events.map((_, number) => number));
+  assert.deepEqual(events.slice(0, 3).map((event) => event.type), ['response.created', 'response.queued', 'response.in_progress']);
+  assert.equal(events.at(-1).type, 'response.completed');
+  const rest = [];
+  for await (const event of await client.responses.retrieve(events[0].response.id, { stream: true, starting_after: 3 })) rest.push(event);
+  assert.deepEqual(rest, events.slice(4));
+});
+
+test('files: a large one goes up and down', async () => {
+  const content = Buffer.alloc(48 << 20, 'capstan ');
+  const file = await client.files.create({ purpose: 'user_data', file: await toFile(content, 'large.bin') });
+  assert.equal(file.bytes, content.length);
+  assert.ok(Buffer.from(await (await client.files.content(file.id)).arrayBuffer()).equals(content));
+  await client.files.delete(file.id);
+});
+
 test('responses: a stream that breaks off ends as failed', { skip: needsScript }, async () => {
   const types = [];
   for await (const event of await ask('please break off', { stream: true })) types.push(event.type);

@@ -86,6 +86,10 @@ test('files: write, read, list, look, move, remove', async () => {
     assert.equal(await sandbox.files.read('two'), '');
     await sandbox.files.write('streamed', new Blob(['x'.repeat(100_000)]).stream());
     assert.equal((await sandbox.files.getInfo('streamed')).size, 100_000);
+    const large = new Uint8Array(40 << 20).map((_, i) => i * 7 + (i >> 8));
+    await sandbox.files.write('large', large.buffer);
+    assert.ok(Buffer.from(await sandbox.files.read('large', { format: 'bytes' })).equals(large));
+    await sandbox.files.remove('large');
     assert.equal(await sandbox.files.makeDir('a/c'), true);
     assert.equal(await sandbox.files.makeDir('a/c'), false);
     const names = (await sandbox.files.list('.', { depth: 2 })).map((entry) => `${entry.type} ${entry.path}`);

@@ -1,10 +1,10 @@
 // /files: whole files up and down, by a sandbox's token or by a signed URL; /health.
 #include "agents/e2b/e2b.h"
-#include "agents/e2b/multipart.h"
 #include "agents/sessions/paths.h"
 #include "base/base64.h"
 #include "base/sha256.h"
 #include "base/text.h"
+#include "http/multipart.h"
 
 namespace capstan::agents::e2b {
 namespace {
@@ -75,16 +75,16 @@ Result<http::Response> upload(const http::Request& request, const SessionManager
     return fail(Code::kUnsupported, "uploads must not be compressed");
   Json files = Json::array();
   if (type.starts_with("multipart/form-data")) {
-    CAPSTAN_TRY(const auto parts, read_multipart(type, request.body));
-    for (const Part& part : parts) {
+    CAPSTAN_TRY(const auto parts, http::parse_multipart(type, request.content()));
+    for (const http::Part& part : parts) {
       if (part.name != "file") continue;
       const bool named = path && !path->empty() && parts.size() == 1;
-      CAPSTAN_TRY(Json file, written(*session, named ? *path : part.filename, part.bytes));
+      CAPSTAN_TRY(Json file, written(*session, named ? *path : part.filename, part.content));
       files.push_back(std::move(file));
     }
   } else {
     if (!path) return fail(Code::kInvalid, "the query needs a path");
-    CAPSTAN_TRY(Json file, written(*session, *path, request.body));
+    CAPSTAN_TRY(Json file, written(*session, *path, request.content()));
     files.push_back(std::move(file));
   }
   return http::Response::json(200, files);
@@ -102,6 +102,7 @@ void add_file_routes(http::Router& router, SessionManager& manager) {
   };
   add("GET", download);
   add("POST", upload);
+  router.allow_large_bodies("POST", "/files", http::kUploadBytesMax);
   router.add("GET", "/health", [&manager](const http::Request& request, const http::ResponseWriterPtr& writer) {
     const auto session = session_of(request, manager);
     writer->respond(session ? http::Response{.status = 204} : refused(session.error()));

@@ -2,7 +2,6 @@
 #include <gtest/gtest.h>
 
 #include "agents/e2b/connect.h"
-#include "agents/e2b/multipart.h"
 
 namespace capstan::agents::e2b {
 namespace {
@@ -45,29 +44,6 @@ TEST(Connect, AnErrorOfAStreamIsItsLastFrame) {
   EXPECT_NE(refused.body.find("\"code\":\"not_found\""), std::string::npos);
   EXPECT_EQ(refusal(stream, Error{Code::kUnavailable, "gone", {}}).status, 502);
   EXPECT_EQ(refusal(request("application/json", ""), Error{Code::kNotFound, "no file", {}}).status, 404);
-}
-
-constexpr std::string_view kForm =
-    "--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a \\\"b\\\".txt\"\r\nContent-Type: text/plain\r\n\r\n"
-    "one\r\n--X\r\n\r\n--XX\r\ncontent-disposition: form-data; name=note\r\n\r\n\r\n--XX--\r\n";
-
-TEST(Multipart, PartsHaveNamesAndBytes) {
-  const auto parts = read_multipart("multipart/form-data; boundary=XX", kForm);
-  ASSERT_TRUE(parts) << parts.error().message;
-  ASSERT_EQ(parts->size(), 2u);
-  EXPECT_EQ((*parts)[0].name, "file");
-  EXPECT_EQ((*parts)[0].filename, "a \"b\".txt");
-  EXPECT_EQ((*parts)[0].bytes, "one\r\n--X\r\n");
-  EXPECT_EQ((*parts)[1].name, "note");
-  EXPECT_EQ((*parts)[1].bytes, "");
-}
-
-TEST(Multipart, EveryCutFormIsRefused) {
-  const std::size_t complete = kForm.size() - 2;  // the last line's end is optional
-  for (std::size_t size = 0; size < complete; ++size)
-    EXPECT_FALSE(read_multipart("multipart/form-data; boundary=XX", kForm.substr(0, size))) << size;
-  EXPECT_FALSE(read_multipart("multipart/form-data", kForm));
-  EXPECT_FALSE(read_multipart("multipart/form-data; boundary=\"\"", kForm));
 }
 
 }  // namespace

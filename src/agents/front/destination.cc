@@ -33,7 +33,8 @@ http::Request Destination::request(http::Request from, const std::string& owner)
   http::Request out{.method = std::move(from.method),
                     .target = prefix + from.target,
                     .headers = public_ones(from.headers),
-                    .body = std::move(from.body)};
+                    .body = std::move(from.body),
+                    .body_file = std::move(from.body_file)};
   out.headers.set(kHostTokenHeader, token);
   if (!owner.empty()) out.headers.set(kOwnerHeader, owner);
   return out;

@@ -53,7 +53,7 @@ constexpr std::string_view kOfOwnHostOnly[] = {"fork", "snapshots"};
 std::string sandbox_of(const http::Request& request) {
   const std::string id = request.param("id");
   if (!id.empty() && request.path.find("/sandboxes/") != request.path.npos) return id;
-  if (const std::string* id = request.headers.find("e2b-sandbox-id")) return *id;
+  if (const std::string* named = request.headers.find("e2b-sandbox-id")) return *named;
   return request.path == "/mcp" ? request.query_value("sandbox").value_or("") : std::string();
 }
 
@@ -158,6 +158,7 @@ void Front::mount(http::Router& router) {
   };
   for (const Open& route : kOwned) add(route, true);
   for (const Open& route : kWithToken) add(route, false);
+  router.allow_large_bodies("POST", "/files", http::kUploadBytesMax);
   for (const char* path : {"/v2/sandboxes", "/sandboxes"}) {
     router.add("GET", path, [state = state_](const http::Request& request, const http::ResponseWriterPtr& writer) {
       const auto owner = state->options.authenticate(request);

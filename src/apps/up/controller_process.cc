@@ -183,7 +183,8 @@ int run_controller(const ControllerOptions& options) {
                                      .port = options.up.port,
                                      .threads = kServerThreads,
                                      .tls_certificate = options.up.tls_certificate,
-                                     .tls_key = options.up.tls_key},
+                                     .tls_key = options.up.tls_key,
+                                     .body_directory = options.data.path()},
                                     router);
   if (!server) return fail_with(server.error());
   (*inference)->start();

@@ -144,7 +144,7 @@ Result<void> serve(const std::filesystem::path& data) {
   mcp.add_routes(router);
   placed.add_routes(router);
   add_host_routes(router, manager, placed);
-  CAPSTAN_TRY(server, http::Server::start({.threads = kThreads}, router));
+  CAPSTAN_TRY(server, http::Server::start({.threads = kThreads, .body_directory = data}, router));
   const Json address = Json::object({{"pid", ::getpid()},
                                      {"port", server->port()},
                                      {"token", token},

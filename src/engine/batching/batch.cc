@@ -230,6 +230,7 @@ bool Batch::get_room(Sequence& sequence, int tokens) {
 void Batch::collect() {
   steps_.clear();
   stepped_.clear();
+  scored_rows_ = 0;
   std::vector<Sequence*> decoding, prompts;
   for (const SequencePtr& sequence : running_) (sequence->decoding() ? decoding : prompts).push_back(sequence.get());
   std::ranges::sort(decoding, [](const Sequence* a, const Sequence* b) { return a->outranks(*b); });
@@ -300,19 +301,23 @@ bool Batch::comes_later(const Sequence& sequence) const {
 
 bool Batch::collect_prompt(Sequence& sequence, int room) {
   const int size = static_cast<int>(sequence.tokens.size());
-  if (cache_) {
+  const bool scoring = sequence.scoring();
+  if (scoring) room = std::min(room, kScoredTokens - scored_rows_);
+  if (room == 0) return false;
+  if (cache_ && !scoring) {
     const int before = sequence.kv.length();
     sequence.cursor = cache_->resume(sequence.tokens, size - 1, sequence.kv, sequence.cursor);
     if (sequence.generated() == 0) sequence.cached += sequence.kv.length() - before;
   }
-  if (comes_later(sequence)) return false;
+  if (!scoring && comes_later(sequence)) return false;
   const int count = std::min(room, sequence.pending());
   if (!get_room(sequence, count)) return false;
   sequence.draft.clear();
-  sequence.rows = count == sequence.pending() ? 1 : 0;
+  sequence.rows = scoring ? count : count == sequence.pending() ? 1 : 0;
+  if (scoring) scored_rows_ += count;
   stepped_.push_back(&sequence);
   steps_.push_back({std::span(sequence.tokens).subspan(sequence.kv.length(), count), &sequence.kv,
-                    sequence.rows > 0 ? LogitsOf::kLast : LogitsOf::kNone});
+                    scoring ? LogitsOf::kAll : sequence.rows > 0 ? LogitsOf::kLast : LogitsOf::kNone});
   stats_.prompt_tokens += static_cast<std::uint64_t>(count);
   share_.charge(*sequence.account, count);
   return true;
@@ -344,10 +349,29 @@ bool Batch::step() {
   return !running_.empty() || !waiting_.empty();
 }
 
+// Tells the log-probabilities of the prompt's tokens that these rows are for. Left is the row behind the prompt, or nothing.
+std::span<const float> Batch::score_prompt(Sequence& sequence, std::span<const float> rows) {
+  const std::size_t vocab = static_cast<std::size_t>(logits_.vocab);
+  const int first = sequence.kv.length() - sequence.rows;  // the position of the first row's token
+  for (int row = 0; row < sequence.rows && !sequence.finished; ++row) {
+    const int position = first + row + 1;  // whose token the row foretells
+    if (position >= sequence.prompt) return rows.subspan(static_cast<std::size_t>(row) * vocab, vocab);
+    if (position <= sequence.scored) continue;  // told before the sequence lost its memory
+    const auto logits = rows.subspan(static_cast<std::size_t>(row) * vocab, vocab);
+    TokenEvent event{.id = sequence.id, .token = sequence.tokens[static_cast<std::size_t>(position)], .index = position};
+    event.logprob = logprob_of(logits, event.token);
+    if (sequence.request.top_logprobs > 0) event.top = top_logprobs(logits, sequence.request.top_logprobs);
+    sequence.scored = position;
+    sequence.request.on_prompt_token(event);
+  }
+  return {};
+}
+
 // The step has run: tokens are chosen row by row, as long as the guessed ones were right; then those that the constraint
 // leaves no choice for, which need no logits. A request that wants log-probabilities gets its tokens one a row.
 void Batch::step_over(Sequence& sequence, std::span<const float> rows) {
   const GenerationRequest& request = sequence.request;
+  if (sequence.scoring()) rows = score_prompt(sequence, rows);
   const int held = sequence.kv.length() - static_cast<int>(sequence.draft.size());
   std::size_t right = 0;
   const std::size_t vocab = static_cast<std::size_t>(logits_.vocab);
@@ -370,7 +394,7 @@ void Batch::step_over(Sequence& sequence, std::span<const float> rows) {
   sequence.lookup.observe(sequence.draft.size(), right);
   stats_.accepted_tokens += right;
   if (sequence.kv.length() > 0) sequence.kv.truncate(held + static_cast<int>(right));
-  for (std::size_t i = 0; sequence.rows > 0 && !request.logprobs && i < Sequence::kForcedMax && !sequence.finished; ++i) {
+  for (std::size_t i = 0; !rows.empty() && !request.logprobs && i < Sequence::kForcedMax && !sequence.finished; ++i) {
     const TokenId token = request.constraint ? request.constraint->forced() : -1;
     if (token < 0) break;
     emit(sequence, {.token = token});

@@ -36,6 +36,8 @@ namespace capstan::engine {
 
 using RequestId = std::uint64_t;
 
+inline constexpr int kScoredTokens = 64;  // a step, of prompts whose tokens' log-probabilities are wanted
+
 enum class FinishReason {
   kStop,       // a stop token was chosen (it is the event's token)
   kLength,     // tokens_max reached, or the context is full
@@ -71,6 +73,9 @@ struct GenerationRequest {
   // Called on the thread that steps; must return quickly and must not call back into the Batch or wait for
   // it.
   std::function<void(const TokenEvent&)> on_token = {};
+  // Called for each of the prompt's tokens but the first, in order, before on_token: `index` is its position, logprob and top
+  // are set. Such a prompt is computed in chunks of kScoredTokens, and never found in the prefix cache. Empty: not wanted.
+  std::function<void(const TokenEvent&)> on_prompt_token = {};
 };
 
 struct BatchOptions {
@@ -142,6 +147,7 @@ class Batch {
   void collect_decoding(Sequence& sequence, int decoding);
   bool collect_prompt(Sequence& sequence, int room);
   bool comes_later(const Sequence& sequence) const;
+  std::span<const float> score_prompt(Sequence& sequence, std::span<const float> rows);
   void step_over(Sequence& sequence, std::span<const float> rows);
   TokenId choose(Sequence& sequence, std::span<const float> logits);
   void emit(Sequence& sequence, TokenEvent event);
@@ -160,6 +166,7 @@ class Batch {
   Logits logits_;
   std::vector<SequenceStep> steps_;
   std::vector<Sequence*> stepped_;
+  int scored_rows_ = 0;  // of the step that is collected
   BatchStats stats_;
 };
 

@@ -171,5 +171,54 @@ TEST_F(BatchMemory, AHigherPriorityTakesThePlaceOfALowerOneWhichEndsAllTheSame) 
   EXPECT_EQ(got_[b], alone(requests[1]));
 }
 
+// Goal: the prompt's log-probabilities are those of a pass over it, in any company, with and without preemption, each told once.
+TEST_F(BatchMemory, APromptsTokensAreScored) {
+  std::vector<GenerationRequest> requests;
+  for (const int size : {200, 65, 64, 2, 1}) {
+    GenerationRequest r = request(size, 7, 300);  // each is the beginning of the one before
+    r.logprobs = true;
+    r.top_logprobs = 2;
+    requests.push_back(r);
+  }
+  requests.push_back(requests.front());  // the same again: nothing is found in the cache, or half of it would not be told
+  for (const int together : {1, 4}) {
+    Batch batch(*model_, {.sequences_max = together, .kv_bytes_max = bytes_for(64 * 6)});
+    std::vector<std::vector<TokenEvent>> told(requests.size());
+    std::vector<int> made(requests.size());
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      GenerationRequest r = requests[i];
+      r.on_prompt_token = [&told, &made, i](const TokenEvent& event) {
+        EXPECT_EQ(made[i], 0);
+        told[i].push_back(event);
+      };
+      r.on_token = [&made, i](const TokenEvent& event) { made[i] += event.token >= 0; };
+      ASSERT_TRUE(batch.submit(std::move(r)).has_value());
+    }
+    for (std::size_t i = 0; i < requests.size(); ++i) {  // others come in between, and take their places
+      batch.step();
+      batch.step();
+      GenerationRequest other = request(150, 40, 400 + i);
+      other.priority = 1;
+      ASSERT_TRUE(batch.submit(std::move(other)).has_value());
+    }
+    while (batch.step()) {
+    }
+    if (together == 1) EXPECT_GT(batch.stats().preemptions, 0u);
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      const std::vector<TokenId>& prompt = requests[i].prompt;
+      ASSERT_EQ(told[i].size(), prompt.size() - 1);
+      EXPECT_EQ(made[i], requests[i].tokens_max);
+      KvCache kv(model_->config());
+      const auto logits = model_->forward(prompt, kv, LogitsOf::kAll);
+      for (std::size_t k = 0; k < told[i].size(); ++k) {
+        EXPECT_EQ(told[i][k].index, static_cast<int>(k) + 1);
+        EXPECT_EQ(told[i][k].token, prompt[k + 1]);
+        EXPECT_EQ(told[i][k].logprob, logprob_of(logits->row(static_cast<int>(k)), prompt[k + 1]));
+        EXPECT_EQ(told[i][k].top.size(), 2u);
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace capstan::engine

@@ -24,6 +24,7 @@ struct Batch::Sequence {
   std::vector<TokenId> tokens;
   int prompt = 0;     // of them
   int cached = 0;     // of the prompt, found in the cache
+  int scored = 0;     // of the prompt, told to on_prompt_token; the first one has no log-probability
   bool finished = false;
   std::chrono::steady_clock::time_point began = {};  // when it left the queue for the first time
   KvCache kv;
@@ -45,6 +46,7 @@ struct Batch::Sequence {
 
   int generated() const { return static_cast<int>(tokens.size()) - prompt; }
   int pending() const { return static_cast<int>(tokens.size()) - kv.length(); }
+  bool scoring() const { return request.on_prompt_token && scored + 1 < prompt; }
   bool decoding() const { return generated() > 0 && pending() <= static_cast<int>(kForcedMax) + 1; }
   // Who keeps its memory when it runs short: higher priority, then who came first.
   bool outranks(const Sequence& other) const {

@@ -103,6 +103,8 @@ void Answer::start(const std::vector<std::vector<TokenId>>& prompts, int tokens_
         .logprobs = logprobs,
         .top_logprobs = top_logprobs,
         .on_token = [self, i](const TokenEvent& event) { self->on_token(i, event); }};
+    if (scores_prompt())
+      generation.on_prompt_token = [self, i](const TokenEvent& event) { self->on_prompt_token(i, event); };
     if (!constraints.empty()) generation.constraint = constraints[static_cast<std::size_t>(i)];
     auto id = source_.submit(std::move(generation));
     const std::lock_guard lock(mutex_);
@@ -140,7 +142,7 @@ void Answer::observe(const TokenEvent& event, int choice) {
   last = std::chrono::steady_clock::now();
   if (event.index == 0) first_token_[static_cast<std::size_t>(choice)] = last;
   context_.metrics.generated_token();
-  ++completion_tokens_;
+  if (request_.tokens_max != 0) ++completion_tokens_;
 }
 
 void Answer::observe_end(int choice, std::string_view reason, int tokens) {
@@ -180,6 +182,11 @@ void Answer::on_token(int choice, const TokenEvent& event) {
   if (complete_now && !event.finish) source_.cancel(event.id);
   if (complete_now || event.finish)
     choice_over(choice, !complete_now && event.finish == FinishReason::kLength);
+}
+
+void Answer::on_prompt_token(int choice, const TokenEvent& event) {
+  const std::lock_guard lock(mutex_);
+  if (!over_ && !choices_[static_cast<std::size_t>(choice)].ended) prompt_token(choice, event);
 }
 
 void Answer::choice_over(int choice, bool length) {

@@ -44,6 +44,9 @@ class Answer : public std::enable_shared_from_this<Answer> {
 
   // One token of one choice; true if the choice is complete (a stop sequence). Called under the mutex.
   virtual bool token(int choice, const TokenEvent& event) = 0;
+  // Of the prompt's tokens but the first, before the choice's own, if they are wanted. Called under the mutex.
+  virtual bool scores_prompt() const { return false; }
+  virtual void prompt_token(int, const TokenEvent&) {}
   // The choice's end: `length` if the limit was hit. Called once per choice, under the mutex.
   virtual void end(int choice, bool length) = 0;
   // The whole body of an answer that is not streamed, without usage.
@@ -70,6 +73,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
     bool ended = false;
   };
   void on_token(int choice, const TokenEvent& event);
+  void on_prompt_token(int choice, const TokenEvent& event);
   void observe(const TokenEvent& event, int choice);
   void choice_over(int choice, bool length);
   void complete();

@@ -1,4 +1,5 @@
-// Tokens become text, specials leave no trace in it; stop sequences apply to all of it.
+// Tokens become text, specials leave no trace in it; stop sequences apply to all of it. An echoed prompt goes before it, with its
+// tokens' log-probabilities if those are wanted: they come before the first token. max_tokens 0: one is made and not told.
 #include "engine/server/completion_answer.h"
 
 #include <algorithm>
@@ -10,32 +11,43 @@ namespace {
 
 class CompletionAnswer : public Answer {
  public:
-  // `echoes`: of each prompt, empty or its text.
-  CompletionAnswer(const Context& context, const CompletionRequest& request,
-                   const std::vector<std::string>& echoes)
+  struct Echo {
+    std::string text = {};
+    TokenId first = -1;  // of the prompt; -1: it is not echoed
+  };
+  // Of each prompt.
+  CompletionAnswer(const Context& context, const CompletionRequest& request, const std::vector<Echo>& echoes)
       : Answer(context, request, "cmpl-", request.best_of * static_cast<int>(echoes.size())),
         logprobs_(request.logprobs),
+        echo_(request.echo),
+        silent_(request.tokens_max == 0),
         best_of_(static_cast<std::size_t>(request.best_of)),
         told_(static_cast<std::size_t>(request.choices)) {
-    for (const std::string& echo : echoes)
-      for (int i = 0; i < request.best_of; ++i)
-        choices_.emplace_back(context.model.tokenizer, request.stop, echo);
+    for (const Echo& echo : echoes) {
+      for (int i = 0; i < request.best_of; ++i) {
+        choices_.emplace_back(context.model.tokenizer, request.stop, echo.text);
+        if (scores_prompt() && echo.first >= 0) note(choices_.back(), echo.first, nullptr);
+      }
+    }
   }
 
  protected:
-  void begin_stream() override {
-    for (int i = 0; i < static_cast<int>(choices_.size()); ++i) {
-      const std::string echo = std::exchange(choices_[static_cast<std::size_t>(i)].text, {});
-      if (!echo.empty()) send_text(i, echo, nullptr, nullptr);
-    }
+  bool scores_prompt() const override { return echo_ && logprobs_; }
+  void prompt_token(int index, const TokenEvent& event) override {
+    note(choices_[static_cast<std::size_t>(index)], event.token, &event);
   }
 
   bool token(int index, const TokenEvent& event) override {
     Choice& choice = choices_[static_cast<std::size_t>(index)];
+    if (streaming() && !choice.text.empty()) {
+      const std::string echo = std::exchange(choice.text, {});
+      send_text(index, echo, take_logprobs(choice), nullptr);
+    }
+    if (silent_) return true;
     ++choice.tokens;
     choice.logprob_sum += static_cast<double>(event.logprob);
     if (!context_.model.tokenizer.is_special(event.token)) {
-      if (logprobs_) note_logprob(choice, event);
+      if (logprobs_) note(choice, event.token, &event);
       tell(index, choice.stops.push(choice.decoder.push(event.token)));
     }
     return choice.stops.found();
@@ -46,7 +58,7 @@ class CompletionAnswer : public Answer {
     std::string rest = choice.stops.push(choice.decoder.finish());
     rest += choice.stops.finish();
     tell(index, rest);
-    choice.finish_reason = length ? "length" : "stop";
+    choice.finish_reason = length || silent_ ? "length" : "stop";
     observe_end(index, choice.finish_reason, choice.tokens);
     if (streaming()) send_text(index, "", take_logprobs(choice), choice.finish_reason);
   }
@@ -84,16 +96,22 @@ class CompletionAnswer : public Answer {
     std::size_t offset = 0;  // of the next token in the text, in characters
   };
 
-  void note_logprob(Choice& choice, const TokenEvent& event) {
-    const std::string_view bytes = context_.model.tokenizer.bytes(event.token);
+  // `event`: null for a prompt's first token, which follows nothing.
+  void note(Choice& choice, TokenId token, const TokenEvent* event) {
+    const std::string_view bytes = context_.model.tokenizer.bytes(token);
     choice.logprob_tokens.emplace_back(bytes);
-    choice.logprobs.emplace_back(static_cast<double>(event.logprob));
     choice.offsets.emplace_back(choice.offset);
     choice.offset +=
         static_cast<std::size_t>(std::ranges::count_if(bytes, [](char c) { return (c & 0xC0) != 0x80; }));
+    if (event == nullptr) {
+      choice.logprobs.emplace_back(nullptr);
+      choice.tops.emplace_back(nullptr);
+      return;
+    }
+    choice.logprobs.emplace_back(static_cast<double>(event->logprob));
     Json top = Json::object();  // the token itself is always in it
-    top[bytes] = static_cast<double>(event.logprob);
-    for (const TokenLogprob& other : event.top)
+    top[bytes] = static_cast<double>(event->logprob);
+    for (const TokenLogprob& other : event->top)
       top[context_.model.tokenizer.bytes(other.token)] = static_cast<double>(other.logprob);
     choice.tops.push_back(std::move(top));
   }
@@ -130,6 +148,7 @@ class CompletionAnswer : public Answer {
   }
 
   std::optional<int> logprobs_;
+  bool echo_, silent_;
   std::size_t best_of_, told_;  // of each prompt: choices made, and told
   std::vector<Choice> choices_;
 };
@@ -159,7 +178,7 @@ void answer_completion(const Answer::Context& context, const CompletionRequest& 
   const long wanted = request.tokens_max.value_or(0);
   std::optional<ApiError> error;
   std::vector<std::vector<TokenId>> prompts;
-  std::vector<std::string> echoes;
+  std::vector<CompletionAnswer::Echo> echoes;
   std::vector<std::shared_ptr<TokenConstraint>> constraints;
   for (std::size_t i = 0; i < request.prompts.size() && !error; ++i) {
     const auto tokens = tokens_of(model, request.prompts[i]);
@@ -173,7 +192,9 @@ void answer_completion(const Answer::Context& context, const CompletionRequest& 
       }
     }
     if (error) break;
-    echoes.push_back(request.echo ? model.tokenizer.decode(*tokens) : std::string());
+    CompletionAnswer::Echo echo;
+    if (request.echo && !tokens->empty()) echo = {model.tokenizer.decode(*tokens), tokens->front()};
+    echoes.push_back(std::move(echo));
     prompts.push_back(*tokens);
   }
   if (error) {
@@ -182,7 +203,7 @@ void answer_completion(const Answer::Context& context, const CompletionRequest& 
     return;
   }
   std::make_shared<CompletionAnswer>(context, request, echoes)
-      ->start(prompts, static_cast<int>(wanted), request.logprobs.value_or(0),
+      ->start(prompts, static_cast<int>(std::max(wanted, 1L)), request.logprobs.value_or(0),
               request.logprobs.has_value() || request.best_of > request.choices,
               std::move(constraints));
 }

@@ -1,17 +1,10 @@
 // Goal: over a real socket, answers have OpenAI's form to the letter, streamed and whole, and nothing leaks
 // when clients leave, the queue is full, or the server drains. The model is a script, so every byte expected
 // is known.
-#include "engine/server/engine_server.h"
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <atomic>
 
-#include "engine/server/scripted_source.h"
-#include "harmony/tokenizer_testing.h"
-#include "http/client.h"
+#include "engine/server/engine_server_testing.h"
 
 namespace capstan::engine {
 namespace {
@@ -19,83 +12,7 @@ namespace {
 using ::testing::HasSubstr;
 using namespace std::chrono_literals;
 
-constexpr const char* kAnswer =
-    "<|channel|>analysis<|message|>2+2 is 4<|end|><|start|>assistant<|channel|>final<|message|>It is 4, "
-    "é.<|return|>";
-constexpr const char* kCall =
-    "<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{\"city\": \"SF\"}<|call|>";
-constexpr const char* kPython = "<|channel|>analysis to=python code<|message|>print(\"hi\")\n<|call|>";
-
-class EngineServerTest : public ::testing::Test {
- protected:
-  void start(std::string script, int token_ms = 0,
-             ModelProfile profile = {.system_message = harmony::SystemMessage::kOmit, .python = true}) {
-    auto server = EngineServer::start(
-        {.served_name = "abacus"},
-        [&, script, token_ms, profile](const EngineServer::Progress&) -> Result<ServedModel> {
-          ServedModel model{.name = "abacus",
-                            .created_s = 1,
-                            .profile = profile,
-                            .tokenizer = harmony::byte_level_tokenizer(),
-                            .format = {},
-                            .context = 400,
-                            .vocabulary = 300,
-                            .stop_tokens = {}};
-          model.format = *harmony::FormatTokens::of(model.tokenizer);
-          model.stop_tokens = {model.format.return_, model.format.call};
-          auto source = std::make_unique<ScriptedSource>(model.tokenizer, script, token_ms);
-          source_ = source.get();
-          model.source = std::move(source);
-          return model;
-        });
-    ASSERT_TRUE(server.has_value()) << server.error().message;
-    server_ = std::move(*server);
-    ASSERT_TRUE(server_->wait_ready().has_value());
-    url_ = fmt::format("http://127.0.0.1:{}", server_->port());
-  }
-
-  http::Response post(std::string target, const std::string& body) {
-    auto response = client_.request(url_,
-                                    {.method = "POST",
-                                     .target = std::move(target),
-                                     .headers = {{"content-type", "application/json"}},
-                                     .body = body},
-                                    {});
-    EXPECT_TRUE(response.has_value()) << response.error().message;
-    return response.value_or(http::Response{});
-  }
-  http::Response get(std::string target) {
-    return client_.request(url_, {.target = std::move(target)}, {}).value_or(http::Response{});
-  }
-  // A chat with one message and further members (", \"n\": 2").
-  http::Response chat(const std::string& more = "", const std::string& content = "2+2?") {
-    return post("/v1/chat/completions", R"({"model":"abacus","messages":[{"role":"user","content":")" +
-                                            content + "\"}]" + more + "}");
-  }
-  Json chat_json(const std::string& more = "") {
-    const auto response = chat(more);
-    EXPECT_EQ(response.status, 200) << response.body;
-    return Json::parse(response.body).value_or(Json());
-  }
-  std::vector<std::string> chat_events(const std::string& more = "") {
-    const auto response = chat(R"(,"stream":true)" + more);
-    EXPECT_EQ(response.status, 200) << response.body;
-    EXPECT_THAT(response.headers.get("content-type"), HasSubstr("text/event-stream"));
-    std::vector<std::string> events;
-    http::SseParser parser([&](std::string_view, std::string_view data) { events.emplace_back(data); });
-    parser.feed(response.body);
-    return events;
-  }
-
-  ScriptedSource* source_ = nullptr;
-  std::unique_ptr<EngineServer> server_;
-  http::Client client_;
-  std::string url_;
-};
-
-const Json& choice_of(const Json& body, std::size_t index = 0) {
-  return body.find("choices")->items().at(index);
-}
+constexpr const char* kFunctions = R"(,"functions":[{"name":"get_weather"}])";
 
 TEST_F(EngineServerTest, AWholeAnswerHasReasoningContentAndExactUsage) {
   start(kAnswer);
@@ -191,24 +108,6 @@ TEST_F(EngineServerTest, AStreamedCallGivesIdAndNameOnceThenArguments) {
   EXPECT_EQ(arguments, R"({"code":"print(\"hi\")\n"})");
   EXPECT_EQ(finish, "tool_calls");
 }
-
-TEST_F(EngineServerTest, OfBestOfTheLikeliestAreTold) {
-  start("4");
-  source_->logprobs = {-2.0f, -0.25f, -3.0f, -1.0f};
-  const auto answer =
-      post("/v1/completions",
-           R"({"model":"abacus","prompt":"2+2=","n":2,"best_of":4,"logprobs":0,"max_tokens":1})");
-  ASSERT_EQ(answer.status, 200) << answer.body;
-  const Json body = *Json::parse(answer.body);
-  ASSERT_EQ(body.find("choices")->size(), 2u);
-  EXPECT_EQ(choice_of(body, 0).find("logprobs")->find("token_logprobs")->dump(), "[-0.25]");
-  EXPECT_EQ(choice_of(body, 1).find("logprobs")->find("token_logprobs")->dump(), "[-1.0]");
-  EXPECT_EQ(choice_of(body, 1).find("logprobs")->find("top_logprobs")->dump(), R"([{"4":-1.0}])");
-  EXPECT_EQ(choice_of(body, 1).get_int("index"), 1);
-  EXPECT_EQ(body.find("usage")->get_int("completion_tokens"), 4);
-}
-
-constexpr const char* kFunctions = R"(,"functions":[{"name":"get_weather"}])";
 
 TEST_F(EngineServerTest, WhoOffersFunctionsGetsAFunctionCall) {
   start(kCall);
@@ -391,31 +290,6 @@ TEST_F(EngineServerTest, DrainingLetsAnswersEndAndRefusesNewOnes) {
   EXPECT_THAT(slow.body, HasSubstr("It is 4"));
 }
 
-TEST_F(EngineServerTest, CompletionsContinueText) {
-  start("4, and<|end|> so on<|return|>");
-  const auto response =
-      post("/v1/completions", R"({"model":"abacus","prompt":"2+2=","max_tokens":60,"echo":true})");
-  ASSERT_EQ(response.status, 200) << response.body;
-  const Json body = *Json::parse(response.body);
-  EXPECT_EQ(body.get_string("object"), "text_completion");
-  EXPECT_EQ(choice_of(body).dump(),
-            R"({"index":0,"text":"2+2=4, and so on","logprobs":null,"finish_reason":"stop"})");
-  EXPECT_EQ(body.find("usage")->get_int("prompt_tokens"), 4);
-  EXPECT_EQ(post("/v1/completions", R"({"model":"abacus","prompt":[999]})").status, 400);
-}
-
-TEST_F(EngineServerTest, SeveralPromptsGetTheirChoicesInOrder) {
-  start("so on<|return|>");
-  const Json body = *Json::parse(
-      post("/v1/completions", R"({"model":"abacus","prompt":["a","bcd"],"n":2,"echo":true,"max_tokens":9})")
-          .body);
-  ASSERT_EQ(body.find("choices")->size(), 4u);
-  for (std::size_t i = 0; i < 4; ++i)
-    EXPECT_EQ(choice_of(body, i).get_string("text"), i < 2 ? "aso on" : "bcdso on");
-  EXPECT_EQ(body.find("usage")->get_int("prompt_tokens"), 4);
-  EXPECT_EQ(body.find("usage")->get_int("completion_tokens"), 4 * 6);
-}
-
 TEST_F(EngineServerTest, AllowedToolsLeaveTheOthersOut) {
   start(kCall);
   const std::string tools =
@@ -433,18 +307,6 @@ TEST_F(EngineServerTest, AllowedToolsLeaveTheOthersOut) {
   EXPECT_EQ(chat(with("none")).status, 400);
 }
 
-TEST_F(EngineServerTest, CompletionsGiveOpenAisFourListsOfLogprobs) {
-  start("so on<|return|>");
-  const auto response = post("/v1/completions", R"({"model":"abacus","prompt":"x","logprobs":2})");
-  ASSERT_EQ(response.status, 200) << response.body;
-  const Json body = *Json::parse(response.body);
-  const Json& logprobs = *choice_of(body).find("logprobs");
-  EXPECT_EQ(logprobs.find("tokens")->dump(), R"(["s","o"," ","o","n"])");
-  EXPECT_EQ(logprobs.find("token_logprobs")->dump(), "[-0.5,-0.5,-0.5,-0.5,-0.5]");
-  EXPECT_EQ(logprobs.find("text_offset")->dump(), "[0,1,2,3,4]");
-  EXPECT_EQ(logprobs.find("top_logprobs")->items().at(0).dump(), R"({"s":-0.5,"t":-1.5})");
-}
-
 TEST_F(EngineServerTest, SamplingFieldsReachTheEngine) {
   start(kAnswer);
   chat_json(R"(,"frequency_penalty":0.5,"presence_penalty":-1,"logit_bias":{"7":-100},"top_k":3,"min_p":0.25)");
@@ -454,41 +316,6 @@ TEST_F(EngineServerTest, SamplingFieldsReachTheEngine) {
   EXPECT_EQ(sampling.logit_bias, (std::vector<std::pair<TokenId, float>>{{7, -100.0f}}));
   EXPECT_EQ(sampling.top_k, 3);
   EXPECT_EQ(sampling.min_p, 0.25f);
-}
-
-TEST_F(EngineServerTest, TextBecomesTokensAndBack) {
-  start(kAnswer);
-  EXPECT_EQ(post("/tokenize", R"({"model":"abacus","prompt":"2+2"})").body,
-            R"({"count":3,"max_model_len":400,"tokens":[50,43,50],"token_strs":null})");
-  const Json chat = *Json::parse(
-      post("/tokenize", R"({"messages":[{"role":"user","content":"2+2?"}],"return_token_strs":true})").body);
-  EXPECT_EQ(chat.get_int("count"), 21);
-  EXPECT_EQ(chat.find("token_strs")->items().at(0).as_string(), "<|start|>");
-  EXPECT_EQ(post("/detokenize", R"({"tokens":[50,43,50]})").body, R"({"prompt":"2+2"})");
-  EXPECT_EQ(post("/detokenize", R"({"tokens":[999]})").status, 400);
-  EXPECT_EQ(post("/tokenize", R"({"model":"other","prompt":"x"})").status, 404);
-  EXPECT_EQ(post("/tokenize", R"({})").status, 400);
-  EXPECT_THAT(get("/version").body, HasSubstr(R"({"version":")"));
-  const auto embeddings = post("/v1/embeddings", R"({"model":"abacus","input":"x"})");
-  EXPECT_EQ(embeddings.status, 400);
-  EXPECT_THAT(embeddings.body, HasSubstr("does not give embeddings"));
-}
-
-TEST(EngineServer, AKeyIsAskedForOfEveryRouteButHealth) {
-  auto server = EngineServer::start({.served_name = "m", .api_key = "a-secret-of-some-length"},
-                                    [](const auto&) -> Result<ServedModel> { return fail(Code::kInvalid, "no"); });
-  ASSERT_TRUE(server.has_value());
-  const std::string url = fmt::format("http://127.0.0.1:{}", (*server)->port());
-  http::Client client;
-  const auto status = [&](std::string target, std::string authorization) {
-    const auto response =
-        client.request(url, {.target = std::move(target), .headers = {{"authorization", std::move(authorization)}}}, {});
-    return response ? response->status : 0;
-  };
-  EXPECT_EQ(status("/v1/models", "Bearer wrong"), 401);
-  EXPECT_EQ(status("/metrics", ""), 401);
-  EXPECT_EQ(status("/v1/models", "Bearer a-secret-of-some-length"), 200);
-  EXPECT_EQ(status("/health", ""), 503);
 }
 
 TEST_F(EngineServerTest, HealthModelsAndMetricsTellTheState) {

@@ -187,14 +187,15 @@ void read_logit_bias(FieldReader& body, SamplingRequest& request) {
   }
 }
 
-void read_sampling(FieldReader& body, std::optional<ApiError>& error, SamplingRequest& request) {
+// `tokens_min`: of max_tokens.
+void read_sampling(FieldReader& body, std::optional<ApiError>& error, SamplingRequest& request, int tokens_min) {
   request.model = body.required_string("model");
   request.temperature = body.number("temperature", 0, 2);
   request.top_p = body.number("top_p", 0, 1);
   request.seed = body.integer("seed", INT64_MIN, INT64_MAX);
   request.choices = static_cast<int>(body.integer("n", 1, kChoicesMax).value_or(1));
   request.stream = body.boolean("stream").value_or(false);
-  request.tokens_max = body.integer("max_tokens", 1, INT32_MAX);
+  request.tokens_max = body.integer("max_tokens", tokens_min, INT32_MAX);
   read_stop(body, request);
   request.top_k = static_cast<int>(std::max<std::int64_t>(body.integer("top_k", -1, INT32_MAX).value_or(0), 0));
   request.min_p = body.number("min_p", 0, 1).value_or(0);
@@ -315,7 +316,7 @@ std::expected<ChatRequest, ApiError> parse_chat_request(std::string_view text) {
   std::optional<ApiError> error;
   ChatRequest request;
   FieldReader body(*json, "", error);
-  read_sampling(body, error, request);
+  read_sampling(body, error, request, 1);
   if (const auto limit = body.integer("max_completion_tokens", 1, INT32_MAX)) request.tokens_max = limit;
   read_messages(body, request, error);
   read_tools(body, request, error);
@@ -348,7 +349,7 @@ std::expected<CompletionRequest, ApiError> parse_completion_request(std::string_
   std::optional<ApiError> error;
   CompletionRequest request;
   FieldReader body(*json, "", error);
-  read_sampling(body, error, request);
+  read_sampling(body, error, request, 0);
   if (!request.tokens_max) request.tokens_max = 16;  // OpenAI's default
   request.echo = body.boolean("echo").value_or(false);
   request.form = read_answer_form(body, error);
@@ -356,8 +357,6 @@ std::expected<CompletionRequest, ApiError> parse_completion_request(std::string_
     body.fail_with(ApiError::unsupported("suffix", "'suffix' is not supported: gpt-oss continues text, it does not fill in."));
   if (const auto logprobs = body.integer("logprobs", 0, kCompletionLogprobsMax)) {
     request.logprobs = static_cast<int>(*logprobs);
-    if (request.echo)
-      body.fail_with(ApiError::unsupported("logprobs", "'logprobs' of an echoed prompt are not supported; leave out 'echo'."));
   }
   request.best_of = static_cast<int>(body.integer("best_of", 1, kBestOfMax).value_or(request.choices));
   if (request.best_of < request.choices)

@@ -98,7 +98,7 @@ struct CompletionRequest : SamplingRequest {
   };
   std::vector<Prompt> prompts;  // at least one; each gets `choices` choices
   bool echo = false;
-  std::optional<int> logprobs;  // 0..5: so many alternatives of each token
+  std::optional<int> logprobs;  // 0..5: so many alternatives of each token, of the echoed prompt, too
   int best_of = 1;  // of so many answers to each prompt the likeliest `choices` are told
 };
 

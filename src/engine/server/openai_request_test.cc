@@ -164,7 +164,7 @@ TEST(CompletionRequest, TakesTextOrTokensAndRefusesTheRest) {
   EXPECT_EQ(param(R"({"model":"m","prompt":"x","best_of":2,"stream":true})"), "best_of");
   EXPECT_EQ(parse_completion_request(R"({"model":"m","prompt":"x","logprobs":3})")->logprobs, 3);
   EXPECT_EQ(param(R"({"model":"m","prompt":"x","logprobs":6})"), "logprobs");
-  EXPECT_EQ(param(R"({"model":"m","prompt":"x","logprobs":1,"echo":true})"), "logprobs");
+  EXPECT_EQ(param(R"({"model":"m","prompt":"x","max_tokens":-1})"), "max_tokens");
 }
 
 TEST(ApiError, IsOpenAisObject) {

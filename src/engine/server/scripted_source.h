@@ -63,6 +63,11 @@ class ScriptedSource : public TokenSource {
   }
   float logprob_of(RequestId id) const { return id <= logprobs.size() ? logprobs[id - 1] : -0.5f; }
   void play(RequestId id, const GenerationRequest& request) {
+    for (std::size_t i = 1; request.on_prompt_token && i < request.prompt.size(); ++i) {
+      TokenEvent event{.id = id, .token = request.prompt[i], .index = static_cast<int>(i), .logprob = -0.25f};
+      if (request.top_logprobs > 0) event.top.push_back({request.prompt[i], -0.25f});
+      request.on_prompt_token(event);
+    }
     for (std::size_t i = 0; i < tokens_.size(); ++i) {
       if (token_ms_ > 0) std::this_thread::sleep_for(std::chrono::milliseconds(token_ms_));
       TokenEvent event{.id = id, .token = tokens_[i], .index = static_cast<int>(i), .logprob = logprob_of(id)};

@@ -14,8 +14,8 @@
 #include "gateway/bedrock/sigv4.h"
 #include "gateway/openai/batch_lines.h"
 #include "gateway/openai/chat_delta.h"
-#include "gateway/openai/multipart.h"
 #include "gateway/openai/responses_request.h"
+#include "http/multipart.h"
 
 namespace {
 
@@ -54,15 +54,15 @@ void check_event_stream(std::string_view input) {
 }
 
 void check_forms(std::string_view input) {
-  if (const auto parts = openai::parse_multipart("multipart/form-data; boundary=b", input)) {
-    for (const openai::Part& part : *parts) {
+  if (const auto parts = http::parse_multipart("multipart/form-data; boundary=b", input)) {
+    for (const http::Part& part : *parts) {
       must_hold(!part.name.empty(), "a part has no name", input);
       must_hold(part.content.data() >= input.data() &&
                     part.content.data() + part.content.size() <= input.data() + input.size(),
                 "a part lies outside of the form", input);
     }
   }
-  (void)openai::parse_multipart(input, "--b--");
+  (void)http::parse_multipart(input, "--b--");
   if (const auto lines = openai::parse_batch_lines(input, "/v1/responses")) {
     for (const openai::BatchLine& line : *lines)
       must_hold(Json::parse(line.body).has_value(), "a line's body is no JSON", input);

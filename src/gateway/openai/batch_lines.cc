@@ -49,6 +49,10 @@ std::expected<std::vector<BatchLine>, Json> parse_batch_lines(std::string_view t
                                    {"message", what.message},
                                    {"param", what.param.empty() ? Json() : Json(what.param)}}));
   };
+  if (text.size() > kBatchBytesMax) {
+    wrong({"file_too_large", fmt::format("The file of a batch may have {} bytes.", kBatchBytesMax)});
+    return std::unexpected(std::move(errors));
+  }
   for (const std::string_view raw : split(text, '\n')) {
     ++number;
     if (trim(raw).empty()) continue;

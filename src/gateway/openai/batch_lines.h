@@ -1,7 +1,7 @@
 // The lines of a batch's input file, checked: JSONL of {custom_id, method, url, body}.
 //
-// Pure.  Bounds: kBatchLinesMax lines, kBatchErrorsMax errors are told.  Failure: the errors, each with its
-// line, as OpenAI tells them.
+// Pure.  Bounds: kBatchLinesMax lines, kBatchBytesMax together, kBatchErrorsMax errors are told.  Failure: the
+// errors, each with its line, as OpenAI tells them.
 #pragma once
 
 #include <expected>
@@ -14,6 +14,7 @@
 namespace capstan::gateway::openai {
 
 inline constexpr std::size_t kBatchLinesMax = 50'000;
+inline constexpr std::size_t kBatchBytesMax = 200u << 20;
 inline constexpr std::size_t kBatchErrorsMax = 100;
 
 struct BatchLine {

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "gateway/openai_error.h"
 
 namespace capstan::gateway::openai {
 namespace {
@@ -14,11 +15,6 @@ constexpr int kWaitMs = 250, kWaitMsMax = 10'000;
 constexpr int kFailuresMax = 3;  // 5xx of a line; refusals for lack of room are tried until the batch expires
 
 std::int64_t now_seconds() { return static_cast<std::int64_t>(std::time(nullptr)); }
-
-bool lacks_room(const http::Response& answer) {
-  if (answer.status == 503) return true;
-  return answer.status == 429 && !answer.body.contains("insufficient_quota");
-}
 
 // A line of the output or error file.
 std::string output_line(const BatchLine& line, const http::Response& answer) {
@@ -86,7 +82,7 @@ Result<bool> BatchRun::prepare() {
                                       .tier = ServiceTier::kBatch});
   if (record.batch.get_string("status") == "cancelling") cancel();
   const auto content = files_.content(owner_, record.batch.get_string("input_file_id").value_or(""));
-  auto lines = content ? parse_batch_lines(*content, endpoint_)
+  auto lines = content ? parse_batch_lines((*content)->bytes(), endpoint_)
                        : std::unexpected(Json::array({Json::object({{"code", "invalid_file"},
                                                                     {"line", nullptr},
                                                                     {"message", content.error().message},

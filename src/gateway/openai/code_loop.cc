@@ -3,16 +3,21 @@
 // Nothing is sent before the first turn's answer has begun, so that its refusals are plain errors.
 #include "gateway/openai/code_loop.h"
 
+#include <algorithm>
 #include <atomic>
 #include <utility>
 
 #include "base/file.h"
+#include "base/text.h"
 #include "gateway/event_splitter.h"
 #include "gateway/openai/responses_error.h"
 #include "gateway/openai_error.h"
 
 namespace capstan::gateway::openai {
 namespace {
+
+constexpr int kAgainMax = 10;  // a later turn that lacks room is asked again, after what its refusal says
+constexpr std::int64_t kAgainMs = 250, kAgainMsMax = 10'000;
 
 std::atomic<int> loops_under_way{0};
 
@@ -70,6 +75,11 @@ class Loop final : public std::enable_shared_from_this<Loop> {
       });
     });
     timer_->arm(parts_.time_ms);
+    again_ = std::make_unique<http::EventLoop::Timer>(loop, [weak = weak_from_this(), &loop] {
+      loop.post([weak] {
+        if (const auto it = weak.lock(); it && it->self_ && !it->turn_) it->ask();
+      });
+    });
     writer_->on_client_gone([weak = weak_from_this()] {
       if (const auto it = weak.lock()) it->end();
     });
@@ -104,11 +114,11 @@ class Loop final : public std::enable_shared_from_this<Loop> {
   std::string id_;
   http::Headers trace_, head_;  // head_: what the first turn's answer adds to ours
   std::shared_ptr<Loop> self_;  // until the end
-  std::unique_ptr<http::EventLoop::Timer> timer_;
+  std::unique_ptr<http::EventLoop::Timer> timer_, again_;
   std::shared_ptr<Turn> turn_;  // shared with the gateway
   std::unique_ptr<CodeRunner::Run> run_;
   std::vector<ResponsesAnswer::Code> codes_;  // of the last turn, still to run
-  int turns_ = 0;
+  int turns_ = 0, asked_ = 0, asked_again_ = 0;  // asked_again_: of the turn under way
   std::int64_t calls_ = 0, calls_max_ = 0;
   std::size_t image_bytes_ = 0;
   bool begun_ = false;     // the client's stream has its head
@@ -154,7 +164,8 @@ void Loop::ask() {
                         .headers = {{"content-type", "application/json"}},
                         .body = body.dump()};
   for (const auto& [name, value] : trace_.all()) request.headers.add(name, value);
-  request.headers.set("x-request-id", turns_ == 0 ? id_ : fmt::format("{}.{}", id_, turns_ + 1));
+  request.headers.set("x-request-id", asked_ == 0 ? id_ : fmt::format("{}.{}", id_, asked_ + 1));
+  ++asked_;
   ++turns_;
   progress_ = false;
   turn_ = std::make_shared<Turn>(weak_from_this(), writer_);
@@ -191,6 +202,13 @@ void Loop::turn_answers(http::Response response) {
     send(task_.answer.push(*delta));
     return turn_ended();
   }
+  if (turns_ > 1 && lacks_room(response) && asked_again_ < kAgainMax) {
+    const std::int64_t wait_ms = parse_int(response.headers.get("retry-after-ms")).value_or(kAgainMs << asked_again_);
+    ++asked_again_;
+    --turns_;
+    turn_.reset();
+    return again_->arm(std::clamp<std::int64_t>(wait_ms, 1, kAgainMsMax));
+  }
   const ApiError error = in_responses_terms(read_error(response.status, response.body));
   if (begun_) return turn_breaks(error);
   const auto keep = self_;
@@ -206,6 +224,7 @@ void Loop::turn_breaks(const ApiError& error) {
 
 void Loop::turn_ended() {
   turn_.reset();
+  asked_again_ = 0;
   if (!task_.answer.ended())
     return fail({.status = 502, .message = "the replica ended its answer without saying why", .type = "server_error"});
   send(task_.answer.end_turn());
@@ -291,8 +310,7 @@ void Loop::complete(const ResponsesAnswer::Events& events) {
     send(events);
     writer_->finish();
   } else {
-    http::Response whole =
-        http::Response::json(200, task_.call.background ? task_.answer.stored() : task_.answer.response());
+    http::Response whole = http::Response::json(200, task_.answer.response());
     for (const auto& [name, value] : head_.all()) whole.headers.set(name, value);
     whole.headers.set("x-request-id", id_);
     writer_->respond(std::move(whole));
@@ -312,6 +330,7 @@ void Loop::end() {
   run_.reset();
   codes_.clear();
   timer_.reset();
+  again_.reset();
 }
 
 }  // namespace

@@ -9,7 +9,8 @@
 //
 // Threads: start from any; all else on the gateway's event loop, and nothing blocks.  Ownership: it holds itself until
 // its end; gateway and runner outlive it.  Bounds: kLoopsMax at once, kCodeCallsMax calls, kCodeTimeMs a call.
-// Failure: before the first byte as an error of OpenAI's shape, then as response.failed.
+// Failure: before the first byte as an error of OpenAI's shape, then as response.failed; a later turn that is refused for lack of
+// room is asked again.
 #pragma once
 
 #include <functional>

@@ -104,7 +104,7 @@ class CodeLoopTest : public testing::Test {
     std::filesystem::remove_all(scratch_);
   }
 
-  // The script's next turn: its deltas, then why it stopped. "hold" waits.
+  // The script's next turn: its deltas, then why it stopped. "hold" waits; "busy" is a refusal for lack of room.
   void play(const http::Request& request, const http::ResponseWriterPtr& writer) {
     std::vector<std::string> turn;
     {
@@ -114,6 +114,12 @@ class CodeLoopTest : public testing::Test {
       if (turns_.empty()) return writer->respond(http::Response::json(400, Json::object({{"message", "no turn left"}})));
       turn = turns_.front();
       turns_.pop_front();
+    }
+    if (turn.front() == "busy") {
+      const Json error = *Json::parse(R"({"error":{"message":"busy","code":"rate_limit_exceeded"}})");
+      http::Response busy = http::Response::json(429, error);
+      busy.headers.set("retry-after-ms", "5");
+      return writer->respond(std::move(busy));
     }
     const bool calls = turn.back().find("tool_calls") != std::string::npos;
     const std::string reason = turn.back() == "length" ? "length" : calls ? "tool_calls" : "stop";
@@ -367,6 +373,15 @@ TEST_F(CodeLoopTest, AHostThatFailsFailsTheResponseAndAPythonThatEndsDoesNot) {
   EXPECT_EQ(broken.last.get_string("status"), "failed");
   turns_ = {{python("1")}};  // the second turn is refused
   EXPECT_EQ(post(ask()).status, 400);
+}
+
+TEST_F(CodeLoopTest, ALaterTurnThatIsRefusedForLackOfRoomIsAskedAgain) {
+  turns_ = {{python("1")}, {"busy"}, {"busy"}, {R"({"content":"one"})"}};
+  EXPECT_EQ(item_types(*Json::parse(post(ask()).body)), "code_interpreter_call:completed message:completed ");
+  EXPECT_EQ(bodies_.size(), 4u);
+  EXPECT_EQ(bodies_[3].dump(), bodies_[1].dump());
+  turns_ = {{"busy"}, {R"({"content":"never"})"}};  // the first is the client's to repeat
+  EXPECT_EQ(post(ask()).status, 429);
 }
 
 TEST_F(CodeLoopTest, InTheBackgroundItIsFetchedAndCancelled) {

@@ -41,19 +41,20 @@ std::expected<void, ApiError> CodeRequests::begin(const http::Request& request, 
   const auto previous = state_.history(*call, owner);
   if (!previous) return std::unexpected(previous.error());
   if (auto given = give_container(*call, *previous, *caller); !given) return given;
-  auto chat = state_.chat(*call, owner, *previous);
+  ResponsesCall made = *call;
+  made.stream = call->stream || call->background;
+  auto chat = state_.chat(made, owner, *previous);
   if (!chat) return std::unexpected(chat.error());
-  if (call->background) {
-    http::Response queued = state_.begin_background(*call, *caller, in_the_background(*call, *std::move(chat)));
-    queued.headers.set("x-request-id", "req_" + random_hex(12));
-    writer->respond(std::move(queued));
-    return {};
-  }
-  ResponsesAnswer answer = state_.answer(*call);
   CodeLoopParts parts{.gateway = gateway_, .runner = *runner_};
   if (call->store || !call->conversation.empty()) {
     parts.keep = [&state = state_, call = *call, owner](const Json& response) { state.keep(call, owner, response); };
   }
+  if (call->background) {
+    return background_.start(request, *call, caller, writer, [&](ResponsesAnswer answer, const http::ResponseWriterPtr& run) {
+      return CodeLoop::start(std::move(parts), {made, *std::move(chat), std::move(answer), caller}, run, request);
+    });
+  }
+  ResponsesAnswer answer = state_.answer(*call);
   const auto started = CodeLoop::start(
       std::move(parts),
       {.call = *call, .chat = *std::move(chat), .answer = std::move(answer), .caller = caller}, writer, request);
@@ -77,16 +78,6 @@ std::expected<void, ApiError> CodeRequests::give_container(ResponsesCall& call, 
     call.container = "cntr_" + random_hex(24);
   }
   return {};
-}
-
-ResponsesState::Ask CodeRequests::in_the_background(ResponsesCall call, Json chat) {
-  return [this, call = std::move(call), chat = std::move(chat)](LocalCall& local, const CallerPtr& caller,
-                                                                const ResponsesAnswer& answer) {
-    return local.await(gateway_, [&](const http::ResponseWriterPtr& writer) {
-      return CodeLoop::start({.gateway = gateway_, .runner = *runner_},
-                             {.call = call, .chat = chat, .answer = answer, .caller = caller}, writer, {});
-    });
-  };
 }
 
 }  // namespace capstan::gateway::openai

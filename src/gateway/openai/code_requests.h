@@ -7,6 +7,7 @@
 // container, 503 while their host is away; and as code_loop.h.
 #pragma once
 
+#include "gateway/openai/background.h"
 #include "gateway/openai/code_loop.h"
 #include "gateway/openai/responses_state.h"
 
@@ -15,8 +16,8 @@ namespace capstan::gateway::openai {
 class CodeRequests {
  public:
   // `runner` may be null: there are no containers. All outlive this.
-  CodeRequests(Gateway& gateway, ResponsesState& state, CodeRunner* runner)
-      : gateway_(gateway), state_(state), runner_(runner) {}
+  CodeRequests(Gateway& gateway, ResponsesState& state, BackgroundResponses& background, CodeRunner* runner)
+      : gateway_(gateway), state_(state), background_(background), runner_(runner) {}
   static bool takes(const http::Request& request);
   // The writer gets the answer, unless this is an error.
   std::expected<void, ApiError> begin(const http::Request& request, const CallerPtr& caller,
@@ -24,10 +25,10 @@ class CodeRequests {
 
  private:
   std::expected<void, ApiError> give_container(ResponsesCall& call, const Json::Array& previous, const Caller& caller);
-  ResponsesState::Ask in_the_background(ResponsesCall call, Json chat);
 
   Gateway& gateway_;
   ResponsesState& state_;
+  BackgroundResponses& background_;
   CodeRunner* const runner_;
 };
 

@@ -84,9 +84,9 @@ Result<Json> FileStore::find(const std::string& owner, const std::string& id) co
   return object_of(rows[0]);
 }
 
-Result<std::string> FileStore::content(const std::string& owner, const std::string& id) const {
+Result<std::shared_ptr<const http::BodyFile>> FileStore::content(const std::string& owner, const std::string& id) const {
   CAPSTAN_CHECK(find(owner, id));  // only ids that exist become paths
-  return read_file(directory_ / id, kFileBytesMax);
+  return http::BodyFile::open(directory_ / id);
 }
 
 Result<void> FileStore::remove(const std::string& owner, const std::string& id) {

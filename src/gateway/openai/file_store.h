@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "base/json.h"
+#include "http/body_file.h"
 #include "store/database.h"
 
 namespace capstan::gateway::openai {
@@ -43,7 +44,8 @@ class FileStore {
 
   Result<Json> add(const std::string& owner, const New& file);  // OpenAI's file object
   Result<Json> find(const std::string& owner, const std::string& id) const;
-  Result<std::string> content(const std::string& owner, const std::string& id) const;
+  // Mapped, so it stays whole for who has it when the file is removed.
+  Result<std::shared_ptr<const http::BodyFile>> content(const std::string& owner, const std::string& id) const;
   Result<void> remove(const std::string& owner, const std::string& id);
   // {"object": "list", "data", "first_id", "last_id", "has_more"}, newest first.
   Result<Json> list(const std::string& owner, const Listing& listing) const;

@@ -1,5 +1,4 @@
-// A request that the gateway makes to itself (a batch's line, a response made in the background) and waits
-// for; or what else answers to a writer.
+// A request that the gateway makes to itself (a batch's line) and waits for; or what else answers to a writer.
 //
 //   LocalCall call;                                                       // on another thread: call.cancel()
 //   http::Response answer = call.perform(gateway, caller, "/v1/chat/completions", body);

@@ -12,10 +12,10 @@
 #include "gateway/openai/embeddings_exchange.h"
 #include "gateway/openai/endpoints.h"
 #include "gateway/openai/input_tokens_exchange.h"
-#include "gateway/openai/multipart.h"
 #include "gateway/openai/responses_checks.h"
 #include "gateway/openai/responses_exchange.h"
 #include "gateway/openai_error.h"
+#include "http/multipart.h"
 
 namespace capstan::gateway::openai {
 namespace {
@@ -26,11 +26,11 @@ std::unexpected<Error> bad_part(std::string_view name, std::string message) {
 
 // An upload's form as a file; `expires_after[seconds]` counts from now.
 Result<FileStore::New> file_of(const http::Request& request) {
-  CAPSTAN_TRY(const std::vector<Part> parts,
-              parse_multipart(request.headers.get("content-type"), request.body));
+  CAPSTAN_TRY(const std::vector<http::Part> parts,
+              http::parse_multipart(request.headers.get("content-type"), request.content()));
   FileStore::New file;
   bool content = false;
-  for (const Part& part : parts) {
+  for (const http::Part& part : parts) {
     if (part.name == "file") {
       file.name = part.filename.empty() ? "file" : part.filename;
       file.content = part.content;
@@ -69,8 +69,9 @@ Result<std::unique_ptr<OpenAiApi>> OpenAiApi::make(Gateway& gateway, store::Data
 OpenAiApi::OpenAiApi(Gateway& gateway, store::Database& database, OpenAiOptions options,
                      std::unique_ptr<FileStore> files)
     : files_(std::move(files)),
-      responses_(gateway, database, std::move(options.seal_key)),
-      code_(gateway, responses_, options.code),
+      responses_(database, std::move(options.seal_key)),
+      background_(gateway, responses_),
+      code_(gateway, responses_, background_, options.code),
       batches_(gateway, database, *files_) {
   gateway.add_exchange("POST", "/v1/embeddings", [] { return std::make_unique<EmbeddingsExchange>(); });
   add_responses(gateway);
@@ -89,23 +90,21 @@ void OpenAiApi::add_responses(Gateway& gateway) {
       "POST", "/v1/responses/input_tokens", [this] { return std::make_unique<InputTokensExchange>(responses_); },
       Gateway::Blocking::kBegin);
   gateway.divert(
-      "/v1/responses", CodeRequests::takes,
+      "/v1/responses",
+      [](const http::Request& request) { return CodeRequests::takes(request) || BackgroundResponses::takes(request); },
       [this](const http::Request& request, const CallerPtr& caller, const http::ResponseWriterPtr& writer) {
-        if (const auto begun = code_.begin(request, caller, writer); !begun)
-          writer->respond(with_id(request, to_response(begun.error())));
+        const auto begun = CodeRequests::takes(request) ? code_.begin(request, caller, writer)
+                                                        : background_.begin(request, caller, writer);
+        if (!begun) writer->respond(with_id(request, to_response(begun.error())));
       },
       to_response);
-  route(gateway, "GET", "/v1/responses/{id}", [this](const http::Request& request, const Caller& caller) {
-    if (request.query_value("stream") == "true")
-      return to_response({.message = "a stored response is fetched whole; leave 'stream' out",
-                          .param = "stream",
-                          .code = "unsupported_parameter"});
-    auto found = responses_.store().find(owner_of(caller), request.param("id"));
-    if (!found) return answer_of(Result<Json>(std::unexpected(found.error())));
-    if (Json* output = found->response.find("output"); output != nullptr && !wants_outputs(request))
-      hide_outputs(output->items());
-    return http::Response::json(200, found->response);
-  });
+  gateway.add_endpoint(
+      "GET", "/v1/responses/{id}",
+      [this](const http::Request& request, const CallerPtr& caller, const http::ResponseWriterPtr& writer) {
+        if (request.query_value("stream") == "true") return follow(request, *caller, writer);
+        writer->respond(with_id(request, stored_response(request, *caller)));
+      },
+      to_response);
   route(gateway, "DELETE", "/v1/responses/{id}", [this](const http::Request& request, const Caller& caller) {
     const std::string id = request.param("id");
     const auto removed = responses_.store().remove(owner_of(caller), id);
@@ -129,11 +128,33 @@ void OpenAiApi::add_responses(Gateway& gateway) {
         });
   route(gateway, "POST", "/v1/responses/{id}/cancel",
         [this](const http::Request& request, const Caller& caller) {
-          return responses_.cancel_background(owner_of(caller), request.param("id"));
+          return background_.cancel(owner_of(caller), request.param("id"));
         });
 }
 
+http::Response OpenAiApi::stored_response(const http::Request& request, const Caller& caller) {
+  auto found = responses_.store().find(owner_of(caller), request.param("id"));
+  if (!found) return answer_of(Result<Json>(std::unexpected(found.error())));
+  if (Json* output = found->response.find("output"); output != nullptr && !wants_outputs(request))
+    hide_outputs(output->items());
+  return http::Response::json(200, found->response);
+}
+
+void OpenAiApi::follow(const http::Request& request, const Caller& caller, const http::ResponseWriterPtr& writer) {
+  const std::string given = request.query_value("starting_after").value_or("-1");
+  const auto after = parse_int(given);
+  std::expected<void, ApiError> begun;
+  if (!after) {
+    begun = wrong("starting_after", fmt::format("Invalid 'starting_after': expected an integer, but got '{}'.", given),
+                  "invalid_type");
+  } else {
+    begun = background_.follow(owner_of(caller), request.param("id"), *after, request, writer);
+  }
+  if (!begun) writer->respond(with_id(request, to_response(begun.error())));
+}
+
 void OpenAiApi::add_files(Gateway& gateway) {
+  gateway.allow_large_bodies("POST", "/v1/files", http::kUploadBytesMax);
   route(gateway, "POST", "/v1/files", [this](const http::Request& request, const Caller& caller) {
     const auto file = file_of(request);
     return answer_of(file ? files_->add(owner_of(caller), *file)
@@ -159,7 +180,8 @@ void OpenAiApi::add_files(Gateway& gateway) {
   route(gateway, "GET", "/v1/files/{id}/content", [this](const http::Request& request, const Caller& caller) {
     auto content = files_->content(owner_of(caller), request.param("id"));
     if (!content) return answer_of(Result<Json>(std::unexpected(content.error())));
-    return http::Response::text(200, *std::move(content), "application/octet-stream");
+    return http::Response{
+        .status = 200, .headers = {{"content-type", "application/octet-stream"}}, .body_file = *std::move(content)};
   });
 }
 

@@ -34,10 +34,13 @@ class OpenAiApi {
   OpenAiApi(Gateway& gateway, store::Database& database, OpenAiOptions options, std::unique_ptr<FileStore> files);
   void add_responses(Gateway& gateway);
   void add_files(Gateway& gateway);
+  http::Response stored_response(const http::Request& request, const Caller& caller);
+  void follow(const http::Request& request, const Caller& caller, const http::ResponseWriterPtr& writer);
   void add_batches(Gateway& gateway);
 
   std::unique_ptr<FileStore> files_;
   ResponsesState responses_;
+  BackgroundResponses background_;
   CodeRequests code_;
   Batches batches_;
 };

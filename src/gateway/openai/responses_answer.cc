@@ -19,9 +19,18 @@ Json ResponsesAnswer::place_of(std::size_t item) const {
   return Json::object({{"item_id", *output_[item].get_string("id")}, {"output_index", item}});
 }
 
+ResponsesAnswer::Events ResponsesAnswer::queue() {
+  Events events;
+  Json queued = response();
+  queued["status"] = "queued";
+  emit("response.created", Json::object({{"response", queued}}), events);
+  emit("response.queued", Json::object({{"response", queued}}), events);
+  return events;
+}
+
 ResponsesAnswer::Events ResponsesAnswer::begin() {
   Events events;
-  emit("response.created", Json::object({{"response", response()}}), events);
+  if (sequence_ == 0) emit("response.created", Json::object({{"response", response()}}), events);
   emit("response.in_progress", Json::object({{"response", response()}}), events);
   return events;
 }

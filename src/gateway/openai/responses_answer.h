@@ -41,7 +41,8 @@ class ResponsesAnswer {
  public:
   using Events = std::vector<Json>;
   ResponsesAnswer(const ResponsesCall& call, ResponsesContext context);
-  Events begin();  // created, in_progress
+  Events queue();  // created, queued: of one in the background, before begin()
+  Events begin();  // created (unless it was queued), in_progress
   Events push(const ChatDelta& delta);
   Events finish();
   Events fail(const OpenAiError& error);
@@ -49,6 +50,7 @@ class ResponsesAnswer {
   Json response() const;
   Json stored() const;  // with the outputs of code, whoever asked for them
   const std::string& status() const { return status_; }
+  std::int64_t next_number() { return sequence_++; }
   bool ended() const { return !finish_reason_.empty(); }  // the model said why it stopped
 
   struct Code {

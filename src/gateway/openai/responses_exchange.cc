@@ -11,24 +11,30 @@ http::Response ResponsesExchange::error(const ApiError& error) const { return to
 
 std::expected<UpstreamCall, http::Response> ResponsesExchange::begin(http::Request& request,
                                                                      const Caller& caller) {
-  auto call = state_.read(request.body);
-  if (!call) return std::unexpected(to_response(call.error()));
-  call_ = *std::move(call);
-  owner_ = owner_of(caller);
-  const auto previous = state_.history(call_, owner_);
-  if (!previous) return std::unexpected(to_response(previous.error()));
-  auto chat = state_.chat(call_, owner_, *previous);
-  if (!chat) return std::unexpected(to_response(chat.error()));
-  if (call_.background)
-    return std::unexpected(state_.begin_background(call_, caller, state_.chat_completion(chat->dump())));
-  answer_.emplace(state_.answer(call_));
-  UpstreamCall out{.model = call_.model, .body = chat->dump()};
+  if (!answer_) {
+    if (const auto ready = read(request.body, owner_of(caller)); !ready) return std::unexpected(to_response(ready.error()));
+  }
+  UpstreamCall out{.model = call_.model, .body = chat_.dump()};
   if (const auto peek = peek_request(out.body)) {
     out.completion_tokens_max = peek->completion_tokens_max;
     out.tier = peek->tier;
     if (!peek->cache_key.empty()) out.affinity_key = routing::hash_text(peek->cache_key);
   }
   return out;
+}
+
+std::expected<void, ApiError> ResponsesExchange::read(std::string_view body, std::string owner) {
+  auto call = state_.read(body);
+  if (!call) return std::unexpected(call.error());
+  call_ = *std::move(call);
+  owner_ = std::move(owner);
+  const auto previous = state_.history(call_, owner_);
+  if (!previous) return std::unexpected(previous.error());
+  auto chat = state_.chat(call_, owner_, *previous);
+  if (!chat) return std::unexpected(chat.error());
+  chat_ = *std::move(chat);
+  answer_.emplace(state_.answer(call_));
+  return {};
 }
 
 void ResponsesExchange::keep() {

@@ -16,26 +16,11 @@ constexpr std::string_view kSealContext = "reasoning.encrypted_content";
 
 std::string owner_of(const Caller& caller) { return caller.organisation + "/" + caller.project; }
 
-ResponsesState::ResponsesState(Gateway& gateway, store::Database& database, std::string seal_key)
-    : gateway_(gateway), store_(database), conversations_(database), seal_key_(std::move(seal_key)) {}
-
-ResponsesState::~ResponsesState() {
-  std::map<std::string, std::unique_ptr<Background>> rest;
-  {
-    const std::scoped_lock lock(mutex_);
-    rest.swap(background_);
-  }
-  for (const auto& [id, one] : rest) one->call.cancel();
-}
+ResponsesState::ResponsesState(store::Database& database, std::string seal_key)
+    : store_(database), conversations_(database), seal_key_(std::move(seal_key)) {}
 
 std::expected<ResponsesCall, ApiError> ResponsesState::read(std::string_view body) const {
-  auto call = parse_responses_request(body);
-  if (call && call->background && call->stream)
-    return std::unexpected(
-        ApiError{.message = "'stream' and 'background' together are not served; fetch the response by its id",
-                 .param = "stream",
-                 .code = "unsupported_parameter"});
-  return call;
+  return parse_responses_request(body);
 }
 
 std::expected<Json::Array, ApiError> ResponsesState::history(const ResponsesCall& call,
@@ -97,83 +82,6 @@ void ResponsesState::keep(const ResponsesCall& call, const std::string& owner, c
               .previous_id = call.previous_response_id,
               .input = call.input,
               .response = response});
-}
-
-ResponsesState::Ask ResponsesState::chat_completion(std::string body) {
-  return [this, body = std::move(body)](LocalCall& local, const CallerPtr& caller, const ResponsesAnswer&) {
-    return local.perform(gateway_, caller, "/v1/chat/completions", body);
-  };
-}
-
-http::Response ResponsesState::begin_background(const ResponsesCall& call, const Caller& caller, Ask ask) {
-  const std::scoped_lock lock(mutex_);
-  std::erase_if(background_, [](const auto& entry) { return entry.second->done; });
-  if (background_.size() >= kBackgroundMax)
-    return to_response(
-        {.status = 429,
-         .message =
-             fmt::format("{} responses are being made in the background, which is the limit; try again later",
-                         kBackgroundMax),
-         .type = "rate_limit_error",
-         .code = "rate_limit_exceeded"});
-  ResponsesAnswer answer = this->answer(call);
-  Json response = answer.response();
-  const std::string id = *response.get_string("id");
-  keep(call, owner_of(caller), response);
-  response["status"] = "queued";
-  auto& one = background_[id] = std::make_unique<Background>();
-  one->thread = std::jthread(
-      [this, id, call, answer = std::move(answer), ask = std::move(ask), who = std::make_shared<Caller>(caller),
-       local = &one->call]() mutable { make(id, call, std::move(answer), ask, who, *local); });
-  return http::Response::json(200, response);
-}
-
-void ResponsesState::make(const std::string& id, const ResponsesCall& call, ResponsesAnswer answer, const Ask& ask,
-                          const CallerPtr& caller, LocalCall& local) {
-  const http::Response got = ask(local, caller, answer);
-  const auto made = got.status == 200 ? Json::parse(got.body) : Json();
-  if (made && made->get_string("object") == "response") {
-    keep(call, owner_of(*caller), *made);
-  } else {
-    const auto delta = got.status == 200
-                           ? read_chat_completion(got.body)
-                           : std::unexpected(in_responses_terms(read_error(got.status, got.body)));
-    if (got.status == 499) {
-      answer.cancel();
-    } else if (delta) {
-      answer.push(*delta);
-      answer.finish();
-    } else {
-      answer.fail(delta.error());
-    }
-    keep(call, owner_of(*caller), answer.response());
-  }
-  const std::scoped_lock lock(mutex_);
-  if (const auto found = background_.find(id); found != background_.end()) found->second->done = true;
-}
-
-http::Response ResponsesState::cancel_background(const std::string& owner, const std::string& id) {
-  auto stored = store_.find(owner, id);
-  if (!stored) return to_response({.status = 404, .message = stored.error().message});
-  if (!stored->response.get_bool("background").value_or(false))
-    return to_response(
-        {.status = 400, .message = "only a response that was made with 'background': true can be cancelled"});
-  std::unique_ptr<Background> one;
-  {
-    const std::scoped_lock lock(mutex_);
-    const auto found = background_.find(id);
-    if (found != background_.end()) {
-      one = std::move(found->second);
-      background_.erase(found);
-    }
-  }
-  if (one) {
-    one->call.cancel();
-    one->thread.join();
-    stored = store_.find(owner, id);
-    if (!stored) return to_response({.status = 404, .message = stored.error().message});
-  }
-  return http::Response::json(200, stored->response);
 }
 
 }  // namespace capstan::gateway::openai

@@ -33,7 +33,8 @@ void add_sandbox_routes(http::Router& router, const SessionHostProcess& host, co
     http::Request passed{.method = request.method,
                          .target = request.target.substr(kSessionHostPrefix.size()),
                          .headers = http::end_to_end(request.headers),
-                         .body = std::move(request.body)};
+                         .body = std::move(request.body),
+                         .body_file = std::move(request.body_file)};
     passed.headers.set(kHostTokenHeader, to->token);
     http::relay(*state->client, to->url, std::move(passed), writer,
                 {.who = "the session host",
@@ -45,6 +46,7 @@ void add_sandbox_routes(http::Router& router, const SessionHostProcess& host, co
   };
   for (const char* method : {"GET", "POST", "PUT", "DELETE"})
     router.add_on_loop(method, std::string(kSessionHostPrefix) + "/{rest...}", pass);
+  router.allow_large_bodies("POST", std::string(kSessionHostPrefix) + "/files", http::kUploadBytesMax);
 }
 
 }  // namespace capstan::worker

@@ -1,11 +1,12 @@
-#include "gateway/openai/multipart.h"
+#include "http/multipart.h"
 
 #include "base/text.h"
 
-namespace capstan::gateway::openai {
+namespace capstan::http {
 namespace {
 
-// The value of a header's parameter: `name="a \"b\""` or `name=a`. "" if there is none.
+// The value of a header's parameter: `name="a \"b\""` or `name=a`. "" if there is none. %22 stands for a quotation mark, as
+// browsers write it.
 std::string parameter(std::string_view header, std::string_view wanted) {
   std::size_t at = header.find(';');
   while (at < header.size()) {
@@ -18,6 +19,11 @@ std::string parameter(std::string_view header, std::string_view wanted) {
     at = equals + 1;
     if (at < header.size() && header[at] == '"') {
       for (++at; at < header.size() && header[at] != '"'; ++at) {
+        if (header.substr(at, 3) == "%22") {
+          value += '"';
+          at += 2;
+          continue;
+        }
         if (header[at] == '\\' && at + 1 < header.size()) ++at;
         value += header[at];
       }
@@ -82,4 +88,4 @@ Result<std::vector<Part>> parse_multipart(std::string_view content_type, std::st
   return parts;
 }
 
-}  // namespace capstan::gateway::openai
+}  // namespace capstan::http

@@ -1,0 +1,147 @@
+#include "gateway/openai/background.h"
+
+#include <algorithm>
+#include <future>
+
+#include "base/steady_time.h"
+#include "gateway/openai/endpoints.h"
+#include "gateway/openai/responses_exchange.h"
+
+namespace capstan::gateway::openai {
+namespace {
+
+// The head of a stream, without more: with_id's for a whole answer.
+http::Headers head_for(const http::Request& request) {
+  return with_id(request, http::Response{}).headers;
+}
+
+}  // namespace
+
+BackgroundResponses::BackgroundResponses(Gateway& gateway, ResponsesState& state) : gateway_(gateway), state_(state) {
+  gateway.at_stop([this] { leave_all(); });
+}
+
+bool BackgroundResponses::takes(const http::Request& request) {
+  if (!request.body.contains("\"background\"")) return false;
+  const auto body = Json::parse(request.body);
+  return body && body->get_bool("background").value_or(false);
+}
+
+std::expected<void, ApiError> BackgroundResponses::begin(const http::Request& request, const CallerPtr& caller,
+                                                         const http::ResponseWriterPtr& writer) {
+  auto call = state_.read(request.body);
+  if (!call) return std::unexpected(call.error());
+  const std::string owner = owner_of(*caller);
+  const auto previous = state_.history(*call, owner);
+  if (!previous) return std::unexpected(previous.error());
+  ResponsesCall streamed = *call;
+  streamed.stream = true;
+  auto chat = state_.chat(streamed, owner, *previous);
+  if (!chat) return std::unexpected(chat.error());
+  return start(request, *std::move(call), caller, writer,
+               [&](ResponsesAnswer answer, const http::ResponseWriterPtr& run) {
+                 http::Request inner{.method = "POST", .target = "/v1/responses"};
+                 for (const char* name : {"traceparent", "tracestate"}) {
+                   if (const std::string* value = request.headers.find(name)) inner.headers.set(name, *value);
+                 }
+                 ResponsesExchange::Prepared prepared{streamed, owner, *std::move(chat), std::move(answer)};
+                 return gateway_.perform(std::make_unique<ResponsesExchange>(state_, std::move(prepared)), std::move(inner),
+                                         caller, run);
+               });
+}
+
+std::expected<void, ApiError> BackgroundResponses::start(const http::Request& request, ResponsesCall call,
+                                                         const CallerPtr& caller, const http::ResponseWriterPtr& writer,
+                                                         const Work& work) {
+  http::EventLoop* loop = gateway_.loop();
+  ResponsesAnswer answer = state_.answer(call);
+  const auto queued = answer.queue();
+  Json response = answer.response();
+  const std::string id = *response.get_string("id"), owner = owner_of(*caller);
+  const auto run = std::make_shared<BackgroundRun>(
+      answer, [this, call, owner](const Json& ended) { state_.keep(call, owner, ended); }, call.stream);
+  {
+    const std::scoped_lock lock(mutex_);
+    std::erase_if(runs_, [](const auto& entry) {
+      return entry.second->ended_ms() != 0 && entry.second->ended_ms() + kEventsKeptMs < steady_now_ms();
+    });
+    const auto under_way = std::ranges::count_if(runs_, [](const auto& entry) { return entry.second->ended_ms() == 0; });
+    if (loop == nullptr || std::cmp_greater_equal(under_way, kBackgroundMax))
+      return std::unexpected(ApiError{
+          .status = 429,
+          .message = fmt::format("{} responses are being made in the background, which is the limit; try again later", under_way),
+          .type = "rate_limit_error",
+          .code = "rate_limit_exceeded"});
+    runs_[id] = run;
+  }
+  state_.keep(call, owner, response);
+  // On the loop, in this order: what is queued, who follows, the work.
+  const bool streamed = call.stream;
+  loop->post([run, queued, streamed, writer, head = head_for(request)] {
+    run->tell(queued);
+    if (streamed) run->follow(-1, head, writer);
+  });
+  if (const auto begun = work(std::move(answer), run); !begun)
+    loop->post([run, why = begun.error().message] {
+      run->respond(to_response({.status = 503, .message = why, .type = "server_error"}));
+    });
+  response["status"] = "queued";
+  if (!streamed) writer->respond(with_id(request, http::Response::json(200, response)));
+  return {};
+}
+
+std::shared_ptr<BackgroundRun> BackgroundResponses::find(const std::string& id) const {
+  const std::scoped_lock lock(mutex_);
+  const auto found = runs_.find(id);
+  return found == runs_.end() ? nullptr : found->second;
+}
+
+std::expected<void, ApiError> BackgroundResponses::follow(const std::string& owner, const std::string& id, std::int64_t after,
+                                                          const http::Request& request, const http::ResponseWriterPtr& writer) {
+  const auto stored = state_.store().find(owner, id);
+  if (!stored) return std::unexpected(ApiError{.status = 404, .message = stored.error().message});
+  const auto run = find(id);
+  http::EventLoop* loop = gateway_.loop();
+  const ApiError none{.message = "the events of this response are not kept: they are of one that was made with 'background' and "
+                                 "'stream', for five minutes after its end; fetch it without 'stream'",
+                      .param = "stream",
+                      .code = "invalid_value"};
+  if (!run || !run->is_streamed() || loop == nullptr) return std::unexpected(none);
+  loop->post([run, after, writer, head = head_for(request), none, request] {
+    if (run->follow(after, head, writer)) return;
+    ApiError refusal = none;
+    if (after >= 0)
+      refusal = {.message = fmt::format("there is no event {} yet, or it is not kept any more", after),
+                 .param = "starting_after",
+                 .code = "invalid_value"};
+    writer->respond(with_id(request, to_response(refusal)));
+  });
+  return {};
+}
+
+http::Response BackgroundResponses::cancel(const std::string& owner, const std::string& id) {
+  auto stored = state_.store().find(owner, id);
+  if (!stored) return to_response({.status = 404, .message = stored.error().message});
+  if (!stored->response.get_bool("background").value_or(false))
+    return to_response({.status = 400, .message = "only a response that was made with 'background': true can be cancelled"});
+  http::EventLoop* loop = gateway_.loop();
+  if (const auto run = find(id); run && loop != nullptr) {
+    std::promise<void> done;
+    loop->post([&] {
+      run->cancel();
+      done.set_value();
+    });
+    done.get_future().wait();
+    stored = state_.store().find(owner, id);
+    if (!stored) return to_response({.status = 404, .message = stored.error().message});
+  }
+  return http::Response::json(200, stored->response);
+}
+
+// What is under way is found as interrupted by the next process.
+void BackgroundResponses::leave_all() {
+  const std::scoped_lock lock(mutex_);
+  for (const auto& [id, run] : runs_) run->leave();
+}
+
+}  // namespace capstan::gateway::openai
