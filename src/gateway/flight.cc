@@ -291,12 +291,13 @@ bool Flight::start_on(std::optional<Attempt>& attempt) {
   if (!chosen) return false;
   replica_ = &candidates_.replica(*chosen);
   candidates_.mark_tried(*chosen);
+  const bool alone = core_->options.lone_over_http1 && candidates_.state(*chosen)->tokens == 0;
   const std::int64_t uncached = std::max<std::int64_t>(call_.prompt_tokens - candidates_.cached_tokens(*chosen), 1);
   attempt.emplace(*this, *chosen, candidates_.state(*chosen), uncached, answer_tokens_, steady_now_ms());
   candidates_.note_sent(*chosen);
   compose_for(*replica_);
   attempt->start(*core_->client, replica_->url, upstream_, call_.body,
-                 {.silence_timeout_ms = kReplicaSilenceMs, .http2 = replica_->http2});
+                 {.silence_timeout_ms = kReplicaSilenceMs, .http2 = replica_->http2 && !alone});
   return true;
 }
 
