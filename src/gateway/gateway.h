@@ -38,7 +38,7 @@ struct Replica {
   std::string service = {};   // several services may serve one model (a canary); their requests go by weight
   std::int64_t weight = 100;  // of the service
   std::int64_t hedge_after_ms = 0;  // another replica is asked, too, if the first says nothing for so long; 0: never
-  bool http2 = false;         // it speaks HTTP/2 without being asked, as our engine does: requests beside others share connections
+  bool http2 = false;         // it speaks HTTP/2 without being asked, as our engine does: requests share connections
   // Of a server that is not ours: what stands before its paths in place of "/v1" ("/openai/v1"), and that it is told nothing
   // of who asks.
   std::string base_path = {};
@@ -74,7 +74,7 @@ struct GatewayOptions {
   int directory_ttl_ms = 0;
   // One JSON object a line and request; empty: they go to the log.
   std::string access_log = {};
-  // To replicas that speak HTTP/2, too: a request that has one to itself is answered some 50 us sooner so.
+  // To replicas that speak HTTP/2, too: a request that has one to itself is answered some 30 us sooner so.
   bool lone_over_http1 = true;
 };
 
