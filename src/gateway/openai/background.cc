@@ -62,9 +62,7 @@ std::expected<void, ApiError> BackgroundResponses::start(const http::Request& re
       answer, [this, call, owner](const Json& ended) { state_.keep(call, owner, ended); }, call.stream);
   {
     const std::scoped_lock lock(mutex_);
-    std::erase_if(runs_, [](const auto& entry) {
-      return entry.second->ended_ms() != 0 && entry.second->ended_ms() + kEventsKeptMs < steady_now_ms();
-    });
+    forget_ended();
     const auto under_way = std::ranges::count_if(runs_, [](const auto& entry) { return entry.second->ended_ms() == 0; });
     if (loop == nullptr || std::cmp_greater_equal(under_way, kBackgroundMax))
       return std::unexpected(ApiError{
@@ -88,6 +86,25 @@ std::expected<void, ApiError> BackgroundResponses::start(const http::Request& re
   response["status"] = "queued";
   if (!streamed) writer->respond(with_id(request, http::Response::json(200, response)));
   return {};
+}
+
+// Those that ended long ago, and the oldest of the others while all have too many bytes.
+void BackgroundResponses::forget_ended() {
+  std::size_t bytes = 0;
+  std::multimap<std::int64_t, std::string> ended;
+  std::erase_if(runs_, [&](const auto& entry) {
+    const std::int64_t ended_ms = entry.second->ended_ms();
+    if (ended_ms == 0) return false;
+    if (ended_ms + kEventsKeptMs < steady_now_ms()) return true;
+    ended.emplace(ended_ms, entry.first);
+    bytes += entry.second->bytes();
+    return false;
+  });
+  for (const auto& [ended_ms, id] : ended) {
+    if (bytes <= kEndedBytesMax) break;
+    bytes -= runs_.at(id)->bytes();
+    runs_.erase(id);
+  }
 }
 
 std::shared_ptr<BackgroundRun> BackgroundResponses::find(const std::string& id) const {

@@ -8,7 +8,8 @@
 // A run is the client of its own request, which goes the whole way of any other (limits, routing, metering). Its events are kept
 // while it lasts and kEventsKeptMs longer, so a client that lost its stream goes on where it was; its response is stored as
 // any other's. Threads: begin, follow and cancel on one that may block; all else on the gateway's event loop.
-// Bounds: kBackgroundMax runs, kEventBytesMax of each one's events; beyond these its streams end, and it is fetched by its id.
+// Bounds: kBackgroundMax runs; kEventBytesMax of each one's events, beyond which its streams end, and it is fetched by its id;
+// kEndedBytesMax of all that have ended.
 // Failure: 429 at the bound; what fails later makes the response "failed".
 #pragma once
 
@@ -27,6 +28,7 @@ namespace capstan::gateway::openai {
 
 inline constexpr std::size_t kBackgroundMax = 1'000;
 inline constexpr std::int64_t kEventsKeptMs = 300'000;
+inline constexpr std::size_t kEndedBytesMax = 256u << 20;
 
 class BackgroundResponses {
  public:
@@ -48,6 +50,7 @@ class BackgroundResponses {
 
  private:
   std::shared_ptr<BackgroundRun> find(const std::string& id) const;
+  void forget_ended();
   void leave_all();
 
   Gateway& gateway_;

@@ -28,7 +28,7 @@ void BackgroundRun::respond(http::Response response) {
 
 bool BackgroundRun::write(std::string_view piece) {
   if (left_) return false;
-  if (lost_) return true;
+  if (lost_ || !streamed_) return true;
   if (text_.size() + piece.size() > kEventBytesMax) {
     lost_ = true;
     text_ = {};

@@ -39,6 +39,7 @@ class BackgroundRun final : public http::ResponseWriter, public std::enable_shar
   bool follow(std::int64_t after, http::Headers head, const http::ResponseWriterPtr& writer);
   bool is_streamed() const { return streamed_; }
   std::int64_t ended_ms() const { return ended_ms_; }  // steady; 0: it has not
+  std::size_t bytes() const { return text_.size(); }   // of its events; of any thread once it has ended
 
  private:
   struct Follower {
