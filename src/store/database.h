@@ -80,6 +80,8 @@ class Database {
   virtual void write(Write write, Done done) = 0;
   // The same, and waits for it.
   Result<void> write(Write write);
+  // Waits until every `done` of what was queued before has been called: before what these refer to goes.
+  void settle();
   // What has been committed so far.
   virtual Result<Rows> read(std::string_view sql, Parameters parameters = {}) = 0;
 };

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <thread>
 
@@ -87,6 +88,22 @@ TEST_F(DatabaseTest, ThousandsOfWritesFromManyThreadsAreAllCommittedInFewGroups)
   database.reset();
   EXPECT_EQ(durable, 4000);
   EXPECT_EQ(count(*open()), 4000);
+}
+
+TEST_F(DatabaseTest, SettledMeansThatAllBeforeHaveBeenTold) {
+  auto database = open();
+  std::atomic<int> told{0};
+  for (int round = 0; round < 20; ++round) {
+    for (int i = 0; i < 10; ++i) {
+      database->write([](Session&) -> Result<void> { return {}; },
+                      [&](const Result<void>&) {
+                        std::this_thread::sleep_for(std::chrono::microseconds(100));
+                        ++told;
+                      });
+    }
+    database->settle();
+    EXPECT_EQ(told, 10 * (round + 1));
+  }
 }
 
 TEST_F(DatabaseTest, AnOlderFileIsBroughtUpToDateOnceAndANewerOneIsRefused) {

@@ -2,6 +2,7 @@
 // The writer thread takes the whole queue, opens one transaction, gives each write a savepoint, commits once,
 // and then tells everybody. SQLite numbers named parameters by their first appearance, so $1 … must appear in
 // that order; this is checked once, when a statement is prepared.
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <future>
@@ -32,6 +33,14 @@ Result<void> Database::write(Write write_function) {
   auto future = promise.get_future();
   write(std::move(write_function), [&](const Result<void>& result) { promise.set_value(result); });
   return future.get();
+}
+
+void Database::settle() {
+  while (true) {
+    const auto passed = write([](Session&) -> Result<void> { return {}; });
+    if (passed || passed.error().code != Code::kExhausted) return;  // the queue was full: behind it then
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
 }
 
 namespace {

@@ -24,6 +24,7 @@ extern const store::Tables kConversationTables;
 class ConversationStore {
  public:
   explicit ConversationStore(store::Database& database) : database_(database) {}
+  ~ConversationStore() { database_.settle(); }  // what is queued speaks of it when it is done
   // {"id","object","created_at","metadata"}; `metadata` is an object or null.
   Result<Json> create(const std::string& owner, const Json& metadata, const Json::Array& items);
   Result<Json> find(const std::string& owner, const std::string& id) const;

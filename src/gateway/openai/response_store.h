@@ -36,6 +36,7 @@ struct StoredResponse {
 class ResponseStore {
  public:
   explicit ResponseStore(store::Database& database);
+  ~ResponseStore() { database_.settle(); }  // what is queued speaks of it when it is done
   void put(StoredResponse response);
   Result<StoredResponse> find(const std::string& owner, const std::string& id) const;
   Result<void> remove(const std::string& owner, const std::string& id);
