@@ -6,6 +6,7 @@
 #include <prometheus/registry.h>
 
 #include <atomic>
+#include <mutex>
 #include <thread>
 
 #include "base/file.h"
@@ -62,7 +63,10 @@ class OpenAiTest : public testing::Test {
   // ends.
   void chat(const Json& body, const http::ResponseWriterPtr& writer) {
     ++asked_;
-    asked_body_ = body.dump();
+    {
+      const std::scoped_lock lock(asked_mutex_);
+      asked_body_ = body.dump();
+    }
     const std::string text = body.find("messages")->items().back().get_string("content").value_or("");
     if (text == "busy" && ++busy_ <= 2) return writer->respond(http::Response::json(503, Json::object()));
     if (text == "wrong")
@@ -153,7 +157,8 @@ class OpenAiTest : public testing::Test {
        std::vector<const store::Tables*>{&kResponseTables, &kConversationTables, &kFileTables, &kBatchTables});
   std::atomic<int> asked_{0}, busy_{0};
   std::atomic<bool> hold_{true};
-  std::string asked_body_;
+  std::mutex asked_mutex_;
+  std::string asked_body_;  // read when nothing is under way
   http::Response embeddings_ = http::Response::json(404, Json::object());
   Directory directory_;
   http::Router upstream_;
