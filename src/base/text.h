@@ -13,6 +13,7 @@ namespace capstan {
 std::string to_lower(std::string_view text);   // ASCII only
 std::string_view trim(std::string_view text);  // spaces, tabs, CR, LF at both ends
 std::vector<std::string_view> split(std::string_view text, char separator);  // keeps empty parts
+std::vector<std::string_view> split(std::string&& text, char separator) = delete;  // the parts look into it
 std::optional<std::int64_t> parse_int(std::string_view text);  // whole text, decimal, optional minus
 std::string hex(std::span<const std::uint8_t> bytes);          // lower case
 

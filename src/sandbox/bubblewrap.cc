@@ -201,7 +201,8 @@ std::optional<Ended> watch(Output& output, int pidfd, const CommandLimits& limit
 
 void add_usage(CommandResult& result, const std::vector<std::string>& directories) {
   for (const auto& directory : directories) {
-    for (const auto line : split(read_cgroup_file(directory, "cpu.stat"), '\n')) {
+    const std::string times = read_cgroup_file(directory, "cpu.stat");
+    for (const auto line : split(times, '\n')) {
       if (line.starts_with("usage_usec ")) result.usage.cpu_us = parse_int(line.substr(11)).value_or(0);
     }
     for (const char* file : {"memory.max_usage_in_bytes", "memory.peak"}) {

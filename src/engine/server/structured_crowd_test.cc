@@ -111,7 +111,8 @@ class StructuredCrowd : public ::testing::Test {
   static double metric(const std::string& url, const std::string& name) {
     http::Client client;
     const auto response = client.request(url, {.method = "GET", .target = "/metrics"}, {});
-    for (const auto line : split(response ? response->body : std::string(), '\n'))
+    const std::string text = response ? response->body : std::string();
+    for (const auto line : split(text, '\n'))
       if (line.starts_with(name + "{")) return std::stod(std::string(line.substr(line.rfind(' ') + 1)));
     return -1;
   }

@@ -15,7 +15,8 @@ namespace {
 
 // The region that a signature names; SDKs need some region in an ARN.
 std::string region_of(const http::Request& request) {
-  const auto parts = split(request.headers.get("authorization"), '/');
+  const std::string authorization = request.headers.get("authorization");
+  const auto parts = split(authorization, '/');
   return parts.size() > 3 ? std::string(parts[2]) : "us-east-1";
 }
 
