@@ -7,8 +7,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <thread>
 
@@ -231,14 +233,35 @@ Result<int> submit(const Options& options, const cli::Globals& globals) {
   return int{cli::kOk};
 }
 
+// The recordings that were named, and those below the directories that were: a whole run.
+Result<std::vector<std::string>> recordings_of(const std::vector<std::string>& named) {
+  std::vector<std::string> files;
+  for (const std::string& path : named) {
+    std::error_code error;
+    if (!std::filesystem::is_directory(path, error)) {
+      files.push_back(path);
+      continue;
+    }
+    std::vector<std::string> below;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(path, error)) {
+      if (entry.path().extension() == ".jsonl") below.push_back(entry.path().string());
+    }
+    if (below.empty()) return fail(Code::kNotFound, "there are no recordings (*.jsonl) below {}", path);
+    std::ranges::sort(below);
+    files.insert(files.end(), below.begin(), below.end());
+  }
+  return files;
+}
+
 Result<int> replay_files(const Options& options, const cli::Globals& globals) {
+  CAPSTAN_TRY(const std::vector<std::string> files, recordings_of(options.files));
   AgentOutput output(form_of(options, globals));
   std::unique_ptr<Sandboxes> sandboxes;
   if (!options.check) {
     CAPSTAN_TRY(sandboxes, Sandboxes::start(options, 1));
   }
   bool same = true;
-  for (const std::string& file : options.files) {
+  for (const std::string& file : files) {
     CAPSTAN_TRY(const Recording recording, read_recording(file));
     ReplayOptions each;
     std::unique_ptr<Toolbox> tools;
@@ -298,8 +321,8 @@ void add_replay(CLI::App& agent, cli::Globals& globals, int& exit_code) {
   CLI::App* replays = agent.add_subcommand(
       "replay",
       "Run the tools of recorded episodes again and compare every step; exit code 1 if one differs");
-  replays->footer("Example:\n  capstan agent replay check-the-sum.run/1.jsonl");
-  replays->add_option("file", options->files, "recordings")->required()->check(CLI::ExistingFile);
+  replays->footer("Example:\n  capstan agent replay word-problems.run");
+  replays->add_option("file", options->files, "recordings, or directories with some")->required()->check(CLI::ExistingPath);
   CLI::Option* check =
       replays->add_flag("--check", options->check, "run nothing: only follow the loop through the recording");
   replays->add_flag("--ask", options->ask, "ask the model again, too")->excludes(check);
