@@ -249,10 +249,8 @@ void Flight::decided(Admission::Verdict verdict) {
 void Flight::compose() {
   upstream_.method = "POST";
   upstream_.headers.add("content-type", "application/json");
-  for (const char* name : {"traceparent", "tracestate"}) {
-    const std::string* value = request_.headers.find(name);
-    if (value != nullptr && value->find_first_of("\r\n") == std::string::npos) upstream_.headers.add(name, *value);
-  }
+  const http::Headers trace = trace_of(request_);
+  for (const auto& [name, value] : trace.all()) upstream_.headers.add(name, value);
   upstream_.headers.add("x-request-id", relay_.request_id());
 }
 

@@ -64,6 +64,15 @@ http::Response with_id(const http::Request& request, http::Response response) {
   return response;
 }
 
+http::Headers trace_of(const http::Request& request) {
+  http::Headers trace;
+  for (const char* name : {"traceparent", "tracestate"}) {
+    const std::string* value = request.headers.find(name);
+    if (value != nullptr && value->find_first_of("\r\n") == std::string::npos) trace.add(name, *value);
+  }
+  return trace;
+}
+
 struct Gateway::State {
   struct ExchangeRoute {
     std::string method;

@@ -128,5 +128,7 @@ class Gateway {
 
 // With the request's own x-request-id, if it is plain, or a new one.
 http::Response with_id(const http::Request& request, http::Response response);
+// The headers by which a request's trace goes on, for the requests that it leads to.
+http::Headers trace_of(const http::Request& request);
 
 }  // namespace capstan::gateway

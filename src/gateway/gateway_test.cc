@@ -475,44 +475,6 @@ TEST_P(GatewayTest, ARequestFromInsideIsServedAndUnknownPathsAreTold) {
   EXPECT_EQ(gateway_.perform(request, std::make_shared<Caller>(), writer).error().code, Code::kNotFound);
 }
 
-// Goal: who has a replica to himself takes HTTP/1.1, those beside him share a connection of HTTP/2.
-TEST(LoneRequestTest, TakesHttp1) {
-  std::promise<void> release, arrived;
-  const std::shared_future<void> released = release.get_future().share();
-  http::Router upstream, router;
-  upstream.add("POST", "/v1/chat/completions",
-               [&, released](const http::Request& request, const http::ResponseWriterPtr& writer) {
-                 if (request.body.contains("hold")) {
-                   arrived.set_value();
-                   released.wait();
-                 }
-                 writer->respond(http::Response::json(200, Json::object({{"version", request.http_version}})));
-               });
-  const auto replica = http::Server::start({}, upstream).value();
-  Directory directory;
-  directory.list = {{"a-1", "m", fmt::format("http://127.0.0.1:{}", replica->port()), true}};
-  directory.list[0].http2 = true;
-  Gateway gateway(directory, std::make_shared<prometheus::Registry>());
-  gateway.mount(router);
-  const auto server = http::Server::start({}, router).value();
-  const auto version = [&](const std::string& user) {
-    http::Client client;
-    const auto answer = client.request(fmt::format("http://127.0.0.1:{}", server->port()),
-                                       {.method = "POST",
-                                        .target = "/v1/chat/completions",
-                                        .body = R"({"model":"m","user":")" + user + "\"}"},
-                                       {});
-    return answer ? Json::parse(answer->body)->get_string("version").value_or(answer->body) : answer.error().message;
-  };
-  EXPECT_EQ(version("first"), "1.1");
-  EXPECT_EQ(version("second"), "1.1");
-  auto held = std::async(std::launch::async, version, "hold");
-  arrived.get_future().wait();
-  EXPECT_EQ(version("beside"), "2");
-  release.set_value();
-  EXPECT_EQ(held.get(), "1.1");
-}
-
 TEST(FindUsageTest, TheLastReportCountsAndTextDoesNot) {
   EXPECT_FALSE(find_usage(R"({"text":"\"usage\":{\"prompt_tokens\":9}","usage":null})").exact);
   EXPECT_FALSE(find_usage(R"({"content":"usage","usage":{"other":1}})").exact);

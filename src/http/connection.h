@@ -62,6 +62,9 @@ class Connection final : public EventLoop::Watcher,
   bool feeding_ = false;
 };
 
+// How a request is refused whose body could not be kept.
+inline int status_of_lost_body(const Error& error) { return error.code == Code::kExhausted ? 503 : 500; }
+
 std::unique_ptr<Session> make_http1_session(Connection& connection);
 std::unique_ptr<Session> make_http2_session(Connection& connection);
 

@@ -75,7 +75,7 @@ class Http1Session final : public Session {
 
   void on_kept(std::int32_t, const Result<void>& kept) override {
     if (state_ != State::kKeeping) return;
-    if (!kept) return refuse(kept.error().code == Code::kExhausted ? 503 : 500, kept.error().message);
+    if (!kept) return refuse(status_of_lost_body(kept.error()), kept.error().message);
     if (reader_.done()) return dispatch();
     state_ = State::kBody;
     arm(limits().request_timeout_ms);

@@ -22,9 +22,10 @@ constexpr int kWindowBytes = 1 << 20;
 constexpr int kLingerMs = 5'000;  // for a client to close its side
 constexpr std::size_t kLingerBytes = 64u << 10;
 
-// A body that may be large.
+// A request's body on its way; what may be large goes to a file.
 struct Upload {
   std::uint64_t bytes_max = 0;
+  bool large = false;
   std::shared_ptr<BodyFile> file = {};  // shared with the thread that writes it
   std::uint64_t kept_bytes = 0;   // given to the file
   std::size_t writing_bytes = 0;  // of these, in the write under way
@@ -38,7 +39,7 @@ struct Stream {
   std::weak_ptr<Answer> answer;
   std::size_t header_bytes = 0;
   std::size_t counted_bytes = 0;  // of the body, against the common budget
-  std::unique_ptr<Upload> upload = {};
+  Upload upload = {};
   int refused = 0;                // a status, from here on its bytes are dropped
   bool dispatched = false;
   bool head = false;
@@ -158,6 +159,7 @@ int Http2Session::on_begin_headers(nghttp2_session*, const nghttp2_frame* frame,
   Stream& stream = session.streams_[frame->hd.stream_id];
   stream.request.http_version = "2";
   stream.request.target.clear();
+  stream.upload.bytes_max = session.limits().body_bytes_max;
   stream.progress_ms = session.now_ms();
   return 0;
 }
@@ -214,10 +216,10 @@ int Http2Session::on_frame(nghttp2_session*, const nghttp2_frame* frame, void* d
                    fmt::format("the header is larger than {} bytes", session.limits().header_bytes_max));
   } else if ((type == NGHTTP2_HEADERS || type == NGHTTP2_DATA) && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) {
     session.received(frame->hd.stream_id, *stream);
-  } else if (type == NGHTTP2_HEADERS && stream->upload == nullptr) {
+  } else if (type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
     const Router& router = session.connection_.shared().router;
     const std::uint64_t large = router.large_body_max(stream->request.method, stream->request.target);
-    if (large > 0) stream->upload = std::make_unique<Upload>(Upload{.bytes_max = large});
+    if (large > 0) stream->upload = {.bytes_max = large, .large = true};
   }
   return 0;
 }
@@ -230,21 +232,23 @@ int Http2Session::on_data(nghttp2_session*, std::uint8_t, std::int32_t id, const
                           std::size_t count, void* data) {
   Http2Session& session = self(data);
   Stream* stream = session.find(id);
-  Upload* upload = stream == nullptr ? nullptr : stream->upload.get();
   nghttp2_session_consume_connection(session.session_, count);
-  if (upload != nullptr && upload->writing)
-    upload->unread_bytes += count;
+  if (stream == nullptr || stream->dispatched || stream->refused != 0) {
+    nghttp2_session_consume_stream(session.session_, id, count);
+    return 0;
+  }
+  Upload& upload = stream->upload;
+  if (upload.writing)
+    upload.unread_bytes += count;
   else
     nghttp2_session_consume_stream(session.session_, id, count);
-  if (stream == nullptr || stream->dispatched || stream->refused != 0) return 0;
   std::string& body = stream->request.body;
   body.append(reinterpret_cast<const char*>(bytes), count);
-  const std::uint64_t bytes_max = upload != nullptr ? upload->bytes_max : session.limits().body_bytes_max;
-  if (body.size() + (upload != nullptr ? upload->kept_bytes : 0) > bytes_max) {
-    session.refuse(id, *stream, 413, fmt::format("the body is larger than {} bytes", bytes_max));
-  } else if (!session.count_body(*stream, body.size() + (upload != nullptr ? upload->writing_bytes : 0))) {
+  if (body.size() + upload.kept_bytes > upload.bytes_max) {
+    session.refuse(id, *stream, 413, fmt::format("the body is larger than {} bytes", upload.bytes_max));
+  } else if (!session.count_body(*stream, body.size() + upload.writing_bytes)) {
     session.refuse(id, *stream, 503, "too many requests are being received; try again in a moment");
-  } else if (upload != nullptr && body.size() > kBodyHeldBytes) {
+  } else if (upload.large && body.size() > kBodyHeldBytes) {
     session.keep_body(id, *stream);
   }
   return 0;
@@ -252,7 +256,7 @@ int Http2Session::on_data(nghttp2_session*, std::uint8_t, std::int32_t id, const
 
 // To its file. Meanwhile the client may send what its window allows.
 void Http2Session::keep_body(std::int32_t id, Stream& stream) {
-  Upload& upload = *stream.upload;
+  Upload& upload = stream.upload;
   if (upload.writing) return;
   if (!upload.file) upload.file = std::make_shared<BodyFile>(connection_.shared().body_room);
   upload.writing = true;
@@ -264,15 +268,14 @@ void Http2Session::keep_body(std::int32_t id, Stream& stream) {
 
 void Http2Session::on_kept(std::int32_t id, const Result<void>& kept) {
   Stream* stream = find(id);
-  if (stream == nullptr || stream->upload == nullptr) return;
-  Upload& upload = *stream->upload;
+  if (stream == nullptr || !stream->upload.writing) return;  // gone, or refused meanwhile
+  Upload& upload = stream->upload;
   upload.writing = false;
   upload.writing_bytes = 0;
   nghttp2_session_consume_stream(session_, id, std::exchange(upload.unread_bytes, 0));
   connection_.want_flush();
-  if (!kept) return refuse(id, *stream, kept.error().code == Code::kExhausted ? 503 : 500, kept.error().message);
-  const bool whole = upload.complete && upload.file->is_finished();
-  if (whole) {
+  if (!kept) return refuse(id, *stream, status_of_lost_body(kept.error()), kept.error().message);
+  if (upload.file->is_finished()) {
     stream->request.body_file = upload.file;
     return complete(id, *stream);
   }
@@ -280,8 +283,8 @@ void Http2Session::on_kept(std::int32_t id, const Result<void>& kept) {
 }
 
 void Http2Session::received(std::int32_t id, Stream& stream) {
-  if (stream.upload == nullptr || stream.upload->file == nullptr) return complete(id, stream);
-  stream.upload->complete = true;
+  if (stream.upload.file == nullptr) return complete(id, stream);
+  stream.upload.complete = true;
   keep_body(id, stream);
 }
 
@@ -303,7 +306,7 @@ void Http2Session::refuse(std::int32_t id, Stream& stream, int status, std::stri
   stream.refused = status;
   stream.dispatched = true;
   stream.request = Request{};
-  stream.upload.reset();
+  stream.upload = {};
   send_whole(id, Response::json(status, Json::object({{"error", Json::object({{"code", "invalid"},
                                                                               {"message", message}})}})));
 }

@@ -22,8 +22,7 @@ class Relay final : public CallSink, public std::enable_shared_from_this<Relay> 
 
   void start(AsyncClient& client) {
     self_ = shared_from_this();
-    body_ = std::exchange(request_.body, {});
-    call_ = client.start(url_, request_, request_.body_file ? request_.content() : body_,
+    call_ = client.start(url_, request_, request_.content(),
                          {.silence_timeout_ms = options_.silence_timeout_ms}, *this);
     writer_->on_client_gone([weak = weak_from_this()] {
       if (const auto relay = weak.lock()) relay->leave();
@@ -78,8 +77,7 @@ class Relay final : public CallSink, public std::enable_shared_from_this<Relay> 
   }
 
   const std::string url_;
-  Request request_;
-  std::string body_;
+  const Request request_;
   const ResponseWriterPtr writer_;
   const RelayOptions options_;
   std::unique_ptr<AsyncCall> call_;

@@ -29,25 +29,15 @@ bool BackgroundResponses::takes(const http::Request& request) {
 
 std::expected<void, ApiError> BackgroundResponses::begin(const http::Request& request, const CallerPtr& caller,
                                                          const http::ResponseWriterPtr& writer) {
-  auto call = state_.read(request.body);
-  if (!call) return std::unexpected(call.error());
   const std::string owner = owner_of(*caller);
-  const auto previous = state_.history(*call, owner);
-  if (!previous) return std::unexpected(previous.error());
-  ResponsesCall streamed = *call;
-  streamed.stream = true;
-  auto chat = state_.chat(streamed, owner, *previous);
-  if (!chat) return std::unexpected(chat.error());
-  return start(request, *std::move(call), caller, writer,
-               [&](ResponsesAnswer answer, const http::ResponseWriterPtr& run) {
-                 http::Request inner{.method = "POST", .target = "/v1/responses"};
-                 for (const char* name : {"traceparent", "tracestate"}) {
-                   if (const std::string* value = request.headers.find(name)) inner.headers.set(name, *value);
-                 }
-                 ResponsesExchange::Prepared prepared{streamed, owner, *std::move(chat), std::move(answer)};
-                 return gateway_.perform(std::make_unique<ResponsesExchange>(state_, std::move(prepared)), std::move(inner),
-                                         caller, run);
-               });
+  auto prepared = state_.prepare(request.body, owner);
+  if (!prepared) return std::unexpected(prepared.error());
+  const ResponsesCall call = prepared->call;
+  return start(request, call, caller, writer, [&](ResponsesAnswer answer, const http::ResponseWriterPtr& run) {
+    auto exchange = std::make_unique<ResponsesExchange>(state_, owner, *std::move(prepared), std::move(answer));
+    return gateway_.perform(std::move(exchange),
+                            {.method = "POST", .target = "/v1/responses", .headers = trace_of(request)}, caller, run);
+  });
 }
 
 std::expected<void, ApiError> BackgroundResponses::start(const http::Request& request, ResponsesCall call,

@@ -58,9 +58,7 @@ class Loop final : public std::enable_shared_from_this<Loop> {
       : parts_(std::move(parts)), task_(std::move(task)), writer_(std::move(writer)) {
     const std::string given = request.headers.get("x-request-id");
     id_ = given.empty() || given.size() > kIdBytesMax ? "req_" + random_hex(12) : given;
-    for (const char* name : {"traceparent", "tracestate"}) {
-      if (const std::string* value = request.headers.find(name)) trace_.set(name, *value);
-    }
+    trace_ = trace_of(request);
     const std::int64_t asked = task_.call.tool_calls_max;
     calls_max_ = asked == 0 ? kCodeCallsMax : std::min(asked, kCodeCallsMax);
   }
@@ -198,7 +196,7 @@ void Loop::turn_answers(http::Response response) {
   if (response.status == 200) {
     const auto delta = read_chat_completion(response.body);
     if (!delta) return turn_breaks(delta.error());
-    if (task_.call.stream) turn_begins(head_);
+    if (task_.call.streams()) turn_begins(head_);
     send(task_.answer.push(*delta));
     return turn_ended();
   }
@@ -305,7 +303,7 @@ void Loop::refuse(http::Response refusal) {
 // The response's last events, or the whole of it. Kept before the client knows that it has ended.
 void Loop::complete(const ResponsesAnswer::Events& events) {
   if (parts_.keep) parts_.keep(task_.answer.stored());
-  if (task_.call.stream) {
+  if (task_.call.streams()) {
     turn_begins(head_);
     send(events);
     writer_->finish();
@@ -319,7 +317,7 @@ void Loop::complete(const ResponsesAnswer::Events& events) {
 }
 
 void Loop::send(const ResponsesAnswer::Events& events) {
-  if (!task_.call.stream) return;
+  if (!task_.call.streams()) return;
   for (const Json& event : events) writer_->write(http::sse_event(event.dump(), *event.get_string("type")));
 }
 

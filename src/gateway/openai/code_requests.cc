@@ -34,16 +34,14 @@ bool CodeRequests::takes(const http::Request& request) { return asks_for_code(re
 std::expected<void, ApiError> CodeRequests::begin(const http::Request& request, const CallerPtr& caller,
                                                   const http::ResponseWriterPtr& writer) {
   if (runner_ == nullptr) return std::unexpected(error_of({Code::kUnsupported, "this gateway has no sandboxes", {}}));
-  auto call = state_.read(request.body);
+  auto call = parse_responses_request(request.body);
   if (!call) return std::unexpected(call.error());
   if (const auto able = runner_->check(); !able) return std::unexpected(error_of(able.error()));
   const std::string owner = owner_of(*caller);
   const auto previous = state_.history(*call, owner);
   if (!previous) return std::unexpected(previous.error());
   if (auto given = give_container(*call, *previous, *caller); !given) return given;
-  ResponsesCall made = *call;
-  made.stream = call->stream || call->background;
-  auto chat = state_.chat(made, owner, *previous);
+  auto chat = state_.chat(*call, owner, *previous);
   if (!chat) return std::unexpected(chat.error());
   CodeLoopParts parts{.gateway = gateway_, .runner = *runner_};
   if (call->store || !call->conversation.empty()) {
@@ -51,7 +49,7 @@ std::expected<void, ApiError> CodeRequests::begin(const http::Request& request, 
   }
   if (call->background) {
     return background_.start(request, *call, caller, writer, [&](ResponsesAnswer answer, const http::ResponseWriterPtr& run) {
-      return CodeLoop::start(std::move(parts), {made, *std::move(chat), std::move(answer), caller}, run, request);
+      return CodeLoop::start(std::move(parts), {*call, *std::move(chat), std::move(answer), caller}, run, request);
     });
   }
   ResponsesAnswer answer = state_.answer(*call);

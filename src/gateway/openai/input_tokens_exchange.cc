@@ -5,17 +5,13 @@
 namespace capstan::gateway::openai {
 
 std::expected<UpstreamCall, http::Response> InputTokensExchange::begin(http::Request& request, const Caller& caller) {
-  const auto call = state_.read(request.body);
-  if (!call) return std::unexpected(to_response(call.error()));
-  const std::string owner = owner_of(caller);
-  const auto previous = state_.history(*call, owner);
-  if (!previous) return std::unexpected(to_response(previous.error()));
-  auto chat = state_.chat(*call, owner, *previous);
-  if (!chat) return std::unexpected(to_response(chat.error()));
-  for (const std::string_view key : {"stream", "stream_options", "response_format", "logprobs", "top_logprobs"}) chat->erase(key);
-  if (chat->get_string("tool_choice") != "none") chat->erase("tool_choice");  // one token makes no call
-  (*chat)["max_completion_tokens"] = 1;
-  return UpstreamCall{.model = call->model, .body = chat->dump(), .completion_tokens_max = 1};
+  auto prepared = state_.prepare(request.body, owner_of(caller));
+  if (!prepared) return std::unexpected(to_response(prepared.error()));
+  Json& chat = prepared->chat;
+  for (const std::string_view key : {"stream", "stream_options", "response_format", "logprobs", "top_logprobs"}) chat.erase(key);
+  if (chat.get_string("tool_choice") != "none") chat.erase("tool_choice");  // one token makes no call
+  chat["max_completion_tokens"] = 1;
+  return UpstreamCall{.model = prepared->call.model, .body = chat.dump(), .completion_tokens_max = 1};
 }
 
 void InputTokensExchange::on_answer(http::Response answer, const Usage* usage, Reply& reply) {

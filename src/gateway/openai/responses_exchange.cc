@@ -12,9 +12,13 @@ http::Response ResponsesExchange::error(const ApiError& error) const { return to
 std::expected<UpstreamCall, http::Response> ResponsesExchange::begin(http::Request& request,
                                                                      const Caller& caller) {
   if (!answer_) {
-    if (const auto ready = read(request.body, owner_of(caller)); !ready) return std::unexpected(to_response(ready.error()));
+    owner_ = owner_of(caller);
+    auto prepared = state_.prepare(request.body, owner_);
+    if (!prepared) return std::unexpected(to_response(prepared.error()));
+    prepared_ = *std::move(prepared);
+    answer_.emplace(state_.answer(prepared_.call));
   }
-  UpstreamCall out{.model = call_.model, .body = chat_.dump()};
+  UpstreamCall out{.model = prepared_.call.model, .body = prepared_.chat.dump()};
   if (const auto peek = peek_request(out.body)) {
     out.completion_tokens_max = peek->completion_tokens_max;
     out.tier = peek->tier;
@@ -23,22 +27,8 @@ std::expected<UpstreamCall, http::Response> ResponsesExchange::begin(http::Reque
   return out;
 }
 
-std::expected<void, ApiError> ResponsesExchange::read(std::string_view body, std::string owner) {
-  auto call = state_.read(body);
-  if (!call) return std::unexpected(call.error());
-  call_ = *std::move(call);
-  owner_ = std::move(owner);
-  const auto previous = state_.history(call_, owner_);
-  if (!previous) return std::unexpected(previous.error());
-  auto chat = state_.chat(call_, owner_, *previous);
-  if (!chat) return std::unexpected(chat.error());
-  chat_ = *std::move(chat);
-  answer_.emplace(state_.answer(call_));
-  return {};
-}
-
 void ResponsesExchange::keep() {
-  state_.keep(call_, owner_, answer_->response());
+  state_.keep(prepared_.call, owner_, answer_->response());
 }
 
 void ResponsesExchange::on_answer(http::Response answer, const Usage*, Reply& reply) {

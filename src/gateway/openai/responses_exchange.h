@@ -15,19 +15,9 @@ namespace capstan::gateway::openai {
 class ResponsesExchange final : public Exchange {
  public:
   explicit ResponsesExchange(ResponsesState& state) : state_(state) {}
-  // One that is read already: begin() only asks.
-  struct Prepared {
-    ResponsesCall call;
-    std::string owner;
-    Json chat;
-    ResponsesAnswer answer;
-  };
-  ResponsesExchange(ResponsesState& state, Prepared prepared)
-      : state_(state),
-        owner_(std::move(prepared.owner)),
-        call_(std::move(prepared.call)),
-        chat_(std::move(prepared.chat)),
-        answer_(std::move(prepared.answer)) {}
+  // One whose answer has begun: begin() only asks.
+  ResponsesExchange(ResponsesState& state, std::string owner, ResponsesState::Prepared prepared, ResponsesAnswer answer)
+      : state_(state), owner_(std::move(owner)), prepared_(std::move(prepared)), answer_(std::move(answer)) {}
   std::expected<UpstreamCall, http::Response> begin(http::Request& request, const Caller& caller) override;
   http::Response error(const ApiError& error) const override;
   void on_answer(http::Response answer, const Usage* usage, Reply& reply) override;
@@ -37,14 +27,12 @@ class ResponsesExchange final : public Exchange {
   void on_break(const ApiError& error, Reply& reply) override;
 
  private:
-  std::expected<void, ApiError> read(std::string_view body, std::string owner);
   void send(const ResponsesAnswer::Events& events, Reply& reply);
   void keep();
 
   ResponsesState& state_;
   std::string owner_;
-  ResponsesCall call_;
-  Json chat_;
+  ResponsesState::Prepared prepared_;
   std::optional<ResponsesAnswer> answer_;
 };
 

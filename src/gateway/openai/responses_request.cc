@@ -351,7 +351,7 @@ std::expected<Json, OpenAiError> chat_of_responses(const ResponsesCall& call, co
   if (messages.size() == 0) return wrong("input", "'input' holds no message that the model could read");
   Json chat = Json::object({{"model", call.model}, {"messages", std::move(messages)}});
   for (const auto& [key, value] : call.settings.members()) chat[key] = value;
-  if (call.stream) {
+  if (call.streams()) {
     chat["stream"] = true;
     chat["stream_options"] = Json::object({{"include_usage", true}});
   }

@@ -42,6 +42,7 @@ struct ResponsesCall {
   bool code_outputs = false;         // asked for by `include`
   std::string container = {};        // of that tool: its id; empty: "auto"
   std::int64_t tool_calls_max = 0;   // of that tool; 0: not bounded by the request
+  bool streams() const { return stream || background; }  // the answer is made event by event, whoever hears them
 };
 
 std::expected<ResponsesCall, OpenAiError> parse_responses_request(std::string_view body);

@@ -19,8 +19,15 @@ std::string owner_of(const Caller& caller) { return caller.organisation + "/" + 
 ResponsesState::ResponsesState(store::Database& database, std::string seal_key)
     : store_(database), conversations_(database), seal_key_(std::move(seal_key)) {}
 
-std::expected<ResponsesCall, ApiError> ResponsesState::read(std::string_view body) const {
-  return parse_responses_request(body);
+std::expected<ResponsesState::Prepared, ApiError> ResponsesState::prepare(std::string_view body,
+                                                                          const std::string& owner) const {
+  auto call = parse_responses_request(body);
+  if (!call) return std::unexpected(call.error());
+  const auto previous = history(*call, owner);
+  if (!previous) return std::unexpected(previous.error());
+  auto chat = this->chat(*call, owner, *previous);
+  if (!chat) return std::unexpected(chat.error());
+  return Prepared{*std::move(call), *std::move(chat)};
 }
 
 std::expected<Json::Array, ApiError> ResponsesState::history(const ResponsesCall& call,

@@ -21,8 +21,12 @@ class ResponsesState {
 
   ResponseStore& store() { return store_; }
   ConversationStore& conversations() { return conversations_; }
-  // The request, checked.
-  std::expected<ResponsesCall, ApiError> read(std::string_view body) const;
+  // The request, checked, and its chat body; nothing in between.
+  struct Prepared {
+    ResponsesCall call;
+    Json chat;
+  };
+  std::expected<Prepared, ApiError> prepare(std::string_view body, const std::string& owner) const;
   // What came before it, by previous_response_id or in its conversation.
   std::expected<Json::Array, ApiError> history(const ResponsesCall& call, const std::string& owner) const;
   // The chat body of a request, behind what came before it.
