@@ -135,6 +135,7 @@ Gateway::Gateway(const ReplicaDirectory& directory, std::shared_ptr<prometheus::
 Gateway::~Gateway() = default;
 
 void Gateway::add_exchange(std::string method, std::string pattern, ExchangeFactory factory, Blocking blocking) {
+  std::erase_if(state_->exchanges, [&](const auto& route) { return route.method == method && route.pattern == pattern; });
   state_->exchanges.push_back({std::move(method), std::move(pattern), std::move(factory), blocking});
 }
 

@@ -87,6 +87,7 @@ class Gateway {
 
   // Whether an exchange's begin() may block (reads a database, say); it then runs on the server's pool.
   enum class Blocking { kNever, kBegin };
+  // Takes the place of one that is there for the same.
   void add_exchange(std::string method, std::string pattern, ExchangeFactory factory,
                     Blocking blocking = Blocking::kNever);
   // Those requests of an exchange's route that need more than one call of a replica go to `endpoint` instead, as below.

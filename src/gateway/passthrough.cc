@@ -11,6 +11,7 @@ std::expected<UpstreamCall, http::Response> PassThrough::begin(http::Request& re
   auto peek = peek_request(call.body);
   if (!peek) return std::unexpected(to_response(peek.error()));
   usage_wanted_ = peek->include_usage;
+  store_wanted_ = peek->store;
   if (peek->stream) ask_for_usage(call.body, *peek);
   call.model = std::move(peek->model);
   call.completion_tokens_max = peek->completion_tokens_max;

@@ -20,9 +20,11 @@ class PassThrough final : public Exchange {
   void on_event(const StreamEvent& event, Reply& reply) override;
   void on_stream_end(const Usage& usage, Reply& reply) override;
   void on_break(const ApiError& error, Reply& reply) override;
+  bool store_wanted() const { return store_wanted_; }
 
  private:
   std::string target_;
+  bool store_wanted_ = false;
   bool usage_wanted_ = false;  // by the client
   std::string without_;        // an event without the member that nobody asked for
 };

@@ -27,10 +27,10 @@ std::unexpected<ApiError> refuse(std::string message, std::string param = {}, st
 }
 
 // The members that decide; the bit of each says that it was seen.
-enum Member : unsigned { kModel, kStream, kStreamOptions, kMaxTokens, kMaxCompletionTokens, kN, kTier, kCacheKey, kMembers };
+enum Member : unsigned { kModel, kStream, kStreamOptions, kMaxTokens, kMaxCompletionTokens, kN, kTier, kCacheKey, kStore, kMembers };
 constexpr std::array<std::string_view, kMembers> kNames = {
     "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "service_tier",
-    "prompt_cache_key"};
+    "prompt_cache_key", "store"};
 
 struct Reading {
   RequestPeek peek;
@@ -132,6 +132,10 @@ Refusal read_member(Member member, ondemand::value value, Reading& reading) {
       return read_tier(value, reading.peek);
     case kCacheKey:
       return read_text(value, member, reading.peek.cache_key);
+    case kStore:
+      if (value.is_null().value_unsafe()) return std::nullopt;
+      if (value.get_bool().get(reading.peek.store) != simdjson::SUCCESS) return wrong(member, "a boolean");
+      return std::nullopt;
     case kMembers:
       break;
   }

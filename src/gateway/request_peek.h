@@ -21,6 +21,7 @@ struct RequestPeek {
   std::string model;
   bool stream = false;
   bool include_usage = false;
+  bool store = false;  // the answer is to be kept
   std::int64_t completion_tokens_max = 0;  // max_completion_tokens or max_tokens, times n; 0: none given
   ServiceTier tier = ServiceTier::kDefault;
   std::string cache_key;  // prompt_cache_key: requests with the same one share a prompt's beginning

@@ -1,4 +1,4 @@
-// The official `openai` client: responses, files, batches, embeddings, Bedrock's address. Environment: settings.mjs.
+// The official `openai` client: stored chat completions, responses, files, batches, embeddings, Bedrock's address. Environment: settings.mjs.
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'node:test';
@@ -8,6 +8,24 @@ import { expected, key, model, needsScript, question, url } from './settings.mjs
 
 const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: key, maxRetries: 2, timeout: 60_000 });
 const ask = (input, more = {}) => client.responses.create({ model, input, temperature: 0, ...more });
+
+test('chat completions: stored ones are listed, read, labelled and deleted', async () => {
+  const label = { run: String(Math.random()) }, messages = [{ role: 'user', content: question }];
+  const ask = { model, temperature: 0, messages, store: true, metadata: label };
+  const whole = await client.chat.completions.create(ask);
+  const text = whole.choices[0].message.content;
+  for await (const _ of await client.chat.completions.create({ ...ask, stream: true }));
+  const kept = [];
+  for await (const each of client.chat.completions.list({ metadata: label, limit: 1 })) kept.push(each);
+  assert.deepEqual(kept.map((each) => [each.object, each.choices[0].message.content, each.metadata]), Array(2).fill(['chat.completion', text, label]));
+  assert.deepEqual(await client.chat.completions.retrieve(whole.id), kept[0]);
+  const asked = [];
+  for await (const message of client.chat.completions.messages.list(whole.id)) asked.push([message.id, message.role, message.content]);
+  assert.deepEqual(asked, [[`${whole.id}-0`, 'user', question]]);
+  assert.deepEqual((await client.chat.completions.update(whole.id, { metadata: { a: 'b' } })).metadata, { a: 'b' });
+  assert.deepEqual((await client.chat.completions.delete(whole.id)).deleted, true);
+  await assert.rejects(client.chat.completions.retrieve(whole.id), OpenAI.NotFoundError);
+});
 
 test('responses: a whole answer with reasoning and usage', async () => {
   const response = await ask(question);

@@ -65,7 +65,7 @@ Result<std::unique_ptr<Inference>> Inference::open(const DataDirectory& data,
                                                    const gateway::ReplicaDirectory& replicas,
                                                    std::shared_ptr<prometheus::Registry> registry,
                                                    const TenancyOptions& options) {
-  const std::array tables = {&gateway::openai::kResponseTables, &gateway::openai::kConversationTables,
+  const std::array tables = {&gateway::openai::kChatTables, &gateway::openai::kResponseTables, &gateway::openai::kConversationTables,
                              &gateway::openai::kFileTables,
                              &gateway::openai::kBatchTables};
   CAPSTAN_TRY(auto tenancy, Tenancy::open(data.path(), replicas, tables, options));

@@ -23,7 +23,8 @@ http::Response answer_of(const Error& error) {
   return to_response({.status = 500, .message = error.message, .type = "server_error"});
 }
 
-std::expected<Paging, ApiError> paging_of(const http::Request& request, std::int64_t otherwise, std::int64_t most) {
+std::expected<Paging, ApiError> paging_of(const http::Request& request, std::int64_t otherwise, std::int64_t most,
+                                          Order usual) {
   Paging paging{.limit = otherwise, .after = request.query_value("after").value_or("")};
   if (const auto asked = request.query_value("limit")) {
     const auto limit = parse_int(*asked);
@@ -33,7 +34,7 @@ std::expected<Paging, ApiError> paging_of(const http::Request& request, std::int
                    *limit < 1 ? "integer_below_min_value" : "integer_above_max_value");
     paging.limit = *limit;
   }
-  const std::string order = request.query_value("order").value_or("desc");
+  const std::string order = request.query_value("order").value_or(usual == Order::kAscending ? "asc" : "desc");
   if (order != "asc" && order != "desc")
     return wrong("order", fmt::format("Invalid value: '{}'. Supported values are: 'asc' and 'desc'.", order));
   paging.ascending = order == "asc";

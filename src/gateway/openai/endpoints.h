@@ -27,7 +27,9 @@ struct Paging {
   bool ascending = false;
   std::string after;
 };
-std::expected<Paging, ApiError> paging_of(const http::Request& request, std::int64_t otherwise, std::int64_t most);
+enum class Order { kDescending, kAscending };  // where the request names none
+std::expected<Paging, ApiError> paging_of(const http::Request& request, std::int64_t otherwise, std::int64_t most,
+                                          Order order = Order::kDescending);
 // One page of items that are given oldest first.
 Json page_of(Json::Array items, const Paging& paging);
 

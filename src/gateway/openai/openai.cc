@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "gateway/openai/chats.h"
 #include "gateway/openai/conversations.h"
 #include "gateway/openai/embeddings_exchange.h"
 #include "gateway/openai/endpoints.h"
@@ -69,11 +70,13 @@ Result<std::unique_ptr<OpenAiApi>> OpenAiApi::make(Gateway& gateway, store::Data
 OpenAiApi::OpenAiApi(Gateway& gateway, store::Database& database, OpenAiOptions options,
                      std::unique_ptr<FileStore> files)
     : files_(std::move(files)),
+      chats_(database),
       responses_(database, std::move(options.seal_key)),
       background_(gateway, responses_),
       code_(gateway, responses_, background_, options.code),
       batches_(gateway, database, *files_) {
   gateway.add_exchange("POST", "/v1/embeddings", [] { return std::make_unique<EmbeddingsExchange>(); });
+  add_chats(gateway, chats_);
   add_responses(gateway);
   add_conversations(gateway, responses_.conversations());
   add_files(gateway);

@@ -1,4 +1,4 @@
-// OpenAI's API on the gateway beyond what is relayed as it is: responses, files, batches, embeddings.
+// OpenAI's API on the gateway beyond what is relayed as it is: responses, stored chats, files, batches, embeddings.
 //
 //   CAPSTAN_TRY(auto api, OpenAiApi::make(gateway, database, {.files = data / "files", .seal_key = key}));
 //   gateway.mount(router);  …  api->start();   // batches go on
@@ -12,6 +12,7 @@
 #include <string>
 
 #include "gateway/openai/batches.h"
+#include "gateway/openai/chat_store.h"
 #include "gateway/openai/code_requests.h"
 #include "gateway/openai/file_store.h"
 #include "gateway/openai/responses_state.h"
@@ -39,6 +40,7 @@ class OpenAiApi {
   void add_batches(Gateway& gateway);
 
   std::unique_ptr<FileStore> files_;
+  ChatStore chats_;
   ResponsesState responses_;
   BackgroundResponses background_;
   CodeRequests code_;

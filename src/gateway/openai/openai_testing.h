@@ -152,7 +152,7 @@ class OpenAiTest : public testing::Test {
   const std::filesystem::path scratch_ = testing::TempDir() + "openai_test_" + random_hex(6);
   const std::vector<const store::Tables*> parts_ =
       (std::filesystem::create_directories(scratch_),
-       std::vector<const store::Tables*>{&kResponseTables, &kConversationTables, &kFileTables, &kBatchTables});
+       std::vector<const store::Tables*>{&kChatTables, &kResponseTables, &kConversationTables, &kFileTables, &kBatchTables});
   std::atomic<int> asked_{0}, busy_{0};
   std::atomic<bool> hold_{true};
   std::mutex asked_mutex_;
