@@ -4,7 +4,7 @@
 // meets four inputs of eight rows at once; sums stay in 16 bits, modulo 2^16, and begin at minus 12 times the inputs' sum:
 // what they end as is 16 * 12 * 127 at most. After a block one conversion and one FMA with both scales.
 //
-// Few tokens take numbers as they are unpacked. For more, some blocks of a panel are unpacked into the first-level cache
+// Few tokens take numbers as they are unpacked, at most six at once. For more, some blocks of a panel are unpacked into the first-level cache
 // and met with a group of tokens, whose inputs to these blocks stay there while the next panels are met. The order of f32
 // additions is that of the blocks either way. Compiled for AVX2, FMA and F16C; only called where the machine has them.
 #include <immintrin.h>
@@ -20,7 +20,7 @@ constexpr int kGroups = kPackedBlock / 4;
 constexpr int kHalves = 2;  // of a panel, eight rows each
 constexpr int kLineBytes = 32 * kHalves;
 constexpr int kSlabBlocks = 4;  // unpacked at a time
-constexpr int kSlabTokensMin = 5;
+constexpr int kSlabTokensMin = 11;
 constexpr int kInputsCachedBytes = 16 << 10;  // all inputs of so few tokens stay cached: panel by panel
 constexpr std::size_t kTokenStride = kPackedBlock;  // in QuantizedRows, within a tile's block
 
@@ -236,12 +236,13 @@ CAPSTAN_INLINE __m256 scaled(__m256i sum, __m256 weight_scale, float scale, __m2
 template <class How, int kTokens>
 void run_few(const PackedTask& task, const PanelShape& shape, const std::uint8_t* panel_at, int panel,
              int token) {
+  constexpr std::size_t kNumberBytes = 64 * bits_of(How::kWeights);  // of a block
   std::size_t at = task.x->at(task.first + token, 0);
   const std::uint8_t* numbers = panel_at + shape.numbers_at;
   alignas(32) __m256 acc[kTokens][kHalves];
   for (auto& row : acc) row[0] = row[1] = _mm256_setzero_ps();
   for (std::size_t block = 0; block < shape.blocks; ++block) {
-    for (std::size_t line = 0; line < shape.number_bytes; line += 64)
+    for (std::size_t line = 0; line < kNumberBytes; line += 64)
       _mm_prefetch(reinterpret_cast<const char*>(numbers) + 4'096 + line, _MM_HINT_T0);
     __m256i sums[kTokens][kHalves];
     How::template multiply_stored<kTokens>(numbers, *task.x, at, sums);
@@ -254,7 +255,8 @@ void run_few(const PackedTask& task, const PanelShape& shape, const std::uint8_t
       for (int half = 0; half < kHalves; ++half)
         acc[t][half] = scaled(sums[t][half], s[half], scales[t], acc[t][half]);
     }
-    numbers += shape.number_bytes;
+    if constexpr (kTokens > 4) __asm__ volatile("" ::: "memory");  // as in meet()
+    numbers += kNumberBytes;
     at += QuantizedRows::kTileRows;
   }
   for (int t = 0; t < kTokens; ++t) store_panel(task, panel, token + t, reinterpret_cast<float*>(acc[t]));
@@ -366,6 +368,38 @@ void run_many(const PackedTask& task, const PanelShape& shape, int begin, int en
   }
 }
 
+// A panel with the tokens from `token` on, fewer than kSlabTokensMin, of one tile. Seven to ten go in two parts: with more
+// than six their sums do not stay in registers.
+template <class How>
+void run_rest(const PackedTask& task, const PanelShape& shape, int panel, int token) {
+  const std::uint8_t* at = task.weight.data + static_cast<std::size_t>(panel) * shape.bytes;
+  const auto run = [&]<int kTokens>() { run_few<How, kTokens>(task, shape, at, panel, token); };
+  while (token < task.tokens) {
+    const int rest = task.tokens - token, part = rest <= 6 ? rest : (rest + 1) / 2;
+    switch (part) {
+      case 6:
+        run.template operator()<6>();
+        break;
+      case 5:
+        run.template operator()<5>();
+        break;
+      case 4:
+        run.template operator()<4>();
+        break;
+      case 3:
+        run.template operator()<3>();
+        break;
+      case 2:
+        run.template operator()<2>();
+        break;
+      case 1:
+        run.template operator()<1>();
+        break;
+    }
+    token += part;
+  }
+}
+
 template <class How>
 void run_panels(const PackedTask& task, int begin, int end) {
   const PanelShape shape(How::kWeights, task.weight.cols);
@@ -379,23 +413,7 @@ void run_panels(const PackedTask& task, int begin, int end) {
       run_many<How>(task, shape, panel, last, token, count);
       token += count;
     }
-    for (int each = panel; each < last; ++each) {
-      const std::uint8_t* at = task.weight.data + static_cast<std::size_t>(each) * shape.bytes;
-      switch (task.tokens - token) {
-        case 4:
-          run_few<How, 4>(task, shape, at, each, token);
-          break;
-        case 3:
-          run_few<How, 3>(task, shape, at, each, token);
-          break;
-        case 2:
-          run_few<How, 2>(task, shape, at, each, token);
-          break;
-        case 1:
-          run_few<How, 1>(task, shape, at, each, token);
-          break;
-      }
-    }
+    for (int each = panel; each < last; ++each) run_rest<How>(task, shape, each, token);
   }
 }
 
