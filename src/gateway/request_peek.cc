@@ -27,7 +27,9 @@ std::unexpected<ApiError> refuse(std::string message, std::string param = {}, st
 }
 
 // The members that decide; the bit of each says that it was seen.
-enum Member : unsigned { kModel, kStream, kStreamOptions, kMaxTokens, kMaxCompletionTokens, kN, kTier, kCacheKey, kStore, kMembers };
+enum Member : unsigned {
+  kModel, kStream, kStreamOptions, kMaxTokens, kMaxCompletionTokens, kN, kTier, kCacheKey, kStore, kMembers
+};
 constexpr std::array<std::string_view, kMembers> kNames = {
     "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "service_tier",
     "prompt_cache_key", "store"};

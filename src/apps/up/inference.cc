@@ -65,8 +65,8 @@ Result<std::unique_ptr<Inference>> Inference::open(const DataDirectory& data,
                                                    const gateway::ReplicaDirectory& replicas,
                                                    std::shared_ptr<prometheus::Registry> registry,
                                                    const TenancyOptions& options) {
-  const std::array tables = {&gateway::openai::kChatTables, &gateway::openai::kResponseTables, &gateway::openai::kConversationTables,
-                             &gateway::openai::kFileTables,
+  const std::array tables = {&gateway::openai::kChatTables, &gateway::openai::kResponseTables,
+                             &gateway::openai::kConversationTables, &gateway::openai::kFileTables,
                              &gateway::openai::kBatchTables};
   CAPSTAN_TRY(auto tenancy, Tenancy::open(data.path(), replicas, tables, options));
   CAPSTAN_TRY(std::string key, store::load_or_make_key(data.path() / "secrets.key"));

@@ -4,9 +4,10 @@
 // meets four inputs of eight rows at once; sums stay in 16 bits, modulo 2^16, and begin at minus 12 times the inputs' sum:
 // what they end as is 16 * 12 * 127 at most. After a block one conversion and one FMA with both scales.
 //
-// Few tokens take numbers as they are unpacked, at most six at once. For more, some blocks of a panel are unpacked into the first-level cache
-// and met with a group of tokens, whose inputs to these blocks stay there while the next panels are met. The order of f32
-// additions is that of the blocks either way. Compiled for AVX2, FMA and F16C; only called where the machine has them.
+// Few tokens take numbers as they are unpacked, at most six at once. For more, some blocks of a panel are unpacked into the
+// first-level cache and met with a group of tokens, whose inputs to these blocks stay there while the next panels are met.
+// The order of f32 additions is that of the blocks either way. Compiled for AVX2, FMA and F16C; only called where the machine
+// has them.
 #include <immintrin.h>
 
 #include "engine/kernels/packed_kernels.h"

@@ -28,8 +28,9 @@ class ChatsTest : public OpenAiTest {
                                         head))));
     }
     writer->start(200, {{"content-type", "text/event-stream"}});
-    for (const char* choice : {R"({"index":0,"delta":{"role":"assistant","content":""}})", R"({"index":0,"delta":{"content":"h"}})",
-                               R"({"index":0,"delta":{"content":"i"}})", R"({"index":0,"delta":{},"finish_reason":"stop"})"})
+    for (const char* choice :
+         {R"({"index":0,"delta":{"role":"assistant","content":""}})", R"({"index":0,"delta":{"content":"h"}})",
+          R"({"index":0,"delta":{"content":"i"}})", R"({"index":0,"delta":{},"finish_reason":"stop"})"})
       writer->write(http::sse_event(fmt::format(R"({{{},"object":"chat.completion.chunk","choices":[{}]}})", head, choice)));
     writer->write(http::sse_event("[DONE]"));
     writer->finish();
@@ -109,16 +110,18 @@ TEST_F(ChatsTest, MetadataChangeAndWhatIsDeletedIsGoneForItsProjectAlone) {
 
 TEST_F(ChatsTest, ABrokenStreamIsNotKept) {
   directory_.list = {{"a-1", "m", fmt::format("http://127.0.0.1:{}", replica_->port()), true}};
-  send("POST", "/v1/chat/completions", R"({"model":"m","store":true,"stream":true,"messages":[{"role":"user","content":"break"}]})");
+  send("POST", "/v1/chat/completions",
+       R"({"model":"m","store":true,"stream":true,"messages":[{"role":"user","content":"break"}]})");
   EXPECT_EQ(ids(""), ".");
 }
 
 TEST(ChatChunks, JoinsChoicesCallsAndLogprobs) {
   ChatChunks chunks;
   for (const char* data :
-       {R"({"id":"c","object":"chat.completion.chunk","usage":null,"choices":[{"index":1,"delta":{"content":"b"}},{"index":0,"delta":{"content":"a"},)"
-        R"("logprobs":{"content":[{"token":"a"}],"refusal":null}}]})",
-        R"({"id":"c","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"x","type":"function","function":{"name":"f","arguments":""}}]}}]})",
+       {R"({"id":"c","object":"chat.completion.chunk","usage":null,"choices":[{"index":1,"delta":{"content":"b"}},)"
+        R"({"index":0,"delta":{"content":"a"},"logprobs":{"content":[{"token":"a"}],"refusal":null}}]})",
+        R"({"id":"c","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"x","type":"function",)"
+        R"("function":{"name":"f","arguments":""}}]}}]})",
         R"({"id":"c","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"a\":"}}]}}]})",
         R"({"id":"c","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"1}"}}]},)"
         R"("logprobs":{"content":[{"token":"b"}],"refusal":null},"finish_reason":"tool_calls"}]})"})
@@ -129,8 +132,8 @@ TEST(ChatChunks, JoinsChoicesCallsAndLogprobs) {
   chunks.push(R"({"error":{"message":"not a chunk"}})");
   chunks.push("[DONE]");
   EXPECT_EQ(chunks.take()->dump(),
-            R"({"id":"c","object":"chat.completion","usage":{"total_tokens":3},"choices":[{"index":0,"message":{"role":"assistant",)"
-            R"("content":"a","tool_calls":[{"id":"x","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]},)"
+            R"({"id":"c","object":"chat.completion","usage":{"total_tokens":3},"choices":[{"index":0,"message":)"
+            R"({"role":"assistant","content":"a","tool_calls":[{"id":"x","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]},)"
             R"("logprobs":{"content":[{"token":"a"},{"token":"b"}],"refusal":null},"finish_reason":"tool_calls"},{"index":1,)"
             R"("message":{"role":"assistant","content":"b"},"logprobs":null,"finish_reason":"stop"}]})");
 }

@@ -195,7 +195,8 @@ class CodeLoopTest : public testing::Test {
   }
 
   const std::filesystem::path scratch_ = testing::TempDir() + "code_loop_test_" + random_hex(6);
-  const std::array<const store::Tables*, 5> parts_ = {&kChatTables, &kResponseTables, &kConversationTables, &kFileTables, &kBatchTables};
+  const std::array<const store::Tables*, 5> parts_ = {&kChatTables, &kResponseTables, &kConversationTables, &kFileTables,
+                                                      &kBatchTables};
   http::Router upstream_;
   std::unique_ptr<http::Server> replica_, server_;
   Directory directory_;
