@@ -133,7 +133,8 @@ TEST(ChatChunks, JoinsChoicesCallsAndLogprobs) {
   chunks.push("[DONE]");
   EXPECT_EQ(chunks.take()->dump(),
             R"({"id":"c","object":"chat.completion","usage":{"total_tokens":3},"choices":[{"index":0,"message":)"
-            R"({"role":"assistant","content":"a","tool_calls":[{"id":"x","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]},)"
+            R"({"role":"assistant",)"
+            R"("content":"a","tool_calls":[{"id":"x","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]},)"
             R"("logprobs":{"content":[{"token":"a"},{"token":"b"}],"refusal":null},"finish_reason":"tool_calls"},{"index":1,)"
             R"("message":{"role":"assistant","content":"b"},"logprobs":null,"finish_reason":"stop"}]})");
 }
