@@ -101,7 +101,7 @@ TEST_F(CapstanTrainTest, ASignalEndsItWithSeventyFiveAndTheSameCommandContinues)
   const pid_t child = start({"--config", "train.yaml", "--out", "out", "--set", "steps=1000000"}, {}, "log");
   while (content("out/metrics.jsonl").find("\"step\":3,") == std::string::npos) ::usleep(2000);
   ::kill(child, SIGTERM);
-  EXPECT_EQ(wait_for(child), 75);
+  EXPECT_EQ(wait_for(child), 75) << content("log");
   EXPECT_NE(content("log").find("stopped by a signal after a checkpoint"), std::string::npos);
   EXPECT_EQ(run({"--config", "train.yaml", "--out", "out", "--set", "steps=1"}), 0);
   EXPECT_NE(content("log").find("resumed from the checkpoint of step"), std::string::npos) << content("log");

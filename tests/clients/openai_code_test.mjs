@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'node:test';
-import OpenAI from 'openai';
+import OpenAI, { toFile } from 'openai';
 import { key, model, url } from './settings.mjs';
 
 const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: key, maxRetries: 2, timeout: 120_000 });
@@ -51,6 +51,16 @@ test('a conversation goes on in its container, and the container is named again'
   await assert.rejects(ask(product, { tools: [{ type: 'code_interpreter', container: 'cntr_0' }] }), OpenAI.NotFoundError);
 });
 
+test('a file that was uploaded is in the container', async () => {
+  const file = await client.files.create({ purpose: 'user_data', file: await toFile(Buffer.from('1,2\n'), 'sums.csv') });
+  const container = callOf(await ask(product, { tools: [{ type: 'code_interpreter', container: { type: 'auto', file_ids: [file.id] } }] })).container_id;
+  const headers = { 'x-api-key': key };
+  const [session] = await (await fetch(`${url}/v2/sandboxes?metadata=openai_container%3D${container}`, { headers })).json();
+  const { envdAccessToken } = await (await fetch(`${url}/sandboxes/${session.sandboxID}`, { headers })).json();
+  const read = await fetch(`${url}/files?path=sums.csv`, { headers: { 'e2b-sandbox-id': session.sandboxID, 'x-access-token': envdAccessToken } });
+  assert.equal(await read.text(), '1,2\n');
+});
+
 test('in the background', async () => {
   let response = await ask(product, { background: true });
   while (['queued', 'in_progress'].includes(response.status)) {
@@ -61,7 +71,9 @@ test('in the background', async () => {
 });
 
 test('what containers do not offer is refused by name', async () => {
-  const container = { type: 'auto', file_ids: ['file-1'] };
+  const container = { type: 'auto', memory_limit: '4g' };
   await assert.rejects(ask(product, { tools: [{ type: 'code_interpreter', container }] }), (error) =>
-    error.status === 400 && error.param === 'tools[0].container.file_ids' && error.code === 'unsupported_parameter');
+    error.status === 400 && error.param === 'tools[0].container.memory_limit' && error.code === 'unsupported_parameter');
+  const unknown = { type: 'auto', file_ids: ['file-1'] };
+  await assert.rejects(ask(product, { tools: [{ type: 'code_interpreter', container: unknown }] }), OpenAI.NotFoundError);
 });

@@ -1,7 +1,8 @@
-// How: a run is up to three requests one after the other: the container's session made, or prolonged; then its code,
-// whose events come as JSON, one a line. Giving the last one up interrupts the code.
+// How: a run is a few requests one after the other: the container's session made, or prolonged; the files that it lacks; then
+// its code, whose events come as JSON, one a line. Giving the last one up interrupts the code.
 #include "apps/up/session_code.h"
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <set>
@@ -24,6 +25,7 @@ constexpr int kHostTimeoutMs = 30'000;  // for what is not code
 
 struct Sandbox {
   std::string id, token;
+  std::set<std::string> files = {};  // the ids of those that were put there
   std::int64_t used_ms = 0;  // steady
 };
 
@@ -97,7 +99,9 @@ struct SessionCode::State {
     const std::scoped_lock lock(mutex);
     if (known.size() >= kKnownMax) known.clear();  // find() brings back what is still there
     sandbox.used_ms = steady_now_ms();
-    known[key] = std::move(sandbox);
+    Sandbox& kept = known[key];
+    if (kept.id == sandbox.id) sandbox.files.merge(kept.files);
+    kept = std::move(sandbox);
   }
   // Of the keys that begin so, the one that was not used for longest, and not just now; it is forgotten.
   std::optional<Sandbox> take_idlest(const std::string& prefix, std::int64_t in_use_ms) {
@@ -155,7 +159,8 @@ class SessionCode::SessionRun final : public CodeRunner::Run, public http::CallS
     if (step_ == Step::kCreate && good) return created();
     if (step_ == Step::kCreate) return status_ == 429 && make_room() ? void() : refuse();
     if (step_ == Step::kEndOther) return create();
-    if (good) return step_ == Step::kProlong ? execute() : end(Outcome{logs_.text(), !ended_, std::move(images_)});
+    if (good && step_ == Step::kPut) return put();
+    if (good) return step_ == Step::kProlong ? put_next() : end(Outcome{logs_.text(), !ended_, std::move(images_)});
     // The session that we know is gone.
     if ((status_ != 404 && status_ != 502) || renewed_) return refuse();
     state_->forget(key_);
@@ -164,21 +169,25 @@ class SessionCode::SessionRun final : public CodeRunner::Run, public http::CallS
   }
 
  private:
-  enum class Step { kCreate, kEndOther, kProlong, kExecute };
+  enum class Step { kCreate, kEndOther, kProlong, kPut, kExecute };
 
   void send(Step step, std::string method, std::string target, const Json& body, int silence_ms) {
+    body_ = body.dump();
+    send(step, std::move(method), std::move(target), "application/json", body_, silence_ms);
+  }
+  // `body` outlives the call.
+  void send(Step step, std::string method, std::string target, std::string type, std::string_view body, int silence_ms) {
     step_ = step;
     status_ = 0;
     answer_.clear();
-    body_ = body.dump();
-    request_ = {.method = std::move(method), .target = std::move(target), .headers = {{"content-type", "application/json"}}};
+    request_ = {.method = std::move(method), .target = std::move(target), .headers = {{"content-type", std::move(type)}}};
     request_.headers.set(agents::kHostTokenHeader, host_.token);
     request_.headers.set(agents::kOwnerHeader, owner_header(*work_.caller));
-    if (step == Step::kExecute) {
+    if (step == Step::kPut || step == Step::kExecute) {
       request_.headers.set("e2b-sandbox-id", sandbox_->id);
       request_.headers.set("x-access-token", sandbox_->token);
     }
-    call_ = state_->client->start(host_.url, request_, body_, {.silence_timeout_ms = silence_ms}, *this);
+    call_ = state_->client->start(host_.url, request_, body, {.silence_timeout_ms = silence_ms}, *this);
   }
   void create() {
     send(Step::kCreate, "POST", "/v2/sandboxes",
@@ -201,11 +210,25 @@ class SessionCode::SessionRun final : public CodeRunner::Run, public http::CallS
     sandbox_ = Sandbox{json->get_string("sandboxID").value_or(""), json->get_string("envdAccessToken").value_or("")};
     state_->note(key_, *sandbox_);
     if (renewed_) logs_.add("[a new container: earlier variables and files are gone]\n");
-    execute();
+    put_next();
   }
   void prolong() {
     send(Step::kProlong, "POST", fmt::format("/sandboxes/{}/timeout", sandbox_->id), Json::object({{"timeout", kIdleS}}),
          kHostTimeoutMs);
+  }
+  // The files that the container does not have yet, one after the other; then the code.
+  void put_next() {
+    const auto lacks = [this](const File& file) { return !sandbox_->files.contains(file.id); };
+    const auto file = std::ranges::find_if(work_.files, lacks);
+    if (file == work_.files.end()) return execute();
+    putting_ = file->id;
+    send(Step::kPut, "POST", "/files?path=" + http::percent_encode(file->name), "application/octet-stream",
+         file->content->bytes(), kHostTimeoutMs);
+  }
+  void put() {
+    sandbox_->files.insert(putting_);
+    state_->note(key_, *sandbox_);
+    put_next();
   }
   void execute() {
     timer_ = std::make_unique<http::EventLoop::Timer>(*state_->loop, [alive = std::weak_ptr(alive_), this] {
@@ -270,6 +293,7 @@ class SessionCode::SessionRun final : public CodeRunner::Run, public http::CallS
   std::optional<Sandbox> sandbox_;
   http::Request request_;
   std::string body_, answer_, line_;
+  std::string putting_;  // the id of a file
   CodeLogs logs_;
   std::vector<std::string> images_;  // as data URLs
   std::size_t image_bytes_ = 0;

@@ -60,6 +60,11 @@ class SessionCodeTest : public testing::Test {
       if (code == "hang") note("interrupted");
       writer->finish();
     });
+    host_.add("POST", "/files", [this](const http::Request& request, const http::ResponseWriterPtr& writer) {
+      note(fmt::format("put {} {} {}", request.headers.get("x-access-token"), *request.query_value("path"), request.body));
+      if (request.body == "large") return writer->respond(http::Response::json(507, Json::object({{"message", "full"}})));
+      writer->respond(http::Response::json(200, Json::array()));
+    });
     host_.add_guard("/", [](const http::Request& request) -> std::optional<http::Response> {
       if (request.headers.get(agents::kHostTokenHeader) == "secret") return std::nullopt;
       return http::Response::text(403, "no");
@@ -100,7 +105,7 @@ class SessionCodeTest : public testing::Test {
     std::unique_ptr<gateway::openai::CodeRunner::Run> run;
     loop_->post([&] {
       SessionCode& of = runner == nullptr ? code_ : *runner;
-      run = of.run({.caller = caller_, .container = container, .code = code, .time_ms = time_ms},
+      run = of.run({.caller = caller_, .container = container, .files = files_, .code = code, .time_ms = time_ms},
                    [&](Result<Outcome> outcome) {
                         run.reset();
                         const std::scoped_lock lock(mutex);
@@ -123,6 +128,7 @@ class SessionCodeTest : public testing::Test {
   std::unique_ptr<http::Server> host_server_, front_server_;
   http::EventLoop* loop_ = nullptr;
   gateway::CallerPtr caller_ = std::make_shared<gateway::Caller>(gateway::Caller{.project_number = 7, .key_number = 3});
+  std::vector<gateway::openai::CodeRunner::File> files_;  // of the next runs
   std::atomic<bool> full_{false}, gone_{false}, ended_{false};
   std::string container_;
   std::mutex mutex_;
@@ -136,6 +142,28 @@ TEST_F(SessionCodeTest, TheFirstCodeMakesTheContainerAndLaterCodeProlongsIt) {
                         "execute s1 t1"}));
   EXPECT_EQ(run("2"), "out\n2\n");
   EXPECT_EQ(said(), (std::vector<std::string>{R"(prolong {"timeout":1200})", "execute s1 t1"}));
+}
+
+TEST_F(SessionCodeTest, FilesArePutBeforeTheCodeOnceForEachContainer) {
+  const auto file = [&](const std::string& name, const std::string& content) {
+    EXPECT_TRUE(write_file_atomic(file_.string() + name, content));
+    auto opened = http::BodyFile::open(file_.string() + name);
+    std::filesystem::remove(file_.string() + name);
+    return gateway::openai::CodeRunner::File{"file-" + name, name, opened.value()};
+  };
+  files_ = {file("a b.csv", "1"), file("c", "2")};
+  EXPECT_EQ(run("1"), "out\n1\n");
+  const std::vector<std::string> put = {"put t1 a b.csv 1", "put t1 c 2", "execute s1 t1"};
+  const auto rest = [](std::vector<std::string> lines) { return std::vector(lines.begin() + 1, lines.end()); };
+  EXPECT_EQ(rest(said()), put);
+  EXPECT_TRUE(code_.find(*caller_, "cntr_1"));
+  EXPECT_EQ(run("2"), "out\n2\n");
+  EXPECT_EQ(rest(said()), std::vector<std::string>{"execute s1 t1"});
+  files_.push_back(file("d", "3"));
+  EXPECT_EQ(run("3"), "out\n3\n");
+  EXPECT_EQ(rest(said()), (std::vector<std::string>{"put t1 d 3", "execute s1 t1"}));
+  files_.push_back(file("e", "large"));
+  EXPECT_EQ(run("4"), "error: full");
 }
 
 TEST_F(SessionCodeTest, AContainerIsFoundByItsProjectAlone) {

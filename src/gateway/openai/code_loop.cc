@@ -249,6 +249,7 @@ void Loop::run_next() {
   send(task_.answer.code_begins(code.item));
   run_ = parts_.runner.run({.caller = task_.caller,
                             .container = task_.call.container,
+                            .files = task_.files,
                             .code = code.text,
                             .time_ms = std::min(kCodeTimeMs, parts_.time_ms)},
                            [this, item = code.item](Result<CodeRunner::Outcome> outcome) {

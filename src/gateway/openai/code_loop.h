@@ -39,6 +39,7 @@ struct CodeLoopTask {
   Json chat;           // the first turn's body
   ResponsesAnswer answer;
   CallerPtr caller;
+  std::vector<CodeRunner::File> files = {};  // of the container
 };
 
 class CodeLoop {

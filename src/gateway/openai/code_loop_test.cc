@@ -39,6 +39,8 @@ class ScriptedRunner final : public CodeRunner {
     {
       const std::scoped_lock lock(mutex_);
       containers_.insert(work.caller->project + "/" + work.container);
+      files_.clear();
+      for (const File& file : work.files) files_ += fmt::format("{}={} ", file.name, file.content->bytes());
     }
     auto run = std::make_unique<Scripted>(under_way);
     if (work.code == "hang") return run;
@@ -57,6 +59,11 @@ class ScriptedRunner final : public CodeRunner {
     const std::scoped_lock lock(mutex_);
     containers_.clear();
   }
+  // Of the last code.
+  std::string files() {
+    const std::scoped_lock lock(mutex_);
+    return files_;
+  }
 
  private:
   struct Scripted final : Run {
@@ -67,6 +74,7 @@ class ScriptedRunner final : public CodeRunner {
   };
   std::mutex mutex_;
   std::set<std::string> containers_;
+  std::string files_;
 };
 
 constexpr const char* kTools = R"("tools":[{"type":"code_interpreter","container":{"type":"auto"}}])";
@@ -423,6 +431,34 @@ TEST_F(CodeLoopTest, WhenItsTimeIsOverItEndsIncomplete) {
   EXPECT_EQ(runner_.under_way, 0);
 }
 
+TEST_F(CodeLoopTest, UploadedFilesAreInTheContainerAndTheModelIsToldOfThem) {
+  const auto upload = [&](const std::string& name, const std::string& content) {
+    const std::string form = fmt::format(
+        "--b\r\ncontent-disposition: form-data; name=\"file\"; filename=\"{}\"\r\n\r\n{}\r\n--b\r\n"
+        "content-disposition: form-data; name=\"purpose\"\r\n\r\nuser_data\r\n--b--\r\n",
+        name, content);
+    const http::Request request{.method = "POST",
+                                .target = "/v1/files",
+                                .headers = {{"content-type", "multipart/form-data; boundary=b"}},
+                                .body = form};
+    return *Json::parse(client_.request(url(), request, {}).value().body)->get_string("id");
+  };
+  const std::string first = upload("../a.csv", "1,2"), second = upload("a.csv", "3");
+  turns_ = {{python("1")}, {python("2", "c2")}, {R"({"content":"done"})"}};
+  const Json whole = *Json::parse(
+      post(fmt::format(R"({{"model":"m","input":"q","instructions":"Be brief.","tools":[{{"type":"code_interpreter",)"
+                       R"("container":{{"type":"auto","file_ids":["{}","{}"]}}}}]}})",
+                       first, second))
+          .body);
+  EXPECT_EQ(runner_.files(), fmt::format("a.csv=1,2 {}-a.csv=3 ", second));
+  EXPECT_EQ(whole.get_string("instructions"), "Be brief.");
+  EXPECT_NE(messages(0).find(fmt::format("Be brief.\\n\\nThe working directory of the python tool has these files: a.csv, "
+                                         "{}-a.csv",
+                                         second)),
+            std::string::npos)
+      << messages(0);
+}
+
 TEST_F(CodeLoopTest, WhatCannotBeServedIsRefusedWithWhatWouldBeRight) {
   const auto refusal = [&](const std::string& tools) {
     const auto answer = post(fmt::format(R"({{"model":"m","input":"q","tools":{}}})", tools));
@@ -433,9 +469,13 @@ TEST_F(CodeLoopTest, WhatCannotBeServedIsRefusedWithWhatWouldBeRight) {
             R"(400 'tools[0].container' must be the id of a container (cntr_…) or {"type": "auto"}, not '../x')");
   EXPECT_EQ(refusal(R"([{"type":"code_interpreter","container":"cntr_none"}])"),
             "404 Container with id 'cntr_none' not found.");
+  EXPECT_EQ(refusal(R"([{"type":"code_interpreter","container":{"type":"auto","memory_limit":"4g"}}])"),
+            "400 'tools[0].container.memory_limit' is not served: containers have no network, and all the same memory; leave it "
+            "out");
   EXPECT_EQ(refusal(R"([{"type":"code_interpreter","container":{"type":"auto","file_ids":["file-1"]}}])"),
-            "400 'tools[0].container.file_ids' is not served: containers begin without files and network, and all have the "
-            "same memory; leave it out");
+            "404 No such File object: file-1");
+  EXPECT_EQ(refusal(R"([{"type":"code_interpreter","container":{"type":"auto","file_ids":[1]}}])"),
+            "400 Invalid type for 'tools[0].container.file_ids[0]': expected a string, but got integer instead.");
   EXPECT_EQ(refusal(R"([{"type":"function","name":"python"},{"type":"code_interpreter","container":{"type":"auto"}}])"),
             "400 a function named 'python' and code_interpreter cannot be told apart by the model; give the function "
             "another name");

@@ -19,6 +19,13 @@ ApiError error_of(const Error& error) {
           .code = "container_unavailable"};
 }
 
+// The last part of a path, without what would harm a directory or a prompt.
+std::string plain_name(std::string_view path) {
+  std::string name(path.substr(path.find_last_of("/\\") + 1));
+  std::erase_if(name, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
+  return name == "." || name == ".." ? std::string() : name;
+}
+
 // The ids of the containers that these items ran in, the last first.
 void add_containers(const Json::Array& items, std::vector<std::string>& out) {
   for (auto item = items.rbegin(); item != items.rend(); ++item) {
@@ -41,6 +48,8 @@ std::expected<void, ApiError> CodeRequests::begin(const http::Request& request, 
   const auto previous = state_.history(*call, owner);
   if (!previous) return std::unexpected(previous.error());
   if (auto given = give_container(*call, *previous, *caller); !given) return given;
+  auto files = give_files(*call, owner);
+  if (!files) return std::unexpected(files.error());
   auto chat = state_.chat(*call, owner, *previous);
   if (!chat) return std::unexpected(chat.error());
   CodeLoopParts parts{.gateway = gateway_, .runner = *runner_};
@@ -49,13 +58,19 @@ std::expected<void, ApiError> CodeRequests::begin(const http::Request& request, 
   }
   if (call->background) {
     return background_.start(request, *call, caller, writer, [&](ResponsesAnswer answer, const http::ResponseWriterPtr& run) {
-      return CodeLoop::start(std::move(parts), {*call, *std::move(chat), std::move(answer), caller}, run, request);
+      return CodeLoop::start(std::move(parts), {*call, *std::move(chat), std::move(answer), caller, *std::move(files)}, run,
+                             request);
     });
   }
   ResponsesAnswer answer = state_.answer(*call);
   const auto started = CodeLoop::start(
       std::move(parts),
-      {.call = *call, .chat = *std::move(chat), .answer = std::move(answer), .caller = caller}, writer, request);
+      {.call = *call,
+       .chat = *std::move(chat),
+       .answer = std::move(answer),
+       .caller = caller,
+       .files = *std::move(files)},
+      writer, request);
   if (!started) return std::unexpected(error_of(started.error()));
   return {};
 }
@@ -76,6 +91,27 @@ std::expected<void, ApiError> CodeRequests::give_container(ResponsesCall& call, 
     call.container = "cntr_" + random_hex(24);
   }
   return {};
+}
+
+std::expected<std::vector<CodeRunner::File>, ApiError> CodeRequests::give_files(ResponsesCall& call,
+                                                                                const std::string& owner) const {
+  std::vector<CodeRunner::File> files;
+  std::string names;
+  for (const std::string& id : call.container_files) {
+    const auto about = files_.find(owner, id);
+    auto content = about ? files_.content(owner, id) : std::unexpected(about.error());
+    if (!content) return std::unexpected(error_of(content.error()));
+    std::string name = plain_name(about->get_string("filename").value_or(""));
+    const auto same = [&](const CodeRunner::File& other) { return other.name == name; };
+    if (name.empty() || std::ranges::any_of(files, same)) name = id + "-" + name;
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", name);
+    files.push_back({.id = id, .name = std::move(name), .content = *std::move(content)});
+  }
+  if (!files.empty()) {
+    call.instructions += fmt::format("{}The working directory of the python tool has these files: {}",
+                                     call.instructions.empty() ? "" : "\n\n", names);
+  }
+  return files;
 }
 
 }  // namespace capstan::gateway::openai

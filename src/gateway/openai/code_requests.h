@@ -3,12 +3,14 @@
 //   gateway.divert("/v1/responses", CodeRequests::takes, [&](…) { requests.begin(request, caller, writer); }, to_response);
 //
 // `auto` goes on in the container of the conversation's last call (by previous_response_id, or among the input's
-// items), if it is still there. Threads: begin on one that may block.  Failure: 400 without containers, 404 an unknown
+// items), if it is still there. Uploaded files that it names are in the container's working directory. Threads: begin on one
+// that may block.  Failure: 400 without containers, 404 an unknown
 // container, 503 while their host is away; and as code_loop.h.
 #pragma once
 
 #include "gateway/openai/background.h"
 #include "gateway/openai/code_loop.h"
+#include "gateway/openai/file_store.h"
 #include "gateway/openai/responses_state.h"
 
 namespace capstan::gateway::openai {
@@ -16,8 +18,9 @@ namespace capstan::gateway::openai {
 class CodeRequests {
  public:
   // `runner` may be null: there are no containers. All outlive this.
-  CodeRequests(Gateway& gateway, ResponsesState& state, BackgroundResponses& background, CodeRunner* runner)
-      : gateway_(gateway), state_(state), background_(background), runner_(runner) {}
+  CodeRequests(Gateway& gateway, ResponsesState& state, BackgroundResponses& background, const FileStore& files,
+               CodeRunner* runner)
+      : gateway_(gateway), state_(state), background_(background), files_(files), runner_(runner) {}
   static bool takes(const http::Request& request);
   // The writer gets the answer, unless this is an error.
   std::expected<void, ApiError> begin(const http::Request& request, const CallerPtr& caller,
@@ -25,10 +28,13 @@ class CodeRequests {
 
  private:
   std::expected<void, ApiError> give_container(ResponsesCall& call, const Json::Array& previous, const Caller& caller);
+  // Those that the request names, and the model is told of them.
+  std::expected<std::vector<CodeRunner::File>, ApiError> give_files(ResponsesCall& call, const std::string& owner) const;
 
   Gateway& gateway_;
   ResponsesState& state_;
   BackgroundResponses& background_;
+  const FileStore& files_;
   CodeRunner* const runner_;
 };
 

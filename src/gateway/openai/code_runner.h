@@ -1,7 +1,7 @@
 // Where the Responses API's code_interpreter runs its code: containers, each with a Python that keeps its variables.
 //
 //   if (auto able = runner.check(); !able) …                  // why this Capstan has no containers
-//   run = runner.run({.caller = caller, .container = "cntr_…", .code = "6 * 7", .time_ms = 60'000}, done);
+//   run = runner.run({.caller = caller, .container = "cntr_…", .files = {}, .code = "6 * 7", .time_ms = 60'000}, done);
 //   run.reset();                                              // gives it up: the code is interrupted, done never comes
 //
 // A container belongs to its caller's project, begins with its first code, and ends when it was idle for long.
@@ -17,6 +17,7 @@
 
 #include "base/result.h"
 #include "gateway/admission.h"
+#include "http/body_file.h"
 
 namespace capstan::gateway::openai {
 
@@ -25,9 +26,14 @@ inline constexpr std::size_t kImageBytesMax = 4u << 20;  // of its images togeth
 
 class CodeRunner {
  public:
+  struct File {
+    std::string id, name;  // a plain name
+    std::shared_ptr<const http::BodyFile> content;  // shared with other work on it
+  };
   struct Work {
     CallerPtr caller;
     std::string container;
+    std::vector<File> files = {};  // to be in its working directory before the code; those that were put there stay as they are
     std::string code;
     std::int64_t time_ms = 0;  // then it is interrupted
   };

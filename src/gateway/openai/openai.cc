@@ -73,7 +73,7 @@ OpenAiApi::OpenAiApi(Gateway& gateway, store::Database& database, OpenAiOptions 
       chats_(database),
       responses_(database, std::move(options.seal_key)),
       background_(gateway, responses_),
-      code_(gateway, responses_, background_, options.code),
+      code_(gateway, responses_, background_, *files_, options.code),
       batches_(gateway, database, *files_) {
   gateway.add_exchange("POST", "/v1/embeddings", [] { return std::make_unique<EmbeddingsExchange>(); });
   add_chats(gateway, chats_);

@@ -70,7 +70,26 @@ std::expected<Json, OpenAiError> function_of(const Json& tool, const std::string
   return Json::object({{"type", "function"}, {"function", std::move(function)}});
 }
 
-// {"type": "code_interpreter", "container": "cntr_…" | {"type": "auto"}}
+// Ids of uploaded files that a container of type auto is given.
+Status read_container_files(const Json& container, const std::string& path, ResponsesCall& call) {
+  const Json* ids = given(container, "file_ids");
+  if (ids == nullptr) return {};
+  if (!ids->is_array()) return wrong_type(path, "an array", *ids);
+  if (ids->size() > kContainerFilesMax)
+    return wrong(path,
+                 fmt::format("Invalid '{}': array too long. Expected an array with maximum length {}, but got an array with "
+                             "length {} instead.",
+                             path, kContainerFilesMax, ids->size()),
+                 "array_above_max_length");
+  for (std::size_t i = 0; i < ids->size(); ++i) {
+    const Json& id = ids->items()[i];
+    if (!id.is_string()) return wrong_type(fmt::format("{}[{}]", path, i), "a string", id);
+    call.container_files.push_back(id.as_string());
+  }
+  return {};
+}
+
+// {"type": "code_interpreter", "container": "cntr_…" | {"type": "auto", "file_ids": ["file-…"]}}
 Status read_code_interpreter(const Json& tool, const std::string& path, ResponsesCall& call) {
   if (call.code) return wrong(path, "'tools' may hold one code_interpreter", "duplicate_tool");
   const Json* container = given(tool, "container");
@@ -85,15 +104,16 @@ Status read_code_interpreter(const Json& tool, const std::string& path, Response
   } else if (container->get_string("type") != "auto") {
     return wrong(path + ".container.type", fmt::format("'{}.container' must be an id or of type auto", path));
   }
-  for (const std::string_view key : {"file_ids", "memory_limit", "network_policy"}) {
+  for (const std::string_view key : {"memory_limit", "network_policy"}) {
     const Json* wish = given(*container, key);
-    if (wish == nullptr || (wish->is_array() && wish->size() == 0) || wish->get_string("type") == "disabled") continue;
+    if (wish == nullptr || wish->get_string("type") == "disabled") continue;
     return wrong(fmt::format("{}.container.{}", path, key),
-                 fmt::format("'{}.container.{}' is not served: containers begin without files and network, and all have "
-                             "the same memory; leave it out",
+                 fmt::format("'{}.container.{}' is not served: containers have no network, and all the same memory; leave it "
+                             "out",
                              path, key),
                  "unsupported_parameter");
   }
+  if (auto read = read_container_files(*container, path + ".container.file_ids", call); !read) return read;
   call.code = true;
   Json code = Json::object({{"code", Json::object({{"type", "string"}})}});
   Json function = Json::object({{"name", kCodeFunction},

@@ -22,6 +22,7 @@
 namespace capstan::gateway::openai {
 
 inline constexpr std::size_t kResponsesToolsMax = 512;
+inline constexpr std::size_t kContainerFilesMax = 50;
 
 struct ResponsesCall {
   std::string model;
@@ -41,6 +42,7 @@ struct ResponsesCall {
   bool code = false;                 // it has the tool code_interpreter
   bool code_outputs = false;         // asked for by `include`
   std::string container = {};        // of that tool: its id; empty: "auto"
+  std::vector<std::string> container_files = {};  // ids of files that are put into it
   std::int64_t tool_calls_max = 0;   // of that tool; 0: not bounded by the request
   bool streams() const { return stream || background; }  // the answer is made event by event, whoever hears them
 };
