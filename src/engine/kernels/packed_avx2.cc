@@ -21,7 +21,7 @@ constexpr int kGroups = kPackedBlock / 4;
 constexpr int kHalves = 2;  // of a panel, eight rows each
 constexpr int kLineBytes = 32 * kHalves;
 constexpr int kSlabBlocks = 4;  // unpacked at a time
-constexpr int kSlabTokensMin = 11;
+constexpr int kSlabTokensMin = 11, kSlabTokensMax = 128;  // with it; more tokens unpack it again
 constexpr int kInputsCachedBytes = 16 << 10;  // all inputs of so few tokens stay cached: panel by panel
 constexpr std::size_t kTokenStride = kPackedBlock;  // in QuantizedRows, within a tile's block
 
@@ -109,7 +109,6 @@ template <PackedType kType>
 struct Wide {
   static constexpr PackedType kWeights = kType;
   static constexpr int kBlockBytes = 2 * kGroups * kLineBytes;
-  static constexpr int kSlabTokens = 64;  // their inputs to a slab are half of the first-level cache
   static constexpr int kInputBytes = 2;
 
   static void unpack(const std::uint8_t* numbers, std::uint8_t* out) {
@@ -161,7 +160,6 @@ struct Wide {
 struct Bytes {
   static constexpr PackedType kWeights = PackedType::kMxfp4;
   static constexpr int kBlockBytes = kGroups * kLineBytes;
-  static constexpr int kSlabTokens = 64;
   static constexpr int kInputBytes = 1;
 
   // Both groups of a line of stored numbers.
@@ -410,7 +408,7 @@ void run_panels(const PackedTask& task, int begin, int end) {
     const int last = panel + together < end ? panel + together : end;
     int token = 0;
     while (task.tokens - token >= kSlabTokensMin) {
-      const int rest = task.tokens - token, count = rest < How::kSlabTokens ? rest : How::kSlabTokens;
+      const int rest = task.tokens - token, count = rest < kSlabTokensMax ? rest : kSlabTokensMax;
       run_many<How>(task, shape, panel, last, token, count);
       token += count;
     }
