@@ -105,8 +105,8 @@ TEST_P(PackedTest, KeepsOrRoundsTheWeights) {
 TEST_P(PackedTest, EveryInstructionSetGivesTheTwinsBits) {
   for (const auto& [rows, cols, tokens] :
        {std::tuple(16, 32, 1), std::tuple(45, 160, 31), std::tuple(64, 2'880, 3), std::tuple(7, 64, 16),
-        std::tuple(33, 96, 71), std::tuple(150, 320, 70),
-        std::tuple(20, 128, 77), std::tuple(150, 96, 135), std::tuple(17, 64, 269), std::tuple(16, 128, 4), std::tuple(16, 64, 6)}) {
+        std::tuple(33, 96, 71), std::tuple(150, 320, 70), std::tuple(20, 128, 77), std::tuple(150, 96, 135),
+        std::tuple(17, 64, 269), std::tuple(16, 128, 4), std::tuple(16, 64, 6)}) {
     Case one(GetParam(), rows, cols, tokens, static_cast<std::uint64_t>(rows));
     ASSERT_TRUE(use_isa("scalar"));
     const auto twin = one.product(0, tokens, pool_);
