@@ -216,17 +216,19 @@ class SessionCode::SessionRun final : public CodeRunner::Run, public http::CallS
     send(Step::kProlong, "POST", fmt::format("/sandboxes/{}/timeout", sandbox_->id), Json::object({{"timeout", kIdleS}}),
          kHostTimeoutMs);
   }
-  // The files that the container does not have yet, one after the other; then the code.
+  // The first file that the container does not have yet.
+  auto lacking() const {
+    return std::ranges::find_if(work_.files, [this](const File& file) { return !sandbox_->files.contains(file.id); });
+  }
+  // One file after the other, then the code.
   void put_next() {
-    const auto lacks = [this](const File& file) { return !sandbox_->files.contains(file.id); };
-    const auto file = std::ranges::find_if(work_.files, lacks);
+    const auto file = lacking();
     if (file == work_.files.end()) return execute();
-    putting_ = file->id;
     send(Step::kPut, "POST", "/files?path=" + http::percent_encode(file->name), "application/octet-stream",
          file->content->bytes(), kHostTimeoutMs);
   }
   void put() {
-    sandbox_->files.insert(putting_);
+    sandbox_->files.insert(lacking()->id);
     state_->note(key_, *sandbox_);
     put_next();
   }
@@ -293,7 +295,6 @@ class SessionCode::SessionRun final : public CodeRunner::Run, public http::CallS
   std::optional<Sandbox> sandbox_;
   http::Request request_;
   std::string body_, answer_, line_;
-  std::string putting_;  // the id of a file
   CodeLogs logs_;
   std::vector<std::string> images_;  // as data URLs
   std::size_t image_bytes_ = 0;

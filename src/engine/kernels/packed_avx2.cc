@@ -232,8 +232,18 @@ CAPSTAN_INLINE __m256 scaled(__m256i sum, __m256 weight_scale, float scale, __m2
   return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(weight_scale, _mm256_set1_ps(scale)), onto);
 }
 
+// run<count>(), of a count up to kMost; nothing for none.
+template <int kMost, class Run>
+CAPSTAN_INLINE void with_tokens(int count, const Run& run) {
+  if constexpr (kMost > 0) {
+    if (count == kMost) return run.template operator()<kMost>();
+    with_tokens<kMost - 1>(count, run);
+  }
+}
+
+// Of its own: taken into its callers, g++ spoils some of these loops by up to a third.
 template <class How, int kTokens>
-void run_few(const PackedTask& task, const PanelShape& shape, const std::uint8_t* panel_at, int panel,
+__attribute__((noinline)) void run_few(const PackedTask& task, const PanelShape& shape, const std::uint8_t* panel_at, int panel,
              int token) {
   constexpr std::size_t kNumberBytes = 64 * bits_of(How::kWeights);  // of a block
   std::size_t at = task.x->at(task.first + token, 0);
@@ -311,23 +321,7 @@ void meet_all(const Slab<How>& slab, int blocks, const PackedTask& task, int tok
     int t = tile;
     for (; end - t >= 10 || end - t == 6; t += 6) run.template operator()<6>(t);
     for (; end - t >= 7; t += 4) run.template operator()<4>(t);
-    switch (end - t) {
-      case 5:
-        run.template operator()<5>(t);
-        break;
-      case 4:
-        run.template operator()<4>(t);
-        break;
-      case 3:
-        run.template operator()<3>(t);
-        break;
-      case 2:
-        run.template operator()<2>(t);
-        break;
-      case 1:
-        run.template operator()<1>(t);
-        break;
-    }
+    with_tokens<5>(end - t, [&]<int kTokens>() { run.template operator()<kTokens>(t); });
   }
 }
 
@@ -372,29 +366,9 @@ void run_many(const PackedTask& task, const PanelShape& shape, int begin, int en
 template <class How>
 void run_rest(const PackedTask& task, const PanelShape& shape, int panel, int token) {
   const std::uint8_t* at = task.weight.data + static_cast<std::size_t>(panel) * shape.bytes;
-  const auto run = [&]<int kTokens>() { run_few<How, kTokens>(task, shape, at, panel, token); };
   while (token < task.tokens) {
     const int rest = task.tokens - token, part = rest <= 6 ? rest : (rest + 1) / 2;
-    switch (part) {
-      case 6:
-        run.template operator()<6>();
-        break;
-      case 5:
-        run.template operator()<5>();
-        break;
-      case 4:
-        run.template operator()<4>();
-        break;
-      case 3:
-        run.template operator()<3>();
-        break;
-      case 2:
-        run.template operator()<2>();
-        break;
-      case 1:
-        run.template operator()<1>();
-        break;
-    }
+    with_tokens<6>(part, [&]<int kTokens>() { run_few<How, kTokens>(task, shape, at, panel, token); });
     token += part;
   }
 }

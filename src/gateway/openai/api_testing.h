@@ -17,6 +17,16 @@ class Directory final : public ReplicaDirectory {
   std::vector<std::pair<std::string, std::string>> waiting() const override { return {}; }
 };
 
+// A request that uploads a file.
+inline http::Request upload_request(const std::string& name, const std::string& content, const std::string& purpose) {
+  return {.method = "POST",
+          .target = "/v1/files",
+          .headers = {{"content-type", "multipart/form-data; boundary=b"}},
+          .body = fmt::format("--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{}\"\r\n\r\n{}\r\n--b\r\n"
+                              "Content-Disposition: form-data; name=\"purpose\"\r\n\r\n{}\r\n--b--\r\n",
+                              name, content, purpose)};
+}
+
 // The caller's project is what stands behind "Bearer "; "wrong" is none.
 class Projects final : public Authenticator {
  public:

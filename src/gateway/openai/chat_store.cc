@@ -14,7 +14,6 @@ const store::Tables kChatTables{"chats", {R"sql(CREATE TABLE chat (
 
 namespace {
 
-constexpr std::int64_t kDaySeconds = 86'400;
 constexpr std::int64_t kRowsAtOnce = 100;
 
 Result<void> write(store::Session& session, const StoredChat& chat) {
@@ -22,7 +21,7 @@ Result<void> write(store::Session& session, const StoredChat& chat) {
       "INSERT INTO chat (id, owner, created, model, messages, completion) VALUES ($1, $2, $3, $4, $5, $6) "
       "ON CONFLICT (owner, id) DO NOTHING",
       {chat.id, chat.owner, chat.created, chat.model, Json(chat.messages).dump(), chat.completion.dump()}));
-  CAPSTAN_CHECK(session.run("DELETE FROM chat WHERE created < $1", {chat.created - kKeptDays * kDaySeconds}));
+  CAPSTAN_CHECK(session.run("DELETE FROM chat WHERE created < $1", {chat.created - kKeptSeconds}));
   return {};
 }
 

@@ -4,7 +4,7 @@
 //   chats.put({.id = "chatcmpl-…", .owner = "acme/web", …});     // durable a moment later
 //   CAPSTAN_TRY(Json completion, chats.find("acme/web", "chatcmpl-…"));
 //
-// Each project sees its own only. Kept for kKeptDays, as OpenAI does. Threads: safe from any; put() alone does not block.
+// Each project sees its own only. Kept for kKeptSeconds, as OpenAI does. Threads: safe from any; put() alone does not block.
 // Cost: a put queues one write; everything else waits for the writes before it. A list that filters by metadata reads
 // completions until its page is full.  Failure: kNotFound with the id; else the database's.
 #pragma once

@@ -433,14 +433,7 @@ TEST_F(CodeLoopTest, WhenItsTimeIsOverItEndsIncomplete) {
 
 TEST_F(CodeLoopTest, UploadedFilesAreInTheContainerAndTheModelIsToldOfThem) {
   const auto upload = [&](const std::string& name, const std::string& content) {
-    const std::string form = fmt::format(
-        "--b\r\ncontent-disposition: form-data; name=\"file\"; filename=\"{}\"\r\n\r\n{}\r\n--b\r\n"
-        "content-disposition: form-data; name=\"purpose\"\r\n\r\nuser_data\r\n--b--\r\n",
-        name, content);
-    const http::Request request{.method = "POST",
-                                .target = "/v1/files",
-                                .headers = {{"content-type", "multipart/form-data; boundary=b"}},
-                                .body = form};
+    const http::Request request = upload_request(name, content, "user_data");
     return *Json::parse(client_.request(url(), request, {}).value().body)->get_string("id");
   };
   const std::string first = upload("../a.csv", "1,2"), second = upload("a.csv", "3");

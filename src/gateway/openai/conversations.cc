@@ -26,14 +26,7 @@ std::expected<Json::Array, ApiError> items_of(const Json& body, bool required) {
   const Json* items = given(body, "items");
   if (items == nullptr) return required ? missing("items") : std::expected<Json::Array, ApiError>();
   if (!items->is_array()) return wrong_type("items", "an array", *items);
-  if (items->size() > kItemsAtOnceMax)
-    return wrong(
-        "items",
-        fmt::format(
-            "Invalid 'items': array too long. Expected an array with maximum length {}, but got an array "
-            "with length {} instead.",
-            kItemsAtOnceMax, items->size()),
-        "array_above_max_length");
+  if (items->size() > kItemsAtOnceMax) return too_many("items", kItemsAtOnceMax, items->size());
   if (items->size() == 0) return Json::Array();
   auto read = input_items(*items);
   if (!read) return read;

@@ -113,12 +113,8 @@ class OpenAiTest : public testing::Test {
     return output->items().back().find("content")->items()[0].get_string("text").value_or("");
   }
   std::string upload(const std::string& content, const std::string& purpose = "batch") {
-    const std::string body = fmt::format(
-        "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"in.jsonl\"\r\n\r\n{}\r\n--b\r\n"
-        "Content-Disposition: form-data; name=\"purpose\"\r\n\r\n{}\r\n--b--\r\n",
-        content, purpose);
-    return id_of(*Json::parse(
-        send("POST", "/v1/files", body, {{"content-type", "multipart/form-data; boundary=b"}}).body));
+    const http::Request request = upload_request("in.jsonl", content, purpose);
+    return id_of(*Json::parse(send(request.method, request.target, request.body, request.headers).body));
   }
   static std::string line(const std::string& id, const std::string& text) {
     return fmt::format(

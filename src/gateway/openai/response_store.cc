@@ -17,7 +17,6 @@ const store::Tables kResponseTables{"responses", {R"sql(CREATE TABLE response (
 
 namespace {
 
-constexpr std::int64_t kDaySeconds = 86'400;
 
 std::vector<std::string> item_ids(const StoredResponse& response) {
   std::vector<std::string> ids;
@@ -45,7 +44,7 @@ Result<void> write(store::Session& session, const StoredResponse& response) {
                     "(owner, id) DO NOTHING",
                     {response.owner, id, response.id}));
   }
-  const std::int64_t oldest = response.created - kKeptDays * kDaySeconds;
+  const std::int64_t oldest = response.created - kKeptSeconds;
   CAPSTAN_CHECK(session.run(
       "DELETE FROM response_item WHERE response_id IN (SELECT id FROM response WHERE created < $1)",
       {oldest}));

@@ -5,7 +5,7 @@
 //   responses.put({.id = "resp_…", .owner = "acme/web", …});     // visible at once, durable a moment later
 //   CAPSTAN_TRY(auto history, responses.history("acme/web", "resp_…"));
 //
-// Each project sees its own only. Kept for kKeptDays, as OpenAI does. Threads: safe from any.
+// Each project sees its own only. Kept for kKeptSeconds, as OpenAI does. Threads: safe from any.
 // Cost: a put queues one write; find is a read of SQL; history one read for each response before.
 // Failure: kNotFound with the id; else the database's.
 #pragma once
@@ -19,7 +19,7 @@
 
 namespace capstan::gateway::openai {
 
-inline constexpr int kKeptDays = 30;
+inline constexpr std::int64_t kKeptSeconds = 30 * 86'400;
 inline constexpr int kHistoryMax = 1000;  // responses before one
 
 extern const store::Tables kResponseTables;

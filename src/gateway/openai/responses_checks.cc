@@ -130,6 +130,13 @@ std::unexpected<OpenAiError> missing(std::string param) {
   return wrong(std::move(param), std::move(message), "missing_required_parameter");
 }
 
+std::unexpected<OpenAiError> too_many(std::string param, std::size_t most, std::size_t got) {
+  std::string message = fmt::format(
+      "Invalid '{}': array too long. Expected an array with maximum length {}, but got an array with length {} instead.", param,
+      most, got);
+  return wrong(std::move(param), std::move(message), "array_above_max_length");
+}
+
 std::unexpected<OpenAiError> wrong_type(std::string param, std::string_view expected, const Json& got) {
   std::string message = fmt::format("Invalid type for '{}': expected {}, but got {} instead.", param, expected, got.type_name());
   return wrong(std::move(param), std::move(message), "invalid_type");

@@ -21,6 +21,7 @@ bool is_plain_name(std::string_view name);
 
 std::unexpected<OpenAiError> wrong(std::string param, std::string message, std::string code = "invalid_value");
 std::unexpected<OpenAiError> missing(std::string param);
+std::unexpected<OpenAiError> too_many(std::string param, std::size_t most, std::size_t got);  // elements of an array
 std::unexpected<OpenAiError> wrong_type(std::string param, std::string_view expected, const Json& got);
 
 }  // namespace capstan::gateway::openai

@@ -75,12 +75,7 @@ Status read_container_files(const Json& container, const std::string& path, Resp
   const Json* ids = given(container, "file_ids");
   if (ids == nullptr) return {};
   if (!ids->is_array()) return wrong_type(path, "an array", *ids);
-  if (ids->size() > kContainerFilesMax)
-    return wrong(path,
-                 fmt::format("Invalid '{}': array too long. Expected an array with maximum length {}, but got an array with "
-                             "length {} instead.",
-                             path, kContainerFilesMax, ids->size()),
-                 "array_above_max_length");
+  if (ids->size() > kContainerFilesMax) return too_many(path, kContainerFilesMax, ids->size());
   for (std::size_t i = 0; i < ids->size(); ++i) {
     const Json& id = ids->items()[i];
     if (!id.is_string()) return wrong_type(fmt::format("{}[{}]", path, i), "a string", id);
