@@ -1,4 +1,5 @@
-// How it works: token ids are drawn (speed does not depend on them), every test is repeated on fresh caches,
+// How it works: prompts are drawn (speed does not depend on them), what is generated is chosen greedily, as when serving, every
+// test is repeated on fresh caches,
 // and the memory's read rate is measured in the same run, so that decoding can be told as a share of it.
 #include "apps/engine_bench.h"
 
@@ -17,6 +18,7 @@
 #include "base/json.h"
 #include "base/prng.h"
 #include "base/text.h"
+#include "engine/batching/sampler.h"
 #include "engine/kernels/peak.h"
 #include "engine/model/model.h"
 
@@ -103,6 +105,13 @@ class Bench {
     }
     return {};
   }
+  Result<void> first_token() {
+    KvCache kv(model_.config(), model_.kv_type());
+    const TokenId one[] = {0};
+    const SequenceStep step{.tokens = one, .kv = &kv, .screened = true};
+    CAPSTAN_TRY([[maybe_unused]] const auto token, next_tokens(std::span(&step, 1)));
+    return {};
+  }
   Json& results() { return results_; }
 
  private:
@@ -154,16 +163,33 @@ class Bench {
     return {};
   }
 
+  // The next token of each step's sequence, as a greedy request gets it.
+  Result<std::vector<TokenId>> next_tokens(std::span<const SequenceStep> steps) {
+    CAPSTAN_CHECK(model_.step(steps, logits_));
+    std::vector<TokenId> out;
+    for (int row = 0; row < logits_.rows(); ++row) {
+      if (model_.screens()) {
+        ScreenedLogits near = model_.screened(logits_, row);
+        out.push_back(greedy_.sample(near));
+      } else {
+        out.push_back(greedy_.sample(logits_.row(row)));
+      }
+    }
+    return out;
+  }
+
   Result<void> generate(int count) {
     std::vector<double> times;
     for (int i = 0; i < options_.repetitions; ++i) {
       KvCache kv(model_.config(), model_.kv_type());
-      const auto input = tokens(count + 1);
-      CAPSTAN_CHECK(model_.forward(std::span(input).first(1), kv, LogitsOf::kLast));
+      auto token = tokens(1);
+      const SequenceStep step{.tokens = token, .kv = &kv, .screened = true};
+      CAPSTAN_TRY(token, next_tokens(std::span(&step, 1)));
       const auto begin = Clock::now();
-      for (int t = 1; t <= count; ++t)
-        CAPSTAN_CHECK(
-            model_.forward(std::span(input).subspan(static_cast<std::size_t>(t), 1), kv, LogitsOf::kLast));
+      for (int t = 0; t < count; ++t) {
+        const SequenceStep next{.tokens = token, .kv = &kv, .screened = true};
+        CAPSTAN_TRY(token, next_tokens(std::span(&next, 1)));
+      }
       times.push_back(seconds_since(begin));
     }
     add(fmt::format("tg{}", count), 0, count, 1, count, times);
@@ -175,23 +201,17 @@ class Bench {
     std::vector<double> times;
     for (int i = 0; i < options_.repetitions; ++i) {
       std::vector<std::unique_ptr<KvCache>> caches;
-      std::vector<std::vector<TokenId>> inputs;
       for (int s = 0; s < sequences; ++s) {
         caches.push_back(std::make_unique<KvCache>(model_.config(), model_.kv_type()));
-        inputs.push_back(tokens(options_.batch_prompt + options_.batch_generate));
-        CAPSTAN_CHECK(
-            model_.forward(std::span(inputs.back()).first(static_cast<std::size_t>(options_.batch_prompt)),
-                           *caches.back(), LogitsOf::kNone));
+        CAPSTAN_CHECK(model_.forward(tokens(options_.batch_prompt), *caches.back(), LogitsOf::kNone));
       }
-      Logits logits;
+      auto last = tokens(sequences);
       const auto begin = Clock::now();
       for (int t = 0; t < options_.batch_generate; ++t) {
         std::vector<SequenceStep> steps;
-        for (std::size_t s = 0; s < inputs.size(); ++s)
-          steps.push_back(
-              {.tokens = std::span(inputs[s]).subspan(static_cast<std::size_t>(options_.batch_prompt + t), 1),
-               .kv = caches[s].get()});
-        CAPSTAN_CHECK(model_.step(steps, logits));
+        for (std::size_t s = 0; s < caches.size(); ++s)
+          steps.push_back({.tokens = std::span(last).subspan(s, 1), .kv = caches[s].get(), .screened = true});
+        CAPSTAN_TRY(last, next_tokens(steps));
       }
       times.push_back(seconds_since(begin));
     }
@@ -204,6 +224,8 @@ class Bench {
   Model& model_;
   const BenchOptions& options_;
   Prng prng_{1};
+  Sampler greedy_{{.temperature = 0}};
+  Logits logits_;
   Json results_ = Json::array();
 };
 
@@ -218,9 +240,8 @@ Result<void> run(const BenchOptions& options) {
   const auto begin = Clock::now();
   CAPSTAN_TRY(auto model, Model::load(options.model, how));
   const double load_s = seconds_since(begin);
-  KvCache kv(model->config(), model->kv_type());
-  const TokenId one[] = {0};
-  CAPSTAN_CHECK(model->forward(one, kv, LogitsOf::kLast));
+  Bench bench(*model, options);
+  CAPSTAN_CHECK(bench.first_token());
   const double first_s = seconds_since(begin);
   if (options.prefix > 0) {
     CAPSTAN_TRY(const Json prefix,
@@ -228,7 +249,6 @@ Result<void> run(const BenchOptions& options) {
     std::printf("%s\n", prefix.dump().c_str());
     return {};
   }
-  Bench bench(*model, options);
   CAPSTAN_CHECK(bench.run());
   const std::int64_t peak_bytes = peak_rss_bytes();  // before the measurement below takes memory of its own
   const double rate = read_rate(model->threads());

@@ -112,7 +112,10 @@ Result<RequestId> Batch::submit(GenerationRequest request) {
 }
 
 void Batch::enqueue(RequestId id, GenerationRequest request) {
+  const bool screened = model_.screens() && !request.logprobs && !request.on_prompt_token &&
+                        Sampler::takes_screened(request.sampling);
   auto sequence = std::make_unique<Sequence>(id, std::move(request), pool_, options_.speculation_tokens_max);
+  sequence->screened = screened;
   sequence->account = share_.enter(sequence->request.tenant);
   waiting_.push_back(std::move(sequence));
 }
@@ -277,14 +280,14 @@ void Batch::collect_decoding(Sequence& sequence, int decoding) {
   }
   stepped_.push_back(&sequence);
   if (sequence.draft.empty()) {
-    steps_.push_back({tokens.last(pending), &sequence.kv, LogitsOf::kLast});
+    steps_.push_back({tokens.last(pending), &sequence.kv, LogitsOf::kLast, sequence.screened});
     return;
   }
   sequence.fed = {sequence.tokens.back()};
   sequence.fed.insert(sequence.fed.end(), sequence.draft.begin(), sequence.draft.end());
   sequence.rows = static_cast<int>(sequence.fed.size());
   stats_.drafted_tokens += sequence.draft.size();
-  steps_.push_back({sequence.fed, &sequence.kv, LogitsOf::kAll});
+  steps_.push_back({sequence.fed, &sequence.kv, LogitsOf::kAll, sequence.screened});
 }
 
 // Will a sequence of this step have computed what this one needs next? Then it is cheaper to wait for that.
@@ -317,7 +320,7 @@ bool Batch::collect_prompt(Sequence& sequence, int room) {
   if (scoring) scored_rows_ += count;
   stepped_.push_back(&sequence);
   steps_.push_back({std::span(sequence.tokens).subspan(sequence.kv.length(), count), &sequence.kv,
-                    scoring ? LogitsOf::kAll : sequence.rows > 0 ? LogitsOf::kLast : LogitsOf::kNone});
+                    scoring ? LogitsOf::kAll : sequence.rows > 0 ? LogitsOf::kLast : LogitsOf::kNone, sequence.screened});
   stats_.prompt_tokens += static_cast<std::uint64_t>(count);
   share_.charge(*sequence.account, count);
   return true;
@@ -406,7 +409,11 @@ void Batch::step_over(Sequence& sequence, std::span<const float> rows) {
 TokenId Batch::choose(Sequence& sequence, std::span<const float> logits) {
   TokenConstraint* constraint = sequence.request.constraint.get();
   const TokenId forced = constraint == nullptr ? -1 : constraint->forced();
-  return forced >= 0 ? forced : sequence.sampler.sample(logits, constraint);
+  if (forced >= 0) return forced;
+  if (!sequence.screened) return sequence.sampler.sample(logits, constraint);
+  const std::ptrdiff_t row = (logits.data() - logits_.values.data()) / logits_.vocab;
+  ScreenedLogits near = model_.screened(logits_, static_cast<int>(row));
+  return sequence.sampler.sample(near, constraint);
 }
 
 void Batch::emit(Sequence& sequence, TokenEvent event) {

@@ -149,7 +149,7 @@ class Batch {
   bool comes_later(const Sequence& sequence) const;
   std::span<const float> score_prompt(Sequence& sequence, std::span<const float> rows);
   void step_over(Sequence& sequence, std::span<const float> rows);
-  TokenId choose(Sequence& sequence, std::span<const float> logits);
+  TokenId choose(Sequence& sequence, std::span<const float> logits);  // a row of logits_
   void emit(Sequence& sequence, TokenEvent event);
   void finish(Sequence& sequence, FinishReason reason, std::string_view error);
   void release(Sequence& sequence);

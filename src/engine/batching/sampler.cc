@@ -1,6 +1,7 @@
 // Weights are exp((logit - largest) / temperature); what is not allowed has the logit -infinity and so the weight 0.
 // Without a cut, one pass finds where the random number falls. With a cut, a heap gives the most likely tokens one by one
 // until top_k or top_p is reached.
+// With screened logits whatever may be the largest becomes true first, so that at temperature 0 nothing is left to find.
 #include "engine/batching/sampler.h"
 
 #include <algorithm>
@@ -19,6 +20,11 @@ double log_sum_exp(std::span<const float> logits) {
   for (float logit : logits) sum += std::exp(logit - max);
   return max + std::log(sum);
 }
+
+constexpr std::size_t kFirstRefined = 16;  // of screened logits; their panels' 256 tell how far near ones are off
+
+std::size_t first_of(int panel) { return static_cast<std::size_t>(panel) * kPanelRows; }
+std::size_t end_of(int panel, std::span<const float> logits) { return std::min(first_of(panel + 1), logits.size()); }
 
 std::unexpected<Error> bad_field(std::string field, std::string message) {
   return std::unexpected(Error{Code::kInvalid, std::move(message), std::move(field)});
@@ -90,20 +96,22 @@ void Sampler::accept(TokenId token) {
   if (sampling_.presence_penalty != 0 || sampling_.frequency_penalty != 0) ++counts_[token];
 }
 
+void Sampler::find_allowed(std::size_t vocab, TokenConstraint* constraint) {
+  masked_ = false;
+  if (constraint == nullptr) return;
+  allowed_.assign((vocab + 63) / 64, ~std::uint64_t{0});
+  if (vocab % 64 != 0) allowed_.back() >>= 64 - vocab % 64;
+  masked_ = constraint->mask(allowed_);
+}
+
 // The row with bias, penalties and the mask; the row itself where nothing changes it; empty if nothing is allowed.
-std::span<const float> Sampler::adjust(std::span<const float> logits, TokenConstraint* constraint) {
-  bool masked = false;
-  if (constraint != nullptr) {
-    allowed_.assign((logits.size() + 63) / 64, ~std::uint64_t{0});
-    if (logits.size() % 64 != 0) allowed_.back() >>= 64 - logits.size() % 64;
-    masked = constraint->mask(allowed_);
-  }
-  if (!masked && sampling_.logit_bias.empty() && counts_.empty()) return logits;
+std::span<const float> Sampler::adjust(std::span<const float> logits) {
+  if (!masked_ && sampling_.logit_bias.empty() && counts_.empty()) return logits;
   adjusted_.assign(logits.begin(), logits.end());
   for (const auto& [token, bias] : sampling_.logit_bias) adjusted_[token] += bias;
   for (const auto& [token, count] : counts_)
     adjusted_[token] -= sampling_.presence_penalty + sampling_.frequency_penalty * static_cast<float>(count);
-  if (!masked) return adjusted_;
+  if (!masked_) return adjusted_;
   bool any = false;
   for (std::size_t word = 0; word < allowed_.size(); ++word) {
     const std::uint64_t bits = allowed_[word];
@@ -118,10 +126,11 @@ std::span<const float> Sampler::adjust(std::span<const float> logits, TokenConst
 }
 
 TokenId Sampler::sample(std::span<const float> row, TokenConstraint* constraint) {
-  const std::span<const float> logits = adjust(row, constraint);
+  find_allowed(row.size(), constraint);
+  const std::span<const float> logits = adjust(row);
   if (logits.empty()) return -1;
   if (sampling_.temperature == 0) return argmax(logits);
-  const double uniform = static_cast<double>(prng_.next() >> 11) * 0x1p-53;
+  const double drawn = uniform();
   const float max = *std::max_element(logits.begin(), logits.end());
   candidates_.clear();
   double total = 0;
@@ -131,10 +140,10 @@ TokenId Sampler::sample(std::span<const float> row, TokenConstraint* constraint)
     candidates_.push_back({weight, static_cast<TokenId>(i)});
     total += weight;
   }
-  if (sampling_.top_k > 0 || sampling_.top_p < 1) return sample_cut(uniform);
-  double left = uniform * total;
+  if (sampling_.top_k > 0 || sampling_.top_p < 1) return sample_cut(drawn);
+  double left = drawn * total;
   for (const Candidate& candidate : candidates_) {
-    left -= candidate.probability;
+    left -= candidate.value;
     if (left < 0) return candidate.token;
   }
   return argmax(logits);  // rounding left a crumb
@@ -142,7 +151,7 @@ TokenId Sampler::sample(std::span<const float> row, TokenConstraint* constraint)
 
 TokenId Sampler::sample_cut(double uniform) {
   const auto less_likely = [](const Candidate& a, const Candidate& b) {
-    return a.probability != b.probability ? a.probability < b.probability : a.token > b.token;
+    return a.value != b.value ? a.value < b.value : a.token > b.token;
   };
   std::size_t kept_max = candidates_.size();
   double total = 0;
@@ -152,7 +161,7 @@ TokenId Sampler::sample_cut(double uniform) {
                      [&](const Candidate& a, const Candidate& b) { return less_likely(b, a); });
     candidates_.resize(kept_max);
   }
-  for (const Candidate& candidate : candidates_) total += candidate.probability;
+  for (const Candidate& candidate : candidates_) total += candidate.value;
   // Popped candidates gather at the back, most likely last.
   std::make_heap(candidates_.begin(), candidates_.end(), less_likely);
   auto heap_end = candidates_.end();
@@ -160,14 +169,95 @@ TokenId Sampler::sample_cut(double uniform) {
   while (heap_end != candidates_.begin() &&
          (heap_end == candidates_.end() || mass < sampling_.top_p * total)) {
     std::pop_heap(candidates_.begin(), heap_end, less_likely);
-    mass += (--heap_end)->probability;
+    mass += (--heap_end)->value;
   }
   double left = uniform * mass;
   for (auto at = candidates_.end(); at != heap_end;) {
-    left -= (--at)->probability;
+    left -= (--at)->value;
     if (left < 0) return at->token;
   }
   return candidates_.back().token;
+}
+
+TokenId Sampler::sample(ScreenedLogits& row, TokenConstraint* constraint) {
+  CAPSTAN_ASSERT(takes_screened(sampling_));
+  find_allowed(row.values().size(), constraint);
+  if (adjust(row.values()).empty()) return -1;
+  const Candidate best = refine_candidates(row);
+  return sampling_.temperature == 0 ? best.token : sample_likely(row, best);
+}
+
+// Makes true whatever might be the largest logit, which it returns (ties to the lowest id); all others are surely smaller then.
+Sampler::Candidate Sampler::refine_candidates(ScreenedLogits& row) {
+  find_largest(adjust(row.values()), kFirstRefined);
+  for (;;) {
+    row.refine(refined_);
+    const std::span<const float> logits = adjust(row.values());
+    Candidate best{-std::numeric_limits<float>::infinity(), 0};
+    for (const int panel : row.true_panels()) {
+      for (std::size_t i = first_of(panel); i < end_of(panel, logits); ++i) {
+        const auto token = static_cast<TokenId>(i);
+        if (logits[i] > best.value || (logits[i] == best.value && token < best.token)) best = {logits[i], token};
+      }
+    }
+    refined_.clear();
+    const float* doubts = row.doubts().data();
+    const float deviation = row.deviation();
+    for (int panel = 0; first_of(panel) < logits.size(); ++panel) {
+      if (row.is_true(panel)) continue;
+      const std::size_t first = first_of(panel), end = end_of(panel, logits);
+      bool any = false;
+      for (std::size_t i = first; i < end; ++i) any |= logits[i] + deviation * doubts[i] >= best.value;
+      if (any) refined_.push_back(static_cast<TokenId>(first));
+    }
+    if (refined_.empty()) return best;
+  }
+}
+
+// The first of many equal ones may be missing; they are then found again as candidates.
+void Sampler::find_largest(std::span<const float> logits, std::size_t count) {
+  const auto larger = [](const Candidate& a, const Candidate& b) { return a.value > b.value; };
+  candidates_.clear();  // a heap with the smallest in front
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    if (candidates_.size() == count) {
+      if (logits[i] <= candidates_.front().value) continue;
+      std::ranges::pop_heap(candidates_, larger);
+      candidates_.pop_back();
+    }
+    candidates_.push_back({logits[i], static_cast<TokenId>(i)});
+    std::ranges::push_heap(candidates_, larger);
+  }
+  refined_.clear();
+  for (const Candidate& candidate : candidates_) refined_.push_back(candidate.token);
+}
+
+// Draws among weights of which near ones are as large as they could be; what falls on such a one makes it true, and stands with
+// the part that is left of it. So each token is drawn with its true probability.
+TokenId Sampler::sample_likely(ScreenedLogits& row, const Candidate& best) {
+  std::span<const float> logits = adjust(row.values());
+  weights_.resize(logits.size());
+  const auto weigh = [&](int panel) {
+    const float deviation = row.is_true(panel) ? 0 : row.deviation();
+    for (std::size_t i = first_of(panel); i < end_of(panel, logits); ++i) {
+      const float weight = std::exp((logits[i] + deviation * row.doubts()[i] - best.value) / sampling_.temperature);
+      weights_[i] = weight < sampling_.min_p ? 0 : weight;
+    }
+  };
+  for (int panel = 0; first_of(panel) < logits.size(); ++panel) weigh(panel);
+  for (;;) {
+    double left = uniform() * std::accumulate(weights_.begin(), weights_.end(), 0.0);
+    std::size_t at = 0;
+    while (at < weights_.size() && (left -= weights_[at]) >= 0) ++at;
+    if (at == weights_.size()) return best.token;  // rounding left a crumb
+    const auto token = static_cast<TokenId>(at);
+    const int panel = token / kPanelRows;
+    if (row.is_true(panel)) return token;
+    const float most = weights_[at];
+    row.refine(std::span(&token, 1));
+    logits = adjust(row.values());
+    weigh(panel);
+    if (uniform() * most < weights_[at]) return token;
+  }
 }
 
 }  // namespace capstan::engine

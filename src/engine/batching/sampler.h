@@ -10,6 +10,9 @@
 // most likely, then to the smallest set of most likely tokens whose mass reaches top_p. One random number a token, from
 // base/prng.h: the sequence depends on the seed and the logits alone, not on the batch. Threads: one owner.  Cost: one pass over
 // the vocabulary; with top_k or top_p, a heap over it; with bias, penalties or a mask, a copy of the row.
+//
+// Screened logits (engine/model/screened_head.h) give the token that the true ones would at temperature 0, and above it each token
+// with its true probability, but other ones for the same seed.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +24,7 @@
 #include "base/prng.h"
 #include "base/result.h"
 #include "engine/batching/token_constraint.h"
+#include "engine/model/screened_head.h"
 #include "engine/tensor/model_config.h"
 
 namespace capstan::engine {
@@ -52,23 +56,34 @@ class Sampler {
   explicit Sampler(const Sampling& sampling);
   // -1 if the constraint allows nothing.
   TokenId sample(std::span<const float> logits, TokenConstraint* constraint = nullptr);
+  TokenId sample(ScreenedLogits& logits, TokenConstraint* constraint = nullptr);  // if takes_screened()
+  // top_k and top_p compare all tokens, so they need all true logits.
+  static bool takes_screened(const Sampling& sampling) { return sampling.top_k == 0 && sampling.top_p == 1; }
   // The token is part of the answer.
   void accept(TokenId token);
 
  private:
   struct Candidate {
-    float probability;
+    float value;  // its weight, or its logit
     TokenId token;
   };
-  std::span<const float> adjust(std::span<const float> logits, TokenConstraint* constraint);
+  void find_allowed(std::size_t vocab, TokenConstraint* constraint);
+  std::span<const float> adjust(std::span<const float> logits);
+  double uniform() { return static_cast<double>(prng_.next() >> 11) * 0x1p-53; }
   TokenId sample_cut(double uniform);
+  Candidate refine_candidates(ScreenedLogits& logits);
+  void find_largest(std::span<const float> logits, std::size_t count);
+  TokenId sample_likely(ScreenedLogits& logits, const Candidate& best);
 
   Sampling sampling_;
   Prng prng_;
   std::map<TokenId, int> counts_;  // of the answer's tokens, if there are penalties
   std::vector<float> adjusted_;
-  std::vector<std::uint64_t> allowed_;
+  bool masked_ = false;
+  std::vector<std::uint64_t> allowed_;  // valid if masked_
   std::vector<Candidate> candidates_;
+  std::vector<TokenId> refined_;
+  std::vector<float> weights_;
 };
 
 // The largest logit; ties go to the lowest id.

@@ -25,6 +25,7 @@ struct Batch::Sequence {
   int prompt = 0;     // of them
   int cached = 0;     // of the prompt, found in the cache
   int scored = 0;     // of the prompt, told to on_prompt_token; the first one has no log-probability
+  bool screened = false;  // its tokens are chosen from near logits, and the few true ones that this takes
   bool finished = false;
   std::chrono::steady_clock::time_point began = {};  // when it left the queue for the first time
   KvCache kv;

@@ -51,6 +51,32 @@ std::uint16_t round_block(const float* values, int largest, int* rounded) {
   return bits;
 }
 
+// Rounds 32 inputs of one row to MXFP4, with the scale, of the two that the largest allows, that loses less.
+Mxfp4Block round_mxfp4(const float* values) {
+  float most = 0;
+  for (int i = 0; i < kPackedBlock; ++i) most = std::max(most, std::abs(values[i]));
+  Mxfp4Block best{};
+  float best_loss = INFINITY;
+  // 6 × 2^least is at least three quarters of the largest.
+  const int least = most > 0 ? std::min(std::ilogb(most), 127) - 2 : 0;
+  for (int exponent = least; exponent <= least + 1; ++exponent) {
+    Mxfp4Block made{};
+    made.scale = static_cast<std::uint8_t>(std::clamp(exponent + 127, 1, 254));
+    const float inverse = std::ldexp(1.0f, 127 - made.scale);
+    float loss = 0;
+    for (int i = 0; i < kPackedBlock; ++i) {
+      const float size = std::abs(values[i]) * inverse;
+      int nibble = 0;
+      for (const float border : {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f}) nibble += size > border;
+      constexpr float kSizes[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+      loss += (size - kSizes[nibble]) * (size - kSizes[nibble]) / (inverse * inverse);
+      made.pairs[i / 2] |= static_cast<std::uint8_t>((values[i] < 0 ? nibble + 8 : nibble) << i % 2 * 4);
+    }
+    if (loss < best_loss) best = made, best_loss = loss;
+  }
+  return best;
+}
+
 void put(std::size_t bits, int lane, int input, int stored, std::uint8_t* numbers) {
   const Place place = place_of(bits, lane, input);
   numbers[place.byte] |= static_cast<std::uint8_t>(stored << place.shift);
@@ -59,8 +85,12 @@ void put(std::size_t bits, int lane, int input, int stored, std::uint8_t* number
 void pack_row_of_block(const WeightView& weight, PackedType type, int row, int block, std::uint8_t* scales,
                        std::uint8_t* numbers) {
   const int lane = row % kPanelRows;
+  float values[kPackedBlock];
+  if (!(type == PackedType::kMxfp4 && weight.is_mxfp4())) {
+    for (int i = 0; i < kPackedBlock; ++i) values[i] = weight_at(weight, row, block * kPackedBlock + i);
+  }
   if (type == PackedType::kMxfp4) {
-    const Mxfp4Block from = mxfp4_block(weight, row, block);
+    const Mxfp4Block from = weight.is_mxfp4() ? mxfp4_block(weight, row, block) : round_mxfp4(values);
     scales[lane] = from.scale;
     for (int i = 0; i < kPackedBlock; ++i) {
       const std::uint8_t byte = from.pairs[i / 2];
@@ -68,8 +98,6 @@ void pack_row_of_block(const WeightView& weight, PackedType type, int row, int b
     }
     return;
   }
-  float values[kPackedBlock];
-  for (int i = 0; i < kPackedBlock; ++i) values[i] = weight_at(weight, row, block * kPackedBlock + i);
   int rounded[kPackedBlock];
   const std::uint16_t scale = round_block(values, largest_of(type), rounded);
   std::memcpy(scales + 2 * lane, &scale, 2);
@@ -112,7 +140,6 @@ std::size_t panel_bytes(PackedType type, int cols) { return PanelShape(type, col
 
 void pack_panels(const WeightView& weight, PackedType type, int begin, int end, std::uint8_t* out) {
   CAPSTAN_ASSERT(weight.cols % kPackedBlock == 0);
-  CAPSTAN_ASSERT(type != PackedType::kMxfp4 || weight.is_mxfp4());
   const PanelShape shape(type, weight.cols);
   std::memset(out, 0, static_cast<std::size_t>(end - begin) * shape.bytes);
   for (int panel = begin; panel < end; ++panel, out += shape.bytes) {

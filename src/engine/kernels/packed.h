@@ -54,8 +54,7 @@ inline std::size_t packed_bytes(PackedType type, int rows, int cols) {
   return panels(rows) * panel_bytes(type, cols);
 }
 
-// Panels [begin, end) of the matrix. kMxfp4 takes MXFP4 (of either layout) as it is, exactly; the others round any
-// storage.
+// Panels [begin, end) of the matrix. kMxfp4 takes MXFP4 (of either layout) as it is, exactly; all else is rounded.
 void pack_panels(const WeightView& weight, PackedType type, int begin, int end, std::uint8_t* out);
 // One number, the slow and obvious way.
 float packed_at(const PackedMatrix& weight, int row, int col);

@@ -215,6 +215,49 @@ TEST(PackedBytes, TheLargestSumsAreExact) {
   }
 }
 
+// What is not MXFP4 is rounded to it: each number to a neighbour on the grid of a scale that the block's largest allows, and zeros
+// stay. Nothing else that these scales allow is nearer as a whole.
+TEST(Packing, NumbersAreRoundedToMxfp4) {
+  constexpr int kRows = 5, kCols = 96;
+  constexpr float kGrid[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+  Prng prng(3);
+  std::vector<float> numbers;
+  for (int i = 0; i < kRows * kCols; ++i)
+    numbers.push_back(i / 32 == 4 ? 0 : std::ldexp(uniform(prng) * uniform(prng), static_cast<int>(prng.below(3)) - 7));
+  const WeightView view{.type = WeightType::kF32,
+                        .rows = kRows,
+                        .cols = kCols,
+                        .data = reinterpret_cast<const std::uint8_t*>(numbers.data())};
+  Aligned bytes(packed_bytes(PackedType::kMxfp4, kRows, kCols));
+  pack_panels(view, PackedType::kMxfp4, 0, 1, bytes.data());
+  const PackedMatrix packed{PackedType::kMxfp4, kRows, kCols, bytes.data()};
+  double lost = 0, all = 0;
+  for (int row = 0; row < kRows; ++row) {
+    for (int block = 0; block < kCols / 32; ++block) {
+      const float* values = &numbers[static_cast<std::size_t>(row * kCols + block * 32)];
+      float best = INFINITY, loss = 0;
+      for (int exponent = -20; exponent <= 2; ++exponent) {
+        float sum = 0;
+        for (int i = 0; i < 32; ++i) {
+          float nearest = INFINITY;
+          for (const float size : kGrid)
+            nearest = std::min(nearest, std::fabs(std::fabs(values[i]) - std::ldexp(size, exponent)));
+          sum += nearest * nearest;
+        }
+        best = std::min(best, sum);
+      }
+      for (int i = 0; i < 32; ++i) {
+        const float off = packed_at(packed, row, block * 32 + i) - values[i];
+        loss += off * off;
+        all += values[i] * values[i];
+      }
+      EXPECT_LE(loss, best * 1.0001f) << row << " " << block;
+      lost += loss;
+    }
+  }
+  EXPECT_LT(std::sqrt(lost / all), 0.15);
+}
+
 INSTANTIATE_TEST_SUITE_P(Types, PackedTest,
                          testing::Values(Kind{PackedType::kMxfp4}, Kind{PackedType::kMxfp4, ActivationBits::k8},
                                          Kind{PackedType::kInt4}, Kind{PackedType::kInt8}, Kind{PackedType::kInt10},

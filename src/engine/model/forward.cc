@@ -64,6 +64,7 @@ void Forward::run(std::span<const Segment> segments, float* out) {
   prepare(segments);
   int wanted = 0;
   for (const Segment& segment : segments) wanted += segment.wanted;
+  head_inputs_ = 0;
   for (int layer = 0; layer < config_.layers; ++layer) {
     const bool narrows = layer + 1 == config_.layers && wanted < tokens_;
     keys_values(layer, segments, !narrows);
@@ -76,7 +77,7 @@ void Forward::run(std::span<const Segment> segments, float* out) {
     attention(layer, segments);
     experts(layer);
   }
-  if (wanted > 0) head(out);
+  if (wanted > 0) head(segments, out);
 }
 
 void Forward::prepare(std::span<const Segment> segments) {
@@ -137,7 +138,7 @@ void Forward::keep_wanted(std::span<const Segment> segments) {
   for (const Segment& segment : segments) {
     if (segment.wanted == 0) continue;
     const int ahead = static_cast<int>(segment.tokens.size()) - segment.wanted;
-    kept_.push_back({segment.tokens.last(segment.wanted), segment.kv, kept, segment.wanted, ahead});
+    kept_.push_back({segment.tokens.last(segment.wanted), segment.kv, kept, segment.wanted, segment.screened, ahead});
     for (int t = segment.first + ahead; t < segment.first + ahead + segment.wanted; ++t, ++kept) {
       if (t == kept) continue;
       std::copy_n(&x_[t * hidden], hidden, &x_[kept * hidden]);
@@ -424,16 +425,29 @@ void Forward::quantize(const float* x, int rows, int cols, QuantizedRows& out, A
   });
 }
 
-void Forward::head(float* out) {
+// By now the batch is the tokens whose logits are wanted.
+void Forward::head(std::span<const Segment> segments, float* out) {
   normalize(weights_.final_norm);
+  head_inputs_ = static_cast<std::size_t>(tokens_) * config_.hidden;
   if (weights_.packed()) {
-    quantize(normed_.data(), tokens_, config_.hidden, quantized_);
-    const PackedTask task{.weight = weights_.packed_head,
-                          .x = &quantized_,
-                          .tokens = tokens_,
-                          .out = out,
-                          .out_stride = static_cast<std::size_t>(config_.vocab)};
-    return packed_matmul(std::span(&task, 1), pool_);
+    const bool has_screen = weights_.head_screen.data != nullptr;
+    for (const bool screened : {false, true}) {
+      head_rows_.clear();
+      int row = 0;
+      for (const Segment& segment : segments) {
+        for (int i = 0; i < segment.wanted; ++i, ++row) {
+          if ((segment.screened && has_screen) == screened) head_rows_.push_back(row);
+        }
+      }
+      if (head_rows_.empty()) continue;
+      if (screened) {
+        packed_head(weights_.head_screen, ActivationBits::k8, out);
+      } else {
+        weights_.need_head({});
+        packed_head(weights_.packed_head, ActivationBits::k15, out);
+      }
+    }
+    return;
   }
   const MatmulTask task{.weight = weights_.head,
                         .x = normed_.data(),
@@ -442,6 +456,39 @@ void Forward::head(float* out) {
                         .out = out,
                         .out_stride = static_cast<std::size_t>(config_.vocab)};
   matmul(std::span(&task, 1), pool_);
+}
+
+// Logits of head_rows_.
+void Forward::packed_head(const PackedMatrix& matrix, ActivationBits bits, float* out) {
+  const auto hidden = static_cast<std::size_t>(config_.hidden), vocab = static_cast<std::size_t>(config_.vocab);
+  const int count = static_cast<int>(head_rows_.size());
+  quantized_.reset(count, config_.hidden, bits);
+  for (int i = 0; i < count; ++i) quantized_.set_row(i, &normed_[static_cast<std::size_t>(head_rows_[i]) * hidden]);
+  const bool together = count == tokens_;
+  if (!together) ensure(head_out_, static_cast<std::size_t>(count) * vocab);
+  const PackedTask task{
+      .weight = matrix, .x = &quantized_, .tokens = count, .out = together ? out : head_out_.data(), .out_stride = vocab};
+  packed_matmul(std::span(&task, 1), pool_);
+  for (int i = 0; !together && i < count; ++i)
+    std::copy_n(&head_out_[static_cast<std::size_t>(i) * vocab], vocab, out + static_cast<std::size_t>(head_rows_[i]) * vocab);
+}
+
+void Forward::head_panels(const float* input, std::span<const int> panels, float* out) {
+  weights_.need_head(panels);
+  quantized_.reset(1, config_.hidden);
+  quantized_.set_row(0, input);
+  const PackedMatrix& head = weights_.packed_head;
+  const std::size_t bytes = panel_bytes(head.type, head.cols);
+  packed_tasks_.clear();
+  for (const int panel : panels) {
+    packed_tasks_.push_back({.weight = {head.type, kPanelRows, head.cols, head.data + static_cast<std::size_t>(panel) * bytes},
+                             .x = &quantized_,
+                             .tokens = 1,
+                             .out = out,
+                             .out_stride = kPanelRows});
+    out += kPanelRows;
+  }
+  packed_matmul(packed_tasks_, pool_);
 }
 
 }  // namespace capstan::engine

@@ -23,6 +23,7 @@ struct Segment {
   KvCache* kv = nullptr;
   int first = 0;   // index of its first token in the flat batch
   int wanted = 0;  // of how many of its last tokens the logits are wanted
+  bool screened = false;  // near logits are enough, if the head has a screen
   int ahead = 0;   // tokens of the same batch that come before these
 };
 
@@ -34,6 +35,10 @@ class Forward {
   // The wanted logits go to out (sum of Segment::wanted, vocab), in the batch's order.
   // Cost: of tokens whose logits nobody wants the last layer computes K and V alone.
   void run(std::span<const Segment> segments, float* out);
+  // What the last run's logits were made of: (sum of Segment::wanted, hidden).
+  std::span<const float> head_inputs() const { return std::span(normed_).first(head_inputs_); }
+  // True logits of panels, kPanelRows each, from one row of head_inputs().
+  void head_panels(const float* input, std::span<const int> panels, float* out);
 
  private:
   struct AttentionUnit {
@@ -59,7 +64,8 @@ class Forward {
   void attend(int layer, const AttentionUnit& unit);
   void experts(int layer);
   void group_by_expert(int layer);
-  void head(float* out);
+  void head(std::span<const Segment> segments, float* out);
+  void packed_head(const PackedMatrix& matrix, ActivationBits bits, float* out);
   void expert_products(int layer);
   void packed_expert_products(int layer);
   void quantize(const float* x, int rows, int cols, QuantizedRows& out, ActivationBits bits = ActivationBits::k15);
@@ -97,6 +103,9 @@ class Forward {
   std::vector<PackedTask> packed_tasks_;
   std::vector<AttentionUnit> units_;
   std::vector<Segment> kept_;          // the segments' wanted tokens, close together
+  std::size_t head_inputs_ = 0;
+  std::vector<int> head_rows_;         // that one of the two heads is for
+  std::vector<float> head_out_;        // their logits, where they do not lie together
 };
 
 }  // namespace capstan::engine

@@ -46,6 +46,7 @@ struct Model::State {
   std::unique_ptr<PackedStore> packed;  // null in f32
   Forward forward;
   std::vector<Segment> segments;
+  bool keeps_inputs = false;  // of the head, of the step under way
 
   State(ModelConfig the_config, Weights the_weights, int threads)
       : config(std::move(the_config)),
@@ -68,6 +69,7 @@ struct Model::State {
     const std::size_t before = logits.values.size();
     logits.values.resize(before + wanted * config.vocab);
     forward.run(segments, logits.values.data() + before);
+    if (keeps_inputs) logits.inputs.insert(logits.inputs.end(), forward.head_inputs().begin(), forward.head_inputs().end());
     for (const Segment& segment : segments) segment.kv->advance(static_cast<int>(segment.tokens.size()));
     segments.clear();
     return {};
@@ -140,7 +142,7 @@ std::uint64_t Model::bytes_per_token() const {
   };
   const Weights& weights = state_->weights;
   const auto k = static_cast<std::uint64_t>(state_->config.experts_per_token);
-  std::uint64_t sum = of(weights.head, weights.packed_head);
+  std::uint64_t sum = of(weights.head, screens() ? weights.head_screen : weights.packed_head);
   for (const LayerWeights& layer : weights.layers) {
     for (const Linear* linear : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.router})
       sum += of(linear->weight, linear->packed);
@@ -160,6 +162,8 @@ Result<void> Model::step(std::span<const SequenceStep> steps, Logits& logits) {
   }
   logits.vocab = s.config.vocab;
   logits.values.clear();
+  logits.inputs.clear();
+  s.keeps_inputs = screens() && std::ranges::any_of(steps, &SequenceStep::screened);
   int batched = 0;
   for (const SequenceStep& step : steps) {
     for (std::size_t done = 0; done < step.tokens.size();) {
@@ -167,7 +171,7 @@ Result<void> Model::step(std::span<const SequenceStep> steps, Logits& logits) {
       const std::size_t count = std::min(room, step.tokens.size() - done);
       const bool last = done + count == step.tokens.size();
       const int wanted = step.logits == LogitsOf::kAll ? static_cast<int>(count) : step.logits == LogitsOf::kLast && last ? 1 : 0;
-      s.segments.push_back({step.tokens.subspan(done, count), step.kv, batched, wanted});
+      s.segments.push_back({step.tokens.subspan(done, count), step.kv, batched, wanted, step.screened});
       done += count;
       batched += static_cast<int>(count);
       if (batched == KvCache::kChunkTokensMax) {
@@ -177,6 +181,17 @@ Result<void> Model::step(std::span<const SequenceStep> steps, Logits& logits) {
     }
   }
   return s.flush(logits);
+}
+
+bool Model::screens() const { return state_->weights.head_screen.data != nullptr; }
+
+ScreenedLogits Model::screened(Logits& logits, int row) {
+  const auto at = static_cast<std::size_t>(row), vocab = static_cast<std::size_t>(logits.vocab);
+  const std::size_t hidden = static_cast<std::size_t>(state_->config.hidden);
+  CAPSTAN_ASSERT(screens() && logits.inputs.size() >= (at + 1) * hidden);
+  const float* input = logits.inputs.data() + at * hidden;
+  return {std::span(logits.values).subspan(at * vocab, vocab), state_->weights.screen_doubts,
+          [this, input](std::span<const int> panels, float* out) { state_->forward.head_panels(input, panels, out); }};
 }
 
 Result<Logits> Model::forward(std::span<const TokenId> tokens, KvCache& kv, LogitsOf wanted) {

@@ -27,6 +27,7 @@
 #include "base/result.h"
 #include "engine/model/kv_cache.h"
 #include "engine/model/packed_store.h"
+#include "engine/model/screened_head.h"
 #include "engine/tensor/model_config.h"
 
 namespace capstan::engine {
@@ -38,12 +39,14 @@ struct SequenceStep {
   std::span<const TokenId> tokens = {};
   KvCache* kv = nullptr;
   LogitsOf logits = LogitsOf::kLast;
+  bool screened = false;  // near logits are enough; Model::screened() gives them. Without effect unless Model::screens()
 };
 
 // f32, row-major [rows, vocab]; rows in the order of the steps and of their tokens.
 struct Logits {
   int vocab = 0;
   std::vector<float> values;
+  std::vector<float> inputs;  // of the head, [rows, hidden], if any step was screened
 
   int rows() const { return vocab == 0 ? 0 : static_cast<int>(values.size() / vocab); }
   std::span<const float> row(int index) const {
@@ -87,13 +90,17 @@ class Model {
   std::uint64_t packed_bytes() const;  // 0 in f32
   // What keys and values should be kept in: f32 in f32 arithmetic, else f16. A step takes caches of either.
   KvType kv_type() const;
-  // Of weights that one token meets when it is decoded alone.
+  // Of weights that one token meets when it is decoded alone; of a head with a screen, the screen's.
   std::uint64_t bytes_per_token() const;
 
   // Appends every step's tokens to its cache and writes the wanted logits into `logits` (replacing it).
   // Failure: kInvalid for a token outside the vocabulary, or positions beyond positions_max; nothing changes
   // then. kExhausted if a cache's pool is full; after KvCache::reserve of every step's tokens it cannot be.
   Result<void> step(std::span<const SequenceStep> steps, Logits& logits);
+  // Whether the head has a screen, which a large one has unless `pack` is without.
+  bool screens() const;
+  // A row of near logits, of a screened step; a view of `logits` and of the model.
+  ScreenedLogits screened(Logits& logits, int row);
 
   // One sequence. `tokens` may be of any length up to positions_max.
   Result<Logits> forward(std::span<const TokenId> tokens, KvCache& kv, LogitsOf logits = LogitsOf::kLast);

@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/paths.h"
 #include "base/sha256.h"
+#include "engine/model/screened_head.h"
 
 namespace capstan::engine {
 namespace {
@@ -34,24 +35,47 @@ struct Entry {
   std::string name;
   WeightView from;
   PackedType type = PackedType::kInt8;
-  PackedMatrix* to = nullptr;
+  PackedMatrix* to = nullptr;  // null: not the matrix, but the doubts of its rows in this type
   std::uint64_t at = 0;
   std::uint64_t bytes = 0;
+
+  std::uint64_t panel_bytes() const { return bytes / static_cast<std::uint64_t>(panels(from.rows)); }
+  void pack(int begin, int end, std::uint8_t* out) const {
+    if (to != nullptr) return pack_panels(from, type, begin, end, out);
+    screen_doubts(from, type, begin * kPanelRows, std::min(from.rows, end * kPanelRows), reinterpret_cast<float*>(out));
+  }
 };
 
-std::vector<Entry> entries_of(Weights& weights, PackedType dense) {
-  std::vector<Entry> out;
+struct Entries {
+  std::vector<Entry> all;
+  std::size_t every_token = 0;  // so many from the front
+  std::size_t head = 0;
+  std::size_t experts = 0;  // from here on, two each
+};
+
+Entries entries_of(Weights& weights, PackedType dense, bool screen) {
+  Entries entries;
+  std::vector<Entry>& out = entries.all;
   const auto add = [&](std::string name, const WeightView& from, PackedType type, PackedMatrix& to) {
     out.push_back({std::move(name), from, type, &to, 0, packed_bytes(type, from.rows, from.cols)});
   };
-  // Dense matrices first: every token needs them, so they lie together.
+  // What every token needs comes first and lies together.
   for (std::size_t i = 0; i < weights.layers.size(); ++i) {
     LayerWeights& layer = weights.layers[i];
     for (const auto& [name, linear] :
          {std::pair("q", &layer.q), {"k", &layer.k}, {"v", &layer.v}, {"o", &layer.o}})
       add(fmt::format("{}.{}", i, name), linear->weight, dense, linear->packed);
   }
+  if (screen) {
+    add("screen", weights.head, PackedType::kMxfp4, weights.head_screen);
+    const std::uint64_t rows = static_cast<std::uint64_t>(panels(weights.head.rows)) * kPanelRows;
+    out.push_back({"doubts", weights.head, PackedType::kMxfp4, nullptr, 0, rows * sizeof(float)});
+    entries.every_token = out.size();
+  }
+  entries.head = out.size();
   add("head", weights.head, dense, weights.packed_head);
+  entries.experts = out.size();
+  if (!screen) entries.every_token = out.size();
   for (std::size_t i = 0; i < weights.layers.size(); ++i) {
     LayerWeights& layer = weights.layers[i];
     layer.packed_gate_up.resize(layer.gate_up.size());
@@ -61,7 +85,7 @@ std::vector<Entry> entries_of(Weights& weights, PackedType dense) {
       add(fmt::format("{}.{}.down", i, e), layer.down[e], PackedType::kMxfp4, layer.packed_down[e]);
     }
   }
-  return out;
+  return entries;
 }
 
 PackedType default_dense(const Weights& weights) {
@@ -142,13 +166,13 @@ Result<void> pack_into(
   std::uint64_t done = 0;
   for (const Entry& entry : entries) {
     const int count = panels(entry.from.rows);
-    const std::uint64_t each = panel_bytes(entry.type, entry.from.cols);
+    const std::uint64_t each = entry.panel_bytes();
     std::atomic<bool> well{true};
     pool.parallel_for((count + kPanelsPerPiece - 1) / kPanelsPerPiece, [&](int piece) {
       static thread_local std::vector<std::uint8_t> buffer;
       const int begin = piece * kPanelsPerPiece, end = std::min(count, begin + kPanelsPerPiece);
-      buffer.resize(static_cast<std::size_t>(end - begin) * each);
-      pack_panels(entry.from, entry.type, begin, end, buffer.data());
+      buffer.assign(static_cast<std::size_t>(end - begin) * each, 0);
+      entry.pack(begin, end, buffer.data());
       if (!write(entry.at + static_cast<std::uint64_t>(begin) * each, buffer)) well = false;
     });
     if (!well)
@@ -240,7 +264,10 @@ Result<std::unique_ptr<PackedStore>> PackedStore::open(Weights& weights, const P
   const ModelFiles& files = weights.checkpoint.files();
   if (!can_be_packed(weights)) return std::unique_ptr<PackedStore>();
   const PackedType dense = options.dense.value_or(default_dense(weights));
-  auto entries = entries_of(weights, dense);
+  const bool fine = !options.dense || dense == PackedType::kInt10 || dense == PackedType::kInt12;
+  const bool screen = weights.head.rows >= kScreenedVocabMin && options.screen.value_or(fine);
+  Entries listed = entries_of(weights, dense, screen);
+  std::vector<Entry>& entries = listed.all;
   const auto [head, total] = place(entries);
   auto store = std::unique_ptr<PackedStore>(new PackedStore());
   store->bytes_ = total;
@@ -274,18 +301,36 @@ Result<std::unique_ptr<PackedStore>> PackedStore::open(Weights& weights, const P
         }));
   }
   weights.gate_up_inputs = dense == PackedType::kInt12 ? ActivationBits::k15 : ActivationBits::k8;
-  for (const Entry& entry : entries)
-    *entry.to = {entry.type, entry.from.rows, entry.from.cols, store->memory_->data() + entry.at};
-  const std::size_t dense_count = weights.layers.size() * 4 + 1;
-  const FileMemory::Range every_token{0, entries[dense_count].at};
+  for (const Entry& entry : entries) {
+    std::uint8_t* data = store->memory_->data() + entry.at;
+    if (entry.to != nullptr) {
+      *entry.to = {entry.type, entry.from.rows, entry.from.cols, data};
+    } else {
+      weights.screen_doubts = {reinterpret_cast<const float*>(data), static_cast<std::size_t>(entry.from.rows)};
+    }
+  }
+  const FileMemory::Range every_token{0, entries[listed.every_token].at};
   store->memory_->need(std::span(&every_token, 1), pool);
-  for (std::size_t i = dense_count; i < entries.size(); i += 2)
+  store->head_ = {entries[listed.head].at, entries[listed.head].at + entries[listed.head].bytes};
+  store->head_panel_bytes_ = entries[listed.head].panel_bytes();
+  for (std::size_t i = listed.experts; i < entries.size(); i += 2)
     store->experts_.push_back({entries[i].at, entries[i + 1].at + entries[i + 1].bytes});
   store->experts_per_layer_ = store->experts_.size() / weights.layers.size();
   weights.need_experts = [store = store.get(), &pool](int layer, std::span<const int> experts) {
     store->need_experts(layer, experts, pool);
   };
+  weights.need_head = [store = store.get(), &pool](std::span<const int> panels) { store->need_head(panels, pool); };
   return store;
+}
+
+void PackedStore::need_head(std::span<const int> panels, ThreadPool& pool) {
+  needed_.clear();
+  if (panels.empty()) needed_.push_back(head_);
+  for (const int panel : panels) {
+    const std::uint64_t begin = head_.begin + static_cast<std::uint64_t>(panel) * head_panel_bytes_;
+    needed_.push_back({begin, begin + head_panel_bytes_});
+  }
+  memory_->need(needed_, pool);
 }
 
 void PackedStore::need_experts(int layer, std::span<const int> experts, ThreadPool& pool) {

@@ -48,6 +48,9 @@ struct Weights {
   WeightView embedding;           // (vocab, hidden)
   WeightView head;                // (vocab, hidden); the embedding if tied
   PackedMatrix packed_head;
+  // Of a large vocabulary: the head once more in MXFP4, and how far each of its rows is from the true one (screened_head.h).
+  PackedMatrix head_screen;
+  std::span<const float> screen_doubts;  // [vocab]
   std::vector<float> final_norm;  // [hidden]
   // What the inputs of packed gate_up matrices are rounded to; set by the PackedStore.
   ActivationBits gate_up_inputs = ActivationBits::k15;
@@ -55,6 +58,8 @@ struct Weights {
   std::vector<LayerWeights> layers;
   // To be called before these experts' packed matrices are read; set by the PackedStore.
   std::function<void(int layer, std::span<const int> experts)> need_experts;
+  // The same for panels of packed_head, empty: all.
+  std::function<void(std::span<const int> panels)> need_head;
   std::vector<std::unique_ptr<std::uint64_t[]>> copies;  // of tensors that lie misaligned in the file
 };
 

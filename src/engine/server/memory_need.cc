@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "engine/kernels/packed.h"
+#include "engine/model/screened_head.h"
 #include "engine/model/kv_cache.h"
 
 namespace capstan::engine {
@@ -38,12 +39,14 @@ std::uint64_t weight_bytes(const Checkpoint& checkpoint, std::string_view arithm
     if (arithmetic == packed_type_name(type)) dense = type;
   }
   const ModelConfig& config = checkpoint.config();
+  const bool screened = config.vocab >= kScreenedVocabMin && arithmetic != "int8" && arithmetic != "int4";
+  const std::uint64_t screen = screened ? packed_bytes(PackedType::kMxfp4, config.vocab, config.hidden) : 0;
   const std::uint64_t attention = packed_bytes(dense, config.q_dim() + 2 * config.kv_dim(), config.hidden) +
                                   packed_bytes(dense, config.hidden, config.q_dim());
   const std::uint64_t expert = packed_bytes(PackedType::kMxfp4, 2 * config.intermediate, config.hidden) +
                                packed_bytes(PackedType::kMxfp4, config.hidden, config.intermediate);
   return static_cast<std::uint64_t>(config.layers) * (attention + static_cast<std::uint64_t>(config.experts) * expert) +
-         packed_bytes(dense, config.vocab, config.hidden);
+         packed_bytes(dense, config.vocab, config.hidden) + screen;
 }
 
 // A number that stands alone in a file; nullopt if it is absent or "max".
