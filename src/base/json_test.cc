@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/text_member.h"
+
 namespace capstan {
 namespace {
 
@@ -57,6 +59,25 @@ TEST(JsonTest, EscapesBetweenPlainRuns) {
 }
 
 TEST(JsonTest, InvalidUtf8IsReplacedWhenWriting) { EXPECT_EQ(Json("a\xff").dump(), "\"a\xEF\xBF\xBD\""); }
+
+// Method: every way to cut the arguments in two, and each byte alone.
+TEST(TextMember, TheTextIsToldAsItIsWrittenHoweverItIsCut) {
+  const std::string code = "print(\"é\\n\")\t# \xF0\x9F\x98\x80 done";
+  for (const std::string& arguments : {Json::object({{"code", code}}).dump(),
+                                       std::string(R"( { "code" : "print(\"\u00e9\\n\")\t# \ud83d\ude00 done"} )")}) {
+    for (std::size_t cut = 0; cut <= arguments.size(); ++cut) {
+      TextMember reader("code");
+      std::string told = reader.next(std::string_view(arguments).substr(0, cut));
+      EXPECT_TRUE(code.starts_with(told));
+      told += reader.next(arguments);
+      EXPECT_EQ(told, code) << cut;
+    }
+  }
+  TextMember plain("code");
+  EXPECT_EQ(plain.next("print(1)"), "");
+  TextMember other("code");
+  EXPECT_EQ(other.next(R"({"language":"python","code":"1"})"), "");
+}
 
 }  // namespace
 }  // namespace capstan

@@ -61,6 +61,32 @@ test('a file that was uploaded is in the container', async () => {
   assert.equal(await read.text(), '1,2\n');
 });
 
+test('containers and their files, by hand', async () => {
+  const file = await client.files.create({ purpose: 'user_data', file: await toFile(Buffer.from('a,b\n'), 'table.csv') });
+  const made = await client.containers.create({ name: 'mine', file_ids: [file.id], expires_after: { anchor: 'last_active_at', minutes: 20 } });
+  assert.match(made.id, /^cntr_/);
+  assert.ok(Math.abs(made.created_at - Date.now() / 1000) < 60 && made.last_active_at >= made.created_at - 1, JSON.stringify(made));
+  const added = await client.containers.files.create(made.id, { file: await toFile(Buffer.from([0, 255, 7]), 'bytes.bin') });
+  assert.equal(added.bytes, 3);
+  const call = callOf(await ask(product, { tools: [{ type: 'code_interpreter', container: made.id }] }));
+  assert.equal(call.container_id, made.id);
+  const paths = [];
+  for await (const one of client.containers.files.list(made.id, { limit: 1 })) paths.push(one.path);
+  assert.deepEqual(paths.sort(), ['bytes.bin', 'table.csv']);
+  const content = await client.containers.files.content.retrieve(added.id, { container_id: made.id });
+  assert.deepEqual([...new Uint8Array(await content.arrayBuffer())], [0, 255, 7]);
+  assert.equal((await client.containers.files.retrieve(added.id, { container_id: made.id })).path, 'bytes.bin');
+  await client.containers.files.delete(added.id, { container_id: made.id });
+  await assert.rejects(client.containers.files.content.retrieve(added.id, { container_id: made.id }), OpenAI.NotFoundError);
+  const listed = [];
+  for await (const one of client.containers.list({ limit: 2 })) listed.push(one.id);
+  assert.ok(listed.includes(made.id), listed.join());
+  assert.equal((await client.containers.retrieve(made.id)).name, 'mine');
+  await client.containers.delete(made.id);
+  await assert.rejects(client.containers.retrieve(made.id), OpenAI.NotFoundError);
+  await assert.rejects(client.containers.create({ name: 'x', memory_limit: '4g' }), (error) => error.param === 'memory_limit');
+});
+
 test('in the background', async () => {
   let response = await ask(product, { background: true });
   while (['queued', 'in_progress'].includes(response.status)) {

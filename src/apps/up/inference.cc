@@ -59,7 +59,8 @@ Inference::Inference(std::unique_ptr<Tenancy> tenancy, const DataDirectory& data
       directory_(replicas, tenancy_->catalogue()),
       gateway_(directory_, std::move(registry),
                {.directory_ttl_ms = kDirectoryTtlMs, .access_log = (data.path() / "log/access.log").string()}),
-      code_(data.path() / kSessionsAddress) {}
+      code_(data.path() / kSessionsAddress),
+      containers_(data.path() / kSessionsAddress) {}
 
 Result<std::unique_ptr<Inference>> Inference::open(const DataDirectory& data,
                                                    const gateway::ReplicaDirectory& replicas,
@@ -77,7 +78,8 @@ Result<std::unique_ptr<Inference>> Inference::open(const DataDirectory& data,
               gateway::openai::OpenAiApi::make(inference->gateway_, house.database(),
                                                {.files = data.path() / "files",
                                                 .seal_key = std::move(key),
-                                                .code = &inference->code_}));
+                                                .code = &inference->code_,
+                                                .containers = &inference->containers_}));
   gateway::bedrock::add_routes(inference->gateway_, bedrock_catalogue(inference->directory_, house.catalogue()));
   return inference;
 }

@@ -13,6 +13,7 @@
 #include "apps/up/catalogue_directory.h"
 #include "apps/up/data_directory.h"
 #include "apps/up/session_code.h"
+#include "apps/up/session_containers.h"
 #include "apps/up/tenancy.h"
 #include "gateway/gateway.h"
 #include "gateway/openai/openai.h"
@@ -45,6 +46,7 @@ class Inference {
   CatalogueDirectory directory_;
   gateway::Gateway gateway_;
   SessionCode code_;
+  SessionContainers containers_;
   std::unique_ptr<gateway::openai::OpenAiApi> openai_;
 };
 

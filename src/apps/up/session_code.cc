@@ -9,7 +9,7 @@
 
 #include "agents/front/front.h"
 #include "agents/front/host_address.h"
-#include "agents/sessions/owner.h"
+#include "apps/up/session_wire.h"
 #include "base/steady_time.h"
 #include "http/async_client.h"
 #include "http/client.h"
@@ -17,21 +17,15 @@
 namespace capstan::apps {
 namespace {
 
-constexpr std::string_view kContainer = "openai_container";  // in a session's metadata
 constexpr std::size_t kKnownMax = 10'000;
 constexpr std::size_t kLineBytesMax = 8u << 20;
 constexpr std::size_t kAnswerBytesMax = 1u << 20;
-constexpr int kHostTimeoutMs = 30'000;  // for what is not code
 
 struct Sandbox {
   std::string id, token;
   std::set<std::string> files = {};  // the ids of those that were put there
   std::int64_t used_ms = 0;  // steady
 };
-
-std::string owner_header(const gateway::Caller& caller) {
-  return agents::header_of({caller.organisation_number, caller.project_number, caller.key_number});
-}
 
 std::string key_of(const gateway::Caller& caller, const std::string& container) {
   return fmt::format("{}/{}", caller.project_number, container);
@@ -41,17 +35,6 @@ std::string key_of(const gateway::Caller& caller, const std::string& container) 
 std::size_t boundary(std::string_view text, std::size_t at) {
   while (at > 0 && at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) --at;
   return at;
-}
-
-Error error_of(int status, std::string_view body) {
-  const auto json = Json::parse(body);
-  const std::string message =
-      json ? json->get_string("message").value_or("") : fmt::format("the sandboxes' host answered {}", status);
-  const Code code = status == 429   ? Code::kExhausted
-                    : status == 404 ? Code::kNotFound
-                    : status == 501 ? Code::kUnsupported
-                                    : Code::kUnavailable;
-  return {code, message, {}};
 }
 
 }  // namespace
@@ -193,15 +176,15 @@ class SessionCode::SessionRun final : public CodeRunner::Run, public http::CallS
     send(Step::kCreate, "POST", "/v2/sandboxes",
          Json::object({{"templateID", "base"},
                        {"timeout", kIdleS},
-                       {"metadata", Json::object({{std::string(kContainer), work_.container}})}}),
-         kHostTimeoutMs);
+                       {"metadata", Json::object({{std::string(kContainerWord), work_.container}})}}),
+         kSessionHostTimeoutMs);
   }
   // Where the project may have no more sessions, its idlest container ends.
   bool make_room() {
     if (std::exchange(made_room_, true)) return false;
     const auto idlest = state_->take_idlest(key_of(*work_.caller, ""), state_->in_use_ms);
     if (!idlest) return false;
-    send(Step::kEndOther, "DELETE", "/sandboxes/" + idlest->id, Json::object(), kHostTimeoutMs);
+    send(Step::kEndOther, "DELETE", "/sandboxes/" + idlest->id, Json::object(), kSessionHostTimeoutMs);
     return true;
   }
   void created() {
@@ -214,7 +197,7 @@ class SessionCode::SessionRun final : public CodeRunner::Run, public http::CallS
   }
   void prolong() {
     send(Step::kProlong, "POST", fmt::format("/sandboxes/{}/timeout", sandbox_->id), Json::object({{"timeout", kIdleS}}),
-         kHostTimeoutMs);
+         kSessionHostTimeoutMs);
   }
   // The first file that the container does not have yet.
   auto lacking() const {
@@ -225,7 +208,7 @@ class SessionCode::SessionRun final : public CodeRunner::Run, public http::CallS
     const auto file = lacking();
     if (file == work_.files.end()) return execute();
     send(Step::kPut, "POST", "/files?path=" + http::percent_encode(file->name), "application/octet-stream",
-         file->content->bytes(), kHostTimeoutMs);
+         file->content->bytes(), kSessionHostTimeoutMs);
   }
   void put() {
     sandbox_->files.insert(lacking()->id);
@@ -240,7 +223,7 @@ class SessionCode::SessionRun final : public CodeRunner::Run, public http::CallS
     });
     timer_->arm(work_.time_ms);
     send(Step::kExecute, "POST", "/execute", Json::object({{"code", work_.code}}),
-         static_cast<int>(work_.time_ms) + kHostTimeoutMs);
+         static_cast<int>(work_.time_ms) + kSessionHostTimeoutMs);
   }
 
   void take_line() {
@@ -272,7 +255,7 @@ class SessionCode::SessionRun final : public CodeRunner::Run, public http::CallS
     logs_.add(fmt::format("\n[interrupted: it ran longer than {} s]", work_.time_ms / 1000));
     end(Outcome{logs_.text(), false, std::move(images_)});
   }
-  void refuse() { end(std::unexpected(error_of(status_, answer_))); }
+  void refuse() { end(std::unexpected(session_error(status_, answer_))); }
   void end_later(Error error) {
     state_->loop->post([alive = std::weak_ptr(alive_), this, error = std::move(error)] {
       if (!alive.expired()) end(std::unexpected(error));
@@ -337,14 +320,12 @@ Result<void> SessionCode::find(const gateway::Caller& caller, const std::string&
     const http::Request request{.target = std::move(target),
                                 .headers = {{std::string(agents::kHostTokenHeader), host.token},
                                             {std::string(agents::kOwnerHeader), owner_header(caller)}}};
-    CAPSTAN_TRY(const http::Response answer, client.request(host.url, request, {.timeout_ms = kHostTimeoutMs}));
-    if (answer.status != 200) return std::unexpected(error_of(answer.status, answer.body));
+    CAPSTAN_TRY(const http::Response answer, client.request(host.url, request, {.timeout_ms = kSessionHostTimeoutMs}));
+    if (answer.status != 200) return std::unexpected(session_error(answer.status, answer.body));
     return Json::parse(answer.body);
   };
-  CAPSTAN_TRY(const Json list, ask(fmt::format("/v2/sandboxes?limit=1&metadata={}%3D{}", kContainer, container)));
-  if (!list.is_array() || list.size() == 0)
-    return fail(Code::kNotFound, "Container with id '{}' not found; containers end when they were idle for {} minutes.",
-                container, kIdleS / 60);
+  CAPSTAN_TRY(const Json list, ask(fmt::format("/v2/sandboxes?limit=1&metadata={}%3D{}", kContainerWord, container)));
+  if (!list.is_array() || list.size() == 0) return std::unexpected(no_container(container));
   const std::string id = list.items()[0].get_string("sandboxID").value_or("");
   CAPSTAN_TRY(const Json about, ask("/sandboxes/" + id));
   state_->note(key_of(caller, container), {id, about.get_string("envdAccessToken").value_or("")});

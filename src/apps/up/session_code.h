@@ -16,11 +16,12 @@
 #include <memory>
 
 #include "gateway/openai/code_runner.h"
+#include "gateway/openai/container_host.h"
 #include "http/server.h"
 
 namespace capstan::apps {
 
-inline constexpr std::int64_t kIdleS = 1'200;
+inline constexpr std::int64_t kIdleS = gateway::openai::kContainerIdleMinutes * 60;
 inline constexpr std::int64_t kInUseMs = gateway::openai::kCodeTimeMs + 30'000;  // since its last code began
 inline constexpr std::size_t kLogsBytesMax = 32u << 10;
 

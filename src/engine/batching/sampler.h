@@ -11,8 +11,8 @@
 // base/prng.h: the sequence depends on the seed and the logits alone, not on the batch. Threads: one owner.  Cost: one pass over
 // the vocabulary; with top_k or top_p, a heap over it; with bias, penalties or a mask, a copy of the row.
 //
-// Screened logits (engine/model/screened_head.h) give the token that the true ones would at temperature 0, and above it each token
-// with its true probability, but other ones for the same seed.
+// Screened logits (engine/model/screened_head.h) give the token that the true ones would at temperature 0, and above it each
+// token with its true probability, but other ones for the same seed.
 #pragma once
 
 #include <cstdint>

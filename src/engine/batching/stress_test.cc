@@ -41,16 +41,19 @@ struct Plan {
   int leave_after = -1;       // events; -1: stays
 };
 
-class Stress : public ::testing::Test {
+// Without a screen, in f32; and with the large vocabulary that has one, where two fifths of the requests choose from near logits.
+class Stress : public ::testing::TestWithParam<bool> {
  protected:
   static constexpr int kRequests = 1000;
   static constexpr int kThreads = 8;
 
   void SetUp() override {
     checkpoint_.write(directory_.path());
-    auto model = Model::load(directory_.path(), {.threads = 1});
+    const Arithmetic arithmetic = GetParam() ? Arithmetic::kInteger : Arithmetic::kF32;
+    auto model = Model::load(directory_.path(), {.threads = 1, .arithmetic = arithmetic});
     ASSERT_TRUE(model.has_value()) << model.error().message;
     model_ = std::move(*model);
+    ASSERT_EQ(model_->screens(), GetParam());
   }
   Plan plan(int number) const {
     Prng prng(static_cast<std::uint64_t>(number) + 1);
@@ -119,13 +122,13 @@ class Stress : public ::testing::Test {
 
   const testing::RandomCheckpoint checkpoint_{
       {.layers = 2, .hidden = 32, .intermediate = 32, .heads = 2, .kv_heads = 1, .experts = 2, .experts_per_token = 1,
-       .window = 70}};
+       .vocab = GetParam() ? 9'000 : 50, .window = 70}};
   testing::TemporaryDirectory directory_;
   std::unique_ptr<Model> model_;
   std::vector<Outcome> outcomes_ = std::vector<Outcome>(kRequests);
 };
 
-TEST_F(Stress, AThousandRequestsWithDisconnectsAndConstraintsLoseNothingAndDoNotCross) {
+TEST_P(Stress, AThousandRequestsWithDisconnectsAndConstraintsLoseNothingAndDoNotCross) {
   const KvPool sizes(model_->config(), model_->kv_type());
   const std::uint64_t pair = sizes.block_bytes(KvKind::kFull) + sizes.block_bytes(KvKind::kSliding);
   const auto generator = Generator::start(
@@ -166,6 +169,8 @@ TEST_F(Stress, AThousandRequestsWithDisconnectsAndConstraintsLoseNothingAndDoNot
   EXPECT_GT(cancelled, 20);
   EXPECT_LT(cancelled, kRequests / 2);
 }  // ~Generator and ~KvPool assert that every block came back
+
+INSTANTIATE_TEST_SUITE_P(Screens, Stress, ::testing::Bool());
 
 }  // namespace
 }  // namespace capstan::engine

@@ -63,15 +63,22 @@ Mxfp4Block round_mxfp4(const float* values) {
     Mxfp4Block made{};
     made.scale = static_cast<std::uint8_t>(std::clamp(exponent + 127, 1, 254));
     const float inverse = std::ldexp(1.0f, 127 - made.scale);
+    int nibbles[kPackedBlock];
+    float losses[kPackedBlock];
+    for (int i = 0; i < kPackedBlock; ++i) {  // without branches, so that many go at once
+      const float size = std::abs(values[i]) * inverse;
+      const int halves = (size > 0.25f) + (size > 0.75f) + (size > 1.25f) + (size > 1.75f);  // 0 to 2 by halves, then 3, 4, 6
+      const int ones = (size > 2.5f) + (size > 3.5f), two = size > 5.0f;
+      const float off = size - (0.5f * static_cast<float>(halves) + static_cast<float>(ones + 2 * two));
+      nibbles[i] = halves + ones + two + (values[i] < 0 ? 8 : 0);
+      losses[i] = off * off;
+    }
     float loss = 0;
     for (int i = 0; i < kPackedBlock; ++i) {
-      const float size = std::abs(values[i]) * inverse;
-      int nibble = 0;
-      for (const float border : {0.25f, 0.75f, 1.25f, 1.75f, 2.5f, 3.5f, 5.0f}) nibble += size > border;
-      constexpr float kSizes[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
-      loss += (size - kSizes[nibble]) * (size - kSizes[nibble]) / (inverse * inverse);
-      made.pairs[i / 2] |= static_cast<std::uint8_t>((values[i] < 0 ? nibble + 8 : nibble) << i % 2 * 4);
+      loss += losses[i];
+      made.pairs[i / 2] |= static_cast<std::uint8_t>(nibbles[i] << i % 2 * 4);
     }
+    loss /= inverse * inverse;
     if (loss < best_loss) best = made, best_loss = loss;
   }
   return best;

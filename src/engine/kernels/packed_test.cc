@@ -215,8 +215,7 @@ TEST(PackedBytes, TheLargestSumsAreExact) {
   }
 }
 
-// What is not MXFP4 is rounded to it: each number to a neighbour on the grid of a scale that the block's largest allows, and zeros
-// stay. Nothing else that these scales allow is nearer as a whole.
+// What is not MXFP4 is rounded to it: no scale and no numbers of the format are nearer to a block as a whole.
 TEST(Packing, NumbersAreRoundedToMxfp4) {
   constexpr int kRows = 5, kCols = 96;
   constexpr float kGrid[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};

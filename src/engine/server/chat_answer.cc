@@ -14,12 +14,12 @@ Json tool_call_json(const ToolCallDelta& call) {
   Json json = Json::object({{"index", call.index}});
   if (!call.id.empty()) {
     json["id"] = call.id;
-    json["type"] = "function";
+    json["type"] = call.custom ? "custom" : "function";
   }
-  Json function = Json::object();
-  if (!call.name.empty()) function["name"] = call.name;
-  function["arguments"] = call.arguments;
-  json["function"] = std::move(function);
+  Json said = Json::object();
+  if (!call.name.empty()) said["name"] = call.name;
+  said[call.custom ? kInputArgument : "arguments"] = call.arguments;
+  json[call.custom ? "custom" : "function"] = std::move(said);
   return json;
 }
 
@@ -58,7 +58,7 @@ class ChatAnswer : public Answer {
       : Answer(context, request, "chatcmpl-", request.choices), logprobs_(request.logprobs), legacy_(request.legacy_functions) {
     for (int i = 0; i < request.choices; ++i) {
       choices_.emplace_back(
-          ChatChoice(context.model.tokenizer, context.model.format, request.stop, !request.tools.empty()));
+          ChatChoice(context.model.tokenizer, context.model.format, request.stop, request.tools));
     }
   }
 

@@ -1,6 +1,8 @@
 // Events of the harmony parser, routed by the header of the message they belong to.
 #include "engine/server/chat_choice.h"
 
+#include <algorithm>
+
 #include "base/file.h"
 #include "base/json.h"
 #include "harmony/conversation.h"
@@ -23,6 +25,14 @@ ToolCallDelta& arguments_of(ChatDelta& delta, int index) {
 
 }  // namespace
 
+ChatChoice::ChatChoice(const harmony::Tokenizer& tokenizer, const harmony::FormatTokens& format, std::vector<std::string> stops,
+                       std::span<const ChatTool> tools)
+    : tokenizer_(tokenizer), reader_(tokenizer, format), stops_(std::move(stops)), tools_offered_(!tools.empty()) {
+  for (const ChatTool& tool : tools) {
+    if (tool.custom) custom_tools_.push_back(tool.name);
+  }
+}
+
 ChatChoice::Route ChatChoice::route_of(const harmony::MessageHeader& header) const {
   const std::string& to = header.recipient;
   if (!to.empty() && to != "assistant" && to != "user" && to != "all") {
@@ -39,7 +49,11 @@ void ChatChoice::begin(const harmony::MessageHeader& header, ChatDelta& delta) {
   constexpr std::string_view kPrefix = "functions.";
   const std::string name =
       header.recipient.starts_with(kPrefix) ? header.recipient.substr(kPrefix.size()) : header.recipient;
-  delta.tool_calls.push_back({.index = tool_calls_++, .id = "call_" + random_hex(12), .name = name});
+  const bool custom = route_ == Route::kFunction && std::ranges::find(custom_tools_, name) != custom_tools_.end();
+  delta.tool_calls.push_back({.index = tool_calls_++, .id = "call_" + random_hex(12), .name = name, .custom = custom});
+  input_json_.clear();
+  input_.reset();
+  if (custom) input_.emplace(kInputArgument);
   if (route_ == Route::kPython) delta.tool_calls.back().arguments = R"({"code":")";
 }
 
@@ -56,12 +70,25 @@ void ChatChoice::text(const std::string& text, ChatDelta& delta) {
       delta.content += stops_.push(std::string(gap) + text);
       break;
     case Route::kFunction:
-      arguments_of(delta, tool_calls_ - 1).arguments += text;
+      call_text(text, delta);
       break;
     case Route::kPython:
       arguments_of(delta, tool_calls_ - 1).arguments += escaped(text);
       break;
   }
+}
+
+void ChatChoice::call_text(const std::string& text, ChatDelta& delta) {
+  if (!input_) {
+    arguments_of(delta, tool_calls_ - 1).arguments += text;
+    return;
+  }
+  input_json_ += text;
+  const std::string more = input_->next(input_json_);
+  if (more.empty()) return;
+  ToolCallDelta& call = arguments_of(delta, tool_calls_ - 1);
+  call.custom = true;
+  call.arguments += more;
 }
 
 void ChatChoice::end(ChatDelta& delta) {

@@ -3,12 +3,17 @@
 // Channels map so: analysis -> reasoning; final, none, unknown, and commentary without recipient -> content;
 // a recipient -> a tool call (functions.NAME -> NAME; python -> {"code": "…"}). If the request offered no
 // tools, a call cannot be performed by anyone: it is told as reasoning. Several messages of one kind are
-// joined by a blank line. Stop sequences look at content only. Threads: one owner.
+// joined by a blank line. Of a custom tool the arguments, {"input": "…"}, become the text in them.
+// Stop sequences look at content only. Threads: one owner.
 #pragma once
 
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "base/text_member.h"
+#include "engine/server/openai_request.h"
 #include "engine/server/stop_strings.h"
 #include "harmony/parser.h"
 
@@ -18,7 +23,8 @@ struct ToolCallDelta {
   int index = 0;
   std::string id = {};  // id and name stand in the first delta of a call only
   std::string name = {};
-  std::string arguments = {};
+  std::string arguments = {};  // of a custom tool its input
+  bool custom = false;
 };
 
 struct ChatDelta {
@@ -31,11 +37,7 @@ struct ChatDelta {
 class ChatChoice {
  public:
   ChatChoice(const harmony::Tokenizer& tokenizer, const harmony::FormatTokens& format,
-             std::vector<std::string> stops, bool tools_offered)
-      : tokenizer_(tokenizer),
-        reader_(tokenizer, format),
-        stops_(std::move(stops)),
-        tools_offered_(tools_offered) {}
+             std::vector<std::string> stops, std::span<const ChatTool> tools);
 
   ChatDelta push(harmony::TokenId token);
   ChatDelta finish();
@@ -51,12 +53,17 @@ class ChatChoice {
   void apply(const std::vector<harmony::Event>& events, ChatDelta& delta);
   void begin(const harmony::MessageHeader& header, ChatDelta& delta);
   void text(const std::string& text, ChatDelta& delta);
+  void call_text(const std::string& text, ChatDelta& delta);
   void end(ChatDelta& delta);
 
   const harmony::Tokenizer& tokenizer_;
   harmony::TokenReader reader_;
   StopStrings stops_;
   bool tools_offered_;
+  std::vector<std::string> custom_tools_;  // their names
+  // Of the call under way, if a custom tool is called:
+  std::string input_json_;
+  std::optional<TextMember> input_;
   Route route_ = Route::kContent;
   bool separate_ = false;  // a blank line is due before the next text of this route
   bool any_reasoning_ = false;

@@ -93,7 +93,7 @@ class Frame {
       body = build_.call(body, *rule);
     } else {
       ApiError error = ApiError::bad_value(
-          fmt::format("tools[{}].function.parameters", index),
+          fmt::format("tools[{}].{}", index, tool.custom ? "custom.format" : "function.parameters"),
           fmt::format("Invalid schema for function '{}': {}.", tool.name, rule.error().message));
       error.code = "invalid_function_parameters";
       return error;

@@ -65,16 +65,19 @@ std::vector<ToolCall> read_tool_calls(FieldReader& message, std::optional<ApiErr
       break;
     }
     FieldReader call(item, path, error);
-    call.choice("type", {"function"});
+    const std::string type = call.choice("type", {"function", "custom"}).value_or("function");
     const std::string id = call.required_string("id");
-    const Json* function = call.object("function");
-    if (function == nullptr) {
-      call.fail_with(ApiError::missing(path + ".function"));
+    const Json* said = call.object(type);
+    if (said == nullptr) {
+      call.fail_with(ApiError::missing(path + "." + type));
       break;
     }
-    FieldReader fields(*function, path + ".function", error);
+    FieldReader fields(*said, path + "." + type, error);
     std::string name = fields.required_string("name");
-    calls.push_back({id, std::move(name), fields.required_string("arguments")});
+    std::string arguments = type == "custom"
+                                ? Json::object({{std::string(kInputArgument), fields.required_string("input")}}).dump()
+                                : fields.required_string("arguments");
+    calls.push_back({id, std::move(name), std::move(arguments)});
   }
   return calls;
 }

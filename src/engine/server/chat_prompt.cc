@@ -65,7 +65,7 @@ harmony::Conversation chat_conversation(const ChatRequest& request, const ModelP
                     : effort == Effort::kHigh ? harmony::ReasoningEffort::kHigh
                                               : harmony::ReasoningEffort::kMedium;
   for (const ChatTool& tool : request.tools) {
-    if (profile.python && tool.name == harmony::kPython) {
+    if (profile.python && tool.name == harmony::kPython && !tool.custom) {
       preamble.python = true;
     } else {
       preamble.functions.push_back({tool.name, tool.description, tool.parameters});

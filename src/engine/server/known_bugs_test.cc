@@ -96,12 +96,19 @@ constexpr KnownBug kBugs[] = {
      "<|channel|>commentary<|message|>Note."
      "<|end|><|start|>assistant<|channel|>final<|message|>Done.<|return|>",
      "|Note.\n\nDone.|"},
+    {"a custom tool's input is the text in its arguments, escapes read",
+     "<|channel|>commentary to=functions.patch <|constrain|>json<|message|>{\"input\": \"*** é\\n\\u00e9\\\"\"}<|call|>",
+     "||patch(*** é\né\")"},
+    {"one that is cut off is told as far as it came",
+     "<|channel|>commentary to=functions.patch <|constrain|>json<|message|>{\"input\": \"ab\\", "||patch(ab)"},
 };
 
 // Pieces joined as a client joins them.
 std::string seen(const KnownBug& bug) {
   const harmony::Tokenizer tokenizer = harmony::byte_level_tokenizer();
-  ChatChoice choice(tokenizer, *harmony::FormatTokens::of(tokenizer), {}, bug.tools);
+  std::vector<ChatTool> tools;
+  if (bug.tools) tools = {{.name = "f"}, {.name = "patch", .custom = true}};
+  ChatChoice choice(tokenizer, *harmony::FormatTokens::of(tokenizer), {}, tools);
   std::string reasoning, content;
   std::vector<std::pair<std::string, std::string>> calls;
   const auto add = [&](const ChatDelta& delta) {

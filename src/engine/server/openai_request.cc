@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/text.h"
+#include "base/text_member.h"
 #include "engine/server/chat_messages.h"
 #include "engine/server/field_reader.h"
 
@@ -25,6 +26,29 @@ ChatTool read_function(const Json& function, const std::string& path, const Chat
   return read;
 }
 
+// {"type": "text"} or {"type": "grammar", "grammar": {"syntax", "definition"}}. An expression binds the input; of a grammar the
+// model is told.
+void make_custom(const Json& custom, const std::string& path, ChatTool& tool, std::optional<ApiError>& error) {
+  tool.custom = tool.strict = true;
+  tool.parameters = text_member_schema(kInputArgument);
+  FieldReader fields(custom, path, error);
+  const Json* format = fields.object("format");
+  if (format == nullptr) return;
+  FieldReader form(*format, fields.path("format"), error);
+  if (form.choice("type", {"text", "grammar"}) != "grammar") return;
+  const Json* grammar = form.object("grammar");
+  if (grammar == nullptr) return form.fail_with(ApiError::missing(form.path("grammar")));
+  FieldReader rules(*grammar, form.path("grammar"), error);
+  const auto syntax = rules.choice("syntax", {"lark", "regex"});
+  const std::string definition = rules.required_string("definition");
+  if (!syntax) return rules.fail_with(ApiError::missing(rules.path("syntax")));
+  if (syntax == "regex") {
+    tool.parameters = text_member_schema(kInputArgument, definition);
+  } else {
+    tool.description += (tool.description.empty() ? "" : "\n") + ("The input follows this Lark grammar:\n" + definition);
+  }
+}
+
 void read_tools(FieldReader& body, ChatRequest& request, std::optional<ApiError>& error) {
   const Json* list = body.array("tools", kToolsMax);
   for (std::size_t i = 0; list != nullptr && i < list->size() && !error; ++i) {
@@ -36,13 +60,15 @@ void read_tools(FieldReader& body, ChatRequest& request, std::optional<ApiError>
     }
     FieldReader tool(item, path, error);
     if (tool.find("type") == nullptr) tool.fail_with(ApiError::missing(path + ".type"));
-    tool.choice("type", {"function"});
-    const Json* function = tool.object("function");
-    if (function == nullptr) {
-      tool.fail_with(ApiError::missing(path + ".function"));
+    const std::string type = tool.choice("type", {"function", "custom"}).value_or("");
+    if (type.empty()) return;
+    const Json* fields = tool.object(type);
+    if (fields == nullptr) {
+      tool.fail_with(ApiError::missing(path + "." + type));
       return;
     }
-    request.tools.push_back(read_function(*function, path + ".function", request, error));
+    request.tools.push_back(read_function(*fields, path + "." + type, request, error));
+    if (type == "custom") make_custom(*fields, path + ".custom", request.tools.back(), error);
   }
 }
 
@@ -62,7 +88,8 @@ void read_allowed_tools(FieldReader& choice, ChatRequest& request, std::optional
   }
   std::vector<ChatTool> kept;
   for (std::size_t i = 0; i < list->size() && !error; ++i) {
-    const Json* function = list->items()[i].find("function");
+    const Json& item = list->items()[i];
+    const Json* function = item.find(item.get_string("type") == "custom" ? "custom" : "function");
     const std::string name = function == nullptr ? "" : function->get_string("name").value_or("");
     const auto known = std::ranges::find(request.tools, name, &ChatTool::name);
     if (known != request.tools.end()) {
@@ -110,21 +137,22 @@ void read_tool_choice(FieldReader& body, ChatRequest& request, std::optional<Api
   if (choice == nullptr) return;
   if (choice->is_object()) {
     FieldReader fields(*choice, "tool_choice", error);
-    if (fields.choice("type", {"function", "allowed_tools"}) == "allowed_tools") {
+    const std::string type = fields.choice("type", {"function", "custom", "allowed_tools"}).value_or("function");
+    if (type == "allowed_tools") {
       read_allowed_tools(fields, request, error);
       return;
     }
-    const Json* function = fields.object("function");
-    if (function == nullptr) {
-      fields.fail_with(ApiError::missing("tool_choice.function"));
+    const Json* named = fields.object(type);
+    if (named == nullptr) {
+      fields.fail_with(ApiError::missing("tool_choice." + type));
       return;
     }
     request.tool_choice = ToolChoice::kNamed;
-    request.tool_named = FieldReader(*function, "tool_choice.function", error).required_string("name");
-    if (!error &&
-        std::ranges::find(request.tools, request.tool_named, &ChatTool::name) == request.tools.end()) {
+    request.tool_named = FieldReader(*named, "tool_choice." + type, error).required_string("name");
+    const auto tool = std::ranges::find(request.tools, request.tool_named, &ChatTool::name);
+    if (!error && (tool == request.tools.end() || tool->custom != (type == "custom"))) {
       body.fail_with(ApiError::bad_value(
-          "tool_choice", fmt::format("Tool choice 'function' with name '{}' not found in 'tools' parameter.",
+          "tool_choice", fmt::format("Tool choice '{}' with name '{}' not found in 'tools' parameter.", type,
                                      request.tool_named)));
     }
     return;

@@ -53,7 +53,11 @@ struct ChatTool {
   std::string description;
   Json parameters;      // an object, or null
   bool strict = false;  // arguments must satisfy the parameters
+  bool custom = false;  // its one argument is a text: to the client "input", to the model {"input": "…"}
 };
+
+inline constexpr std::string_view kInputArgument = "input";
+
 
 enum class Effort { kLow, kMedium, kHigh };
 

@@ -72,6 +72,28 @@ TEST(ChatRequest, ReadsEverythingItKnowsAndIgnoresTheRest) {
   EXPECT_EQ(request->messages[3].tool_name, "get_weather");
 }
 
+TEST(ChatRequest, CustomToolsAreFunctionsOfOneText) {
+  const auto request = parse_chat_request(R"({"model":"m","messages":[{"role":"user","content":"x"},
+    {"role":"assistant","tool_calls":[{"id":"c","type":"custom","custom":{"name":"patch","input":"a \"b\""}}]},
+    {"role":"tool","tool_call_id":"c","content":"done"}],
+    "tools":[{"type":"custom","custom":{"name":"patch","description":"Edits.","format":{"type":"grammar",
+      "grammar":{"syntax":"lark","definition":"start: /x/"}}}},
+     {"type":"custom","custom":{"name":"id","format":{"type":"grammar","grammar":{"syntax":"regex","definition":"a|b"}}}},
+     {"type":"custom","custom":{"name":"note"}},{"type":"function","function":{"name":"f"}}],
+    "tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"required","tools":[
+      {"type":"custom","custom":{"name":"patch"}},{"type":"custom","custom":{"name":"id"}},
+      {"type":"function","function":{"name":"f"}}]}}})");
+  ASSERT_TRUE(request.has_value()) << request.error().message;
+  EXPECT_EQ(request->messages[1].tool_calls[0].arguments, R"({"input":"a \"b\""})");
+  EXPECT_EQ(request->messages[2].tool_name, "patch");
+  ASSERT_EQ(request->tools.size(), 3u);
+  EXPECT_EQ(request->tools[0].description, "Edits.\nThe input follows this Lark grammar:\nstart: /x/");
+  EXPECT_TRUE(request->tools[0].custom && request->tools[0].strict && !request->tools[2].custom);
+  EXPECT_EQ(request->tools[1].parameters.dump(),
+            R"({"type":"object","properties":{"input":{"type":"string","pattern":"^(?:a|b)$"}},"required":["input"],)"
+            R"("additionalProperties":false})");
+}
+
 TEST(ChatRequest, ToolChoiceNoneHidesTheTools) {
   const auto request =
       parse_chat_request(R"({"model":"m","messages":[{"role":"user","content":"x"}],"tool_choice":"none",

@@ -116,7 +116,7 @@ TEST_F(StructuredAnswerTest, ARandomModelSatisfiesAllSchemasTogetherInOneBatch) 
     const Json& item = schemas.items()[i];
     EXPECT_EQ(written[i].finish, FinishReason::kStop)
         << *item.get_string("name") << model->tokenizer.decode(written[i].tokens);
-    ChatChoice choice(model->tokenizer, model->format, {}, false);
+    ChatChoice choice(model->tokenizer, model->format, {}, {});
     std::string content;
     for (const TokenId token : written[i].tokens) content += choice.push(token).content;
     content += choice.finish().content;
@@ -233,6 +233,37 @@ TEST_F(StructuredAnswerTest, StrictFunctionsBindTheirArgumentsAlsoWhenTheModelMa
   EXPECT_GT(calls, 0);
 }
 
+// Goal: a custom tool's input is bound by its expression, whole and in pieces, and is not JSON to the client.
+TEST_F(StructuredAnswerTest, ACustomToolIsCalledWithATextThatFitsItsExpression) {
+  serve();
+  const std::string tools =
+      R"(,"tools":[{"type":"function","function":{"name":"stop"}},{"type":"custom","custom":{"name":"sum","format":)"
+      R"({"type":"grammar","grammar":{"syntax":"regex","definition":"[0-9]{1,4}( [+] \"[0-9]{1,4}\"){1,3}"}}}}])"
+      R"(,"tool_choice":{"type":"custom","custom":{"name":"sum"}})";
+  for (int seed = 0; seed < 6; ++seed) {
+    const std::string common = fmt::format(R"(,"seed":{},"max_tokens":220,"temperature":1.5)", seed) + tools;
+    const Json said = message(common, "tool_calls");
+    ASSERT_TRUE(said.contains("tool_calls")) << said.dump();
+    const Json& call = said.find("tool_calls")->items()[0];
+    EXPECT_EQ(call.get_string("type"), "custom");
+    EXPECT_FALSE(call.contains("function"));
+    ASSERT_TRUE(call.contains("custom")) << said.dump();
+    EXPECT_EQ(call.find("custom")->get_string("name"), "sum");
+    const std::string input = call.find("custom")->get_string("input").value_or("");
+    EXPECT_THAT(input, MatchesRegex("[0-9]+( [+] \"[0-9]+\")+"));
+    // The same in pieces.
+    const auto streamed = chat(common + R"(,"stream":true)");
+    std::string joined;
+    for (std::size_t at = 0; (at = streamed.body.find("data: {", at)) != std::string::npos; ++at) {
+      const auto chunk = Json::parse(streamed.body.substr(at + 6, streamed.body.find('\n', at) - at - 6));
+      ASSERT_TRUE(chunk.has_value()) << streamed.body;
+      const Json* calls = chunk->find("choices")->items()[0].find("delta")->find("tool_calls");
+      if (calls != nullptr) joined += calls->items()[0].find("custom")->get_string("input").value_or("?");
+    }
+    EXPECT_EQ(joined, input);
+  }
+}
+
 struct Wrong {
   const char* more;
   const char* param;
@@ -259,7 +290,10 @@ TEST_F(StructuredAnswerTest, WhatCannotBeHonouredIsA400ThatNamesThePlace) {
          "tool_choice", "'g' not found"},
         {R"(,"tools":[{"type":"function","function":{"name":"f","strict":true,"parameters":{"type":"object",)"
          R"("properties":{"a":{"pattern":"\\bx"}}}}}])",
-         "tools[0].function.parameters", "/properties/a/pattern"}}) {
+         "tools[0].function.parameters", "/properties/a/pattern"},
+        {R"(,"tools":[{"type":"custom","custom":{"name":"f","format":{"type":"grammar","grammar":{"syntax":"regex",)"
+         R"("definition":"\\bx"}}}}])",
+         "tools[0].custom.format", "/properties/input/pattern"}}) {
     const auto response = chat(wrong.more);
     EXPECT_EQ(response.status, 400) << wrong.more << response.body;
     const Json body = Json::parse(response.body).value_or(Json());

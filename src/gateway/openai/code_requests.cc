@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/file.h"
+#include "gateway/openai/containers.h"
 
 namespace capstan::gateway::openai {
 namespace {
@@ -17,13 +18,6 @@ ApiError error_of(const Error& error) {
           .message = error.message,
           .type = "server_error",
           .code = "container_unavailable"};
-}
-
-// The last part of a path, without what would harm a directory or a prompt.
-std::string plain_name(std::string_view path) {
-  std::string name(path.substr(path.find_last_of("/\\") + 1));
-  std::erase_if(name, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
-  return name == "." || name == ".." ? std::string() : name;
 }
 
 // The ids of the containers that these items ran in, the last first.
@@ -101,7 +95,7 @@ std::expected<std::vector<CodeRunner::File>, ApiError> CodeRequests::give_files(
     const auto about = files_.find(owner, id);
     auto content = about ? files_.content(owner, id) : std::unexpected(about.error());
     if (!content) return std::unexpected(error_of(content.error()));
-    std::string name = plain_name(about->get_string("filename").value_or(""));
+    std::string name = plain_file_name(about->get_string("filename").value_or(""));
     const auto same = [&](const CodeRunner::File& other) { return other.name == name; };
     if (name.empty() || std::ranges::any_of(files, same)) name = id + "-" + name;
     names += fmt::format("{}{}", names.empty() ? "" : ", ", name);

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "gateway/openai/chats.h"
+#include "gateway/openai/containers.h"
 #include "gateway/openai/conversations.h"
 #include "gateway/openai/embeddings_exchange.h"
 #include "gateway/openai/endpoints.h"
@@ -81,6 +82,7 @@ OpenAiApi::OpenAiApi(Gateway& gateway, store::Database& database, OpenAiOptions 
   add_conversations(gateway, responses_.conversations());
   add_files(gateway);
   add_batches(gateway);
+  add_containers(gateway, options.containers, *files_);
 }
 
 void OpenAiApi::start() { batches_.start(); }

@@ -14,6 +14,7 @@
 #include "gateway/openai/batches.h"
 #include "gateway/openai/chat_store.h"
 #include "gateway/openai/code_requests.h"
+#include "gateway/openai/container_host.h"
 #include "gateway/openai/file_store.h"
 #include "gateway/openai/responses_state.h"
 
@@ -23,6 +24,7 @@ struct OpenAiOptions {
   std::filesystem::path files;  // a directory of its own
   std::string seal_key;         // of store::load_or_make_key
   CodeRunner* code = nullptr;   // of the tool code_interpreter, which is refused without it; outlives the API
+  ContainerHost* containers = nullptr;  // of /v1/containers; the same
 };
 
 class OpenAiApi {

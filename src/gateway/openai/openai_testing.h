@@ -37,13 +37,15 @@ class OpenAiTest : public testing::Test {
     std::filesystem::remove_all(scratch_);
   }
 
+  virtual ContainerHost* containers() { return nullptr; }
+
   // A Capstan's front, over what the one before left.
   void start() {
     database_ = *store::open_sqlite(scratch_ / "tables.sqlite", parts_, {.fsync = false});
     gateway_ = std::make_unique<Gateway>(directory_, std::make_shared<prometheus::Registry>());
     gateway_->set_authenticator(std::make_unique<Projects>());
     api_ = *OpenAiApi::make(*gateway_, *database_,
-                            {.files = scratch_ / "files", .seal_key = std::string(32, 'k')});
+                            {.files = scratch_ / "files", .seal_key = std::string(32, 'k'), .containers = containers()});
     http::Router router;
     gateway_->mount(router);
     server_ = std::move(http::Server::start({}, router.handler()).value());

@@ -88,8 +88,8 @@ void ResponsesAnswer::open(Kind kind, const CallDelta* call, Events& events) {
   close(events, true);
   kind_ = kind;
   text_.clear();
-  arguments_ = {};
-  code_.clear();
+  argument_ = TextMember(kind == Kind::kCode ? kCodeArgument : kInputArgument);
+  told_.clear();
   logprobs_.clear();
   if (call != nullptr) call_index_ = call->index;
   Json item = opened(kind, call);
@@ -110,6 +110,8 @@ std::string_view ResponsesAnswer::delta_type() const {
       return "response.function_call_arguments";
     case Kind::kCustomCall:
       return "response.custom_tool_call_input";
+    case Kind::kCode:
+      return "response.code_interpreter_call_code";
     default:
       return "response.output_text";
   }
@@ -118,9 +120,8 @@ std::string_view ResponsesAnswer::delta_type() const {
 void ResponsesAnswer::append(const std::string& text, const Json::Array& logprobs, Events& events) {
   text_ += text;
   logprobs_.insert(logprobs_.end(), logprobs.begin(), logprobs.end());
-  if (kind_ == Kind::kCode) return tell_code(arguments_.next(text_), events);
-  // A custom tool's input is told when it is whole: its pieces are pieces of JSON.
-  if (text.empty() || kind_ == Kind::kCustomCall) return;
+  if (kind_ == Kind::kCode || kind_ == Kind::kCustomCall) return tell(argument_.next(text_), events);
+  if (text.empty()) return;
   Json fields = place();
   if (kind_ != Kind::kCall) fields["content_index"] = 0;
   fields["delta"] = text;
@@ -130,14 +131,8 @@ void ResponsesAnswer::append(const std::string& text, const Json::Array& logprob
 
 void ResponsesAnswer::close_call(Json& item, Events& events) {
   const bool custom = kind_ == Kind::kCustomCall;
-  std::string value = text_;
-  if (custom) {
-    const auto json = Json::parse(text_);
-    if (json) value = json->get_string("input").value_or(text_);
-    Json fields = place();
-    fields["delta"] = value;
-    emit(fmt::format("{}.delta", delta_type()), std::move(fields), events);
-  }
+  std::string value = custom ? whole_argument() : text_;
+  if (custom && value.starts_with(told_)) tell(value.substr(told_.size()), events);
   item[custom ? "input" : "arguments"] = value;
   Json fields = place();
   fields[custom ? "input" : "arguments"] = std::move(value);
@@ -171,25 +166,31 @@ void ResponsesAnswer::close(Events& events, bool complete) {
   kind_ = Kind::kNone;
 }
 
-void ResponsesAnswer::tell_code(std::string more, Events& events) {
+void ResponsesAnswer::tell(std::string more, Events& events) {
   if (more.empty()) return;
-  code_ += more;
+  told_ += more;
   Json fields = place();
   fields["delta"] = std::move(more);
-  emit("response.code_interpreter_call_code.delta", std::move(fields), events);
+  emit(fmt::format("{}.delta", delta_type()), std::move(fields), events);
+}
+
+// The code, or a custom tool's input; what is no JSON is taken for it as it is.
+std::string ResponsesAnswer::whole_argument() const {
+  const auto json = Json::parse(text_);
+  const std::string_view name = kind_ == Kind::kCode ? kCodeArgument : kInputArgument;
+  const auto written = json && json->is_object() ? json->get_string(name) : std::nullopt;
+  return written.value_or(text_);
 }
 
 // The call is whole; what it does comes after the turn.
 void ResponsesAnswer::close_code(Json& item, Events& events, bool complete) {
-  kind_ = Kind::kNone;
-  const auto arguments = Json::parse(text_);
-  const auto written = arguments && arguments->is_object() ? arguments->get_string("code") : std::nullopt;
-  std::string code = written.value_or(text_);  // what is no JSON is taken for the code itself
+  std::string code = whole_argument();
   item["code"] = code;
-  if (code.starts_with(code_)) tell_code(code.substr(code_.size()), events);
+  if (code.starts_with(told_)) tell(code.substr(told_.size()), events);
   Json fields = place();
   fields["code"] = code;
-  emit("response.code_interpreter_call_code.done", std::move(fields), events);
+  emit(fmt::format("{}.done", delta_type()), std::move(fields), events);
+  kind_ = Kind::kNone;
   if (complete) {
     codes_.push_back({output_.size() - 1, std::move(code)});
   } else {

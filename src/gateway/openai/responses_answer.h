@@ -22,8 +22,8 @@
 #include <vector>
 
 #include "base/json.h"
+#include "base/text_member.h"
 #include "gateway/openai/chat_delta.h"
-#include "gateway/openai/code_arguments.h"
 #include "gateway/openai/responses_request.h"
 
 namespace capstan::gateway::openai {
@@ -77,7 +77,8 @@ class ResponsesAnswer {
   void emit_part(std::string_view what, Events& events);
   void finish_item(Json& item, bool complete) const;
   void close_call(Json& item, Events& events);
-  void tell_code(std::string more, Events& events);
+  void tell(std::string more, Events& events);
+  std::string whole_argument() const;
   void close_code(Json& item, Events& events, bool complete);
   Json opened(Kind kind, const CallDelta* call);
   Json shown(Json item) const;
@@ -103,8 +104,8 @@ class ResponsesAnswer {
   Kind kind_ = Kind::kNone;
   std::int64_t call_index_ = 0;
   std::string text_;
-  CodeArguments arguments_;
-  std::string code_;  // as far as it is told
+  TextMember argument_{kCodeArgument};  // of code and of a custom tool
+  std::string told_;  // of it
   Json::Array logprobs_;
 };
 

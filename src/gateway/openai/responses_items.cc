@@ -188,7 +188,7 @@ class Messages {
                    "missing_required_parameter");
     unanswered_.insert(*id);
     known_.insert(*id);
-    const std::string text = custom ? Json::object({{"input", *arguments}}).dump() : *arguments;
+    const std::string text = custom ? Json::object({{std::string(kInputArgument), *arguments}}).dump() : *arguments;
     calls_.push_back(Json::object({{"id", *id},
                                    {"type", "function"},
                                    {"function", Json::object({{"name", *name}, {"arguments", text}})}}));
@@ -215,7 +215,7 @@ class Messages {
     if (!id || !code || outputs == nullptr || !outputs->is_array()) return {};
     std::string logs;
     for (const Json& output : outputs->items()) logs += output.get_string("logs").value_or("");
-    const std::string arguments = Json::object({{"code", *code}}).dump();
+    const std::string arguments = Json::object({{std::string(kCodeArgument), *code}}).dump();
     calls_.push_back(Json::object({{"id", *id},
                                    {"type", "function"},
                                    {"function", Json::object({{"name", kCodeFunction}, {"arguments", arguments}})}}));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "base/text_member.h"
 #include "gateway/openai/responses_checks.h"
 
 namespace capstan::gateway::openai {
@@ -50,6 +51,29 @@ Status refuse_hosted(const Json& body) {
   return {};
 }
 
+// A custom tool's input is a text, of which a format may be given: {"type": "grammar", "syntax": "lark" | "regex",
+// "definition"}. An expression binds the input, of a grammar the model is told.
+Status read_input_format(const Json& tool, const std::string& path, Json& function) {
+  function["parameters"] = text_member_schema(kInputArgument);
+  function["strict"] = true;
+  const Json* format = given(tool, "format");
+  if (format == nullptr || format->get_string("type") == "text") return {};
+  const auto syntax = format->get_string("syntax"), definition = format->get_string("definition");
+  if (format->get_string("type") != "grammar")
+    return wrong(path + ".type", fmt::format("'{}.type' must be text or grammar", path));
+  if (syntax != "lark" && syntax != "regex")
+    return wrong(path + ".syntax", fmt::format("'{}.syntax' must be lark or regex", path));
+  if (!definition) return missing(path + ".definition");
+  if (syntax == "regex") {
+    function["parameters"] = text_member_schema(kInputArgument, *definition);
+  } else {
+    const std::string description = function.get_string("description").value_or("");
+    function["description"] = fmt::format("{}{}The input follows this Lark grammar:\n{}", description,
+                                          description.empty() ? "" : "\n", *definition);
+  }
+  return {};
+}
+
 std::expected<Json, OpenAiError> function_of(const Json& tool, const std::string& path, bool custom) {
   const auto name = tool.get_string("name");
   if (!name) return missing(path + ".name");
@@ -58,14 +82,10 @@ std::expected<Json, OpenAiError> function_of(const Json& tool, const std::string
   Json function = Json::object({{"name", *name}});
   if (const auto description = tool.get_string("description")) function["description"] = *description;
   if (custom) {
-    Json input = Json::object({{"input", Json::object({{"type", "string"}})}});
-    function["parameters"] = Json::object({{"type", "object"},
-                                           {"properties", std::move(input)},
-                                           {"required", Json::array({"input"})},
-                                           {"additionalProperties", false}});
-  } else if (const Json* parameters = given(tool, "parameters")) {
-    function["parameters"] = *parameters;
+    if (auto read = read_input_format(tool, path + ".format", function); !read) return std::unexpected(read.error());
+    return Json::object({{"type", "function"}, {"function", std::move(function)}});
   }
+  if (const Json* parameters = given(tool, "parameters")) function["parameters"] = *parameters;
   if (const auto strict = tool.get_bool("strict")) function["strict"] = *strict;
   return Json::object({{"type", "function"}, {"function", std::move(function)}});
 }
@@ -110,13 +130,11 @@ Status read_code_interpreter(const Json& tool, const std::string& path, Response
   }
   if (auto read = read_container_files(*container, path + ".container.file_ids", call); !read) return read;
   call.code = true;
-  Json code = Json::object({{"code", Json::object({{"type", "string"}})}});
   Json function = Json::object({{"name", kCodeFunction},
                                 {"description",
                                  "Runs Python code and returns what it prints and the value of its last expression. "
                                  "Variables stay for the next call. There is no network."}});
-  function["parameters"] =
-      Json::object({{"type", "object"}, {"properties", std::move(code)}, {"required", Json::array({"code"})}});
+  function["parameters"] = text_member_schema(kCodeArgument);
   call.settings["tools"].push_back(Json::object({{"type", "function"}, {"function", std::move(function)}}));
   return {};
 }

@@ -1,8 +1,8 @@
-#include "gateway/openai/code_arguments.h"
+#include "base/text_member.h"
 
-#include "base/json.h"
+#include <fmt/format.h>
 
-namespace capstan::gateway::openai {
+namespace capstan {
 namespace {
 
 // Of the escape at the beginning of `text`; 0: it is not whole yet. A pair of surrogates is one.
@@ -18,10 +18,13 @@ std::size_t escape_length(std::string_view text) {
 
 }  // namespace
 
-// Behind `{"code":"`, however it is spaced.
-bool CodeArguments::begin(std::string_view arguments) {
+TextMember::TextMember(std::string_view name) : quoted_name_(fmt::format("\"{}\"", name)) {}
+
+// Behind `{"NAME":"`, however it is spaced.
+bool TextMember::begin(std::string_view arguments) {
   std::size_t at = 0;
-  for (const std::string_view token : {"{", "\"code\"", ":", "\""}) {
+  const std::string_view tokens[] = {"{", quoted_name_, ":", "\""};
+  for (const std::string_view token : tokens) {
     at = arguments.find_first_not_of(" \t\r\n", at);
     if (at == std::string_view::npos || !arguments.substr(at).starts_with(token)) return false;
     at += token.size();
@@ -30,7 +33,7 @@ bool CodeArguments::begin(std::string_view arguments) {
   return true;
 }
 
-std::string CodeArguments::next(std::string_view arguments) {
+std::string TextMember::next(std::string_view arguments) {
   if (!begun_) begun_ = begin(arguments);
   std::string out;
   while (begun_ && !ended_ && at_ < arguments.size()) {
@@ -50,4 +53,13 @@ std::string CodeArguments::next(std::string_view arguments) {
   return out;
 }
 
-}  // namespace capstan::gateway::openai
+Json text_member_schema(std::string_view name, std::string_view pattern) {
+  Json text = Json::object({{"type", "string"}});
+  if (!pattern.empty()) text["pattern"] = fmt::format("^(?:{})$", pattern);
+  return Json::object({{"type", "object"},
+                       {"properties", Json::object({{std::string(name), std::move(text)}})},
+                       {"required", Json::array({name})},
+                       {"additionalProperties", false}});
+}
+
+}  // namespace capstan
