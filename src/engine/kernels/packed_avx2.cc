@@ -101,6 +101,14 @@ CAPSTAN_INLINE void add_bytes(__m256i (&sums)[kHalves], __m256i w0, __m256i w1, 
       : "x"(w0), "x"(w1), "m"(*static_cast<const FourBytes*>(inputs)));
 }
 
+// Tokens that meet a block together: those from kSplit on lie in the next tile, so many places further.
+template <int kTokens, int kSplit = kTokens>
+struct Together {
+  static constexpr int kCount = kTokens;
+  std::size_t skip = 0;
+  CAPSTAN_INLINE std::size_t place(int token) const { return static_cast<std::size_t>(token) + (token < kSplit ? 0 : skip); }
+};
+
 // 0, 4, 1, 5, …: of 4-bit numbers those of one line.
 constexpr int group_at(int i) { return i / 2 + i % 2 * 4; }
 
@@ -133,26 +141,26 @@ struct Wide {
     for (int i = 0; i < kGroups; ++i) {
       const int group = group_at(i);
       const Numbers a = numbers_of<kType>(numbers, 0, group), b = numbers_of<kType>(numbers, 1, group);
-      add_products<kTokens>(sums, a.even, b.even, inputs + 4 * group);
-      add_products<kTokens>(sums, a.odd, b.odd, inputs + 4 * group + 2);
+      add_products(Together<kTokens>(), sums, a.even, b.even, inputs + 4 * group);
+      add_products(Together<kTokens>(), sums, a.odd, b.odd, inputs + 4 * group + 2);
     }
   }
-  template <int kTokens>
-  static CAPSTAN_INLINE void multiply_unpacked(const std::uint8_t* numbers, const QuantizedRows& x, std::size_t at,
+  template <class Tokens>
+  static CAPSTAN_INLINE void multiply_unpacked(Tokens tokens, const std::uint8_t* numbers, const QuantizedRows& x, std::size_t at,
                                                __m256i (*sums)[kHalves]) {
     const std::int16_t* inputs = x.wide(at);
-    for (int t = 0; t < kTokens; ++t) sums[t][0] = sums[t][1] = _mm256_setzero_si256();
+    for (int t = 0; t < Tokens::kCount; ++t) sums[t][0] = sums[t][1] = _mm256_setzero_si256();
 #pragma GCC unroll 1
     for (int line = 0; line < 2 * kGroups; ++line)
-      add_products<kTokens>(sums, load(numbers + line * kLineBytes), load(numbers + line * kLineBytes + 32),
-                            inputs + 2 * line);
+      add_products(tokens, sums, load(numbers + line * kLineBytes), load(numbers + line * kLineBytes + 32), inputs + 2 * line);
   }
 
  private:
-  template <int kTokens>
-  static CAPSTAN_INLINE void add_products(__m256i (*sums)[kHalves], __m256i w0, __m256i w1, const std::int16_t* inputs) {
+  template <class Tokens>
+  static CAPSTAN_INLINE void add_products(Tokens tokens, __m256i (*sums)[kHalves], __m256i w0, __m256i w1,
+                                          const std::int16_t* inputs) {
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) add_words(sums[t], w0, w1, inputs + static_cast<std::size_t>(t) * kTokenStride);
+    for (int t = 0; t < Tokens::kCount; ++t) add_words(sums[t], w0, w1, inputs + tokens.place(t) * kTokenStride);
   }
 };
 
@@ -183,40 +191,39 @@ struct Bytes {
   static CAPSTAN_INLINE void multiply_stored(const std::uint8_t* numbers, const QuantizedRows& x, std::size_t at,
                                              __m256i (*sums)[kHalves]) {
     const std::int8_t* inputs = x.byte(at);
-    start<kTokens>(x, at, sums);
+    start(Together<kTokens>(), x, at, sums);
 #pragma GCC unroll 4
     for (int line = 0; line < kGroups / 2; ++line) {
       __m256i a0, a1, b0, b1;
       offset_numbers(numbers + line * kLineBytes, a0, a1);
       offset_numbers(numbers + line * kLineBytes + 32, b0, b1);
-      add_products<kTokens>(sums, a0, b0, inputs + 4 * line);
-      add_products<kTokens>(sums, a1, b1, inputs + 4 * (line + kGroups / 2));
+      add_products(Together<kTokens>(), sums, a0, b0, inputs + 4 * line);
+      add_products(Together<kTokens>(), sums, a1, b1, inputs + 4 * (line + kGroups / 2));
     }
     widen<kTokens>(sums);
   }
-  template <int kTokens>
-  static CAPSTAN_INLINE void multiply_unpacked(const std::uint8_t* numbers, const QuantizedRows& x, std::size_t at,
+  template <class Tokens>
+  static CAPSTAN_INLINE void multiply_unpacked(Tokens tokens, const std::uint8_t* numbers, const QuantizedRows& x, std::size_t at,
                                                __m256i (*sums)[kHalves]) {
     const std::int8_t* inputs = x.byte(at);
-    start<kTokens>(x, at, sums);
+    start(tokens, x, at, sums);
 #pragma GCC unroll 1
     for (int line = 0; line < kGroups; ++line)
-      add_products<kTokens>(sums, load(numbers + line * kLineBytes), load(numbers + line * kLineBytes + 32),
-                            inputs + 4 * line);
-    widen<kTokens>(sums);
+      add_products(tokens, sums, load(numbers + line * kLineBytes), load(numbers + line * kLineBytes + 32), inputs + 4 * line);
+    widen<Tokens::kCount>(sums);
   }
 
  private:
-  template <int kTokens>
-  static CAPSTAN_INLINE void start(const QuantizedRows& x, std::size_t at, __m256i (*sums)[kHalves]) {
+  template <class Tokens>
+  static CAPSTAN_INLINE void start(Tokens tokens, const QuantizedRows& x, std::size_t at, __m256i (*sums)[kHalves]) {
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t)
-      sums[t][0] = sums[t][1] = broadcast(x.pair_correction(at + static_cast<std::size_t>(t)));
+    for (int t = 0; t < Tokens::kCount; ++t) sums[t][0] = sums[t][1] = broadcast(x.pair_correction(at + tokens.place(t)));
   }
-  template <int kTokens>
-  static CAPSTAN_INLINE void add_products(__m256i (*sums)[kHalves], __m256i w0, __m256i w1, const std::int8_t* inputs) {
+  template <class Tokens>
+  static CAPSTAN_INLINE void add_products(Tokens tokens, __m256i (*sums)[kHalves], __m256i w0, __m256i w1,
+                                          const std::int8_t* inputs) {
 #pragma GCC unroll 8
-    for (int t = 0; t < kTokens; ++t) add_bytes(sums[t], w0, w1, inputs + static_cast<std::size_t>(t) * kTokenStride);
+    for (int t = 0; t < Tokens::kCount; ++t) add_bytes(sums[t], w0, w1, inputs + tokens.place(t) * kTokenStride);
   }
   template <int kTokens>
   static CAPSTAN_INLINE void widen(__m256i (*sums)[kHalves]) {
@@ -230,6 +237,19 @@ struct Bytes {
 
 CAPSTAN_INLINE __m256 scaled(__m256i sum, __m256 weight_scale, float scale, __m256 onto) {
   return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(weight_scale, _mm256_set1_ps(scale)), onto);
+}
+
+// As store_panel, whole panels at once.
+inline void store_sums(const PackedTask& task, int panel, int token, const float* sums) {
+  const int row = panel * kPanelRows;
+  if (task.weight.rows - row < kPanelRows) return store_panel(task, panel, token, sums);
+  float* out = task.out + static_cast<std::size_t>(token) * task.out_stride + row;
+  for (int at = 0; at < kPanelRows; at += 8) {
+    __m256 value = _mm256_load_ps(sums + at);
+    if (task.bias != nullptr) value = _mm256_add_ps(value, _mm256_loadu_ps(task.bias + row + at));
+    if (task.accumulate) value = _mm256_add_ps(_mm256_loadu_ps(out + at), value);
+    _mm256_storeu_ps(out + at, value);
+  }
 }
 
 // run<count>(), of a count up to kMost; nothing for none.
@@ -268,7 +288,7 @@ __attribute__((noinline)) void run_few(const PackedTask& task, const PanelShape&
     numbers += kNumberBytes;
     at += QuantizedRows::kTileRows;
   }
-  for (int t = 0; t < kTokens; ++t) store_panel(task, panel, token + t, reinterpret_cast<float*>(acc[t]));
+  for (int t = 0; t < kTokens; ++t) store_sums(task, panel, token + t, reinterpret_cast<float*>(acc[t]));
 }
 
 // Some blocks of a panel unpacked, and their scales.
@@ -287,20 +307,21 @@ struct Slab {
   }
 };
 
-// The slab's blocks with kTokens tokens, onto their sums so far. `at`: the first block of the first token.
-template <class How, int kTokens>
-__attribute__((noinline)) void meet(const Slab<How>& slab, int blocks, const QuantizedRows& x, std::size_t at,
+// The slab's blocks with some tokens, onto their sums so far. `at`: the first block of the first token.
+template <class How, class Tokens>
+__attribute__((noinline)) void meet(Tokens tokens, const Slab<How>& slab, int blocks, const QuantizedRows& x, std::size_t at,
                                     float (*acc)[kPanelRows]) {
+  constexpr int kTokens = Tokens::kCount;
   for (int t = 0; t < kTokens; ++t) _mm_prefetch(reinterpret_cast<const char*>(acc[kTokens + t]), _MM_HINT_T0);
   for (int block = 0; block < blocks; ++block, at += QuantizedRows::kTileRows) {
     __m256i sums[kTokens][kHalves];
-    How::template multiply_unpacked<kTokens>(slab.numbers + block * How::kBlockBytes, x, at, sums);
+    How::multiply_unpacked(tokens, slab.numbers + block * How::kBlockBytes, x, at, sums);
     const float* scales = x.scale(at);
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; ++t) {
       for (int half = 0; half < kHalves; ++half) {
         float* to = acc[t] + 8 * half;
-        _mm256_store_ps(to, scaled(sums[t][half], _mm256_load_ps(slab.scales[block] + 8 * half), scales[t],
+        _mm256_store_ps(to, scaled(sums[t][half], _mm256_load_ps(slab.scales[block] + 8 * half), scales[tokens.place(t)],
                                    _mm256_load_ps(to)));
       }
     }
@@ -312,16 +333,28 @@ __attribute__((noinline)) void meet(const Slab<How>& slab, int blocks, const Qua
 template <class How>
 void meet_all(const Slab<How>& slab, int blocks, const PackedTask& task, int token, int count, std::size_t block,
               float (*acc)[kPanelRows]) {
-  // Six tokens keep all registers busy; a tile of sixteen is 6, 6 and 4.
-  const auto run = [&]<int kTokens>(int t) {
-    meet<How, kTokens>(slab, blocks, *task.x, task.x->at(task.first + token + t, block), acc + t);
+  const std::size_t skip = (task.x->blocks() - 1) * QuantizedRows::kTileRows;
+  const auto run = [&](auto tokens, int t) {
+    meet(tokens, slab, blocks, *task.x, task.x->at(task.first + token + t, block), acc + t);
   };
-  for (int tile = 0; tile < count; tile += QuantizedRows::kTileRows) {
-    const int end = tile + QuantizedRows::kTileRows < count ? tile + QuantizedRows::kTileRows : count;
-    int t = tile;
-    for (; end - t >= 10 || end - t == 6; t += 6) run.template operator()<6>(t);
-    for (; end - t >= 7; t += 4) run.template operator()<4>(t);
-    with_tokens<5>(end - t, [&]<int kTokens>() { run.template operator()<kTokens>(t); });
+  // Six tokens keep all registers busy, whether their tile ends among them or not.
+  int t = 0;
+  for (; count - t >= 12; t += 6) {
+    const int here = QuantizedRows::kTileRows - t % QuantizedRows::kTileRows;
+    if (here == 2) {
+      run(Together<6, 2>{skip}, t);
+    } else if (here == 4) {
+      run(Together<6, 4>{skip}, t);
+    } else {
+      run(Together<6>(), t);
+    }
+  }
+  // The rest tile by tile, in parts that are not too small.
+  while (t < count) {
+    const int tile_end = (t / QuantizedRows::kTileRows + 1) * QuantizedRows::kTileRows, end = tile_end < count ? tile_end : count;
+    const int left = end - t, part = left >= 10 || left <= 6 ? (left < 6 ? left : 6) : 4;
+    with_tokens<6>(part, [&]<int kTokens>() { run(Together<kTokens>(), t); });
+    t += part;
   }
 }
 
@@ -355,9 +388,10 @@ void run_many(const PackedTask& task, const PanelShape& shape, int begin, int en
       meet_all<How>(slab, blocks, task, token, count, block, acc + static_cast<std::ptrdiff_t>(panel - begin) * count);
     }
   }
-  for (int panel = begin; panel < end; ++panel) {
-    for (int t = 0; t < count; ++t)
-      store_panel(task, panel, token + t, acc[static_cast<std::ptrdiff_t>(panel - begin) * count + t]);
+  // Token by token: the panels' outputs lie side by side, those of tokens pages apart.
+  for (int t = 0; t < count; ++t) {
+    for (int panel = begin; panel < end; ++panel)
+      store_sums(task, panel, token + t, acc[static_cast<std::ptrdiff_t>(panel - begin) * count + t]);
   }
 }
 
