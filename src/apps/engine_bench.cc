@@ -1,6 +1,6 @@
 // How it works: prompts are drawn (speed does not depend on them), what is generated is chosen greedily, as when serving, every
-// test is repeated on fresh caches,
-// and the memory's read rate is measured in the same run, so that decoding can be told as a share of it.
+// test is repeated on fresh caches, and the memory's read rate is measured in the same run, so that decoding can be told as a
+// share of it.
 #include "apps/engine_bench.h"
 
 #include <fmt/format.h>

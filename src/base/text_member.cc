@@ -62,4 +62,8 @@ Json text_member_schema(std::string_view name, std::string_view pattern) {
                        {"additionalProperties", false}});
 }
 
+std::string with_lark_grammar(std::string_view description, std::string_view grammar) {
+  return fmt::format("{}{}The input follows this Lark grammar:\n{}", description, description.empty() ? "" : "\n", grammar);
+}
+
 }  // namespace capstan

@@ -32,4 +32,9 @@ class TextMember {
 // The JSON schema of such arguments; a pattern binds the whole text.
 Json text_member_schema(std::string_view name, std::string_view pattern = {});
 
+// OpenAI's custom tools are called with one text, to the model a member of this name.
+inline constexpr std::string_view kInputArgument = "input";
+// What a model is told of one whose input has a grammar, behind the tool's own description.
+std::string with_lark_grammar(std::string_view description, std::string_view grammar);
+
 }  // namespace capstan

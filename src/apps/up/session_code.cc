@@ -9,10 +9,10 @@
 
 #include "agents/front/front.h"
 #include "agents/front/host_address.h"
+#include "agents/sessions/owner.h"
 #include "apps/up/session_wire.h"
 #include "base/steady_time.h"
 #include "http/async_client.h"
-#include "http/client.h"
 
 namespace capstan::apps {
 namespace {
@@ -61,8 +61,9 @@ std::string CodeLogs::text() const {
 }
 
 struct SessionCode::State {
-  State(std::filesystem::path file, std::int64_t in_use) : address(std::move(file)), in_use_ms(in_use) {}
+  State(const std::filesystem::path& file, std::int64_t in_use) : address(file), wire(file), in_use_ms(in_use) {}
   const agents::HostAddress address;
+  SessionWire wire;
   const std::int64_t in_use_ms;
   std::mutex mutex;
   std::map<std::string, Sandbox> known;  // by project and container
@@ -314,21 +315,8 @@ Result<void> SessionCode::check() {
 }
 
 Result<void> SessionCode::find(const gateway::Caller& caller, const std::string& container) {
-  CAPSTAN_TRY(const auto host, state_->address.now());
-  http::Client client;
-  const auto ask = [&](std::string target) -> Result<Json> {
-    const http::Request request{.target = std::move(target),
-                                .headers = {{std::string(agents::kHostTokenHeader), host.token},
-                                            {std::string(agents::kOwnerHeader), owner_header(caller)}}};
-    CAPSTAN_TRY(const http::Response answer, client.request(host.url, request, {.timeout_ms = kSessionHostTimeoutMs}));
-    if (answer.status != 200) return std::unexpected(session_error(answer.status, answer.body));
-    return Json::parse(answer.body);
-  };
-  CAPSTAN_TRY(const Json list, ask(fmt::format("/v2/sandboxes?limit=1&metadata={}%3D{}", kContainerWord, container)));
-  if (!list.is_array() || list.size() == 0) return std::unexpected(no_container(container));
-  const std::string id = list.items()[0].get_string("sandboxID").value_or("");
-  CAPSTAN_TRY(const Json about, ask("/sandboxes/" + id));
-  state_->note(key_of(caller, container), {id, about.get_string("envdAccessToken").value_or("")});
+  CAPSTAN_TRY(const SessionWire::Sandbox found, state_->wire.sandbox_of(caller, container));
+  state_->note(key_of(caller, container), {found.id, found.token});
   return {};
 }
 

@@ -3,9 +3,7 @@
 #include <algorithm>
 #include <ctime>
 
-#include "agents/front/front.h"
 #include "apps/up/session_code.h"
-#include "apps/up/session_wire.h"
 #include "base/text.h"
 
 namespace capstan::apps {
@@ -43,43 +41,17 @@ std::optional<gateway::openai::ContainerHost::File> file_of(const Json& entry) {
 
 }  // namespace
 
-Result<http::Response> SessionContainers::ask(const Caller& caller, http::Request request) {
-  CAPSTAN_TRY(const auto host, address_.now());
-  if (!host.refusal.empty()) return fail(Code::kUnsupported, "{}", host.refusal);
-  request.headers.set(agents::kHostTokenHeader, host.token);
-  request.headers.set(agents::kOwnerHeader, owner_header(caller));
-  const http::ClientOptions options{.timeout_ms = kSessionHostTimeoutMs, .body_bytes_max = http::kUploadBytesMax};
-  CAPSTAN_TRY(http::Response answer, client_.request(host.url, request, options));
-  if (answer.status < 200 || answer.status > 299) return std::unexpected(session_error(answer.status, answer.body));
-  return answer;
-}
-
-Result<Json> SessionContainers::session_of(const Caller& caller, const std::string& id) {
+// Of the service that a sandbox has for its files.
+Result<Json> SessionContainers::call(const Caller& caller, const SessionWire::Sandbox& sandbox, std::string_view method,
+                                     const std::string& path, int depth) {
+  Json message = Json::object({{"path", std::string(kHome) + path}});
+  if (depth > 0) message["depth"] = depth;
   CAPSTAN_TRY(const http::Response answer,
-              ask(caller, {.target = fmt::format("/v2/sandboxes?limit=1&metadata={}%3D{}", kContainerWord,
-                                                 http::percent_encode(id))}));
-  CAPSTAN_TRY(const Json list, Json::parse(answer.body));
-  if (!list.is_array() || list.size() == 0) return std::unexpected(no_container(id));
-  return list.items()[0];
-}
-
-Result<http::Response> SessionContainers::ask_inside(const Caller& caller, const std::string& id, http::Request request) {
-  CAPSTAN_TRY(const Json session, session_of(caller, id));
-  const std::string sandbox = session.get_string("sandboxID").value_or("");
-  CAPSTAN_TRY(const http::Response answer, ask(caller, {.target = "/sandboxes/" + sandbox}));
-  CAPSTAN_TRY(const Json about, Json::parse(answer.body));
-  request.headers.set("e2b-sandbox-id", sandbox);
-  request.headers.set("x-access-token", about.get_string("envdAccessToken").value_or(""));
-  return ask(caller, std::move(request));
-}
-
-Result<Json> SessionContainers::call(const Caller& caller, const std::string& id, std::string_view method, const Json& message) {
-  CAPSTAN_TRY(const http::Response answer,
-              ask_inside(caller, id,
-                         {.method = "POST",
-                          .target = fmt::format("/filesystem.Filesystem/{}", method),
-                          .headers = {{"content-type", "application/json"}},
-                          .body = message.dump()}));
+              wire_.ask(caller, sandbox,
+                        {.method = "POST",
+                         .target = fmt::format("/filesystem.Filesystem/{}", method),
+                         .headers = {{"content-type", "application/json"}},
+                         .body = message.dump()}));
   return Json::parse(answer.body);
 }
 
@@ -87,17 +59,17 @@ Result<SessionContainers::Container> SessionContainers::create(const Caller& cal
                                                                const std::string& name) {
   Json words = Json::object({{std::string(kContainerWord), id}, {std::string(kContainerNameWord), name}});
   const Json body = Json::object({{"templateID", "base"}, {"timeout", kIdleS}, {"metadata", std::move(words)}});
-  CAPSTAN_CHECK(ask(caller, {.method = "POST",
-                             .target = "/v2/sandboxes",
-                             .headers = {{"content-type", "application/json"}},
-                             .body = body.dump()}));
+  CAPSTAN_CHECK(wire_.ask(caller, {.method = "POST",
+                                   .target = "/v2/sandboxes",
+                                   .headers = {{"content-type", "application/json"}},
+                                   .body = body.dump()}));
   return about(caller, id);
 }
 
 Result<std::vector<SessionContainers::Container>> SessionContainers::list(const Caller& caller) {
   std::vector<Container> out;
   for (std::string next = "";;) {
-    CAPSTAN_TRY(const http::Response answer, ask(caller, {.target = "/v2/sandboxes?nextToken=" + next}));
+    CAPSTAN_TRY(const http::Response answer, wire_.ask(caller, {.target = "/v2/sandboxes?nextToken=" + next}));
     CAPSTAN_TRY(const Json sessions, Json::parse(answer.body));
     for (const Json& session : sessions.items()) {
       if (auto container = container_of(session)) out.push_back(*std::move(container));
@@ -110,19 +82,20 @@ Result<std::vector<SessionContainers::Container>> SessionContainers::list(const 
 }
 
 Result<SessionContainers::Container> SessionContainers::about(const Caller& caller, const std::string& id) {
-  CAPSTAN_TRY(const Json session, session_of(caller, id));
+  CAPSTAN_TRY(const Json session, wire_.session_of(caller, id));
   return container_of(session).value_or(Container{});
 }
 
 Result<void> SessionContainers::remove(const Caller& caller, const std::string& id) {
-  CAPSTAN_TRY(const Json session, session_of(caller, id));
+  CAPSTAN_TRY(const Json session, wire_.session_of(caller, id));
   CAPSTAN_CHECK(
-      ask(caller, {.method = "DELETE", .target = "/sandboxes/" + session.get_string("sandboxID").value_or("")}));
+      wire_.ask(caller, {.method = "DELETE", .target = "/sandboxes/" + session.get_string("sandboxID").value_or("")}));
   return {};
 }
 
 Result<std::vector<SessionContainers::File>> SessionContainers::files(const Caller& caller, const std::string& id) {
-  CAPSTAN_TRY(const Json listed, call(caller, id, "ListDir", Json::object({{"path", kHome}, {"depth", kDepth}})));
+  CAPSTAN_TRY(const auto sandbox, wire_.sandbox_of(caller, id));
+  CAPSTAN_TRY(const Json listed, call(caller, sandbox, "ListDir", "", kDepth));
   std::vector<File> out;
   const Json* entries = listed.find("entries");
   if (entries == nullptr || !entries->is_array()) return out;
@@ -134,12 +107,13 @@ Result<std::vector<SessionContainers::File>> SessionContainers::files(const Call
 
 Result<SessionContainers::File> SessionContainers::write(const Caller& caller, const std::string& id, const std::string& path,
                                                          std::string_view bytes) {
-  CAPSTAN_CHECK(ask_inside(caller, id,
-                           {.method = "POST",
-                            .target = "/files?path=" + http::percent_encode(path),
-                            .headers = {{"content-type", "application/octet-stream"}},
-                            .body = std::string(bytes)}));
-  CAPSTAN_TRY(const Json described, call(caller, id, "Stat", Json::object({{"path", std::string(kHome) + path}})));
+  CAPSTAN_TRY(const auto sandbox, wire_.sandbox_of(caller, id));
+  CAPSTAN_CHECK(wire_.ask(caller, sandbox,
+                          {.method = "POST",
+                           .target = "/files?path=" + http::percent_encode(std::string(kHome) + path),
+                           .headers = {{"content-type", "application/octet-stream"}},
+                           .body = std::string(bytes)}));
+  CAPSTAN_TRY(const Json described, call(caller, sandbox, "Stat", path));
   const Json* entry = described.find("entry");
   const auto file = entry == nullptr ? std::nullopt : file_of(*entry);
   if (!file) return fail(Code::kUnavailable, "the sandboxes' host does not tell of {}", path);
@@ -147,14 +121,16 @@ Result<SessionContainers::File> SessionContainers::write(const Caller& caller, c
 }
 
 Result<std::string> SessionContainers::read(const Caller& caller, const std::string& id, const std::string& path) {
+  CAPSTAN_TRY(const auto sandbox, wire_.sandbox_of(caller, id));
   CAPSTAN_TRY(http::Response answer,
-              ask_inside(caller, id, {.target = "/files?path=" + http::percent_encode(std::string(kHome) + path)}));
+              wire_.ask(caller, sandbox, {.target = "/files?path=" + http::percent_encode(std::string(kHome) + path)}));
   return std::move(answer.body);
 }
 
 Result<void> SessionContainers::remove_file(const Caller& caller, const std::string& id, const std::string& path) {
-  CAPSTAN_CHECK(call(caller, id, "Stat", Json::object({{"path", std::string(kHome) + path}})));  // so that its absence is told
-  CAPSTAN_CHECK(call(caller, id, "Remove", Json::object({{"path", std::string(kHome) + path}})));
+  CAPSTAN_TRY(const auto sandbox, wire_.sandbox_of(caller, id));
+  CAPSTAN_CHECK(call(caller, sandbox, "Stat", path));  // so that its absence is told
+  CAPSTAN_CHECK(call(caller, sandbox, "Remove", path));
   return {};
 }
 

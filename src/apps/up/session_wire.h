@@ -1,16 +1,15 @@
-// How the gateway's containers are asked for at the session host: the headers, and what its refusals mean. Private to this
-// folder.
+// How the gateway's containers are asked for at the session host, in E2B's wire API over loopback: the headers, what refusals
+// mean, and where a container is: a session whose metadata names it. Private to this folder.
 #pragma once
 
-#include <fmt/format.h>
-
+#include <filesystem>
 #include <string>
 #include <string_view>
 
-#include "agents/sessions/owner.h"
+#include "agents/front/host_address.h"
 #include "base/json.h"
 #include "gateway/admission.h"
-#include "gateway/openai/container_host.h"
+#include "http/client.h"
 
 namespace capstan::apps {
 
@@ -18,27 +17,28 @@ inline constexpr std::string_view kContainerWord = "openai_container";  // in a 
 inline constexpr std::string_view kContainerNameWord = "openai_container_name";
 inline constexpr int kSessionHostTimeoutMs = 30'000;  // for what is not code
 
-inline std::string owner_header(const gateway::Caller& caller) {
-  return agents::header_of({caller.organisation_number, caller.project_number, caller.key_number});
-}
+std::string owner_header(const gateway::Caller& caller);
+Error session_error(int status, std::string_view body);
 
-inline Error session_error(int status, std::string_view body) {
-  const auto json = Json::parse(body);
-  const std::string message =
-      json ? json->get_string("message").value_or("") : fmt::format("the sandboxes' host answered {}", status);
-  const Code code = status == 429   ? Code::kExhausted
-                    : status == 404 ? Code::kNotFound
-                    : status == 400 ? Code::kInvalid
-                    : status == 501 ? Code::kUnsupported
-                                    : Code::kUnavailable;
-  return {code, message, {}};
-}
+// Blocking.  Threads: any.  Failure: what the host refuses, or that it has no sandboxes, and why; kNotFound: the caller's project
+// has no such container (any more).
+class SessionWire {
+ public:
+  // `address`: the session host's file, as of HostAddress.
+  explicit SessionWire(std::filesystem::path address) : address_(std::move(address)) {}
 
-inline Error no_container(std::string_view id) {
-  return {Code::kNotFound,
-          fmt::format("Container with id '{}' not found; containers end when they were idle for {} minutes.", id,
-                      gateway::openai::kContainerIdleMinutes),
-          {}};
-}
+  struct Sandbox {
+    std::string id, token;
+  };
+  Result<http::Response> ask(const gateway::Caller& caller, http::Request request);
+  Result<Json> session_of(const gateway::Caller& caller, const std::string& container);  // as E2B describes it
+  Result<Sandbox> sandbox_of(const gateway::Caller& caller, const std::string& container);
+  // To the sandbox itself.
+  Result<http::Response> ask(const gateway::Caller& caller, const Sandbox& sandbox, http::Request request);
+
+ private:
+  const agents::HostAddress address_;
+  http::Client client_;
+};
 
 }  // namespace capstan::apps

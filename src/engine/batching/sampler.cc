@@ -182,14 +182,16 @@ TokenId Sampler::sample_cut(double uniform) {
 TokenId Sampler::sample(ScreenedLogits& row, TokenConstraint* constraint) {
   CAPSTAN_ASSERT(takes_screened(sampling_));
   find_allowed(row.values().size(), constraint);
-  if (adjust(row.values()).empty()) return -1;
+  const std::span<const float> near = adjust(row.values());
+  if (near.empty()) return -1;
+  find_largest(near, kFirstRefined);
   const Candidate best = refine_candidates(row);
   return sampling_.temperature == 0 ? best.token : sample_likely(row, best);
 }
 
-// Makes true whatever might be the largest logit, which it returns (ties to the lowest id); all others are surely smaller then.
+// Makes true refined_, and then whatever might still be the largest logit, which it returns (ties to the lowest id); all others
+// are surely smaller then.
 Sampler::Candidate Sampler::refine_candidates(ScreenedLogits& row) {
-  find_largest(adjust(row.values()), kFirstRefined);
   for (;;) {
     row.refine(refined_);
     const std::span<const float> logits = adjust(row.values());
@@ -214,7 +216,7 @@ Sampler::Candidate Sampler::refine_candidates(ScreenedLogits& row) {
   }
 }
 
-// The first of many equal ones may be missing; they are then found again as candidates.
+// Into refined_. The first of many equal ones may be missing; they are then found again as candidates.
 void Sampler::find_largest(std::span<const float> logits, std::size_t count) {
   const auto larger = [](const Candidate& a, const Candidate& b) { return a.value > b.value; };
   candidates_.clear();  // a heap with the smallest in front

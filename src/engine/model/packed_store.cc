@@ -42,6 +42,7 @@ struct Entry {
   std::uint64_t panel_bytes() const { return bytes / static_cast<std::uint64_t>(panels(from.rows)); }
   void pack(int begin, int end, std::uint8_t* out) const {
     if (to != nullptr) return pack_panels(from, type, begin, end, out);
+    std::memset(out, 0, static_cast<std::size_t>(end - begin) * panel_bytes());
     screen_doubts(from, type, begin * kPanelRows, std::min(from.rows, end * kPanelRows), reinterpret_cast<float*>(out));
   }
 };
@@ -171,7 +172,7 @@ Result<void> pack_into(
     pool.parallel_for((count + kPanelsPerPiece - 1) / kPanelsPerPiece, [&](int piece) {
       static thread_local std::vector<std::uint8_t> buffer;
       const int begin = piece * kPanelsPerPiece, end = std::min(count, begin + kPanelsPerPiece);
-      buffer.assign(static_cast<std::size_t>(end - begin) * each, 0);
+      buffer.resize(static_cast<std::size_t>(end - begin) * each);
       entry.pack(begin, end, buffer.data());
       if (!write(entry.at + static_cast<std::uint64_t>(begin) * each, buffer)) well = false;
     });
@@ -259,14 +260,17 @@ std::vector<fs::path> places_for(const ModelFiles& files, const PackOptions& opt
 
 }  // namespace
 
+bool wants_screen(const PackOptions& options, int vocab) {
+  const bool fine = !options.dense || *options.dense == PackedType::kInt10 || *options.dense == PackedType::kInt12;
+  return vocab >= kScreenedVocabMin && options.screen.value_or(fine);
+}
+
 Result<std::unique_ptr<PackedStore>> PackedStore::open(Weights& weights, const PackOptions& options,
                                                        ThreadPool& pool, const PackProgress& progress) {
   const ModelFiles& files = weights.checkpoint.files();
   if (!can_be_packed(weights)) return std::unique_ptr<PackedStore>();
   const PackedType dense = options.dense.value_or(default_dense(weights));
-  const bool fine = !options.dense || dense == PackedType::kInt10 || dense == PackedType::kInt12;
-  const bool screen = weights.head.rows >= kScreenedVocabMin && options.screen.value_or(fine);
-  Entries listed = entries_of(weights, dense, screen);
+  Entries listed = entries_of(weights, dense, wants_screen(options, weights.head.rows));
   std::vector<Entry>& entries = listed.all;
   const auto [head, total] = place(entries);
   auto store = std::unique_ptr<PackedStore>(new PackedStore());

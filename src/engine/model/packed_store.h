@@ -37,6 +37,7 @@ struct PackOptions {
   std::optional<bool> screen = {};
   std::filesystem::path cache = {};  // where the file goes; empty: beside the model, else the user's cache
 };
+bool wants_screen(const PackOptions& options, int vocab);
 using PackProgress = std::function<void(std::uint64_t done, std::uint64_t total)>;  // bytes written
 
 class PackedStore {

@@ -7,6 +7,8 @@
 #include <array>
 #include <map>
 
+#include "base/text_member.h"
+
 namespace capstan::engine {
 namespace {
 

@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "engine/kernels/packed.h"
-#include "engine/model/screened_head.h"
+#include "engine/model/model.h"
 #include "engine/model/kv_cache.h"
 
 namespace capstan::engine {
@@ -39,7 +39,8 @@ std::uint64_t weight_bytes(const Checkpoint& checkpoint, std::string_view arithm
     if (arithmetic == packed_type_name(type)) dense = type;
   }
   const ModelConfig& config = checkpoint.config();
-  const bool screened = config.vocab >= kScreenedVocabMin && arithmetic != "int8" && arithmetic != "int4";
+  const auto how = model_options(arithmetic, 0);
+  const bool screened = wants_screen(how ? how->pack : PackOptions{}, config.vocab);
   const std::uint64_t screen = screened ? packed_bytes(PackedType::kMxfp4, config.vocab, config.hidden) : 0;
   const std::uint64_t attention = packed_bytes(dense, config.q_dim() + 2 * config.kv_dim(), config.hidden) +
                                   packed_bytes(dense, config.hidden, config.q_dim());

@@ -45,7 +45,7 @@ void make_custom(const Json& custom, const std::string& path, ChatTool& tool, st
   if (syntax == "regex") {
     tool.parameters = text_member_schema(kInputArgument, definition);
   } else {
-    tool.description += (tool.description.empty() ? "" : "\n") + ("The input follows this Lark grammar:\n" + definition);
+    tool.description = with_lark_grammar(tool.description, definition);
   }
 }
 

@@ -56,9 +56,6 @@ struct ChatTool {
   bool custom = false;  // its one argument is a text: to the client "input", to the model {"input": "…"}
 };
 
-inline constexpr std::string_view kInputArgument = "input";
-
-
 enum class Effort { kLow, kMedium, kHigh };
 
 // Required: some function must be called; named: this one.

@@ -133,9 +133,10 @@ void ResponsesAnswer::close_call(Json& item, Events& events) {
   const bool custom = kind_ == Kind::kCustomCall;
   std::string value = custom ? whole_argument() : text_;
   if (custom && value.starts_with(told_)) tell(value.substr(told_.size()), events);
-  item[custom ? "input" : "arguments"] = value;
+  const std::string_view name = custom ? kInputArgument : "arguments";
+  item[name] = value;
   Json fields = place();
-  fields[custom ? "input" : "arguments"] = std::move(value);
+  fields[name] = std::move(value);
   if (!custom) fields["name"] = *item.get_string("name");
   emit(fmt::format("{}.done", delta_type()), std::move(fields), events);
 }

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "base/file.h"
+#include "base/text_member.h"
 #include "gateway/openai/responses_checks.h"
 
 namespace capstan::gateway::openai {

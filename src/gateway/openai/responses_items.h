@@ -19,8 +19,7 @@ namespace capstan::gateway::openai {
 
 // What the model knows the tool code_interpreter as.
 inline constexpr std::string_view kCodeFunction = "python";
-inline constexpr std::string_view kCodeArgument = "code";    // its one argument
-inline constexpr std::string_view kInputArgument = "input";  // of a custom tool
+inline constexpr std::string_view kCodeArgument = "code";  // its one argument
 
 struct ItemSources {
   // The reasoning in an encrypted_content; nullopt if it was not closed here.

@@ -67,9 +67,7 @@ Status read_input_format(const Json& tool, const std::string& path, Json& functi
   if (syntax == "regex") {
     function["parameters"] = text_member_schema(kInputArgument, *definition);
   } else {
-    const std::string description = function.get_string("description").value_or("");
-    function["description"] = fmt::format("{}{}The input follows this Lark grammar:\n{}", description,
-                                          description.empty() ? "" : "\n", *definition);
+    function["description"] = with_lark_grammar(function.get_string("description").value_or(""), *definition);
   }
   return {};
 }
