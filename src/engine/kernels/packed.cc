@@ -199,6 +199,10 @@ std::atomic<Isa>& chosen_isa() {
 // Below this many weights times tokens a range of panels is not worth a hand-off.
 constexpr double kWorkPerRangeMin = 600e3;
 constexpr int kTokensTogetherMin = 12;  // from so many on a range has kPanelsTogether, whose inputs are cached once
+// Reading begins anew with each range: so many bytes of weights make that rare, unless threads would then lack ranges.
+constexpr std::size_t kBytesPerRange = 400 << 10;
+constexpr int kReadTokensMax = 64;  // with more, reading is little of the work
+constexpr int kRangesPerThread = 4;
 
 }  // namespace
 
@@ -330,6 +334,9 @@ void packed_matmul(std::span<const PackedTask> tasks, ThreadPool& pool) {
   };
   static thread_local std::vector<Range> ranges;
   ranges.clear();
+  int all_panels = 0;
+  for (const PackedTask& task : tasks) all_panels += task.tokens == 0 ? 0 : panels(task.weight.rows);
+  const int fair = std::max(1, all_panels / (kRangesPerThread * pool.threads()));
   for (const PackedTask& task : tasks) {
     if (task.tokens == 0) continue;
     CAPSTAN_ASSERT(task.x->cols() == task.weight.cols && task.first + task.tokens <= task.x->rows());
@@ -339,7 +346,8 @@ void packed_matmul(std::span<const PackedTask> tasks, ThreadPool& pool) {
                          : task.x->form() == QuantizedRows::form_of(ActivationBits::k15));
     const double per_panel = static_cast<double>(kPanelRows) * task.weight.cols * std::max(task.tokens, 2);
     const int least = task.tokens >= kTokensTogetherMin ? kPanelsTogether : 1;
-    const int size = std::max(least, static_cast<int>(kWorkPerRangeMin / per_panel));
+    const int read = std::min(fair, static_cast<int>(kBytesPerRange / panel_bytes(task.weight.type, task.weight.cols)));
+    const int size = std::max({least, task.tokens > kReadTokensMax ? 0 : read, static_cast<int>(kWorkPerRangeMin / per_panel)});
     for (int panel = 0; panel < panels(task.weight.rows); panel += size)
       ranges.push_back({&task, panel, std::min(panels(task.weight.rows), panel + size)});
   }

@@ -15,8 +15,6 @@
 namespace capstan::engine {
 namespace {
 
-#define CAPSTAN_INLINE inline __attribute__((always_inline))
-
 constexpr int kGroups = kPackedBlock / 4;
 constexpr int kHalves = 2;  // of a panel, eight rows each
 constexpr int kLineBytes = 32 * kHalves;

@@ -1,13 +1,14 @@
-// How it works. A block of a panel becomes vectors of numbers of sixteen rows, which stay in registers while up to eight
-// tokens meet them, each with few of its inputs broadcast. With 15-bit inputs (Words) there are sixteen vectors of signed
+// How it works. A block of a panel becomes vectors of numbers of sixteen rows, which stay in registers while up to sixteen
+// tokens, a tile of QuantizedRows, meet them, each with few of its inputs broadcast. With 15-bit inputs (Words) there are sixteen vectors of signed
 // 16-bit numbers, inputs 0 and 2 and inputs 1 and 3 of each group of four, and VPDPWSSD multiplies two pairs: as many products
 // for numbers of 12 bits as for those of 4. With 8-bit inputs (Bytes, MXFP4 alone) there are eight of unsigned bytes, and
 // VPDPBUSD multiplies four. Planes is for the rests that packed_amx.cc leaves: its 15-bit inputs come as high and low
 // bytes, and VPDPBUSD meets either. Sums are exact; unsigned bytes' begin at minus their offset times the sum of the inputs.
 // After a block one FMA with both scales.
 //
-// Few tokens take numbers as they are unpacked. For more, a panel is unpacked once for a group of tokens, which with it
-// stays in the second-level cache. Compiled for AVX-512 with VNNI; only called where the machine has them.
+// Each tile unpacks again: that is cheaper than writing the numbers and reading them back. A panel stays in the second-level
+// cache for a group of tokens; its first tile fetches what comes next. Compiled for AVX-512 with VNNI; only called where the
+// machine has them.
 #include <immintrin.h>
 
 #include "engine/kernels/packed_unpack-inl.h"
@@ -15,8 +16,8 @@
 namespace capstan::engine {
 namespace {
 
-constexpr int kTokensTogether = 64;   // whose inputs to a panel stay in the second-level cache
-constexpr int kUnpackTokensMin = 12;  // from so many on a panel is unpacked once
+constexpr int kTokensTogether = 64;  // whose inputs to a panel stay in the second-level cache
+constexpr int kAhead = 8'192;        // bytes from what is read to what is fetched
 
 // Sums += products of pairs of words, and of four unsigned with four signed bytes; the right ones are four bytes of inputs for
 // all rows. Written out because g++ would broadcast them with an instruction of its own.
@@ -36,11 +37,12 @@ struct Words {
   static constexpr PackedType kWeights = kType;
   static constexpr int kVectors = 2 * kGroups;
 
-  static void unpack(const std::uint8_t* numbers, __m512i* out) {
+  static CAPSTAN_INLINE void unpack(const std::uint8_t* numbers, __m512i* out) {
     constexpr int kLow = low_bits(kType);
     if constexpr (high_bits(kType) == 4) {
       const __m512i table = _mm512_load_si512(kNibbles.values);
       const auto look_up = [&](__m512i words) { return _mm512_permutexvar_epi16(words, table); };
+#pragma GCC unroll 4
       for (int g = 0; g < kGroups / 2; ++g) {
         const __m512i line = _mm512_load_si512(numbers + 64 * g);
         __m512i *first = out + 2 * g, *second = first + kGroups;
@@ -51,6 +53,7 @@ struct Words {
       }
       return;
     }
+#pragma GCC unroll 8
     for (int g = 0; g < kGroups; ++g) {
       widen(_mm512_xor_si512(_mm512_load_si512(numbers + 64 * g), _mm512_set1_epi8(-128)), out + 2 * g);
       if constexpr (kLow > 0) {
@@ -62,7 +65,7 @@ struct Words {
       }
     }
   }
-  static __m512i sum(const __m512i* w, const QuantizedRows& x, std::size_t at) {
+  static CAPSTAN_INLINE __m512i sum(const __m512i* w, const QuantizedRows& x, std::size_t at) {
     const std::int16_t* inputs = x.wide(at);
     __m512i sums[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
 #pragma GCC unroll 16
@@ -91,8 +94,8 @@ struct Bytes {
   static constexpr PackedType kWeights = PackedType::kMxfp4;
   static constexpr int kVectors = kGroups;
 
-  static void unpack(const std::uint8_t* numbers, __m512i* out) { engine::unpack<kWeights>(numbers, out); }
-  static __m512i sum(const __m512i* w, const QuantizedRows& x, std::size_t at) {
+  static CAPSTAN_INLINE void unpack(const std::uint8_t* numbers, __m512i* out) { engine::unpack<kWeights>(numbers, out); }
+  static CAPSTAN_INLINE __m512i sum(const __m512i* w, const QuantizedRows& x, std::size_t at) {
     const std::int8_t* inputs = x.byte(at);
     __m512i sums[2] = {_mm512_set1_epi32(whole_correction(*x.pair_correction(at))), _mm512_setzero_si512()};
 #pragma GCC unroll 8
@@ -107,18 +110,18 @@ struct Planes {
   static constexpr int kLow = low_bits(kType);
   static constexpr int kVectors = kLow > 0 ? 2 * kGroups : kGroups;
 
-  static void unpack(const std::uint8_t* numbers, __m512i* out) {
+  static CAPSTAN_INLINE void unpack(const std::uint8_t* numbers, __m512i* out) {
     engine::unpack<kType>(numbers, out);
     if constexpr (kLow > 0) unpack_low<kType>(numbers, out + kGroups);
   }
-  static __m512i sum(const __m512i* w, const QuantizedRows& x, std::size_t at) {
+  static CAPSTAN_INLINE __m512i sum(const __m512i* w, const QuantizedRows& x, std::size_t at) {
     const __m512i first = part(w, x, at, *x.correction(kOffset<kType>, at));
     if constexpr (kLow == 0) return first;
     return _mm512_add_epi32(_mm512_slli_epi32(first, kLow), part(w + kGroups, x, at, 0));
   }
 
  private:
-  static __m512i part(const __m512i* w, const QuantizedRows& x, std::size_t at, std::int32_t correction) {
+  static CAPSTAN_INLINE __m512i part(const __m512i* w, const QuantizedRows& x, std::size_t at, std::int32_t correction) {
     const std::int8_t *high = x.high(at), *low = x.low(at);
     // Four chains: one alone would wait for each product.
     __m512i tops[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
@@ -133,77 +136,72 @@ struct Planes {
   }
 };
 
-// One panel and kTokens tokens. `unpacked`: all blocks' vectors, or null.
-template <class How, int kTokens, bool kUnpacked>
-void run_tile(const PackedTask& task, const PanelShape& shape, const std::uint8_t* panel_at, const std::uint8_t* unpacked,
-              int panel, int token) {
+// Writes a panel's sums of a token to its outputs.
+CAPSTAN_INLINE void store_sums(const PackedTask& task, int panel, int token, __m512 sums) {
+  const int row = panel * kPanelRows, left = task.weight.rows - row;
+  const auto rows = static_cast<__mmask16>(left < kPanelRows ? (1 << left) - 1 : 0xFFFF);
+  float* out = task.out + static_cast<std::size_t>(token) * task.out_stride + row;
+  if (task.bias != nullptr) sums = _mm512_add_ps(sums, _mm512_maskz_loadu_ps(rows, task.bias + row));
+  if (task.accumulate) sums = _mm512_add_ps(_mm512_maskz_loadu_ps(rows, out), sums);
+  _mm512_mask_storeu_ps(out, rows, sums);
+}
+
+CAPSTAN_INLINE void fetch(const std::uint8_t* from, std::size_t bytes) {
+  for (std::size_t at = 0; at < bytes; at += 64) _mm_prefetch(reinterpret_cast<const char*>(from) + at, _MM_HINT_T0);
+}
+
+// One panel and kTokens tokens of a tile. A function of its own: taken into its callers, g++ does not keep its sums in registers.
+template <class How, int kTokens, bool kFetches>
+__attribute__((noinline)) void run_tile(const PackedTask& task, const PanelShape& shape, int panel, int token) {
   const QuantizedRows& x = *task.x;
+  const std::uint8_t* scales_at = task.weight.data + static_cast<std::size_t>(panel) * shape.bytes;
+  const std::uint8_t* numbers = scales_at + shape.numbers_at;
+  if constexpr (kFetches) fetch(scales_at + kAhead, shape.numbers_at);
   std::size_t at = x.at(task.first + token, 0);
   __m512 acc[kTokens];
-  for (auto& sum : acc) sum = _mm512_setzero_ps();
-  const std::uint8_t* numbers = panel_at + shape.numbers_at;
+#pragma GCC unroll 16
+  for (int t = 0; t < kTokens; ++t) acc[t] = _mm512_setzero_ps();
   const __m512 factor = _mm512_set1_ps(shape.factor);
   for (std::size_t block = 0; block < shape.blocks; ++block) {
+    if constexpr (kFetches) fetch(numbers + kAhead, shape.number_bytes);
     __m512i w[How::kVectors];
-    if constexpr (kUnpacked) {
-      for (int i = 0; i < How::kVectors; ++i) w[i] = _mm512_load_si512(unpacked + 64 * i);
-      unpacked += 64 * How::kVectors;
-    } else {
-      for (std::size_t line = 0; line < shape.number_bytes; line += 64)
-        _mm_prefetch(reinterpret_cast<const char*>(numbers) + 4'096 + line, _MM_HINT_T1);
-      How::unpack(numbers, w);
-      numbers += shape.number_bytes;
-    }
-    const __m512 weight_scale =
-        _mm512_mul_ps(block_scale<How::kWeights>(panel_at + block * shape.scale_bytes), factor);
+    How::unpack(numbers, w);
+    const __m512 weight_scale = _mm512_mul_ps(block_scale<How::kWeights>(scales_at), factor);
     const float* scales = x.scale(at);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t) {
       const __m512 sum = _mm512_cvtepi32_ps(How::sum(w, x, at + static_cast<std::size_t>(t)));
       acc[t] = _mm512_fmadd_ps(sum, _mm512_mul_ps(weight_scale, _mm512_set1_ps(scales[t])), acc[t]);
     }
+    scales_at += shape.scale_bytes;
+    numbers += shape.number_bytes;
     at += QuantizedRows::kTileRows;
   }
-  for (int t = 0; t < kTokens; ++t) {
-    alignas(64) float out[kPanelRows];
-    _mm512_store_ps(out, acc[t]);
-    store_panel(task, panel, token + t, out);
-  }
+#pragma GCC unroll 16
+  for (int t = 0; t < kTokens; ++t) store_sums(task, panel, token + t, acc[t]);
 }
 
-// One panel and tokens [token, end).
-template <class How, bool kUnpacked>
-void run_tiles(const PackedTask& task, const PanelShape& shape, const std::uint8_t* at, const std::uint8_t* unpacked,
-               int panel, int token, int end) {
-  for (; token + 8 <= end; token += 8) run_tile<How, 8, kUnpacked>(task, shape, at, unpacked, panel, token);
-  for (; token + 4 <= end; token += 4) run_tile<How, 4, kUnpacked>(task, shape, at, unpacked, panel, token);
-  for (; token + 2 <= end; token += 2) run_tile<How, 2, kUnpacked>(task, shape, at, unpacked, panel, token);
-  if (token < end) run_tile<How, 1, kUnpacked>(task, shape, at, unpacked, panel, token);
+template <class How, int kMost = QuantizedRows::kTileRows>
+void run_tile_of(const PackedTask& task, const PanelShape& shape, int panel, int token, int count) {
+  if constexpr (kMost > 0) {
+    if (count < kMost) return run_tile_of<How, kMost - 1>(task, shape, panel, token, count);
+    const auto run = token == 0 ? run_tile<How, kMost, true> : run_tile<How, kMost, false>;
+    run(task, shape, panel, token);
+  }
 }
 
 template <class How>
 void run_panels(const PackedTask& task, int begin, int end) {
   const PanelShape shape(How::kWeights, task.weight.cols);
-  const auto panel_at = [&](int panel) { return task.weight.data + static_cast<std::size_t>(panel) * shape.bytes; };
-  int token = 0;
-  while (task.tokens - token >= kUnpackTokensMin) {
-    const int last = task.tokens - token < kTokensTogether ? task.tokens : token + kTokensTogether;
-    std::uint8_t* unpacked = thread_scratch(shape.blocks * How::kVectors * 64);
+  for (int first = 0; first < task.tokens; first += kTokensTogether) {
+    const int last = task.tokens - first < kTokensTogether ? task.tokens : first + kTokensTogether;
     for (int panel = begin; panel < end; ++panel) {
-      const std::uint8_t* numbers = panel_at(panel) + shape.numbers_at;
-      for (std::size_t block = 0; block < shape.blocks; ++block, numbers += shape.number_bytes) {
-        __m512i w[How::kVectors];
-        How::unpack(numbers, w);
-        for (int i = 0; i < How::kVectors; ++i)
-          _mm512_store_si512(unpacked + (block * How::kVectors + static_cast<std::size_t>(i)) * 64, w[i]);
+      for (int token = first; token < last; token += QuantizedRows::kTileRows) {
+        const int left = last - token;
+        run_tile_of<How>(task, shape, panel, token, left < QuantizedRows::kTileRows ? left : QuantizedRows::kTileRows);
       }
-      run_tiles<How, true>(task, shape, panel_at(panel), unpacked, panel, token, last);
     }
-    token = last;
   }
-  if (token == task.tokens) return;
-  for (int panel = begin; panel < end; ++panel)
-    run_tiles<How, false>(task, shape, panel_at(panel), nullptr, panel, token, task.tokens);
 }
 
 template <template <PackedType> class How>

@@ -3,6 +3,8 @@
 
 #include "engine/kernels/packed.h"
 
+#define CAPSTAN_INLINE inline __attribute__((always_inline))
+
 namespace capstan::engine {
 
 // Bits of the numbers' second part, 0 for those of one part.

@@ -22,13 +22,15 @@ inline __m512 block_scale(const std::uint8_t* scales) {
 
 // Eight groups of four inputs, of numbers of two parts the first.
 template <PackedType kType>
-inline void unpack(const std::uint8_t* numbers, __m512i* out) {
+CAPSTAN_INLINE void unpack(const std::uint8_t* numbers, __m512i* out) {
   if constexpr (high_bits(kType) == 8) {
+#pragma GCC unroll 8
     for (int g = 0; g < kGroups; ++g) out[g] = _mm512_load_si512(numbers + 64 * g);
   } else {
     const __m512i mask = _mm512_set1_epi8(15);
     const __m512i table =
         _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(kFp4Offset)));
+#pragma GCC unroll 4
     for (int g = 0; g < kGroups / 2; ++g) {
       const __m512i both = _mm512_load_si512(numbers + 64 * g);
       const __m512i low = _mm512_and_si512(both, mask);
@@ -41,9 +43,10 @@ inline void unpack(const std::uint8_t* numbers, __m512i* out) {
 
 // The second part.
 template <PackedType kType>
-inline void unpack_low(const std::uint8_t* numbers, __m512i* out) {
+CAPSTAN_INLINE void unpack_low(const std::uint8_t* numbers, __m512i* out) {
   constexpr int kBits = low_bits(kType), kLines = kBits;
   const __m512i mask = _mm512_set1_epi8((1 << kBits) - 1);
+#pragma GCC unroll 8
   for (int g = 0; g < kGroups; ++g) {
     const __m512i line = _mm512_load_si512(numbers + kHighBytes + 64 * (g % kLines));
     out[g] = _mm512_and_si512(_mm512_srli_epi16(line, g / kLines * kBits), mask);
