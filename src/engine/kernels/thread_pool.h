@@ -6,7 +6,7 @@
 // Chunks are handed out in order to whoever is free, so a chunk's result must not depend on who computes it.
 // A helper that the system has not scheduled yet is not waited for: the caller does its share.
 // Cost: a few microseconds when helpers sleep; callers keep loops below that to one chunk (they run inline).
-// Helpers spin for some 10 microseconds after a loop before they sleep.
+// Helpers spin for some 100 microseconds after a loop before they sleep, the caller as long before it sleeps for the last one.
 // Threads: one caller at a time; no nesting. The function must not throw.
 #pragma once
 
@@ -54,7 +54,7 @@ class ThreadPool {
   std::atomic<std::uint64_t> loop_{0};  // counts loops; written under mutex_
   bool open_ = false;                   // a loop accepts helpers; under mutex_
   bool stopping_ = false;
-  int inside_ = 0;  // helpers in the open loop; under mutex_
+  std::atomic<int> inside_{0};  // helpers in the open loop; written under mutex_
   int sleeping_ = 0;
   int chunks_ = 0;
   Invoke invoke_ = nullptr;
