@@ -1,5 +1,6 @@
 // How it works: packing and the scalar twin follow the layout's definition number by number; products are
-// spread over the pool by ranges of panels, and done by the file of the instruction set in use.
+// spread over the pool by ranges of panels, and done by the file of the instruction set in use. Each thread begins with
+// ranges that lie one after the other, so that memory is read in one go, and then takes the last ones of others.
 #include "engine/kernels/packed.h"
 
 #include <algorithm>
@@ -7,6 +8,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "base/assert.h"
 #include "engine/kernels/packed_kernels.h"
@@ -191,6 +193,42 @@ void quantize_bytes_scalar(const float* x, std::int8_t* bytes, float* scale) {
   for (int i = 0; i < kPackedBlock; ++i) bytes[i] = static_cast<std::int8_t>(std::nearbyint(x[i] * inverse));
 }
 
+// Numbers 0 to count - 1, dealt to some shares; each number is taken once. Any thread may take for any share.
+class Shares {
+ public:
+  void reset(int numbers, int most) {
+    const int count = std::clamp(numbers, 1, most);
+    if (count != this->count()) rests_ = std::vector<Rest>(static_cast<std::size_t>(count));
+    for (int i = 0; i < count; ++i)
+      rests_[static_cast<std::size_t>(i)].range.store(packed(numbers * std::int64_t{i} / count, numbers * std::int64_t{i + 1} / count),
+                                                      std::memory_order_relaxed);
+  }
+  int count() const { return static_cast<int>(rests_.size()); }
+  // The next of the share's own numbers, or the last of another's, or -1.
+  int take(int share) {
+    for (int i = 0; i < count(); ++i) {
+      std::atomic<std::uint64_t>& range = rests_[static_cast<std::size_t>((share + i) % count())].range;
+      std::uint64_t rest = range.load(std::memory_order_relaxed);
+      for (;;) {
+        const auto begin = static_cast<std::uint32_t>(rest), end = static_cast<std::uint32_t>(rest >> 32);
+        if (begin >= end) break;
+        const std::uint64_t less = i == 0 ? packed(begin + 1, end) : packed(begin, end - 1);
+        if (range.compare_exchange_weak(rest, less, std::memory_order_relaxed)) return static_cast<int>(i == 0 ? begin : end - 1);
+      }
+    }
+    return -1;
+  }
+
+ private:
+  struct alignas(64) Rest {
+    std::atomic<std::uint64_t> range{0};  // begin, and end in the upper half
+  };
+  static std::uint64_t packed(std::int64_t begin, std::int64_t end) {
+    return static_cast<std::uint64_t>(begin) | static_cast<std::uint64_t>(end) << 32;
+  }
+  std::vector<Rest> rests_;
+};
+
 std::atomic<Isa>& chosen_isa() {
   static std::atomic<Isa> isa{best_isa()};
   return isa;
@@ -199,10 +237,6 @@ std::atomic<Isa>& chosen_isa() {
 // Below this many weights times tokens a range of panels is not worth a hand-off.
 constexpr double kWorkPerRangeMin = 600e3;
 constexpr int kTokensTogetherMin = 12;  // from so many on a range has kPanelsTogether, whose inputs are cached once
-// Reading begins anew with each range: so many bytes of weights make that rare, unless threads would then lack ranges.
-constexpr std::size_t kBytesPerRange = 400 << 10;
-constexpr int kReadTokensMax = 64;  // with more, reading is little of the work
-constexpr int kRangesPerThread = 4;
 
 }  // namespace
 
@@ -334,9 +368,6 @@ void packed_matmul(std::span<const PackedTask> tasks, ThreadPool& pool) {
   };
   static thread_local std::vector<Range> ranges;
   ranges.clear();
-  int all_panels = 0;
-  for (const PackedTask& task : tasks) all_panels += task.tokens == 0 ? 0 : panels(task.weight.rows);
-  const int fair = std::max(1, all_panels / (kRangesPerThread * pool.threads()));
   for (const PackedTask& task : tasks) {
     if (task.tokens == 0) continue;
     CAPSTAN_ASSERT(task.x->cols() == task.weight.cols && task.first + task.tokens <= task.x->rows());
@@ -346,18 +377,21 @@ void packed_matmul(std::span<const PackedTask> tasks, ThreadPool& pool) {
                          : task.x->form() == QuantizedRows::form_of(ActivationBits::k15));
     const double per_panel = static_cast<double>(kPanelRows) * task.weight.cols * std::max(task.tokens, 2);
     const int least = task.tokens >= kTokensTogetherMin ? kPanelsTogether : 1;
-    const int read = std::min(fair, static_cast<int>(kBytesPerRange / panel_bytes(task.weight.type, task.weight.cols)));
-    const int size = std::max({least, task.tokens > kReadTokensMax ? 0 : read, static_cast<int>(kWorkPerRangeMin / per_panel)});
+    const int size = std::max(least, static_cast<int>(kWorkPerRangeMin / per_panel));
     for (int panel = 0; panel < panels(task.weight.rows); panel += size)
       ranges.push_back({&task, panel, std::min(panels(task.weight.rows), panel + size)});
   }
   constexpr decltype(&packed_panels_scalar) kRun[] = {packed_panels_scalar, packed_panels_avx2,
                                                       packed_panels_avx512, packed_panels_amx};
   const auto run = kRun[static_cast<int>(current_isa())];
-  const std::vector<Range>& list = ranges;  // the caller's; helpers have their own
-  pool.parallel_for(static_cast<int>(list.size()), [&list, run](int i) {
-    const Range& range = list[static_cast<std::size_t>(i)];
-    run(*range.task, range.begin, range.end);
+  static thread_local Shares shares;
+  shares.reset(static_cast<int>(ranges.size()), pool.threads());
+  // The caller's; helpers have their own.
+  pool.parallel_for(shares.count(), [&list = std::as_const(ranges), &shares = shares, run](int share) {
+    for (int i = shares.take(share); i >= 0; i = shares.take(share)) {
+      const Range& range = list[static_cast<std::size_t>(i)];
+      run(*range.task, range.begin, range.end);
+    }
   });
 }
 

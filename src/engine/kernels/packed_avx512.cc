@@ -67,10 +67,10 @@ struct Words {
   }
   static CAPSTAN_INLINE __m512i sum(const __m512i* w, const QuantizedRows& x, std::size_t at) {
     const std::int16_t* inputs = x.wide(at);
-    __m512i sums[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    __m512i sums[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
 #pragma GCC unroll 16
-    for (int i = 0; i < kVectors; ++i) add_words(sums[i % 2], w[i], inputs + 2 * i);
-    return _mm512_add_epi32(sums[0], sums[1]);
+    for (int i = 0; i < kVectors; ++i) add_words(sums[i % 4], w[i], inputs + 2 * i);
+    return _mm512_add_epi32(_mm512_add_epi32(sums[0], sums[1]), _mm512_add_epi32(sums[2], sums[3]));
   }
 
  private:
