@@ -26,6 +26,18 @@ constexpr std::size_t kFirstRefined = 16;  // of screened logits; their panels' 
 std::size_t first_of(int panel) { return static_cast<std::size_t>(panel) * kPanelRows; }
 std::size_t end_of(int panel, std::span<const float> logits) { return std::min(first_of(panel + 1), logits.size()); }
 
+// Whether one of a panel's logits passes a test; whole panels without branches, many at once.
+template <class Test>
+bool any_of_panel(std::size_t first, std::size_t end, const Test& test) {
+  bool any = false;
+  if (end - first == kPanelRows) {
+    for (std::size_t i = first; i < first + kPanelRows; ++i) any |= test(i);
+  } else {
+    for (std::size_t i = first; i < end; ++i) any |= test(i);
+  }
+  return any;
+}
+
 std::unexpected<Error> bad_field(std::string field, std::string message) {
   return std::unexpected(Error{Code::kInvalid, std::move(message), std::move(field)});
 }
@@ -207,10 +219,10 @@ Sampler::Candidate Sampler::refine_candidates(ScreenedLogits& row) {
     const float deviation = row.deviation();
     for (int panel = 0; first_of(panel) < logits.size(); ++panel) {
       if (row.is_true(panel)) continue;
-      const std::size_t first = first_of(panel), end = end_of(panel, logits);
-      bool any = false;
-      for (std::size_t i = first; i < end; ++i) any |= logits[i] + deviation * doubts[i] >= best.value;
-      if (any) refined_.push_back(static_cast<TokenId>(first));
+      const std::size_t first = first_of(panel);
+      const float* values = logits.data();
+      const auto may_win = [&](std::size_t i) { return values[i] + deviation * doubts[i] >= best.value; };
+      if (any_of_panel(first, end_of(panel, logits), may_win)) refined_.push_back(static_cast<TokenId>(first));
     }
     if (refined_.empty()) return best;
   }
@@ -220,14 +232,20 @@ Sampler::Candidate Sampler::refine_candidates(ScreenedLogits& row) {
 void Sampler::find_largest(std::span<const float> logits, std::size_t count) {
   const auto larger = [](const Candidate& a, const Candidate& b) { return a.value > b.value; };
   candidates_.clear();  // a heap with the smallest in front
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    if (candidates_.size() == count) {
-      if (logits[i] <= candidates_.front().value) continue;
-      std::ranges::pop_heap(candidates_, larger);
-      candidates_.pop_back();
+  float least = -std::numeric_limits<float>::infinity();  // of candidates_ once they are full
+  for (int panel = 0; first_of(panel) < logits.size(); ++panel) {
+    const std::size_t first = first_of(panel), end = end_of(panel, logits);
+    if (candidates_.size() == count && !any_of_panel(first, end, [&](std::size_t i) { return logits[i] > least; })) continue;
+    for (std::size_t i = first; i < end; ++i) {
+      if (candidates_.size() == count) {
+        if (logits[i] <= least) continue;
+        std::ranges::pop_heap(candidates_, larger);
+        candidates_.pop_back();
+      }
+      candidates_.push_back({logits[i], static_cast<TokenId>(i)});
+      std::ranges::push_heap(candidates_, larger);
+      least = candidates_.front().value;
     }
-    candidates_.push_back({logits[i], static_cast<TokenId>(i)});
-    std::ranges::push_heap(candidates_, larger);
   }
   refined_.clear();
   for (const Candidate& candidate : candidates_) refined_.push_back(candidate.token);

@@ -236,6 +236,7 @@ std::atomic<Isa>& chosen_isa() {
 
 // Below this many weights times tokens a range of panels is not worth a hand-off.
 constexpr double kWorkPerRangeMin = 600e3;
+constexpr int kRangesPerThread = 8;     // so that all threads end at about the same time
 constexpr int kTokensTogetherMin = 12;  // from so many on a range has kPanelsTogether, whose inputs are cached once
 
 }  // namespace
@@ -368,6 +369,9 @@ void packed_matmul(std::span<const PackedTask> tasks, ThreadPool& pool) {
   };
   static thread_local std::vector<Range> ranges;
   ranges.clear();
+  int all_panels = 0;
+  for (const PackedTask& task : tasks) all_panels += task.tokens == 0 ? 0 : panels(task.weight.rows);
+  const int fair = std::clamp(all_panels / (kRangesPerThread * pool.threads()), 1, kPanelsTogether);
   for (const PackedTask& task : tasks) {
     if (task.tokens == 0) continue;
     CAPSTAN_ASSERT(task.x->cols() == task.weight.cols && task.first + task.tokens <= task.x->rows());
@@ -376,7 +380,7 @@ void packed_matmul(std::span<const PackedTask> tasks, ThreadPool& pool) {
     CAPSTAN_ASSERT(bytes ? task.weight.type == PackedType::kMxfp4
                          : task.x->form() == QuantizedRows::form_of(ActivationBits::k15));
     const double per_panel = static_cast<double>(kPanelRows) * task.weight.cols * std::max(task.tokens, 2);
-    const int least = task.tokens >= kTokensTogetherMin ? kPanelsTogether : 1;
+    const int least = task.tokens >= kTokensTogetherMin ? kPanelsTogether : fair;
     const int size = std::max(least, static_cast<int>(kWorkPerRangeMin / per_panel));
     for (int panel = 0; panel < panels(task.weight.rows); panel += size)
       ranges.push_back({&task, panel, std::min(panels(task.weight.rows), panel + size)});

@@ -14,7 +14,8 @@ namespace capstan::engine {
 namespace {
 
 constexpr int kQueryTokensPerUnit = 16;
-constexpr double kWorkPerRangeMin = 200e3;  // operations; below, a hand-off costs more than it saves
+constexpr double kWorkPerRangeMin = 50e3;  // operations; below, a hand-off costs more than it saves
+constexpr int kRangesPerThread = 16;  // more would only share more cache lines
 
 template <class T>
 void ensure(std::vector<T>& buffer, std::size_t size) {
@@ -54,7 +55,8 @@ Forward::Forward(const ModelConfig& config, const Weights& weights, ThreadPool& 
 
 template <class Function>
 void Forward::over_tokens(int count, double work_per_token, Function&& function) {
-  const int ranges = std::clamp(static_cast<int>(count * work_per_token / kWorkPerRangeMin), 1, count);
+  const int most = std::min(count, kRangesPerThread * pool_.threads());
+  const int ranges = std::clamp(static_cast<int>(count * work_per_token / kWorkPerRangeMin), 1, most);
   const int size = (count + ranges - 1) / ranges;
   pool_.parallel_for((count + size - 1) / size,
                      [&](int i) { function(i * size, std::min(count, (i + 1) * size)); });
