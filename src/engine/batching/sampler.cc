@@ -81,7 +81,16 @@ Result<void> check_sampling(const Sampling& sampling, int vocab) {
 
 TokenId argmax(std::span<const float> logits) {
   CAPSTAN_ASSERT(!logits.empty());
-  return static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  std::size_t best = 0;
+  float most = logits[0];
+  for (int panel = 0; first_of(panel) < logits.size(); ++panel) {
+    const std::size_t first = first_of(panel), end = end_of(panel, logits);
+    if (!any_of_panel(first, end, [&](std::size_t i) { return logits[i] > most; })) continue;
+    for (std::size_t i = first; i < end; ++i) {
+      if (logits[i] > most) best = i, most = logits[i];
+    }
+  }
+  return static_cast<TokenId>(best);
 }
 
 float logprob_of(std::span<const float> logits, TokenId token) {
