@@ -199,9 +199,12 @@ class Shares {
   void reset(int numbers, int most) {
     const int count = std::clamp(numbers, 1, most);
     if (count != this->count()) rests_ = std::vector<Rest>(static_cast<std::size_t>(count));
-    for (int i = 0; i < count; ++i)
-      rests_[static_cast<std::size_t>(i)].range.store(packed(numbers * std::int64_t{i} / count, numbers * std::int64_t{i + 1} / count),
-                                                      std::memory_order_relaxed);
+    std::int64_t begin = 0;
+    for (int i = 0; i < count; ++i) {
+      const std::int64_t end = std::int64_t{numbers} * (i + 1) / count;
+      rests_[static_cast<std::size_t>(i)].range.store(packed(begin, end), std::memory_order_relaxed);
+      begin = end;
+    }
   }
   int count() const { return static_cast<int>(rests_.size()); }
   // The next of the share's own numbers, or the last of another's, or -1.

@@ -1,10 +1,10 @@
 // How it works. A block of a panel becomes vectors of numbers of sixteen rows, which stay in registers while up to sixteen
-// tokens, a tile of QuantizedRows, meet them, each with few of its inputs broadcast. With 15-bit inputs (Words) there are sixteen vectors of signed
-// 16-bit numbers, inputs 0 and 2 and inputs 1 and 3 of each group of four, and VPDPWSSD multiplies two pairs: as many products
-// for numbers of 12 bits as for those of 4. With 8-bit inputs (Bytes, MXFP4 alone) there are eight of unsigned bytes, and
-// VPDPBUSD multiplies four. Planes is for the rests that packed_amx.cc leaves: its 15-bit inputs come as high and low
-// bytes, and VPDPBUSD meets either. Sums are exact; unsigned bytes' begin at minus their offset times the sum of the inputs.
-// After a block one FMA with both scales.
+// tokens, a tile of QuantizedRows, meet them, each with few of its inputs broadcast. With 15-bit inputs (Words) there are
+// sixteen vectors of signed 16-bit numbers, inputs 0 and 2 and inputs 1 and 3 of each group of four, and VPDPWSSD multiplies
+// two pairs: as many products for numbers of 12 bits as for those of 4. With 8-bit inputs (Bytes, MXFP4 alone) there are eight
+// of unsigned bytes, and VPDPBUSD multiplies four. Planes is for the rests that packed_amx.cc leaves: its 15-bit inputs come as
+// high and low bytes, and VPDPBUSD meets either. Sums are exact; unsigned bytes' begin at minus their offset times the sum of
+// the inputs. After a block one FMA with both scales.
 //
 // Each tile unpacks again: that is cheaper than writing the numbers and reading them back. A panel stays in the second-level
 // cache for a group of tokens; its first tile fetches what comes next. Compiled for AVX-512 with VNNI; only called where the
@@ -67,7 +67,8 @@ struct Words {
   }
   static CAPSTAN_INLINE __m512i sum(const __m512i* w, const QuantizedRows& x, std::size_t at) {
     const std::int16_t* inputs = x.wide(at);
-    __m512i sums[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
+    const __m512i zero = _mm512_setzero_si512();
+    __m512i sums[4] = {zero, zero, zero, zero};  // one chain alone would wait for each product
 #pragma GCC unroll 16
     for (int i = 0; i < kVectors; ++i) add_words(sums[i % 4], w[i], inputs + 2 * i);
     return _mm512_add_epi32(_mm512_add_epi32(sums[0], sums[1]), _mm512_add_epi32(sums[2], sums[3]));
@@ -123,7 +124,7 @@ struct Planes {
  private:
   static CAPSTAN_INLINE __m512i part(const __m512i* w, const QuantizedRows& x, std::size_t at, std::int32_t correction) {
     const std::int8_t *high = x.high(at), *low = x.low(at);
-    // Four chains: one alone would wait for each product.
+    // Four chains, as above.
     __m512i tops[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
     __m512i rests[2] = {_mm512_set1_epi32(correction), _mm512_setzero_si512()};
 #pragma GCC unroll 8
