@@ -138,8 +138,9 @@ test('abort: a client that leaves mid-stream harms nobody', async () => {
     const stream = await chat(question, { stream: true });
     let seen = 0;
     for await (const chunk of stream) {
-      assert.equal(chunk.choices[0].finish_reason, null);
-      if ((seen += 1) === 2) stream.controller.abort();
+      // Chunks that came with the second one are still told after it.
+      if ((seen += 1) <= 2) assert.equal(chunk.choices[0].finish_reason, null);
+      if (seen === 2) stream.controller.abort();
     }
     assert.ok(seen >= 2, `${seen} chunks before the abort`);
   }
