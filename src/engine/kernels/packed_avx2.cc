@@ -250,15 +250,6 @@ inline void store_sums(const PackedTask& task, int panel, int token, const float
   }
 }
 
-// run<count>(), of a count up to kMost; nothing for none.
-template <int kMost, class Run>
-CAPSTAN_INLINE void with_tokens(int count, const Run& run) {
-  if constexpr (kMost > 0) {
-    if (count == kMost) return run.template operator()<kMost>();
-    with_tokens<kMost - 1>(count, run);
-  }
-}
-
 // Of its own: taken into its callers, g++ spoils some of these loops by up to a third.
 template <class How, int kTokens>
 __attribute__((noinline)) void run_few(const PackedTask& task, const PanelShape& shape, const std::uint8_t* panel_at, int panel,

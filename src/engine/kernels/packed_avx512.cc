@@ -182,15 +182,6 @@ __attribute__((noinline)) void run_tile(const PackedTask& task, const PanelShape
   for (int t = 0; t < kTokens; ++t) store_sums(task, panel, token + t, acc[t]);
 }
 
-template <class How, int kMost = QuantizedRows::kTileRows>
-void run_tile_of(const PackedTask& task, const PanelShape& shape, int panel, int token, int count) {
-  if constexpr (kMost > 0) {
-    if (count < kMost) return run_tile_of<How, kMost - 1>(task, shape, panel, token, count);
-    const auto run = token == 0 ? run_tile<How, kMost, true> : run_tile<How, kMost, false>;
-    run(task, shape, panel, token);
-  }
-}
-
 template <class How>
 void run_panels(const PackedTask& task, int begin, int end) {
   const PanelShape shape(How::kWeights, task.weight.cols);
@@ -198,8 +189,11 @@ void run_panels(const PackedTask& task, int begin, int end) {
     const int last = task.tokens - first < kTokensTogether ? task.tokens : first + kTokensTogether;
     for (int panel = begin; panel < end; ++panel) {
       for (int token = first; token < last; token += QuantizedRows::kTileRows) {
-        const int left = last - token;
-        run_tile_of<How>(task, shape, panel, token, left < QuantizedRows::kTileRows ? left : QuantizedRows::kTileRows);
+        const int left = last - token, count = left < QuantizedRows::kTileRows ? left : QuantizedRows::kTileRows;
+        with_tokens<QuantizedRows::kTileRows>(count, [&]<int kTokens>() {
+          const auto run = token == 0 ? run_tile<How, kTokens, true> : run_tile<How, kTokens, false>;
+          run(task, shape, panel, token);
+        });
       }
     }
   }

@@ -57,6 +57,15 @@ inline void store_panel(const PackedTask& task, int panel, int token, const floa
   }
 }
 
+// run<count>(), of a count up to kMost; nothing for none.
+template <int kMost, class Run>
+CAPSTAN_INLINE void with_tokens(int count, const Run& run) {
+  if constexpr (kMost > 0) {
+    if (count == kMost) return run.template operator()<kMost>();
+    with_tokens<kMost - 1>(count, run);
+  }
+}
+
 // Panels that meet a cached part of the inputs one after the other.
 inline constexpr int kPanelsTogether = 8;
 
